@@ -1,0 +1,108 @@
+"""A problem in a definition, and how it is shown: place, source line, caret, code, hint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+
+
+class Severity(Enum):
+    """An error refuses the definitions; a warning is shown and lets them pass."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A place in a source text. Lines and columns count from 1; ``length`` is the caret's width.
+
+    ``text`` is the whole source line, kept here so that rendering needs no second look at the file.
+    """
+
+    file: str
+    line: int
+    column: int
+    length: int = 1
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+#: Where a condition came from Python data and not from a file.
+NO_SPAN = Span("<data>", 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One problem: a stable kebab-case ``code``, where it is, what is wrong and what to do.
+
+    >>> print(Diagnostic("empty-group", Span("a.yaml", 3, 5, 3, "    any: []"), "`any` is empty", "list a condition"))
+    a.yaml:3:5: error[empty-group]: `any` is empty
+        3 |     any: []
+          |     ^^^
+      hint: list a condition
+    """
+
+    code: str
+    span: Span
+    message: str
+    hint: str | None = None
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        lines = [f"{self.span}: {self.severity.value}[{self.code}]: {self.message}"]
+        if self.span.text:
+            gutter = f"{self.span.line:>5} | "
+            lines.append(gutter + self.span.text)
+            padding = "".join("\t" if char == "\t" else " " for char in self.span.text[: self.span.column - 1])
+            lines.append(" " * (len(gutter) - 2) + "| " + padding + "^" * max(1, self.span.length))
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+
+def render_all(diagnostics: Sequence[Diagnostic]) -> str:
+    """All diagnostics, in file order, followed by a count.
+
+    >>> print(render_all([Diagnostic("bad", Span("a.yaml", 1, 1), "no good")]))
+    a.yaml:1:1: error[bad]: no good
+    1 error
+    """
+    ordered = sorted(diagnostics, key=lambda d: (d.span.file, d.span.line, d.span.column))
+    errors = sum(d.severity is Severity.ERROR for d in ordered)
+    warnings = len(ordered) - errors
+    counts = [
+        f"{count} {word}{'' if count == 1 else 's'}" for count, word in ((errors, "error"), (warnings, "warning")) if count
+    ]
+    return "\n".join([*map(str, ordered), ", ".join(counts)])
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """A hint that names the known name closest to a misspelt one, or None if none is close.
+
+    >>> nearest("equal", ["equals", "exists"])
+    'did you mean `equals`?'
+    >>> nearest("zzz", ["equals"]) is None
+    True
+    """
+    candidates = sorted(known)
+    found = get_close_matches(name, candidates, n=1, cutoff=0.6)
+    if not found:
+        lowered = {candidate.lower(): candidate for candidate in candidates}
+        found = [lowered[match] for match in get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)]
+    return f"did you mean `{found[0]}`?" if found else None
+
+
+def listing(names: Iterable[str], limit: int = 12) -> str:
+    """Names for a message, the first few of them.
+
+    >>> listing(["b", "a"])
+    '`a`, `b`'
+    """
+    ordered = sorted(names)
+    shown = ", ".join(f"`{name}`" for name in ordered[:limit])
+    return shown + (f" and {len(ordered) - limit} more" if len(ordered) > limit else "")

@@ -1,0 +1,96 @@
+"""Every exception that this package raises on purpose.
+
+::
+
+    SegmentsError
+    ├── ProjectError             the folder, feature_store.yaml or the applied state is not usable
+    │   └── NotAppliedError      nothing was applied yet: run `segments apply`
+    ├── DefinitionError          definitions were refused; carries every Diagnostic found
+    ├── UnknownNameError         a segment, feature or model that does not exist was asked for
+    ├── DataError                input data (events, purchases, parameters) cannot be used
+    ├── UnsupportedError         a target cannot express this rule; it never guesses
+    ├── MissingExtraError        an optional package is needed for what was asked
+    └── StoreError               the online store
+        ├── StoreUnavailableError  it cannot be reached or refuses the connection
+        ├── StoreTimeoutError      it did not answer in time
+        └── StoreDataError         it holds bytes that do not match the read plan
+
+A command prints the message of a ``SegmentsError`` and exits with 1; it never prints a traceback for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rules_engine.diagnostics import Diagnostic
+
+
+class SegmentsError(Exception):
+    """Base of all errors of this package. ``hint`` says what to do about it.
+
+    >>> error = SegmentsError("the cup is empty", hint="fill it")
+    >>> str(error), error.hint
+    ('the cup is empty', 'fill it')
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ProjectError(SegmentsError):
+    """The project folder or its configuration is not usable."""
+
+
+class NotAppliedError(ProjectError):
+    """Nothing was applied yet, so there is no read plan to answer from."""
+
+
+class DefinitionError(SegmentsError):
+    """Definitions were refused. ``diagnostics`` holds every problem of every file, in file order."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        from rules_engine.diagnostics import render_all
+
+        self.diagnostics = tuple(diagnostics)
+        super().__init__(render_all(self.diagnostics))
+
+
+class UnknownNameError(SegmentsError):
+    """A name that was asked for does not exist."""
+
+
+class DataError(SegmentsError):
+    """Input data cannot be used as it is."""
+
+
+class UnsupportedError(SegmentsError):
+    """A target cannot express a rule. Raised instead of a wrong answer."""
+
+
+class MissingExtraError(SegmentsError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed",
+            hint=f"pip install 'feast-segments[{extra}]'",
+        )
+
+
+class StoreError(SegmentsError):
+    """Something is wrong with the online store."""
+
+
+class StoreUnavailableError(StoreError):
+    """The online store cannot be reached."""
+
+
+class StoreTimeoutError(StoreError):
+    """The online store did not answer in time."""
+
+
+class StoreDataError(StoreError):
+    """The online store holds bytes that the read plan cannot explain."""

@@ -1,0 +1,213 @@
+"""The syntax tree of a rule: five kinds of condition over four kinds of operand, frozen and safe to share.
+
+Everything that looks like more in YAML is one of these: ``none`` is not any, ``did`` compares a count,
+``not_in_segment`` is not a segment reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from rules_engine.diagnostics import NO_SPAN, Span
+from rules_engine.rules.types import Value, ValueType
+
+# --- operands: what a predicate reads -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRef:
+    """The value now of a feature in the online store."""
+
+    view: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.view}:{self.name}"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+@dataclass(frozen=True, slots=True)
+class ContextRef:
+    """A value that the caller passes with the request, or ``default`` where none is passed."""
+
+    name: str
+    default: Value = None
+
+    def __str__(self) -> str:
+        return f"context {self.name}"
+
+
+class ClockField(Enum):
+    """What a clock condition reads of the time of evaluation."""
+
+    TIME_OF_DAY = "time_of_day"
+    DAY_OF_WEEK = "day_of_week"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRef:
+    """The local time of evaluation, in an IANA zone or in the zone that a feature names."""
+
+    field: ClockField
+    timezone: str | FeatureRef = "UTC"
+
+    def __str__(self) -> str:
+        return f"{self.field.value} in {self.timezone}"
+
+
+class Aggregate(Enum):
+    """How the matching events of a window become one value."""
+
+    COUNT = "count"
+    SUM = "sum"
+    AVG = "avg"
+    MIN = "min"
+    MAX = "max"
+    DISTINCT = "distinct"
+    FIRST = "first"
+    LAST = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class EventMatch:
+    """Which events are meant: a name, and predicates on properties that must all be true."""
+
+    event: str
+    where: tuple[Predicate, ...] = ()
+
+    def __str__(self) -> str:
+        conditions = ", ".join(str(predicate) for predicate in self.where)
+        return f"{self.event} where {conditions}" if conditions else self.event
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyRef:
+    """A property of the event at hand; only inside ``where``. A value of another type than ``type`` is missing."""
+
+    name: str
+    type: ValueType | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class EventAggregate:
+    """An aggregate over the matching events in the window (now - within, now]; ``within`` None has no start.
+
+    ``of_type`` is the type of the property ``of``: a value of another type is missing.
+    """
+
+    function: Aggregate
+    match: EventMatch
+    within: int | None
+    of: str | None = None
+    of_type: ValueType | None = None
+
+    def __str__(self) -> str:
+        from rules_engine.clock import format_duration
+
+        window = "ever" if self.within is None else f"in {format_duration(self.within)}"
+        of = f"{self.of} of " if self.of else ""
+        return f"{self.function.value} {of}{self.match} {window}"
+
+
+Operand = FeatureRef | ContextRef | ClockRef | EventAggregate | PropertyRef
+
+# --- conditions -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """True if every condition is true; false if one is false; else unknown."""
+
+    conditions: tuple[Condition, ...]
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Any_:
+    """True if a condition is true; false if every one is false; else unknown."""
+
+    conditions: tuple[Condition, ...]
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """True if the condition is false, false if it is true, unknown if it is unknown."""
+
+    condition: Condition
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """``operand operator argument``. Unknown on a missing operand, or true if ``or_missing``; ``exists`` is never unknown.
+
+    ``argument`` is already converted: instants, durations and times of day are microseconds, lists are tuples,
+    ``operand_type`` is the type against which the argument was checked (None where nothing declares one).
+    """
+
+    operand: Operand
+    operator: str
+    argument: Any
+    operand_type: ValueType | None = None
+    ignore_case: bool = False
+    or_missing: bool = False
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        from rules_engine.rules.format import format_predicate
+
+        return format_predicate(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceStep:
+    """One step: the event happens (``negated`` False) or must not; ``within`` runs from the previous step's event."""
+
+    match: EventMatch
+    negated: bool = False
+    within: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """Ordered steps; see "Sequences" in the language reference."""
+
+    steps: tuple[SequenceStep, ...]
+    within: int | None = None
+    match_on: str | None = None
+    latest_only: bool = False
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRef:
+    """Another segment's answer."""
+
+    name: str
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+Condition = All | Any_ | Not | Predicate | Sequence | SegmentRef
+
+# --- definitions ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A named condition."""
+
+    name: str
+    when: Condition
+    description: str = ""
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)

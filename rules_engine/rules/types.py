@@ -1,0 +1,124 @@
+"""The types of the values that a rule can read, and how a Python value is judged to be of one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+#: A value at evaluation: bool, int, float (never NaN), str, bytes, a time as int microseconds, or a tuple of these.
+#: None stands for a missing value.
+Value = Any
+
+
+class Kind(Enum):
+    """What a single value is. Integers and floats compare with each other; nothing else is ever converted."""
+
+    BOOLEAN = "boolean"
+    INTEGER = "integer"
+    FLOAT = "float"
+    STRING = "string"
+    BYTES = "bytes"
+    TIME = "time"
+    TIME_OF_DAY = "time of day"
+    DAY_OF_WEEK = "day of week"
+
+    @property
+    def is_number(self) -> bool:
+        return self in (Kind.INTEGER, Kind.FLOAT)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """The type of a feature, a context value or an event property: a kind, or a list of one.
+
+    >>> str(ValueType(Kind.STRING, is_list=True))
+    'list of string'
+    """
+
+    kind: Kind
+    is_list: bool = False
+
+    def __str__(self) -> str:
+        return f"list of {self.kind.value}" if self.is_list else self.kind.value
+
+
+BOOLEAN = ValueType(Kind.BOOLEAN)
+INTEGER = ValueType(Kind.INTEGER)
+FLOAT = ValueType(Kind.FLOAT)
+STRING = ValueType(Kind.STRING)
+BYTES = ValueType(Kind.BYTES)
+TIME = ValueType(Kind.TIME)
+
+_FEAST_KINDS = {
+    "Int32": Kind.INTEGER,
+    "Int64": Kind.INTEGER,
+    "Float32": Kind.FLOAT,
+    "Float64": Kind.FLOAT,
+    "String": Kind.STRING,
+    "Bytes": Kind.BYTES,
+    "Bool": Kind.BOOLEAN,
+    "UnixTimestamp": Kind.TIME,
+}
+
+
+def from_feast_name(name: str) -> ValueType | None:
+    """The type for a Feast type name such as ``Int64`` or ``Array(String)``; None for a type that rules cannot read.
+
+    >>> from_feast_name("Array(Int32)")
+    ValueType(kind=<Kind.INTEGER: 'integer'>, is_list=True)
+    >>> from_feast_name("Map") is None
+    True
+    """
+    is_list = name.startswith("Array(") and name.endswith(")")
+    kind = _FEAST_KINDS.get(name[len("Array(") : -1] if is_list else name)
+    return ValueType(kind, is_list) if kind else None
+
+
+def _is_integer(value: Value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Value) -> bool:
+    return _is_integer(value) or (isinstance(value, float) and not math.isnan(value))
+
+
+_HOLDS: dict[Kind, Callable[[Value], bool]] = {
+    Kind.BOOLEAN: lambda value: isinstance(value, bool),
+    Kind.INTEGER: _is_number,
+    Kind.FLOAT: _is_number,
+    Kind.STRING: lambda value: isinstance(value, str),
+    Kind.BYTES: lambda value: isinstance(value, bytes),
+    Kind.TIME: _is_integer,
+    Kind.TIME_OF_DAY: _is_integer,
+    Kind.DAY_OF_WEEK: lambda value: isinstance(value, str),
+}
+
+
+def conform(value: Value, value_type: ValueType | None) -> Value:
+    """The value as rules read it: itself, or None (missing) if it is null, NaN or of another type.
+
+    Nothing is converted. A list loses its null and NaN elements; a list with an element of a wrong type is missing.
+
+    >>> conform("5", INTEGER) is None, conform(True, INTEGER) is None, conform(5, FLOAT)
+    (True, True, 5)
+    >>> conform(["a", None], ValueType(Kind.STRING, is_list=True))
+    ('a',)
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if value_type is None:
+        return tuple(value) if isinstance(value, list) else value
+    holds = _HOLDS[value_type.kind]
+    if not value_type.is_list:
+        return value if holds(value) else None
+    if not isinstance(value, list | tuple):
+        return None
+    elements = tuple(element for element in value if not _is_null(element))
+    return elements if all(map(holds, elements)) else None
+
+
+def _is_null(element: Value) -> bool:
+    return element is None or (isinstance(element, float) and math.isnan(element))
