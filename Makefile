@@ -1,0 +1,67 @@
+# Every target does its own set-up: a virtual environment in .venv with the packages of requirements.lock.
+#   make demo    the main job on real data, end to end          make test    everything that continuous integration checks
+#   make bench   benchmarks: a table, and JSON beside it        make lock    resolve the dependencies anew
+#   make setup   only the environment                           make clean   stop the embedded store, remove what was made
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint types layers pytest bench lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
+PYTEST_ARGS ?=
+LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --custom-compile-command "make lock"
+
+help:
+	@sed -n '2,4s/^#   //p' Makefile
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml scripts/install
+	@sh scripts/install $(VENV) requirements.lock $(PYTHON)
+	@rm -f $(BENCH_STAMP)
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP) requirements-bench.lock
+	@sh scripts/install $(VENV) requirements-bench.lock $(PYTHON)
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/segments demo
+
+test: lint types layers pytest
+
+lint: $(STAMP)
+	@echo "== ruff"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check --diff .
+
+types: $(STAMP)
+	@echo "== mypy"
+	@$(BIN)/mypy
+
+layers: $(STAMP)
+	@echo "== import-linter"
+	@$(BIN)/lint-imports --no-logo
+
+pytest: $(STAMP)
+	@echo "== pytest"
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(BENCH_STAMP)
+	@$(BIN)/python -m benchmarks
+
+# Needs uv on PATH. The files name no index, so every machine uses its own. The smaller file takes the larger one's versions.
+lock:
+	@$(LOCK) --extra demo --extra dev --extra benchmarks --output-file requirements-bench.lock pyproject.toml
+	@$(LOCK) --extra demo --extra dev --constraint requirements-bench.lock --output-file requirements.lock pyproject.toml
+
+# A server whose directory is gone would run on unseen, so it is stopped first.
+clean:
+	@if [ -x $(BIN)/segments ]; then $(BIN)/segments store stop >/dev/null 2>&1 || true; fi
+	@rm -rf $(VENV) .segments build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
