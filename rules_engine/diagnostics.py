@@ -57,9 +57,9 @@ class Diagnostic:
         lines = [f"{self.span}: {self.severity.value}[{self.code}]: {self.message}"]
         if self.span.text:
             gutter = f"{self.span.line:>5} | "
-            lines.append(gutter + self.span.text)
-            padding = "".join("\t" if char == "\t" else " " for char in self.span.text[: self.span.column - 1])
-            lines.append(" " * (len(gutter) - 2) + "| " + padding + "^" * max(1, self.span.length))
+            # Control characters of the source never reach a terminal.
+            lines.append(gutter + "".join(char if char.isprintable() else " " for char in self.span.text))
+            lines.append(" " * (len(gutter) - 2) + "| " + " " * (self.span.column - 1) + "^" * max(1, self.span.length))
         if self.hint:
             lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)

@@ -123,7 +123,7 @@ Operand = FeatureRef | ContextRef | ClockRef | EventAggregate | PropertyRef
 
 
 @dataclass(frozen=True, slots=True)
-class All:
+class AllOf:
     """True if every condition is true; false if one is false; else unknown."""
 
     conditions: tuple[Condition, ...]
@@ -131,7 +131,7 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
-class Any_:
+class AnyOf:
     """True if a condition is true; false if every one is false; else unknown."""
 
     conditions: tuple[Condition, ...]
@@ -196,7 +196,7 @@ class SegmentRef:
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
 
-Condition = All | Any_ | Not | Predicate | Sequence | SegmentRef
+Condition = AllOf | AnyOf | Not | Predicate | Sequence | SegmentRef
 
 # --- definitions ----------------------------------------------------------------------------------------------------
 

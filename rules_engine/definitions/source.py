@@ -1,0 +1,301 @@
+"""YAML text to a tree of nodes that know where they stand.
+
+Scalars follow YAML 1.2's core schema: ``NO``, ``on``, ``yes`` and ``12:30`` are strings. Explicit tags are refused, aliases
+may not refer to themselves nor multiply beyond a bound, and size and depth are bounded: definitions are untrusted input.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from rules_engine.diagnostics import Diagnostic, Span
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 60
+MAX_NODES = 50_000
+
+_NULL = re.compile(r"(~|null|Null|NULL)?\Z")
+_TRUE = re.compile(r"(true|True|TRUE)\Z")
+_FALSE = re.compile(r"(false|False|FALSE)\Z")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,400}\Z", re.ASCII)
+_OCTAL = re.compile(r"0o[0-7]{1,400}\Z")
+_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]{1,400}\Z")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z", re.ASCII)
+_INFINITY = re.compile(r"([-+]?)\.(inf|Inf|INF)\Z")
+_NAN = re.compile(r"\.(nan|NaN|NAN)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A single value: None, bool, int, float or str."""
+
+    value: None | bool | int | float | str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    items: tuple[Node, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key of a mapping with its value."""
+
+    key: str
+    key_span: Span
+    value: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A mapping; keys are strings, in the order of the text."""
+
+    entries: tuple[Entry, ...]
+    span: Span
+    _by_key: dict[str, Entry] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_key", {entry.key: entry for entry in self.entries})
+
+    def get(self, key: str) -> Node | None:
+        entry = self._by_key.get(key)
+        return entry.value if entry else None
+
+    def entry(self, key: str) -> Entry:
+        return self._by_key[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._by_key
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+
+Node = Scalar | Items | Mapping
+
+
+class _Refused(Exception):
+    """Carries the diagnostic that ends the reading of a text."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.message)
+        self.diagnostic = diagnostic
+
+
+def core_scalar(text: str) -> None | bool | int | float | str:
+    """A plain scalar by YAML 1.2's core schema.
+
+    >>> [core_scalar(text) for text in ("NO", "true", "010", "1e3", "~", "12:30")]
+    ['NO', True, 10, 1000.0, None, '12:30']
+    """
+    if _NULL.match(text):
+        return None
+    if _TRUE.match(text) or _FALSE.match(text):
+        return bool(_TRUE.match(text))
+    if _INTEGER.match(text):
+        return int(text)
+    if _OCTAL.match(text) or _HEXADECIMAL.match(text):
+        return int(text, 0)
+    if _FLOAT.match(text):
+        return float(text)
+    if match := _INFINITY.match(text):
+        return -math.inf if match[1] == "-" else math.inf
+    return math.nan if _NAN.match(text) else text
+
+
+def read_documents(text: str, file: str) -> tuple[list[Node], list[Diagnostic]]:
+    """Every document of a YAML text, and the problems found; a syntax error ends the reading at its place.
+
+    >>> documents, problems = read_documents("a: 1\\na: 2", "x.yaml")
+    >>> problems[0].code, str(problems[0].span)
+    ('duplicate-key', 'x.yaml:2:1')
+    """
+    if len(text) > MAX_BYTES:
+        span = Span(file, 1, 1)
+        message = f"the file has {len(text):,} characters; at most {MAX_BYTES:,} are read"
+        return [], [Diagnostic("file-too-large", span, message, "split it into several files")]
+    return _Reader(text, file).read()
+
+
+def to_plain(node: Node) -> Any:
+    """A node as plain dicts, lists and scalars.
+
+    >>> to_plain(read_documents("a: [1, NO]", "x.yaml")[0][0])
+    {'a': [1, 'NO']}
+    """
+    if isinstance(node, Scalar):
+        return node.value
+    if isinstance(node, Items):
+        return [to_plain(item) for item in node.items]
+    return {entry.key: to_plain(entry.value) for entry in node}
+
+
+def from_plain(data: Any, file: str = "<condition>") -> Node:
+    """Plain Python data as nodes, for conditions written in code. Aware datetimes become instants.
+
+    Raises
+    ------
+    TypeError
+        on a value that YAML has no place for.
+    """
+    span = Span(file, 1, 1)
+    if data is None or isinstance(data, bool | int | float | str):
+        return Scalar(data, span)
+    if isinstance(data, datetime):
+        return Scalar(data.isoformat(), span)
+    if isinstance(data, list | tuple):
+        return Items(tuple(from_plain(item, file) for item in data), span)
+    if isinstance(data, dict) and all(isinstance(key, str) for key in data):
+        return Mapping(tuple(Entry(key, span, from_plain(value, file)) for key, value in data.items()), span)
+    raise TypeError(f"a condition holds dicts with string keys, lists and scalars, not {type(data).__name__}: {data!r}")
+
+
+class _Reader:
+    """Builds nodes from PyYAML's parse events."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self._text = text
+        self._file = file
+        self._lines = text.splitlines()
+        self._problems: list[Diagnostic] = []
+        self._anchors: dict[str, tuple[Node, int] | None] = {}
+        self._count = 0
+
+    def read(self) -> tuple[list[Node], list[Diagnostic]]:
+        documents: list[Node] = []
+        try:
+            self._events = iter(yaml.parse(self._text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+            for event in self._events:
+                if isinstance(event, DocumentStartEvent):
+                    self._anchors = {}
+                    documents.append(self._node(next(self._events), 0))
+                elif isinstance(event, DocumentEndEvent):
+                    continue
+        except _Refused as refused:
+            self._problems.append(refused.diagnostic)
+        except yaml.YAMLError as error:
+            self._problems.append(self._syntax_problem(error))
+        return [document for document in documents if not _is_empty(document)], self._problems
+
+    def _syntax_problem(self, error: yaml.YAMLError) -> Diagnostic:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        line, column = (mark.line + 1, mark.column + 1) if mark else self._reader_position(error)
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+        context = getattr(error, "context", None)
+        message = f"this is not YAML: {problem}" + (f" ({context})" if context else "")
+        hint = "indent with spaces, quote texts that hold `: ` or start with a special character, close brackets and quotes"
+        return Diagnostic("yaml-syntax", self._span_at(line, column), message, hint)
+
+    def _reader_position(self, error: yaml.YAMLError) -> tuple[int, int]:
+        position = getattr(error, "position", 0) or 0
+        before = self._text[:position]
+        return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1
+
+    def _span_at(self, line: int, column: int, length: int = 1) -> Span:
+        text = self._lines[line - 1] if 0 < line <= len(self._lines) else ""
+        return Span(self._file, line, column, max(1, min(length, len(text) - column + 1)), text)
+
+    def _span(self, event: Event) -> Span:
+        start, end = event.start_mark, event.end_mark
+        line, column = start.line + 1, start.column + 1
+        if end.line == start.line:
+            return self._span_at(line, column, end.column - start.column)
+        return self._span_at(line, column, 10_000)
+
+    def _refuse(self, code: str, span: Span, message: str, hint: str | None = None) -> _Refused:
+        return _Refused(Diagnostic(code, span, message, hint))
+
+    def _node(self, event: Event, depth: int) -> Node:
+        span = self._span(event)
+        self._count_nodes(1, span)
+        if depth > MAX_DEPTH:
+            raise self._refuse("too-deep", span, f"nested more than {MAX_DEPTH} levels deep", "name parts as segments of their own")
+        if isinstance(event, AliasEvent):
+            return self._alias(event, span)
+        if getattr(event, "tag", None) is not None:
+            raise self._refuse("yaml-tag", span, f"YAML tags such as `{event.tag}` are not allowed", "remove the tag")
+        anchor = getattr(event, "anchor", None)
+        before = self._count
+        if anchor:
+            self._anchors[anchor] = None
+        node = self._untagged(event, span, depth)
+        if anchor:
+            self._anchors[anchor] = (node, self._count - before + 1)
+        return node
+
+    def _count_nodes(self, number: int, span: Span) -> None:
+        self._count += number
+        if self._count > MAX_NODES:
+            code = "yaml-alias" if number > 1 else "file-too-large"
+            raise self._refuse(code, span, f"the file holds more than {MAX_NODES:,} values", "split it, or use fewer aliases")
+
+    def _alias(self, event: AliasEvent, span: Span) -> Node:
+        known = self._anchors.get(event.anchor, "unknown")
+        if known == "unknown":
+            raise self._refuse("yaml-alias", span, f"there is no anchor `&{event.anchor}` before this alias")
+        if known is None:
+            raise self._refuse("yaml-alias", span, f"the alias `*{event.anchor}` refers to itself", "write the value out")
+        node, size = known  # type: ignore[misc]
+        self._count_nodes(size, span)
+        return node  # type: ignore[no-any-return]
+
+    def _untagged(self, event: Event, span: Span, depth: int) -> Node:
+        if isinstance(event, ScalarEvent):
+            plain = event.implicit[0] and not event.style
+            return Scalar(core_scalar(event.value) if plain else event.value, span)
+        if isinstance(event, SequenceStartEvent):
+            items = []
+            while not isinstance(inner := next(self._events), SequenceEndEvent):
+                items.append(self._node(inner, depth + 1))
+            return Items(tuple(items), self._collection_span(span, inner))
+        if isinstance(event, MappingStartEvent):
+            return self._mapping(span, depth)
+        raise self._refuse("yaml-syntax", span, "this is not YAML")
+
+    def _collection_span(self, span: Span, end: Event) -> Span:
+        if end.end_mark.line + 1 == span.line:
+            return self._span_at(span.line, span.column, end.end_mark.column + 1 - span.column)
+        return span
+
+    def _mapping(self, span: Span, depth: int) -> Mapping:
+        entries: dict[str, Entry] = {}
+        while not isinstance(event := next(self._events), MappingEndEvent):
+            key = self._node(event, depth + 1)
+            value = self._node(next(self._events), depth + 1)
+            if not isinstance(key, Scalar) or not isinstance(key.value, str):
+                shown = f"`{key.value}`" if isinstance(key, Scalar) else "this"
+                message = f"a key must be a string, and {shown} is none"
+                self._problems.append(Diagnostic("key-not-string", key.span, message, "quote it"))
+            elif key.value in entries:
+                first = entries[key.value].key_span
+                message = f"the key `{key.value}` appears twice; it was first given at line {first.line}"
+                self._problems.append(Diagnostic("duplicate-key", key.span, message, "remove one of them"))
+            else:
+                entries[key.value] = Entry(key.value, key.span, value)
+        return Mapping(tuple(entries.values()), self._collection_span(span, event))
+
+
+def _is_empty(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.value is None

@@ -1,0 +1,95 @@
+"""The forms a condition can take in YAML: which key heads it, which keys may stand beside it.
+
+The parser and the JSON Schema for editors read this one table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Shape(Enum):
+    """What is written after a form's first key."""
+
+    CONDITIONS = "a list of conditions"
+    CONDITION = "a condition"
+    FEATURE = "VIEW:NAME of a feature"
+    NAME = "a name"
+    CLOCK = "time_of_day or day_of_week"
+    EVENT = "the name of an event"
+    EVENT_PROPERTY = "{event: NAME, of: PROPERTY, where: {...}}"
+    STEPS = "a list of steps, each {did: EVENT} or {did_not: EVENT}"
+    SEGMENT = "the name of a segment"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form: its first key, what follows it, and the other keys. ``takes_operator`` adds one operator."""
+
+    head: str
+    shape: Shape
+    summary: str
+    example: str
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    takes_operator: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.head, *self.required, *self.optional)
+
+
+_AGGREGATE_OF = Shape.EVENT_PROPERTY
+_TABLE = (
+    Form("all", Shape.CONDITIONS, "every condition is true", "all: [...]"),
+    Form("any", Shape.CONDITIONS, "at least one condition is true", "any: [...]"),
+    Form("none", Shape.CONDITIONS, "every condition is false", "none: [...]"),
+    Form("not", Shape.CONDITION, "the condition is false", "not: {...}"),
+    Form("feature", Shape.FEATURE, "the feature's value now", "{feature: user:country, equals: NO}",
+         optional=("ignore_case", "or_missing"), takes_operator=True),
+    Form("context", Shape.NAME, "a value passed with the request", "{context: device, equals: mobile, default: web}",
+         optional=("default", "ignore_case", "or_missing"), takes_operator=True),
+    Form("clock", Shape.CLOCK, "the local time of evaluation", "{clock: day_of_week, in: [saturday, sunday]}",
+         optional=("timezone",), takes_operator=True),
+    Form("did", Shape.EVENT, "how many such events lie in the window; at least 1 if `count` is not given",
+         "{did: purchase, within: 30d, count: {at_least: 3}}", required=("within",), optional=("where", "count")),
+    Form("did_not", Shape.EVENT, "no such event lies in the window", "{did_not: purchase, within: 30d}",
+         required=("within",), optional=("where",)),
+    Form("sum", _AGGREGATE_OF, "the sum of a property", "{sum: {event: purchase, of: amount}, within: 30d, at_least: 200}",
+         required=("within",), takes_operator=True),
+    Form("avg", _AGGREGATE_OF, "the mean of a property", "{avg: {event: purchase, of: amount}, within: 30d, at_least: 50}",
+         required=("within",), takes_operator=True),
+    Form("min", _AGGREGATE_OF, "the least value of a property", "{min: {event: bid, of: price}, within: 1d, less_than: 5}",
+         required=("within",), takes_operator=True),
+    Form("max", _AGGREGATE_OF, "the greatest value of a property", "{max: {event: bid, of: price}, within: 1d, at_least: 5}",
+         required=("within",), takes_operator=True),
+    Form("distinct", _AGGREGATE_OF, "how many different values a property had",
+         "{distinct: {event: product_view, of: sku}, within: 1h, at_least: 3}", required=("within",), takes_operator=True),
+    Form("first", _AGGREGATE_OF, "the property of the earliest such event",
+         "{first: {event: visit, of: source}, within: 30d, equals: ad}", required=("within",), takes_operator=True),
+    Form("last", _AGGREGATE_OF, "the property of the latest such event",
+         "{last: {event: visit, of: source}, within: 30d, equals: mail}", required=("within",), takes_operator=True),
+    Form("sequence", Shape.STEPS, "the steps happened in this order",
+         "{sequence: [{did: add_to_cart}, {did_not: purchase, within: 30m}], within: 24h}",
+         optional=("within", "match_on", "anchor")),
+    Form("in_segment", Shape.SEGMENT, "the other segment's answer is true", "in_segment: vip"),
+    Form("not_in_segment", Shape.SEGMENT, "the other segment's answer is false", "not_in_segment: employees"),
+)  # fmt: skip
+
+#: Every form by its first key.
+FORMS: dict[str, Form] = {form.head: form for form in _TABLE}
+
+#: The keys of one step of a sequence, besides ``did`` or ``did_not``.
+STEP_OPTIONS = ("within", "where")
+
+#: The keys inside ``sum: avg: min: max: distinct: first: last:``.
+AGGREGATE_REQUIRED = ("event", "of")
+AGGREGATE_OPTIONAL = ("where",)
+
+#: The keys beside the operator of a property predicate in ``where``.
+PROPERTY_OPTIONS = ("ignore_case", "or_missing")
+
+ANCHORS = ("any", "latest")
+CLOCKS = ("time_of_day", "day_of_week")
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
