@@ -1,0 +1,63 @@
+"""What a rule is evaluated on: features, context and events of one entity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rules_engine.rules.types import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that the entity did. ``at`` is in microseconds; events are ordered by ``(at, id)``.
+
+    Two events of one entity with the same ``id`` are the same event, however often it is delivered.
+    """
+
+    name: str
+    at: int
+    id: str
+    properties: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[int, str]:
+        return self.at, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything about one entity that rules read.
+
+    Attributes
+    ----------
+    features
+        by key ``"view:name"``; a missing value is absent or None.
+    context
+        what the caller passed with the request.
+    events
+        the entity's events, ordered and without duplicates: see :func:`in_order`. Events of the future may be among them.
+    updated_at
+        by view: when its row was observed, in microseconds. Only for explanations.
+    expires_at
+        by view: the first instant at which its values are past their ttl and so missing.
+    """
+
+    features: Mapping[str, Value] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+    updated_at: Mapping[str, int] = field(default_factory=dict)
+    expires_at: Mapping[str, int] = field(default_factory=dict)
+
+
+def in_order(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Events by ``(at, id)``; of several with one id the first given stays.
+
+    >>> [event.at for event in in_order([Event("a", 2, "x"), Event("a", 1, "y"), Event("a", 9, "x")])]
+    [1, 2]
+    """
+    by_id: dict[str, Event] = {}
+    for event in events:
+        by_id.setdefault(event.id, event)
+    return tuple(sorted(by_id.values(), key=lambda event: event.order))

@@ -1,0 +1,64 @@
+"""A checked set of segment definitions, ready for any target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from rules_engine.errors import UnknownNameError
+from rules_engine.rules.nodes import Segment
+from rules_engine.rules.walk import segment_references
+
+
+@dataclass(frozen=True)
+class Program:
+    """Segments by name. References between them are resolved and without cycles.
+
+    >>> Program({}).names
+    ()
+    """
+
+    segments: Mapping[str, Segment]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, sorted."""
+        return tuple(sorted(self.segments))
+
+    def segment(self, name: str) -> Segment:
+        """One segment.
+
+        Raises
+        ------
+        UnknownNameError
+            if there is none of that name.
+        """
+        from rules_engine.diagnostics import nearest
+
+        if name not in self.segments:
+            raise UnknownNameError(f"there is no segment `{name}`", hint=nearest(name, self.segments))
+        return self.segments[name]
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """The names so that a segment comes after every segment that it refers to."""
+        ordered: dict[str, None] = {}
+        for name in self.names:
+            self._visit(name, ordered)
+        return tuple(ordered)
+
+    def _visit(self, name: str, ordered: dict[str, None]) -> None:
+        if name in ordered:
+            return
+        for reference in sorted(segment_references(self.segments[name].when)):
+            self._visit(reference, ordered)
+        ordered[name] = None
+
+    def closure(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The named segments and all that they refer to, in evaluation order."""
+        wanted: dict[str, None] = {}
+        for name in names:
+            self.segment(name)
+            self._visit(name, wanted)
+        return tuple(wanted)

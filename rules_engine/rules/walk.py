@@ -1,0 +1,80 @@
+"""Walks over the tree: its parts, and what it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rules_engine.rules.nodes import (
+    AllOf,
+    AnyOf,
+    ClockRef,
+    Condition,
+    ContextRef,
+    EventAggregate,
+    EventMatch,
+    FeatureRef,
+    Not,
+    Operand,
+    Predicate,
+    SegmentRef,
+    Sequence,
+)
+
+
+def children(condition: Condition) -> tuple[Condition, ...]:
+    """The conditions directly inside one."""
+    if isinstance(condition, AllOf | AnyOf):
+        return condition.conditions
+    return (condition.condition,) if isinstance(condition, Not) else ()
+
+
+def walk(condition: Condition) -> Iterator[Condition]:
+    """The condition and all inside it, outermost first; segment references are not followed."""
+    yield condition
+    for child in children(condition):
+        yield from walk(child)
+
+
+def segment_references(condition: Condition) -> set[str]:
+    """The names of the segments that a condition refers to itself."""
+    return {node.name for node in walk(condition) if isinstance(node, SegmentRef)}
+
+
+def operands(condition: Condition) -> Iterator[Operand]:
+    """Every operand that the condition reads itself, the features of time zones included."""
+    for node in walk(condition):
+        if isinstance(node, Predicate):
+            yield node.operand
+            if isinstance(node.operand, ClockRef) and isinstance(node.operand.timezone, FeatureRef):
+                yield node.operand.timezone
+
+
+def event_matches(condition: Condition) -> Iterator[EventMatch]:
+    """Every kind of event that the condition looks for."""
+    for node in walk(condition):
+        if isinstance(node, Predicate) and isinstance(node.operand, EventAggregate):
+            yield node.operand.match
+        elif isinstance(node, Sequence):
+            yield from (step.match for step in node.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What a condition reads itself, without what referenced segments read."""
+
+    features: frozenset[str]
+    context: frozenset[str]
+    events: frozenset[str]
+    segments: frozenset[str]
+
+
+def dependencies(condition: Condition) -> Dependencies:
+    """The features, context values, events and segments that a condition reads."""
+    read = list(operands(condition))
+    return Dependencies(
+        features=frozenset(operand.key for operand in read if isinstance(operand, FeatureRef)),
+        context=frozenset(operand.name for operand in read if isinstance(operand, ContextRef)),
+        events=frozenset(match.event for match in event_matches(condition)),
+        segments=frozenset(segment_references(condition)),
+    )
