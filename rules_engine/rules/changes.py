@@ -1,0 +1,202 @@
+"""When an answer changes by time alone.
+
+Every condition is constant between certain instants: an event enters or leaves a window, a wait ends, a value expires, the
+local time crosses a boundary. So the exact answer to "when next" is to look again at each of these instants, in order.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TypeVar
+
+from rules_engine.clock import DAY
+from rules_engine.rules.evaluate import Evaluation, all_of, any_of, negate
+from rules_engine.rules.events import matching, sequence_instants
+from rules_engine.rules.inputs import Inputs
+from rules_engine.rules.local_time import crossings
+from rules_engine.rules.nodes import (
+    AllOf,
+    AnyOf,
+    ClockField,
+    ClockRef,
+    Condition,
+    EventAggregate,
+    FeatureRef,
+    Not,
+    Predicate,
+    SegmentRef,
+    Sequence,
+)
+from rules_engine.rules.operators import OPERATORS
+from rules_engine.rules.predicates import Truth
+from rules_engine.rules.program import Program
+from rules_engine.rules.walk import children, walk
+
+#: How far beyond the last other instant clock conditions are looked ahead: more than a year, so that every combination of
+#: weekday, time of day and daylight saving time in the zones' yearly rules has come by.
+CLOCK_HORIZON = 400 * DAY
+
+Answer = TypeVar("Answer")
+
+
+def changes_at(program: Program, condition: Condition, inputs: Inputs, now: int) -> int | None:
+    """The first instant after now at which the three-valued answer differs, with the same data; None if it never does.
+
+    >>> from rules_engine.rules.nodes import Aggregate, EventMatch
+    >>> from rules_engine.rules.inputs import Event
+    >>> viewed = Predicate(EventAggregate(Aggregate.COUNT, EventMatch("view"), within=10), "at_least", 1)
+    >>> changes_at(Program({}), viewed, Inputs(events=(Event("view", 3, "a"),)), now=5)
+    13
+    """
+    conditions = reachable(program, [condition])
+
+    def answer(at: int) -> Truth:
+        return Evaluation(program, inputs, at).condition(condition)
+
+    def may_change(after: int) -> bool:
+        return len(_possible(condition, Evaluation(program, inputs, after))) > 1
+
+    return first_change(answer, candidates(conditions, inputs, now), now, clocks_of(conditions, inputs), may_change)
+
+
+def first_change(
+    answer: Callable[[int], Answer],
+    instants: Iterable[int],
+    now: int,
+    clocks: Callable[[int, int], Iterator[int]] | None = None,
+    may_change: Callable[[int], bool] = lambda after: True,
+) -> int | None:
+    """The first instant at which ``answer`` differs from now.
+
+    Parameters
+    ----------
+    answer
+        what is watched, as a function of the instant.
+    instants
+        the finitely many instants after now at which it may change, but for clock conditions.
+    clocks
+        ``(after, until) ->`` the instants in between at which a clock condition may change; None without such conditions.
+    may_change
+        ``after ->`` whether clock conditions alone can still change the answer after the last of ``instants``.
+    """
+    first, last, current = answer(now), now, now
+    for instant in sorted(set(instants)):
+        last = instant
+        for at in _with_clocks(clocks, current, instant):
+            if answer(at) != first:
+                return at
+        current = instant
+    if clocks is None or not may_change(last):
+        return None
+    return next((at for at in clocks(last, last + CLOCK_HORIZON) if answer(at) != first), None)
+
+
+def _with_clocks(clocks: Callable[[int, int], Iterator[int]] | None, after: int, until: int) -> Iterator[int]:
+    if clocks is not None:
+        yield from (at for at in clocks(after, until) if at < until)
+    yield until
+
+
+def reachable(program: Program, conditions: Iterable[Condition]) -> list[Condition]:
+    """The conditions, all inside them, and all of the segments that they refer to."""
+    found: list[Condition] = []
+    seen: set[str] = set()
+    waiting = list(conditions)
+    while waiting:
+        for node in walk(waiting.pop()):
+            found.append(node)
+            if isinstance(node, SegmentRef) and node.name not in seen:
+                seen.add(node.name)
+                waiting.append(program.segment(node.name).when)
+    return found
+
+
+def candidates(conditions: Iterable[Condition], inputs: Inputs, now: int) -> set[int]:
+    """Every instant after now at which one of the conditions may change, but for clock conditions."""
+    found: set[int] = set()
+    for condition in conditions:
+        if isinstance(condition, Sequence):
+            found.update(sequence_instants(condition, inputs.events))
+        elif isinstance(condition, Predicate):
+            found.update(_predicate_instants(condition, inputs))
+    return {instant for instant in found if instant > now}
+
+
+def _predicate_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
+    operand = predicate.operand
+    if isinstance(operand, EventAggregate):
+        for event in matching(operand.match, inputs.events):
+            yield event.at
+            if operand.within is not None:
+                yield event.at + operand.within
+    feature = operand.timezone if isinstance(operand, ClockRef) else operand
+    if isinstance(feature, FeatureRef) and feature.view in inputs.expires_at:
+        yield inputs.expires_at[feature.view]
+    yield from _value_instants(predicate, inputs)
+
+
+def _value_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
+    """Where an operator such as ``in_last`` moves a window over a time."""
+    boundaries = OPERATORS[predicate.operator].boundaries
+    if boundaries is None:
+        return
+    if not isinstance(predicate.operand, EventAggregate):
+        values = [Evaluation(Program({}), inputs, -(2**62)).value(predicate)]
+    else:  # the aggregate of times is one of the times of the events
+        operand = predicate.operand
+        values = [event.properties.get(operand.of or "") for event in matching(operand.match, inputs.events)]
+    for value in values:
+        if isinstance(value, int) and not isinstance(value, bool):
+            yield from boundaries(value, predicate.argument)
+
+
+def clocks_of(conditions: Iterable[Condition], inputs: Inputs) -> Callable[[int, int], Iterator[int]] | None:
+    """The crossings of all clock conditions, as :func:`first_change` takes them; None if there are none."""
+    times: dict[str, set[int]] = {}
+    for condition in conditions:
+        if isinstance(condition, Predicate) and isinstance(condition.operand, ClockRef):
+            zone = Evaluation(Program({}), inputs, -(2**62)).zone(condition.operand)
+            if zone is not None:
+                times.setdefault(zone, {0}).update(_times_of_day(condition))
+    if not times:
+        return None
+    return lambda after, until: _ascending(crossings(after, until, zone, at) for zone, at in times.items())
+
+
+def _times_of_day(predicate: Predicate) -> Iterator[int]:
+    if not isinstance(predicate.operand, ClockRef) or predicate.operand.field is not ClockField.TIME_OF_DAY:
+        return
+    argument = predicate.argument
+    for time in argument if isinstance(argument, tuple) else (argument,):
+        yield time
+        yield time + 1  # the first instant that is later
+
+
+def _ascending(streams: Iterable[Iterator[int]]) -> Iterator[int]:
+    last = None
+    for instant in heapq.merge(*streams):
+        if instant != last:
+            yield instant
+        last = instant
+
+
+def _possible(condition: Condition, evaluation: Evaluation) -> set[Truth]:
+    """The answers that a condition could give if every clock condition gave any answer; a superset of the true set."""
+    if isinstance(condition, Predicate) and isinstance(condition.operand, ClockRef):
+        return {evaluation.condition(condition)} if evaluation.value(condition) is None else {True, False}
+    if isinstance(condition, SegmentRef):
+        return _possible(evaluation.program.segment(condition.name).when, evaluation)
+    if isinstance(condition, Not):
+        return {negate(answer) for answer in _possible(condition.condition, evaluation)}
+    if isinstance(condition, AllOf | AnyOf):
+        combine = all_of if isinstance(condition, AllOf) else any_of
+        return _combinations([_possible(child, evaluation) for child in children(condition)], combine)
+    return {evaluation.condition(condition)}
+
+
+def _combinations(sets: Collection[set[Truth]], combine: Callable[[list[Truth]], Truth]) -> set[Truth]:
+    reached: set[Truth] = set()
+    for answers in sets:
+        reached = {combine([one, other]) for one in reached for other in answers} if reached else set(answers)
+    return reached

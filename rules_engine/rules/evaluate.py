@@ -1,0 +1,145 @@
+"""The plain three-valued evaluator: the oracle of every target, and the source of explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from typing import assert_never
+
+from rules_engine.rules.events import aggregate_value, sequence_matches
+from rules_engine.rules.inputs import Inputs
+from rules_engine.rules.local_time import local_time
+from rules_engine.rules.nodes import (
+    AllOf,
+    AnyOf,
+    ClockField,
+    ClockRef,
+    Condition,
+    ContextRef,
+    EventAggregate,
+    FeatureRef,
+    Not,
+    Operand,
+    Predicate,
+    PropertyRef,
+    SegmentRef,
+    Sequence,
+)
+from rules_engine.rules.predicates import Truth, judge
+from rules_engine.rules.program import Program
+from rules_engine.rules.types import STRING, Value, conform
+
+
+class Evaluation:
+    """One entity's inputs at one instant, and the answers to every rule on them.
+
+    >>> from rules_engine.rules.nodes import Segment
+    >>> norwegian = Predicate(FeatureRef("user", "country"), "equals", "NO", operand_type=STRING)
+    >>> program = Program({"norway": Segment("norway", norwegian), "abroad": Segment("abroad", Not(SegmentRef("norway")))})
+    >>> known, unknown = Evaluation(program, Inputs({"user:country": "NO"}), 0), Evaluation(program, Inputs(), 0)
+    >>> known.segment("norway"), known.segment("abroad"), unknown.segment("abroad")
+    (True, False, None)
+    """
+
+    def __init__(self, program: Program, inputs: Inputs, now: int) -> None:
+        self.program = program
+        self.inputs = inputs
+        self.now = now
+        self._segments: dict[str, Truth] = {}
+
+    def segment(self, name: str) -> Truth:
+        """A segment's answer.
+
+        Raises
+        ------
+        UnknownNameError
+            if there is none of that name.
+        """
+        if name not in self._segments:
+            self._segments[name] = self.condition(self.program.segment(name).when)
+        return self._segments[name]
+
+    def condition(self, condition: Condition) -> Truth:
+        """A condition's answer: True, False, or None for unknown."""
+        match condition:
+            case AllOf():
+                return all_of([self.condition(child) for child in condition.conditions])
+            case AnyOf():
+                return any_of([self.condition(child) for child in condition.conditions])
+            case Not():
+                return negate(self.condition(condition.condition))
+            case Predicate():
+                return judge(condition, self.value(condition), self.now)
+            case Sequence():
+                return sequence_matches(condition, self.inputs.events, self.now)
+            case SegmentRef():
+                return self.segment(condition.name)
+            case _:
+                assert_never(condition)
+
+    def value(self, predicate: Predicate) -> Value:
+        """The value that a predicate judges, or None if it is missing or of another type than was checked."""
+        return conform(self._raw(predicate.operand), predicate.operand_type)
+
+    def _raw(self, operand: Operand) -> Value:
+        match operand:
+            case FeatureRef():
+                return self.feature(operand)
+            case ContextRef():
+                return self.inputs.context.get(operand.name, operand.default)
+            case ClockRef():
+                return self._clock(operand)
+            case EventAggregate():
+                return aggregate_value(operand, self.inputs.events, self.now)
+            case PropertyRef():
+                raise TypeError(f"the property {operand} is read outside `where`")
+            case _:
+                assert_never(operand)
+
+    def feature(self, ref: FeatureRef) -> Value:
+        """A feature's value now; None if it is missing or past its view's ttl."""
+        expires_at = self.inputs.expires_at.get(ref.view)
+        return None if expires_at is not None and self.now >= expires_at else self.inputs.features.get(ref.key)
+
+    def zone(self, clock: ClockRef) -> str | None:
+        """The name of the time zone that a clock condition reads; None if the feature that holds it is missing."""
+        if isinstance(clock.timezone, str):
+            return clock.timezone
+        return conform(self.feature(clock.timezone), STRING)  # type: ignore[no-any-return]
+
+    def _clock(self, clock: ClockRef) -> Value:
+        zone = self.zone(clock)
+        local = local_time(self.now, zone) if zone is not None else None
+        if local is None:
+            return None
+        return local[0] if clock.field is ClockField.TIME_OF_DAY else local[1]
+
+
+def all_of(answers: Many[Truth]) -> Truth:
+    """Kleene's and.
+
+    >>> all_of([True, None]), all_of([None, False]), all_of([True, True])
+    (None, False, True)
+    """
+    if False in answers:
+        return False
+    return None if None in answers else True
+
+
+def any_of(answers: Many[Truth]) -> Truth:
+    """Kleene's or.
+
+    >>> any_of([False, None]), any_of([None, True]), any_of([False, False])
+    (None, True, False)
+    """
+    if True in answers:
+        return True
+    return None if None in answers else False
+
+
+def negate(answer: Truth) -> Truth:
+    """Kleene's not.
+
+    >>> negate(None) is None
+    True
+    """
+    return None if answer is None else not answer
