@@ -116,16 +116,19 @@ class EmbeddedStore:
         binary = server_binary()
         deadline = time.monotonic() + timeout
         self._make_folders()
+        log_start: int | None = None
         with self._exclusive(deadline):
-            while time.monotonic() < deadline:
-                if self._answers():
-                    return str(self.socket_path)
+            while not self._answers():
                 with self._server_lock() as lock:
+                    if lock is not None and log_start is not None:
+                        raise self._unavailable("stopped while starting", self._log_since(log_start))
                     if lock is not None:
-                        self._start(binary, lock, deadline)
-                        return str(self.socket_path)
+                        log_start = self._launch(binary, lock)
+                if time.monotonic() >= deadline:
+                    what = f"runs (pid {self._recorded_pid()}) but did not answer within {timeout:g} s"
+                    raise self._unavailable(what, self._log_since(log_start or 0))
                 time.sleep(_POLL_SECONDS)
-        raise self._unavailable(f"runs (pid {self._recorded_pid()}) but did not answer within {timeout:g} s")
+        return str(self.socket_path)
 
     def stop(self, timeout: float = 30.0) -> bool:
         """Stop the server, its data written to disk; return whether one was running.
@@ -148,7 +151,7 @@ class EmbeddedStore:
 
     def status(self) -> StoreStatus:
         """What can be said without starting or changing anything."""
-        disk_bytes = sum(file.stat().st_size for file in self.data_dir.rglob("*") if file.is_file())
+        disk_bytes = sum(_size(file) for file in self.data_dir.rglob("*") if file.is_file())
         try:
             info = dict(line.split(":", 1) for line in self._ask("INFO").splitlines() if ":" in line)
         except OSError:
@@ -164,19 +167,19 @@ class EmbeddedStore:
             disk_bytes=disk_bytes,
             pid=int(info["process_id"]),
             memory_bytes=int(info["used_memory"]),
-            keys=sum(int(count) for count in re.findall(r"keys=(\d+),", " ".join(info.values()))),
+            keys=sum(int(value[5:].split(",")[0]) for name, value in info.items() if re.fullmatch(r"db\d+", name)),
             version=info.get("valkey_version"),
         )
 
     # Starting
 
-    def _start(self, binary: Path, lock: int, deadline: float) -> None:
-        """Start a server that inherits ``lock``, and wait until it answers."""
+    def _launch(self, binary: Path, lock: int) -> int:
+        """Spawn a server that inherits ``lock``; return where in the log file its own lines begin."""
         self.socket_path.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
-        if self.log_file.exists() and self.log_file.stat().st_size > _LOG_BYTES_KEPT:
+        if _size(self.log_file) > _LOG_BYTES_KEPT:
             self.log_file.replace(self.log_file.with_suffix(".log.old"))
-        logged = self.log_file.stat().st_size if self.log_file.exists() else 0
+        log_start = _size(self.log_file)
         try:
             launch = subprocess.run(
                 [str(binary), *self._server_options()],
@@ -189,15 +192,9 @@ class EmbeddedStore:
             )
         except OSError as error:
             raise self._unavailable(f"could not be started: {binary}: {error.strerror}") from error
-        os.close(lock)  # from here on only the server holds it
         if launch.returncode:
             raise self._unavailable("refused to start", launch.stdout + launch.stderr)
-        while not self._answers():
-            if not self._is_alive():
-                raise self._unavailable("stopped while starting", self._log_since(logged))
-            if time.monotonic() >= deadline:
-                raise self._unavailable("started but does not answer yet", self._log_since(logged))
-            time.sleep(_POLL_SECONDS)
+        return log_start
 
     def _server_options(self) -> list[str]:
         options = {
@@ -226,7 +223,8 @@ class EmbeddedStore:
                 hint="make this folder writable, or work on a copy of the project that is",
             ) from error
         if self.socket_path.parent != self.data_dir:
-            _make_private(self.socket_path.parent)
+            with contextlib.suppress(FileExistsError):
+                self.socket_path.parent.mkdir(mode=0o700)
 
     # Locks
 
@@ -234,17 +232,17 @@ class EmbeddedStore:
     def _exclusive(self, deadline: float) -> Iterator[None]:
         """Hold the right to start or stop the server; wait for it until the deadline."""
         with self._opened("start.lock") as file:
-            while not _try_lock(file):
+            while not _try_lock(file, shared=False):
                 if time.monotonic() >= deadline:
                     raise self._unavailable("is being started or stopped by another command that does not finish")
                 time.sleep(_POLL_SECONDS)
             yield
 
     @contextlib.contextmanager
-    def _server_lock(self) -> Iterator[int | None]:
-        """The lock that a living server holds, or None while one does."""
+    def _server_lock(self, *, shared: bool = False) -> Iterator[int | None]:
+        """The lock that a living server holds, or None while one does. To only ask, take it shared."""
         with self._opened("server.lock") as file:
-            yield file if _try_lock(file) else None
+            yield file if _try_lock(file, shared=shared) else None
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[int]:
@@ -258,13 +256,12 @@ class EmbeddedStore:
         try:
             yield file
         finally:
-            with contextlib.suppress(OSError):  # closed already when it was handed to a server
-                os.close(file)
+            os.close(file)  # a server that inherited it still holds the lock
 
     def _is_alive(self) -> bool:
         if not (self.data_dir / "server.lock").exists():
             return False
-        with self._server_lock() as lock:
+        with self._server_lock(shared=True) as lock:
             return lock is None
 
     # Talking to the server
@@ -277,6 +274,8 @@ class EmbeddedStore:
 
     def _ask(self, command: str) -> str:
         """Send one command; return its one-line or bulk reply."""
+        if self.socket_path.parent != self.data_dir:
+            _check_private(self.socket_path.parent)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_PING_SECONDS)
             connection.connect(str(self.socket_path))
@@ -353,32 +352,42 @@ def _socket_path(root: Path, data_dir: Path) -> Path:
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH and _SAFE_SOCKET_PATH.fullmatch(str(path)):
         return path
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:20]
-    return Path("/tmp") / f"feast-segments-{os.getuid()}" / f"{digest}.sock"  # noqa: S108 (see _make_private)
+    return Path("/tmp") / f"feast-segments-{os.getuid()}" / f"{digest}.sock"  # noqa: S108 (see _check_private)
 
 
-def _make_private(folder: Path) -> None:
-    """Make a folder in a place where others may write; refuse one that they made or may enter."""
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
+def _check_private(folder: Path) -> None:
+    """Refuse a folder, in a place where others may write, that they made or may enter: its socket could be theirs."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise StoreUnavailableError(
-            f"{folder} is not a folder that belongs to you alone, so the embedded store keeps no socket in it",
+            f"{folder} is not a folder that belongs to you alone, so the embedded store uses no socket in it",
             hint="remove it, or move the project to a shorter path of plain letters",
         )
 
 
-def _try_lock(file: int) -> bool:
+def _try_lock(file: int, *, shared: bool) -> bool:
     import fcntl  # not on Windows, where this module must still import to say so
 
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _runs_server(pid: int) -> bool:
     """Whether this process is a Valkey server, and not one that got a dead server's number."""
-    found = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607
-    return "valkey-server" in found.stdout
+    if sys.platform == "darwin":
+        command = subprocess.run(["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False).stdout
+        return b"valkey-server" in command
+    try:
+        return b"valkey-server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

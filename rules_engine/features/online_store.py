@@ -1,0 +1,70 @@
+"""Feast's Redis online store on the embedded server, for ``feature_store.yaml``.
+
+::
+
+    online_store:
+      type: rules_engine.features.online_store.EmbeddedOnlineStore
+
+A server of your own is a one-line change, to Feast's own store::
+
+    online_store: {type: redis, connection_string: "redis.example.com:6379"}
+
+What lies in the store is the same, byte for byte. ``feast apply`` and ``feast materialize`` work by hand with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Literal
+
+from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
+from feast.repo_config import RepoConfig
+
+from rules_engine.errors import ProjectError
+from rules_engine.features.embedded import EmbeddedStore
+
+
+class EmbeddedOnlineStoreConfig(RedisOnlineStoreConfig):  # type: ignore[misc]  # Feast's types are Any here
+    """Configuration of the embedded store: there is nothing to configure. The address follows from the folder."""
+
+    type: Literal["rules_engine.features.online_store.EmbeddedOnlineStore"] = (
+        "rules_engine.features.online_store.EmbeddedOnlineStore"
+    )
+    connection_string: str = ""
+
+
+def _on_running_server(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method of Feast's store, whose first argument is the configuration, start the server when it is down."""
+
+    @wraps(method)
+    def call(self: RedisOnlineStore, config: RepoConfig, *args: Any, **kwargs: Any) -> Any:
+        store = embedded_store(config)
+        store.ensure_running()
+        config.online_store.connection_string = store.connection_string
+        return method(self, config, *args, **kwargs)
+
+    return call
+
+
+class EmbeddedOnlineStore(RedisOnlineStore):  # type: ignore[misc]  # Feast's types are Any here
+    """Feast's Redis store, with the server started on demand. Every method that opens a connection is listed."""
+
+    delete_entity_values = _on_running_server(RedisOnlineStore.delete_entity_values)
+    delete_table = _on_running_server(RedisOnlineStore.delete_table)
+    online_write_batch = _on_running_server(RedisOnlineStore.online_write_batch)
+    online_write_batch_async = _on_running_server(RedisOnlineStore.online_write_batch_async)
+    online_read_async = _on_running_server(RedisOnlineStore.online_read_async)
+    _read_features_per_fv_async = _on_running_server(RedisOnlineStore._read_features_per_fv_async)  # noqa: SLF001
+    _read_hash_fields = _on_running_server(RedisOnlineStore._read_hash_fields)  # noqa: SLF001
+
+
+def embedded_store(config: RepoConfig) -> EmbeddedStore:
+    """The embedded store of the project whose Feast repository this is: the folder above ``feature_repo/``."""
+    if config.repo_path is None:
+        raise ProjectError(
+            "the embedded store needs to know the project's folder, and this Feast configuration was made without one",
+            hint="use FeatureStore(repo_path=...), or set `repo_path` on the configuration",
+        )
+    return EmbeddedStore(Path(config.repo_path).resolve().parent)
