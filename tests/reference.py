@@ -1,0 +1,326 @@
+"""A brute-force evaluator of conditions, for tests only.
+
+It is written from the design alone, shares no code with `rules_engine`, and is as plain as possible: every
+window filters the whole log, every sequence enumerates all chains of events, and the instant of the next change is
+found by trying every instant that could matter. It checks nothing: a condition that a definition file could not
+hold raises `ValueError` or whatever Python raises.
+
+Conditions are the plain data of a definition (dicts, lists, scalars as YAML 1.2 gives them). Times in features,
+contexts and event properties are aware datetimes. Instants written in a condition are strings with an offset.
+
+>>> from datetime import datetime, timezone
+>>> noon = datetime(2024, 1, 1, 12, tzinfo=timezone.utc)
+>>> reference_evaluate({"feature": "user:age", "at_least": 18}, features={"user:age": 30}, now=noon)
+True
+>>> viewed = {"event": "view", "at": datetime(2024, 1, 1, 11, 55, tzinfo=timezone.utc)}
+>>> reference_changes_at({"did": "view", "within": "10m"}, events=[viewed], now=noon)
+datetime.datetime(2024, 1, 1, 12, 5, tzinfo=datetime.timezone.utc)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+from tests.reference_moments import candidates
+from tests.reference_values import (
+    DAYS,
+    Condition,
+    Event,
+    Truth,
+    World,
+    clean,
+    compare,
+    context_value,
+    duration,
+    feature_value,
+    kind,
+    kind_of_type,
+    length,
+    operator_of,
+    predicate,
+    time_of_day,
+    zone_of,
+)
+
+AGGREGATES = ("sum", "avg", "min", "max", "distinct", "first", "last")
+SCALARS = ("string", "number", "bool", "time")
+
+
+def reference_evaluate(
+    condition: Condition,
+    *,
+    now: datetime,
+    features: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
+    events: Sequence[Event] = (),
+    types: Mapping[str, str] | None = None,
+    segments: Mapping[str, Condition] | None = None,
+    updated_at: Mapping[str, datetime] | None = None,
+    ttl: Mapping[str, str | timedelta] | None = None,
+) -> Truth:
+    """Return True, False or None (unknown) for `condition` at `now`.
+
+    Parameters
+    ----------
+    condition
+        The condition as plain data.
+    now
+        The instant of evaluation, aware.
+    features
+        ``{"view:name": value}``; times are aware datetimes.
+    context
+        Values passed with the request.
+    events
+        ``{"event": name, "at": datetime, "event_id": str, **properties}``; without an id the position is the id.
+    types
+        Feast type names of features; only needed to tell a time from other values, and Float32 from Float64.
+    segments
+        Conditions of the other segments by name.
+    updated_at, ttl
+        Row timestamp and time to live of a feature view by its name.
+    """
+    return truth(condition, make_world(now, features, context, events, types, segments, updated_at, ttl))
+
+
+def reference_changes_at(
+    condition: Condition,
+    *,
+    now: datetime,
+    features: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
+    events: Sequence[Event] = (),
+    types: Mapping[str, str] | None = None,
+    segments: Mapping[str, Condition] | None = None,
+    updated_at: Mapping[str, datetime] | None = None,
+    ttl: Mapping[str, str | timedelta] | None = None,
+) -> datetime | None:
+    """Return the first instant after `now` at which the answer differs from the answer now, or None."""
+    world = make_world(now, features, context, events, types, segments, updated_at, ttl)
+    answer = truth(condition, world)
+    for instant in candidates(condition, world):
+        if truth(condition, replace(world, now=instant)) is not answer:
+            return instant
+    return None
+
+
+def make_world(
+    now: datetime,
+    features: Mapping[str, Any] | None,
+    context: Mapping[str, Any] | None,
+    events: Sequence[Event],
+    types: Mapping[str, str] | None,
+    segments: Mapping[str, Condition] | None,
+    updated_at: Mapping[str, datetime] | None,
+    ttl: Mapping[str, str | timedelta] | None,
+) -> World:
+    lives = {view: life if isinstance(life, timedelta) else duration(life) for view, life in (ttl or {}).items()}
+    return World(
+        now=now.astimezone(UTC),
+        features=features or {},
+        context=context or {},
+        events=stored(events),
+        types=types or {},
+        segments=segments or {},
+        updated_at=updated_at or {},
+        ttl={view: life for view, life in lives.items() if life is not None},
+    )
+
+
+def stored(events: Sequence[Event]) -> list[Event]:
+    """Return the log without redeliveries, ordered by instant and id."""
+    log: dict[str, Event] = {}
+    for position, event in enumerate(events):
+        identity = event.get("event_id", f"{position:012d}")
+        if identity not in log:
+            log[identity] = {**event, "event_id": identity}
+    return sorted(log.values(), key=lambda event: (event["at"], event["event_id"]))
+
+
+def truth(condition: Condition, world: World) -> Truth:
+    """Return the three-valued answer of any condition."""
+    if "all" in condition:
+        return and_(truth(child, world) for child in condition["all"])
+    if "any" in condition:
+        return or_(truth(child, world) for child in condition["any"])
+    if "none" in condition:
+        return not_(or_(truth(child, world) for child in condition["none"]))
+    if "not" in condition:
+        return not_(truth(condition["not"], world))
+    if "in_segment" in condition:
+        return truth(world.segments[condition["in_segment"]], world)
+    if "not_in_segment" in condition:
+        return not_(truth(world.segments[condition["not_in_segment"]], world))
+    if "sequence" in condition:
+        return sequence_truth(condition, world)
+    return leaf_truth(condition, world)
+
+
+def leaf_truth(condition: Condition, world: World) -> Truth:
+    if "feature" in condition:
+        name = condition["feature"]
+        return predicate(condition, feature_value(name, world), world.now, kind_of_type(world.types.get(name)))
+    if "context" in condition:
+        return predicate(condition, context_value(condition, world), world.now)
+    if "clock" in condition:
+        return clock_truth(condition, world)
+    if "did" in condition:
+        matching = in_window(condition["did"], condition, world)
+        return predicate(condition.get("count", {"at_least": 1}), len(matching), world.now)
+    if "did_not" in condition:
+        return not in_window(condition["did_not"], condition, world)
+    for name in AGGREGATES:
+        if name in condition:
+            return predicate(condition, aggregate(name, condition, world), world.now)
+    raise ValueError(f"no form in {condition}")
+
+
+def and_(values: Iterable[Truth]) -> Truth:
+    answers = list(values)
+    if False in answers:
+        return False
+    return None if None in answers else True
+
+
+def or_(values: Iterable[Truth]) -> Truth:
+    answers = list(values)
+    if True in answers:
+        return True
+    return None if None in answers else False
+
+
+def not_(value: Truth) -> Truth:
+    return None if value is None else not value
+
+
+def clock_truth(condition: Condition, world: World) -> Truth:
+    zone = zone_of(condition, world)
+    if zone is None:
+        return None
+    local = world.now.astimezone(zone)
+    if condition["clock"] == "day_of_week":
+        return predicate(condition, DAYS[local.weekday()], world.now)
+    name = operator_of(condition)
+    literal = condition[name]
+    moment = local.hour * 3600 + local.minute * 60 + local.second + Fraction(local.microsecond, 1_000_000)
+    seconds = [time_of_day(item) for item in literal] if isinstance(literal, list) else time_of_day(literal)
+    return compare(name, moment, seconds, world.now)
+
+
+def matches_where(event: Event, where: Mapping[str, Any], now: datetime) -> bool:
+    """Tell whether every property predicate is true of the event; unknown excludes it."""
+    for name, test in where.items():
+        spec = test if isinstance(test, Mapping) else {"equals": test}
+        if predicate(spec, event.get(name), now) is not True:
+            return False
+    return True
+
+
+def in_window(name: Any, spec: Mapping[str, Any], world: World, where: Mapping[str, Any] | None = None) -> list[Event]:
+    """Return the matching events in (now - within, now], in order."""
+    long = duration(spec["within"])
+    tests = spec.get("where", {}) if where is None else where
+    found = []
+    for event in world.events:
+        started = long is None or event["at"] > world.now - long
+        if event["event"] == name and started and event["at"] <= world.now and matches_where(event, tests, world.now):
+            found.append(event)
+    return found
+
+
+def aggregate(name: str, condition: Condition, world: World) -> Any:
+    source = condition[name]
+    events = in_window(source["event"], condition, world, source.get("where", {}))
+    if name in ("first", "last"):
+        chosen = events[0 if name == "first" else -1] if events else {}
+        return chosen.get(source["of"])
+    values = [clean(event.get(source["of"])) for event in events]
+    if name == "distinct":
+        return len({(kind(value), value) for value in values if kind(value) in SCALARS})
+    numbers = [value for value in values if kind(value) == "number"]
+    if name == "sum":
+        return total(numbers)
+    if not numbers:
+        return None
+    if name == "avg":
+        return mean(numbers)
+    return min(numbers) if name == "min" else max(numbers)
+
+
+def total(numbers: list[Any]) -> Any:
+    return sum(numbers) if all(isinstance(number, int) for number in numbers) else math.fsum(numbers)
+
+
+def mean(numbers: list[Any]) -> float:
+    if all(isinstance(number, int) for number in numbers):
+        return float(Fraction(sum(numbers), len(numbers)))
+    return math.fsum(numbers) / len(numbers)
+
+
+def sequence_truth(condition: Condition, world: World) -> bool:
+    """Try every chain of events."""
+    return any(chain_holds(condition, chain, world) for chain in chains(condition, world))
+
+
+def step_events(step: Mapping[str, Any], condition: Condition, world: World, first: Event | None) -> list[Event]:
+    """Return the events up to now that a step speaks of; with `match_on` only those that agree with the first."""
+    ever = {"within": "ever", "where": step.get("where", {})}
+    found = in_window(step.get("did", step.get("did_not")), ever, world)
+    if "match_on" in condition:
+        found = [event for event in found if agrees(event, first, condition["match_on"])]
+    return found
+
+
+def agrees(event: Event, first: Event | None, name: str) -> bool:
+    mine = clean(event.get(name))
+    theirs = mine if first is None else clean(first.get(name))
+    return kind(mine) in SCALARS and kind(mine) == kind(theirs) and bool(mine == theirs)
+
+
+def chains(condition: Condition, world: World) -> Iterator[list[Event]]:
+    """Yield every choice of one event for each `did` step, each strictly after the one before it."""
+    steps = [step for step in condition["sequence"] if "did" in step]
+    firsts = step_events(steps[0], condition, world, None)
+    if anchor_of(condition) == "latest":
+        firsts = [event for event in firsts if event["at"] == firsts[-1]["at"]]
+    for first in firsts:
+        partial = [[first]]
+        for step in steps[1:]:
+            matching = step_events(step, condition, world, first)
+            partial = [[*chain, event] for chain in partial for event in matching if event["at"] > chain[-1]["at"]]
+        yield from partial
+
+
+def anchor_of(condition: Condition) -> str:
+    default = "any" if "did" in condition["sequence"][-1] else "latest"
+    return str(condition.get("anchor", default))
+
+
+def chain_holds(condition: Condition, chain: list[Event], world: World) -> bool:
+    own = duration(condition.get("within", "ever"))
+    if own is not None and chain[0]["at"] <= world.now - own:
+        return False
+    position = 0
+    for step in condition["sequence"][1:]:
+        if "did" in step:
+            position += 1
+            if "within" in step and chain[position]["at"] > chain[position - 1]["at"] + length(step["within"]):
+                return False
+        elif not absent(step, condition, chain, position, world):
+            return False
+    return True
+
+
+def absent(step: Mapping[str, Any], condition: Condition, chain: list[Event], position: int, world: World) -> bool:
+    """Tell whether a `did_not` step after the event at `position` of the chain holds and is complete."""
+    start = chain[position]["at"]
+    forbidden = [event["at"] for event in step_events(step, condition, world, chain[0]) if event["at"] > start]
+    if "within" in step:
+        forbidden = [at for at in forbidden if at <= start + length(step["within"])]
+    if position + 1 < len(chain):
+        return not any(at < chain[position + 1]["at"] for at in forbidden)
+    return not forbidden and start + length(step["within"]) <= world.now
