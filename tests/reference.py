@@ -252,13 +252,25 @@ def aggregate(name: str, condition: Condition, world: World) -> Any:
 
 
 def total(numbers: list[Any]) -> Any:
-    return sum(numbers) if all(isinstance(number, int) for number in numbers) else math.fsum(numbers)
+    """Return the sum: exact of integers, else correctly rounded; infinite if it is too large for a float."""
+    if all(isinstance(number, int) for number in numbers):
+        return sum(numbers)
+    endless = [number for number in numbers if math.isinf(number)]
+    if endless:
+        return sum(endless)
+    try:
+        return math.fsum(numbers)
+    except OverflowError:
+        exact = sum(Fraction(number) for number in numbers)
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf if exact > 0 else -math.inf
 
 
 def mean(numbers: list[Any]) -> float:
-    if all(isinstance(number, int) for number in numbers):
-        return float(Fraction(sum(numbers), len(numbers)))
-    return math.fsum(numbers) / len(numbers)
+    whole = total(numbers)
+    return float(Fraction(whole, len(numbers))) if isinstance(whole, int) else float(whole) / len(numbers)
 
 
 def sequence_truth(condition: Condition, world: World) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 Truth = bool | None
 Condition = Mapping[str, Any]
@@ -18,7 +18,6 @@ RELATIVE_TIME = ("in_last", "not_in_last", "in_next")
 STRING_OPERATORS = ("contains", "starts_with", "ends_with", "matches")
 ORDER_OPERATORS = ("greater_than", "at_least", "less_than", "at_most", "between")
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-ZONES = available_timezones()
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -98,7 +97,9 @@ def predicate(spec: Mapping[str, Any], value: Any, now: datetime, operand: str |
     if wanted == "time" and name not in RELATIVE_TIME:
         literal = [instant(item) for item in literal] if isinstance(literal, list) else instant(literal)
     if spec.get("ignore_case"):
-        value, literal = lowered(value), lowered_literal(name, literal)
+        if name == "matches":
+            return found(literal, value, ignore_case=True)
+        value, literal = lowered(value), lowered_literal(literal)
     return compare(name, value, literal, now)
 
 
@@ -142,7 +143,7 @@ COMPARE: dict[str, Callable[[Any, Any, datetime], bool]] = {
     "contains": lambda value, literal, _: literal in value,
     "starts_with": lambda value, literal, _: value.startswith(literal),
     "ends_with": lambda value, literal, _: value.endswith(literal),
-    "matches": lambda value, literal, _: python_pattern(literal).search(value) is not None,
+    "matches": lambda value, literal, _: found(literal, value),
     "includes": lambda value, literal, _: literal in value,
     "includes_any": lambda value, literal, _: any(item in value for item in literal),
     "includes_all": lambda value, literal, _: all(item in value for item in literal),
@@ -167,32 +168,28 @@ def lowered_letter(letter: str) -> str:
     return small if len(small) == 1 else letter
 
 
-def lowered_literal(name: str, literal: Any) -> Any:
-    if isinstance(literal, list):
-        return [lowered(item) for item in literal]
-    if name == "matches":
-        return "".join(part if part.startswith("\\") else lowered(part) for part in pattern_parts(literal))
-    return lowered(literal)
+def lowered_literal(literal: Any) -> Any:
+    return [lowered(item) for item in literal] if isinstance(literal, list) else lowered(literal)
 
 
-def pattern_parts(pattern: str) -> list[str]:
-    """Split a pattern into escapes and single characters."""
-    return re.findall(r"\\x\{[0-9A-Fa-f]+\}|\\x..|\\.|.", pattern, re.DOTALL)
-
-
-def python_pattern(pattern: str) -> re.Pattern[str]:
-    r"""Translate a pattern of the subset to Python: `$` is the end of the text only, `\s` has no vertical tab."""
+def found(pattern: str, text: str, ignore_case: bool = False) -> bool:
+    r"""Search in Python's dialect, in which `$` and `\s` mean more than in the subset."""
+    parts = re.findall(r"\\x\{[0-9A-Fa-f]+\}|\\x..|\\.|.", pattern, re.DOTALL)
     translated, in_class = "", False
-    for part in pattern_parts(pattern):
+    for part in parts:
         translated += python_part(part, in_class)
         in_class = (in_class or part == "[") and part != "]"
-    return re.compile(translated, re.ASCII)
+    return re.search(translated, text, re.IGNORECASE if ignore_case else re.NOFLAG) is not None
 
 
 def python_part(part: str, in_class: bool) -> str:
+    r"""Translate one element; `\d \w \s` are ASCII even where letters fold by Unicode."""
+    sets = {r"\d": "0-9", r"\w": "0-9A-Za-z_", r"\s": r"\t\n\f\r "}
     if in_class:
-        return {"[": r"\[", r"\s": r"\t\n\f\r "}.get(part, part)
-    return {"$": r"\Z", r"\s": r"[\t\n\f\r ]", r"\S": r"[^\t\n\f\r ]"}.get(part, part)
+        return {"[": r"\[", **sets}.get(part, part)
+    if part.lower() in sets:
+        return f"[{'^' if part.isupper() else ''}{sets[part.lower()]}]"
+    return {"$": r"\Z", r"\b": r"(?a:\b)", r"\B": r"(?a:\B)", r"\z": r"\Z"}.get(part, part)
 
 
 def duration(text: str) -> timedelta | None:
@@ -201,15 +198,14 @@ def duration(text: str) -> timedelta | None:
 
 
 def length(text: str) -> timedelta:
-    found = duration(text)
-    if found is None:
+    long = duration(text)
+    if long is None:
         raise ValueError("ever is not a length")
-    return found
+    return long
 
 
 def instant(text: str | datetime) -> datetime:
-    found = text if isinstance(text, datetime) else datetime.fromisoformat(text)
-    return found.astimezone(UTC)
+    return (text if isinstance(text, datetime) else datetime.fromisoformat(text)).astimezone(UTC)
 
 
 def zone_of(condition: Condition, world: World) -> tzinfo | None:
@@ -217,7 +213,10 @@ def zone_of(condition: Condition, world: World) -> tzinfo | None:
     name = condition.get("timezone", "UTC")
     if isinstance(name, Mapping):
         name = feature_value(name["feature"], world)
-    return ZoneInfo(name) if isinstance(name, str) and name in ZONES else None
+    try:
+        return ZoneInfo(name) if isinstance(name, str) else None
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        return None
 
 
 def time_of_day(text: str) -> int:
