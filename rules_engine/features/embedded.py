@@ -39,7 +39,7 @@ _SAFE_SOCKET_PATH = re.compile(r"[A-Za-z0-9/._@+-]+")
 _LOG_LINES_SHOWN = 8
 _LOG_BYTES_KEPT = 1_000_000
 _POLL_SECONDS = 0.005
-_PING_SECONDS = 2.0
+_PING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)

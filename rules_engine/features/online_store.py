@@ -59,6 +59,12 @@ class EmbeddedOnlineStore(RedisOnlineStore):  # type: ignore[misc]  # Feast's ty
     _read_features_per_fv_async = _on_running_server(RedisOnlineStore._read_features_per_fv_async)  # noqa: SLF001
     _read_hash_fields = _on_running_server(RedisOnlineStore._read_hash_fields)  # noqa: SLF001
 
+    async def close(self) -> None:
+        """Close the asynchronous connections, which Feast's own store leaves open."""
+        if self._client_async is not None:
+            await self._client_async.aclose()
+            self._client_async = None
+
 
 def embedded_store(config: RepoConfig) -> EmbeddedStore:
     """The embedded store of the project whose Feast repository this is: the folder above ``feature_repo/``."""

@@ -39,6 +39,9 @@ CLOCK_HORIZON = 400 * DAY
 
 Answer = TypeVar("Answer")
 
+#: An instant before any ttl: reads a value whether or not it has expired.
+_BEFORE_EXPIRY = -(2**62)
+
 
 def changes_at(program: Program, condition: Condition, inputs: Inputs, now: int) -> int | None:
     """The first instant after now at which the three-valued answer differs, with the same data; None if it never does.
@@ -139,16 +142,9 @@ def _predicate_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
 def _value_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
     """Where an operator such as ``in_last`` moves a window over a time."""
     boundaries = OPERATORS[predicate.operator].boundaries
-    if boundaries is None:
-        return
-    if not isinstance(predicate.operand, EventAggregate):
-        values = [Evaluation(Program({}), inputs, -(2**62)).value(predicate)]
-    else:  # the aggregate of times is one of the times of the events
-        operand = predicate.operand
-        values = [event.properties.get(operand.of or "") for event in matching(operand.match, inputs.events)]
-    for value in values:
-        if isinstance(value, int) and not isinstance(value, bool):
-            yield from boundaries(value, predicate.argument)
+    value = Evaluation(Program({}), inputs, _BEFORE_EXPIRY).value(predicate) if boundaries else None
+    if boundaries is not None and value is not None:
+        yield from boundaries(value, predicate.argument)
 
 
 def clocks_of(conditions: Iterable[Condition], inputs: Inputs) -> Callable[[int, int], Iterator[int]] | None:
@@ -156,7 +152,7 @@ def clocks_of(conditions: Iterable[Condition], inputs: Inputs) -> Callable[[int,
     times: dict[str, set[int]] = {}
     for condition in conditions:
         if isinstance(condition, Predicate) and isinstance(condition.operand, ClockRef):
-            zone = Evaluation(Program({}), inputs, -(2**62)).zone(condition.operand)
+            zone = Evaluation(Program({}), inputs, _BEFORE_EXPIRY).zone(condition.operand)
             if zone is not None:
                 times.setdefault(zone, {0}).update(_times_of_day(condition))
     if not times:

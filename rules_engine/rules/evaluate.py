@@ -85,7 +85,8 @@ class Evaluation:
             case FeatureRef():
                 return self.feature(operand)
             case ContextRef():
-                return self.inputs.context.get(operand.name, operand.default)
+                passed = self.inputs.context.get(operand.name)
+                return operand.default if passed is None else passed
             case ClockRef():
                 return self._clock(operand)
             case EventAggregate():

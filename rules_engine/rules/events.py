@@ -56,7 +56,7 @@ def reduce_events(aggregate: EventAggregate, counted: Sequence[Event]) -> Value:
     return _REDUCTIONS[aggregate.function]([value for value in values if value is not None])
 
 
-def exact_sum(values: Sequence[int | float]) -> int | float:
+def exact_sum(values: Sequence[int | float]) -> int | float | None:
     """The sum: of integers exact, with floats correctly rounded; infinite where it leaves the range of a float.
 
     >>> exact_sum([0.1] * 10), exact_sum([2**60, 1])
@@ -64,9 +64,12 @@ def exact_sum(values: Sequence[int | float]) -> int | float:
     """
     if all(isinstance(value, int) for value in values):
         return sum(values)
-    if not all(math.isfinite(value) for value in values):
-        return sum(values)
-    return _round(sum(map(Fraction, values), Fraction(0)))
+    try:
+        return math.fsum(values)
+    except OverflowError:  # an intermediate sum, or the sum itself, is out of range
+        return _round(sum(map(Fraction, values), Fraction(0)))
+    except ValueError:  # infinities of both signs have no sum
+        return None
 
 
 def _round(exact: Fraction) -> float:
@@ -77,16 +80,17 @@ def _round(exact: Fraction) -> float:
 
 
 def mean(values: Sequence[int | float]) -> float | None:
-    """The mean, rounded once; None of nothing.
+    """The mean; None of nothing.
 
     >>> mean([1, 2]), mean([]) is None
     (1.5, True)
     """
     if not values:
         return None
-    if not all(math.isfinite(value) for value in values):
-        return sum(values) / len(values)
-    return _round(sum(map(Fraction, values), Fraction(0)) / len(values))
+    total = exact_sum(values)
+    if isinstance(total, int):
+        return _round(Fraction(total, len(values)))
+    return None if total is None else total / len(values)
 
 
 def _distinct(values: Sequence[Value]) -> int:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from rules_engine.diagnostics import NO_SPAN, Span
-from rules_engine.rules.types import Value, ValueType
+from rules_engine.rules.types import FLOAT, INTEGER, Value, ValueType
 
 # --- operands: what a predicate reads -------------------------------------------------------------------------------
 
@@ -108,6 +108,13 @@ class EventAggregate:
     within: int | None
     of: str | None = None
     of_type: ValueType | None = None
+
+    @property
+    def type(self) -> ValueType | None:
+        """The type of the aggregate's value; None where that of the property is not known."""
+        if self.function in (Aggregate.COUNT, Aggregate.DISTINCT):
+            return INTEGER
+        return FLOAT if self.function is Aggregate.AVG else self.of_type
 
     def __str__(self) -> str:
         from rules_engine.clock import format_duration

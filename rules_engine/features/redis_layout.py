@@ -1,0 +1,50 @@
+"""Where Feast's Redis store puts things: one hash for each entity, one field for each feature.
+
+See ``feast/infra/online_stores/redis.py`` and ``feast/infra/key_encoding_utils.py``; a contract test holds this module equal to them.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+
+#: The number of a string in Feast's ``ValueType``.
+_STRING = 2
+
+
+class KeyMaker:
+    """Makes the key of an entity whose only join key is a string.
+
+    >>> KeyMaker("shop", "user_id", 3)("42").hex()
+    '010000000200000007000000757365725f696402000000020000003432 73686f70'
+    """
+
+    __slots__ = ("_prefix", "_suffix")
+
+    def __init__(self, project: str, join_key: str, version: int) -> None:
+        self._prefix = key_prefix(join_key, version) + pack("<I", _STRING)
+        self._suffix = project.encode()
+
+    def __call__(self, entity: str) -> bytes:
+        # A string that is not valid Unicode is nobody's key; encoding it all the same finds nobody.
+        value = entity.encode("utf-8", "surrogatepass")
+        return self._prefix + pack("<I", len(value)) + value + self._suffix
+
+
+def key_prefix(join_key: str, version: int) -> bytes:
+    """What all keys of an entity begin with. Version 3 put a count and a length in; 2 and older have neither."""
+    name = join_key.encode()
+    if version >= 3:
+        return pack("<3I", 1, _STRING, len(name)) + name
+    return pack("<I", _STRING) + name
+
+
+def field_bytes(number: int) -> bytes:
+    """The hash field for a feature's number in the read plan."""
+    return pack("<I", number)
+
+
+def field_number(stored_view: str, feature: str) -> int:
+    """The number of the hash field that holds a feature: a hash of 32 bits, so two features can share one."""
+    import mmh3  # only `apply` computes fields: the read plan carries them
+
+    return mmh3.hash(f"{stored_view}:{feature}", signed=False)

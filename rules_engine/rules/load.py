@@ -1,0 +1,217 @@
+"""The files of a project to a checked program: every problem of every file is found in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rules_engine.clock import parse_instant
+from rules_engine.definitions.envelope import ENVELOPES, check_schema, document_kind
+from rules_engine.definitions.source import Mapping, Node, Scalar, read_documents, to_plain
+from rules_engine.diagnostics import Diagnostic, Severity, Span
+from rules_engine.errors import DefinitionError
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.nodes import Segment
+from rules_engine.rules.parse import ConditionParser
+from rules_engine.rules.program import Program
+from rules_engine.rules.walk import segment_references, walk
+
+TEST_SUFFIX = ".test.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the ``project:`` document says. ``now`` is in microseconds; None is the wall clock."""
+
+    name: str = ""
+    now: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """Everything that the files of ``segments/`` define."""
+
+    program: Program
+    settings: Settings = Settings()
+
+
+def definition_files(folder: Path) -> list[Path]:
+    """The definition files below a folder, sorted; tests and hidden files are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in (".yaml", ".yml")
+        and not path.name.endswith((TEST_SUFFIX, ".test.yml"))
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def read_file(path: Path, shown_as: str) -> tuple[list[Node], list[Diagnostic]]:
+    """The documents of one file and the problems found in reading it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        message = f"the file is not UTF-8: {error.reason} at byte {error.start}"
+        return [], [Diagnostic("yaml-syntax", Span(shown_as, 1, 1), message, "save it as UTF-8")]
+    except OSError as error:
+        return [], [Diagnostic("unreadable-file", Span(shown_as, 1, 1), f"the file cannot be read: {error.strerror}")]
+    return read_documents(text, shown_as)
+
+
+def load_folder(folder: Path, catalog: Catalog) -> Definitions:
+    """The definitions of all files below a folder.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem of every file.
+    """
+    sources = [(path.relative_to(folder.parent).as_posix(), path) for path in definition_files(folder)]
+    documents: list[Node] = []
+    problems: list[Diagnostic] = []
+    for shown_as, path in sources:
+        found, trouble = read_file(path, shown_as)
+        documents += found
+        problems += trouble
+    return load_documents(documents, catalog, problems)
+
+
+def load_text(text: str, catalog: Catalog, file: str = "<text>") -> Definitions:
+    """The definitions of one YAML text.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem in it.
+
+    >>> load_text("segment: everyone\\nwhen: {feature: user:id, exists: true}", Catalog(closed=False)).program.names
+    ('everyone',)
+    """
+    documents, problems = read_documents(text, file)
+    return load_documents(documents, catalog, problems)
+
+
+def load_documents(documents: Iterable[Node], catalog: Catalog, problems: Iterable[Diagnostic] = ()) -> Definitions:
+    """The definitions of documents that were already read, with the problems met in reading them.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem.
+    """
+    loader = _Loader(catalog, list(problems))
+    definitions = loader.load(list(documents))
+    if any(problem.severity is Severity.ERROR for problem in loader.problems):
+        raise DefinitionError(loader.problems)
+    return definitions
+
+
+class _Loader:
+    def __init__(self, catalog: Catalog, problems: list[Diagnostic]) -> None:
+        self._catalog = catalog
+        self.problems = problems
+
+    def load(self, documents: list[Node]) -> Definitions:
+        by_kind: dict[str, list[Mapping]] = {kind: [] for kind in ENVELOPES}
+        for document in documents:
+            kind = document_kind(document)
+            if isinstance(kind, Diagnostic):
+                self.problems.append(kind)
+            elif isinstance(document, Mapping):
+                by_kind[kind].append(document)
+        settings = self._settings(by_kind["project"])
+        return Definitions(self._program(by_kind["segment"]), settings)
+
+    def _settings(self, documents: list[Mapping]) -> Settings:
+        for extra in documents[1:]:
+            first = documents[0].span
+            message = f"there is another `project:` at {first.file}:{first.line}"
+            self.problems.append(Diagnostic("duplicate-project", extra.span, message, "keep one of them"))
+        settings = Settings()
+        for document in documents[:1]:
+            found = check_schema(document, ENVELOPES["project"])
+            self.problems += found
+            if not found:
+                settings = Settings(str(to_plain(document.entry("project").value)), self._now(document.get("now")))
+        return settings
+
+    def _now(self, node: Node | None) -> int | None:
+        if not isinstance(node, Scalar):
+            return None
+        try:
+            return parse_instant(str(node.value))
+        except ValueError as error:
+            code = "instant-without-offset" if "has no offset" in str(error) else "invalid-instant"
+            self.problems.append(Diagnostic(code, node.span, str(error)))
+            return None
+
+    def _program(self, documents: list[Mapping]) -> Program:
+        named: dict[str, Mapping] = {}
+        for document in documents:
+            name = document.entry("segment").value
+            if isinstance(name, Scalar) and isinstance(name.value, str):
+                if name.value in named:
+                    first = named[name.value].span
+                    message = f"there is another segment `{name.value}` at {first.file}:{first.line}"
+                    self.problems.append(Diagnostic("duplicate-segment", name.span, message, "rename one of them"))
+                named.setdefault(name.value, document)
+        segments = [self._segment(document, named) for document in documents]
+        program = Program({segment.name: segment for segment in segments if segment is not None})
+        self._refuse_cycles(program)
+        return program
+
+    def _segment(self, document: Mapping, names: dict[str, Mapping]) -> Segment | None:
+        found = check_schema(document, ENVELOPES["segment"])
+        self.problems += found
+        when = document.get("when")
+        if when is None:
+            return None
+        parser = ConditionParser(self._catalog, names)
+        condition = parser.condition(when)
+        self.problems += parser.problems
+        if found or condition is None:
+            return None
+        plain = {entry.key: to_plain(entry.value) for entry in document if entry.key != "when"}
+        return Segment(
+            name=plain["segment"],
+            when=condition,
+            description=plain.get("description", ""),
+            owner=plain.get("owner", ""),
+            tags=tuple(plain.get("tags", ())),
+            span=replace(document.span),
+        )
+
+    def _refuse_cycles(self, program: Program) -> None:
+        """One problem per cycle, at the reference in its first segment, in the order of the files."""
+        reported: set[str] = set()
+        ordered = sorted(program.segments.values(), key=lambda s: (s.span.file, s.span.line))
+        for segment in ordered:
+            cycle = _cycle_through(program, segment.name)
+            if cycle and not reported & set(cycle):
+                reported |= set(cycle)
+                path = " -> ".join(f"`{name}`" for name in [*cycle, cycle[0]])
+                span = next(
+                    node.span
+                    for node in walk(segment.when)
+                    if getattr(node, "name", None) == (cycle[1] if len(cycle) > 1 else cycle[0])
+                )
+                message = f"the segments refer to each other in a circle: {path}"
+                self.problems.append(Diagnostic("segment-cycle", span, message, "remove one of the references"))
+
+
+def _cycle_through(program: Program, start: str) -> list[str] | None:
+    """A shortest path of references from a segment back to itself."""
+    paths, seen = [[start]], set[str]()
+    while paths:
+        path = paths.pop(0)
+        if path[-1] not in program.segments:
+            continue
+        for name in sorted(segment_references(program.segments[path[-1]].when)):
+            if name == start:
+                return path
+            if name not in seen:
+                seen.add(name)
+                paths.append([*path, name])
+    return None
