@@ -51,6 +51,8 @@ def _on_running_server(method: Callable[..., Any]) -> Callable[..., Any]:
 class EmbeddedOnlineStore(RedisOnlineStore):  # type: ignore[misc]  # Feast's types are Any here
     """Feast's Redis store, with the server started on demand. Every method that opens a connection is listed."""
 
+    _client_async: Any = None
+
     delete_entity_values = _on_running_server(RedisOnlineStore.delete_entity_values)
     delete_table = _on_running_server(RedisOnlineStore.delete_table)
     online_write_batch = _on_running_server(RedisOnlineStore.online_write_batch)
