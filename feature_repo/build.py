@@ -1,7 +1,7 @@
 """Build the offline features of the demo from the CDNOW purchases: `python feature_repo/build.py`.
 
-Writes to feature_repo/data/: purchase_history.parquet, rfm.parquet, an empty user_clusters.parquet if there is none, and
-rejected_purchases.csv. Running it again gives the same files.
+Writes to feature_repo/data/: purchase_history.parquet, rfm.parquet, an empty user_clusters.parquet if there is
+none, and rejected_purchases.csv. Running it again gives the same files.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from cdnow import parquet, purchases
 from cdnow.history import purchase_history
 from cdnow.snapshots import rfm
 from rich.console import Console
+
 from rules_engine.errors import SegmentsError
 
 DATA = Path(__file__).resolve().parent / "data"
@@ -56,18 +57,18 @@ def show(report: Report, console: Console) -> None:
     """Print what was read, what was kept and why, what was rejected and why, and what was written."""
     read = report.purchases
     customers = read.accepted["user_id"].nunique()
-    console.print(f"Read {len(read.accepted) + len(read.rejected):,} purchase lines of {customers:,} customers", highlight=False)
-    console.print(f"  accepted  {len(read.accepted):>9,}", highlight=False)
-    console.print(f"    of them {read.repeated:>9,}  equal to an earlier line of the same day: kept, they may be real", highlight=False)
-    console.print(f"    of them {read.free:>9,}  free of charge: kept", highlight=False)
     where = "  see feature_repo/data/rejected_purchases.csv" if len(read.rejected) else ""
-    console.print(f"  rejected  {len(read.rejected):>9,}{where}", highlight=False)
-    for reason, count in read.reasons.items():
-        console.print(f"            {count:>9,}  {reason}", highlight=False)
-    console.print(
-        f"Wrote {report.history_rows:,} rows of purchase_history and {report.rfm_rows:,} of rfm in {report.seconds:.1f} s",
-        highlight=False,
-    )
+    lines = [
+        f"Read {len(read.accepted) + len(read.rejected):,} purchase lines of {customers:,} customers",
+        f"  accepted  {len(read.accepted):>9,}",
+        f"    of them {read.repeated:>9,}  equal to an earlier line of the same day: kept, they may be real",
+        f"    of them {read.free:>9,}  free of charge: kept",
+        f"  rejected  {len(read.rejected):>9,}{where}",
+        *(f"            {count:>9,}  {reason}" for reason, count in read.reasons.items()),
+    ]
+    wrote = f"Wrote {report.history_rows:,} rows of purchase_history and {report.rfm_rows:,} of rfm"
+    lines.append(f"{wrote} in {report.seconds:.1f} s")
+    console.print("\n".join(lines), highlight=False, markup=False)
 
 
 def main() -> int:

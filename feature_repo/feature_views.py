@@ -13,7 +13,7 @@ from sources import purchase_history_source, rfm_source, user_clusters_source
 
 purchase_history = FeatureView(
     name="purchase_history",
-    description="All purchases so far; a new row with every purchase. What a customer has bought does not go out of date.",
+    description="All purchases so far; a new row with every purchase. Facts that do not go out of date.",
     entities=[user],
     ttl=timedelta(0),  # Feast's way to say: none
     source=purchase_history_source,

@@ -7,8 +7,9 @@ from bisect import insort
 import numpy as np
 import pandas as pd
 
-#: A purchase of a day counts from the last second of that day, UTC. The data has no times of day: an earlier instant would
-#: let a row as of noon see what was bought in the evening, and the next midnight would put the purchase on the wrong day.
+#: A purchase of a day counts from the last second of that day, UTC. The data has no times of day: an earlier
+#: instant would let a row as of noon see what was bought in the evening, and the next midnight would put the
+#: purchase on the wrong day.
 WITHIN_DAY = pd.Timedelta(days=1) - pd.Timedelta(seconds=1)
 
 

@@ -1,21 +1,23 @@
 """Read the CDNOW purchases, validate every line, and keep the rejected ones with their reason.
 
-The file holds what 23,570 people bought at CDNOW from January 1997 to June 1998, who all bought for the first time in
-the first quarter of 1997: 69,659 lines of customer, date, number of CDs and dollars. What a look at it shows, and what follows:
+The file holds what 23,570 people bought at CDNOW from January 1997 to June 1998, who all bought for the first time
+in the first quarter of 1997: 69,659 lines of customer, date, number of CDs and dollars. What a look at it shows,
+and what follows:
 
 * There are no times of day and no order numbers. 2,068 lines share customer and day with an earlier line. As in the
   published studies of this file, one customer's lines of one day are one purchase.
-* 255 lines are equal to an earlier line in all four columns. Same-day pairs of single CDs have the same price in 24% of cases, where
-  the price list alone would give 3%; customer 00499 alone has 25 such lines among 110. Some may be entered twice, but most look like
-  equal order lines, and nothing in the file tells the two apart. So they are **kept**, and counted as `repeated`. They weigh
-  little: the number of purchases does not change at all, and spending by 0.2%.
+* 255 lines are equal to an earlier line in all four columns. Same-day pairs of single CDs have the same price in
+  24% of cases, where the price list alone would give 3%; customer 00499 alone has 25 such lines among 110. Some may
+  be entered twice, but most look like equal order lines, and nothing in the file tells the two apart. So they are
+  **kept**, and counted as `repeated`. They weigh little: the number of purchases does not change at all, and
+  spending by 0.2%.
 * What is certainly a duplicate is a line that is delivered twice: lines are grouped by customer, so a line of a
-  customer that comes back *after other customers' lines* and equals one of the customer's earlier group repeats a delivery. Such lines are rejected.
-  This file has none.
-* 80 lines cost $0.00, each a single CD, nine in ten of them a customer's first purchase in early 1997: a free introductory CD. It is
-  a real order, so it counts as a purchase of no money. 68 customers never spent anything.
-* There is no separate list of customers. The study's panel is its own definition: 23,570 people, numbered 00001 to 23570
-  without a gap. Any other number is an unknown user.
+  customer that comes back *after other customers' lines* and equals one of the customer's earlier group repeats a
+  delivery. Such lines are rejected. This file has none.
+* 80 lines cost $0.00, each a single CD, nine in ten of them a customer's first purchase in early 1997: a free
+  introductory CD. It is a real order, so it counts as a purchase of no money. 68 customers never spent anything.
+* There is no separate list of customers. The study's panel is its own definition: 23,570 people, numbered 00001 to
+  23570 without a gap. Any other number is an unknown user.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
+
 from rules_engine.errors import DataError, MissingExtraError
 
 HEADER = ("customer_id", "date", "number_of_cds", "dollar_value")
@@ -60,7 +63,7 @@ class Purchases:
 
 
 def locate() -> Path:
-    """The purchase file inside the installed package `lifetimes`, which is not imported (it does not run on current pandas).
+    """The purchase file inside the installed package `lifetimes`, which is not imported: it needs an old pandas.
 
     Raises
     ------
@@ -116,7 +119,8 @@ def _validate(frame: pd.DataFrame, customers: frozenset[str]) -> Purchases:
     """Give each line the first reason that speaks against it, and split the lines by whether there is one."""
     columns = frame["text"].str.split(expand=True).reindex(columns=range(len(HEADER) + 1))
     four = columns[3].notna() & columns[4].isna()
-    day = pd.to_datetime(columns[1].where(columns[1].str.fullmatch("[0-9]{8}", na=False)), format="%Y%m%d", errors="coerce")
+    eight_digits = columns[1].where(columns[1].str.fullmatch("[0-9]{8}", na=False))
+    day = pd.to_datetime(eight_digits, format="%Y%m%d", errors="coerce")
     items = _number(columns[2], r"-?[0-9]{1,9}")
     dollars = _number(columns[3], r"-?[0-9]{1,9}(\.[0-9]{1,2})?")
 
@@ -156,7 +160,7 @@ def _number(column: pd.Series, pattern: str) -> pd.Series:
 
 
 def _delivered_twice(accepted: pd.DataFrame) -> pd.Index:
-    """The lines that equal a line of an earlier group of the same customer; equal lines within one group are not among them."""
+    """The lines that equal a line of an earlier group of their customer; equal lines within one group do not count."""
     group = (accepted["user_id"] != accepted["user_id"].shift()).cumsum().rename("group")
     keys = ["user_id", "day", "items", "cents"]
     first_group = group.groupby([accepted[key] for key in keys]).transform("min")

@@ -1,12 +1,12 @@
 """The read plan: all that a request needs to know, written by ``segments apply`` and loaded in milliseconds.
 
-It names the keys, fields and types of the online store as Feast lays them out, and carries the checked definitions. So the request path
-imports no Feast and looks into no registry. The plan is one JSON file, written in one step: a reader finds the old plan or the
-new one, never half of one.
+It names the keys, fields and types of the online store as Feast lays them out, and carries the checked definitions.
+So the request path imports no Feast and looks into no registry. The plan is one JSON file, written in one step: a
+reader finds the old plan or the new one, never half of one.
 
-About secrets: the connection is kept as ``feature_store.yaml`` spells it, with its ``${VARIABLES}`` unexpanded, and is expanded when a
-connection is opened. So a password that came from the environment is never written to the plan. A password
-spelt out in ``feature_store.yaml`` is in the plan too, which therefore only its owner may read.
+About secrets: the connection is kept as ``feature_store.yaml`` spells it, with its ``${VARIABLES}`` unexpanded, and
+is expanded when a connection is opened. So a password that came from the environment is never written to the plan.
+A password spelt out in ``feature_store.yaml`` is in the plan too, which therefore only its owner may read.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Connection:
     Attributes
     ----------
     kind
-        ``embedded`` (the project's own server), ``redis`` (Feast's Redis store, read directly), or ``feast`` (any other
-        store, read through Feast).
+        ``embedded`` (the project's own server), ``redis`` (Feast's Redis store, read directly), or ``feast`` (any
+        other store, read through Feast).
     connection_string
         Feast's ``host:port,key=value``, with environment variables unexpanded. Empty unless the kind is ``redis``.
     redis_type
@@ -106,7 +106,8 @@ class ReadPlan:
     Examples
     --------
     >>> feature = PlanFeature("age", "Int64", field=7)
-    >>> plan = ReadPlan("shop", "user", "user_id", 3, Connection("embedded"), (PlanView("profile", "profile", (feature,)),))
+    >>> view = PlanView("profile", "profile", (feature,))
+    >>> plan = ReadPlan("shop", "user", "user_id", 3, Connection("embedded"), (view,))
     >>> ReadPlan.from_json(plan.to_json()) == plan
     True
     >>> list(plan.catalog().features)
@@ -228,7 +229,8 @@ def write_atomically(path: Path, content: bytes) -> None:
                 os.fsync(file.fileno())
             temporary.replace(path)
     except OSError as error:
-        raise ProjectError(f"cannot write {path}: {error.strerror}", hint="is the folder writable, the disk full?") from error
+        hint = "is the folder writable, is the disk full?"
+        raise ProjectError(f"cannot write {path}: {error.strerror}", hint=hint) from error
 
 
 @contextlib.contextmanager

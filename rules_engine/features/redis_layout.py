@@ -1,6 +1,7 @@
 """Where Feast's Redis store puts things: one hash for each entity, one field for each feature.
 
-See ``feast/infra/online_stores/redis.py`` and ``feast/infra/key_encoding_utils.py``; a contract test holds this module equal to them.
+See ``feast/infra/online_stores/redis.py`` and ``feast/infra/key_encoding_utils.py``; a contract test holds this
+module equal to them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ _STRING = 2
 
 
 class KeyMaker:
-    """Makes the key of an entity whose only join key is a string.
+    r"""Makes the key of an entity whose only join key is a string.
 
-    >>> KeyMaker("shop", "user_id", 3)("42").hex()
-    '010000000200000007000000757365725f696402000000020000003432 73686f70'
+    >>> KeyMaker("shop", "user", 3)("42")
+    b'\x01\x00\x00\x00\x02\x00\x00\x00\x04\x00\x00\x00user\x02\x00\x00\x00\x02\x00\x00\x0042shop'
     """
 
     __slots__ = ("_prefix", "_suffix")
