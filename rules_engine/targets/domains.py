@@ -1,0 +1,152 @@
+"""Sets of the values that a condition allows on one operand, missing included: what conjunctions are made of.
+
+A set of ordered values is described by its cuts: the places on the line of all values where membership switches. Every
+scalar operator is a few cuts, so "and", "or" and "not" are the same small sweep for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from rules_engine.rules.types import Value
+
+#: A place on the line: just before a value (0) or just after it (1). Values of one line compare with each other.
+Cut = tuple[Value, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """A set of values on a line, and whether a missing value is in it.
+
+    Attributes
+    ----------
+    cuts
+        where membership switches, ascending.
+    low
+        whether values below every cut are in.
+    missing
+        whether a missing value is in.
+
+    >>> above, below = Ranges(((18, 0),)), Ranges(((65, 1),), low=True)
+    >>> above.intersect(below)
+    Ranges(cuts=((18, 0), (65, 1)), low=False, missing=False)
+    """
+
+    cuts: tuple[Cut, ...] = ()
+    low: bool = False
+    missing: bool = False
+
+    def intersect(self, other: Ranges) -> Ranges:
+        return _combine(self, other, _and)
+
+    def union(self, other: Ranges) -> Ranges:
+        return _combine(self, other, _or)
+
+    def complement(self) -> Ranges:
+        """The values that are not in, without the missing one."""
+        return Ranges(self.cuts, not self.low, missing=False)
+
+    def with_missing(self, missing: bool) -> Ranges:
+        return replace(self, missing=missing)
+
+    @property
+    def nothing_present(self) -> bool:
+        """Whether no value is in; a missing one may be."""
+        return not self.low and not self.cuts
+
+    @property
+    def all_present(self) -> bool:
+        """Whether every value is in; a missing one may be out."""
+        return self.low and not self.cuts
+
+
+def _and(one: bool, other: bool) -> bool:
+    return one and other
+
+
+def _or(one: bool, other: bool) -> bool:
+    return one or other
+
+
+def _combine(one: Ranges, other: Ranges, both: Callable[[bool, bool], bool]) -> Ranges:
+    in_one, in_other = one.low, other.low
+    state = low = both(in_one, in_other)
+    missing = both(one.missing, other.missing)
+    switches_one, switches_other = set(one.cuts), set(other.cuts)
+    cuts = []
+    for cut in sorted(switches_one | switches_other):
+        in_one ^= cut in switches_one
+        in_other ^= cut in switches_other
+        if both(in_one, in_other) != state:
+            state = not state
+            cuts.append(cut)
+    return Ranges(tuple(cuts), low, missing)
+
+
+def from_cuts(cuts: Iterable[Cut], low: bool = False) -> Ranges:
+    """The set that switches at each of these cuts; two switches at one place cancel out.
+
+    >>> from_cuts([(3, 0), (4, 0), (4, 0), (5, 0)])
+    Ranges(cuts=((3, 0), (5, 0)), low=False, missing=False)
+    """
+    kept: list[Cut] = []
+    for cut in sorted(cuts):
+        if kept and kept[-1] == cut:
+            kept.pop()
+        else:
+            kept.append(cut)
+    return Ranges(tuple(kept), low)
+
+
+EMPTY = Ranges()
+FULL = Ranges(low=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """A set of lists: those with an element of each of ``anys`` and none of ``none``.
+
+    ``present`` False takes every list out, so that only a missing value may be in.
+
+    >>> vip, unbanned = Lists(anys=frozenset({frozenset({"vip"})})), Lists(none=frozenset({"banned"}))
+    >>> vip.intersect(unbanned).none
+    frozenset({'banned'})
+    >>> vip.intersect(Lists(none=frozenset({"vip"}))).nothing_present
+    True
+    """
+
+    anys: frozenset[frozenset[Value]] = frozenset()
+    none: frozenset[Value] = frozenset()
+    present: bool = True
+    missing: bool = False
+
+    def intersect(self, other: Lists) -> Lists:
+        anys, none = self.anys | other.anys, self.none | other.none
+        present = self.present and other.present and all(wanted - none for wanted in anys)
+        missing = self.missing and other.missing
+        return Lists(anys, none, True, missing) if present else Lists(present=False, missing=missing)
+
+    def union(self, other: Lists) -> Lists | None:
+        """The lists in one or the other, or None if that is no set of this form."""
+        missing = self.missing or other.missing
+        for one, another in ((self, other), (other, self)):
+            if one.nothing_present or another.all_present:
+                return another.with_missing(missing)
+        if self.none or other.none or len(self.anys) != 1 or len(other.anys) != 1:
+            return None
+        return Lists(frozenset({frozenset().union(*self.anys, *other.anys)}), missing=missing)
+
+    def with_missing(self, missing: bool) -> Lists:
+        return replace(self, missing=missing)
+
+    @property
+    def nothing_present(self) -> bool:
+        return not self.present
+
+    @property
+    def all_present(self) -> bool:
+        return self.present and not self.anys and not self.none
+
+
+Domain = Ranges | Lists

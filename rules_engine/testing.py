@@ -1,0 +1,266 @@
+"""Evaluate a condition on values given in code, for tests and for trying things out.
+
+>>> evaluate({"feature": "user:country", "in": ["NO", "SE"]}, features={"user:country": "NO"})
+True
+>>> evaluate("not: {feature: user:country, equals: NO}") is None  # nothing is known, so nothing is claimed
+True
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rules_engine.clock import now_micros, parse_duration, to_micros
+from rules_engine.definitions.source import Node, from_plain, read_documents
+from rules_engine.diagnostics import Diagnostic
+from rules_engine.errors import DataError, DefinitionError
+from rules_engine.rules.catalog import Catalog, EventType, Feature
+from rules_engine.rules.changes import changes_at as next_change
+from rules_engine.rules.evaluate import Evaluation
+from rules_engine.rules.inputs import Event, Inputs, in_order
+from rules_engine.rules.nodes import Condition, Segment
+from rules_engine.rules.parse import ConditionParser
+from rules_engine.rules.predicates import Truth
+from rules_engine.rules.program import Program
+from rules_engine.rules.types import (
+    BOOLEAN,
+    BYTES,
+    FLOAT,
+    INTEGER,
+    STRING,
+    TIME,
+    Value,
+    ValueType,
+    conform,
+    from_feast_name,
+)
+
+#: The name under which the condition is known in the program of a :class:`Scenario`.
+CONDITION = "condition"
+
+ConditionLike = Mapping[str, Any] | str
+
+
+class Scenario:
+    """A condition, parsed against the types of the given values, with these values as inputs.
+
+    ``updated_at`` says when each view's row was observed, and ``ttl`` (durations such as ``30d``) how long it counts.
+    Every target's tests start from here: ``program`` holds the condition as the segment :data:`CONDITION`, beside the
+    other ``segments``.
+
+    Raises
+    ------
+    DefinitionError
+        if the condition or a segment is refused.
+    DataError
+        if a value has no place in a feature, a time has no offset, or a type name is unknown.
+    """
+
+    def __init__(
+        self,
+        condition: ConditionLike,
+        features: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        events: Iterable[Mapping[str, Any]] = (),
+        now: datetime | None = None,
+        *,
+        types: Mapping[str, str] | None = None,
+        segments: Mapping[str, ConditionLike] | None = None,
+        updated_at: Mapping[str, datetime] | None = None,
+        ttl: Mapping[str, str] | None = None,
+    ) -> None:
+        lifetimes = {view: parse_duration(text) for view, text in (ttl or {}).items()}
+        given = [dict(event) for event in events]
+        self.now = now_micros() if now is None else _instant(now)
+        self.catalog = _catalog(features or {}, types or {}, given, lifetimes)
+        self.program = _program({**(segments or {}), CONDITION: condition}, self.catalog)
+        observed = {view: _instant(at) for view, at in (updated_at or {}).items()}
+        self.inputs = Inputs(
+            features={key: self._feature(key, value, types or {}) for key, value in (features or {}).items()},
+            context={name: _value(value) for name, value in (context or {}).items()},
+            events=in_order(_event(event, position) for position, event in enumerate(given)),
+            updated_at=observed,
+            expires_at={view: at + lifetimes[view] + 1 for view, at in observed.items() if view in lifetimes},
+        )
+
+    def _feature(self, key: str, value: Any, types: Mapping[str, str]) -> Value:
+        converted = _value(value)
+        if types.get(key) == "Float32" and isinstance(converted, float):
+            converted = struct.unpack("<f", struct.pack("<f", converted))[0]
+        known = self.catalog.features.get(key)
+        return conform(converted, known.type if known else None)
+
+    def truth(self) -> Truth:
+        """The answer of the plain evaluator."""
+        return Evaluation(self.program, self.inputs, self.now).segment(CONDITION)
+
+    def changes_at(self) -> int | None:
+        """When the answer next changes by time alone, in microseconds."""
+        return next_change(self.program, self.program.segment(CONDITION).when, self.inputs, self.now)
+
+
+def evaluate(
+    condition: ConditionLike,
+    features: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
+    events: Iterable[Mapping[str, Any]] = (),
+    now: datetime | None = None,
+    *,
+    types: Mapping[str, str] | None = None,
+    segments: Mapping[str, ConditionLike] | None = None,
+) -> bool | None:
+    """The answer of a condition on the given values: True, False, or None for unknown.
+
+    Parameters
+    ----------
+    condition
+        a dict, or YAML text.
+    features
+        by ``"view:name"``. Types are taken from the values unless ``types`` names them; times are aware datetimes.
+    context
+        values that a caller would pass with a request.
+    events
+        dicts with ``event``, ``at`` (an aware datetime), optionally ``event_id``, and properties.
+    now
+        the instant of evaluation; the wall clock if it is not given.
+    types
+        Feast type names by feature, e.g. ``{"user:age": "Int64"}``.
+    segments
+        conditions of other segments by name, for ``in_segment``.
+
+    Raises
+    ------
+    DefinitionError
+        if the condition would be refused when definitions load.
+
+    >>> from datetime import UTC, datetime, timedelta
+    >>> now = datetime(2026, 1, 1, tzinfo=UTC)
+    >>> cart = {"event": "add_to_cart", "at": now - timedelta(minutes=31)}
+    >>> abandoned = "sequence: [{did: add_to_cart}, {did_not: purchase, within: 30m}]"
+    >>> evaluate(abandoned, events=[cart], now=now)
+    True
+    """
+    return Scenario(condition, features, context, events, now, types=types, segments=segments).truth()
+
+
+def evaluate_sql(
+    condition: ConditionLike,
+    features: Mapping[str, Any] | None = None,
+    events: Iterable[Mapping[str, Any]] = (),
+    now: datetime | None = None,
+    *,
+    context: Mapping[str, Any] | None = None,
+    types: Mapping[str, str] | None = None,
+    segments: Mapping[str, ConditionLike] | None = None,
+) -> bool | None:
+    """The same as :func:`evaluate`, through the SQL target on DuckDB (needs the extra ``duckdb``).
+
+    >>> evaluate_sql({"feature": "user:age", "at_least": 18}, features={"user:age": 17})
+    False
+    """
+    from rules_engine.targets.sql import evaluate_duckdb
+
+    scenario = Scenario(condition, features, context, events, now, types=types, segments=segments)
+    answers = evaluate_duckdb(scenario.program, [("entity", scenario.inputs)], scenario.now)
+    return answers["entity"][CONDITION]
+
+
+def _catalog(
+    features: Mapping[str, Any],
+    types: Mapping[str, str],
+    events: list[dict[str, Any]],
+    ttl: Mapping[str, int],
+) -> Catalog:
+    known = {}
+    for key in {**features, **types}:
+        view, _, name = key.partition(":")
+        value_type, feast_type = _named_type(key, types[key]) if key in types else (_inferred_type(features[key]), "")
+        if value_type is not None or key in types:
+            known[key] = Feature(view, name, value_type, feast_type)
+    times: dict[str, dict[str, ValueType]] = {}
+    for event in events:
+        for name, value in event.items():
+            if isinstance(value, datetime) and name != "at":
+                times.setdefault(str(event.get("event")), {})[name] = TIME
+    return Catalog(known, ttl, {name: EventType(name, found) for name, found in times.items()}, closed=False)
+
+
+def _named_type(key: str, name: str) -> tuple[ValueType | None, str]:
+    value_type = from_feast_name(name)
+    if value_type is None:
+        raise DataError(f"types[{key!r}]: rules cannot read the Feast type {name!r}", hint="e.g. Int64, String, Array(String)")
+    return value_type, name
+
+
+def _inferred_type(value: Any) -> ValueType | None:
+    """The type that a Python value shows; None for a missing value or an empty list, which show none."""
+    if isinstance(value, list | tuple | set | frozenset):
+        kinds = {found.kind for item in value if (found := _inferred_type(item)) is not None}
+        if len(kinds) > 1 and not all(kind.is_number for kind in kinds):
+            raise DataError(f"a list of several types is no feature: {value!r}")
+        return ValueType(max(kinds, key=lambda kind: kind is FLOAT.kind), is_list=True) if kinds else None
+    converted = _value(value)
+    if converted is None or conform(converted, None) is None:
+        return None
+    if isinstance(value, datetime):
+        return TIME
+    for python_type, value_type in ((bool, BOOLEAN), (int, INTEGER), (float, FLOAT), (str, STRING), (bytes, BYTES)):
+        if isinstance(converted, python_type):
+            return value_type
+    raise DataError(f"a value of the type {type(value).__name__} is no feature: {value!r}")
+
+
+def _value(value: Any) -> Value:
+    """A Python or numpy value as rules read it."""
+    if isinstance(value, datetime):
+        return _instant(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(_value(item) for item in value)
+    if hasattr(value, "item") and not isinstance(value, bool | int | float | str | bytes):
+        return value.item()
+    return value
+
+
+def _instant(at: datetime) -> int:
+    try:
+        return to_micros(at)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+
+
+def _event(event: Mapping[str, Any], position: int) -> Event:
+    missing = [key for key in ("event", "at") if key not in event]
+    if missing:
+        raise DataError(f"event {position} has no {' and no '.join(missing)}: {dict(event)!r}")
+    if not isinstance(event["at"], datetime):
+        raise DataError(f"event {position}: `at` is an aware datetime, not {event['at']!r}")
+    properties = {name: _value(value) for name, value in event.items() if name not in ("event", "at", "event_id")}
+    return Event(str(event["event"]), _instant(event["at"]), str(event.get("event_id", f"{position:012d}")), properties)
+
+
+def _program(conditions: Mapping[str, ConditionLike], catalog: Catalog) -> Program:
+    problems: list[Diagnostic] = []
+    segments = {}
+    for name, condition in conditions.items():
+        parser = ConditionParser(catalog, set(conditions))
+        parsed = _parse(parser, condition, name, problems)
+        problems += parser.problems
+        if parsed is not None:
+            segments[name] = Segment(name, parsed)
+    if problems:
+        raise DefinitionError(problems)
+    return Program(segments)
+
+
+def _parse(
+    parser: ConditionParser, condition: ConditionLike, name: str, problems: list[Diagnostic]
+) -> Condition | None:
+    if not isinstance(condition, str):
+        return parser.condition(from_plain(dict(condition), f"<{name}>"))
+    documents, found = read_documents(condition, f"<{name}>")
+    problems += found
+    node: Node = documents[0] if documents else from_plain(None, f"<{name}>")
+    return parser.condition(node) if not found else None
