@@ -37,7 +37,7 @@ test: lint types layers pytest
 
 lint: $(STAMP)
 	@echo "== ruff"
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/ruff format --quiet --check --diff .
 
 types: $(STAMP)
