@@ -1,0 +1,334 @@
+"""Why an answer is what it is: every condition with its value, its verdict, and when it changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from rules_engine.clock import format_duration, format_instant
+from rules_engine.rules.changes import changes_at
+from rules_engine.rules.evaluate import Evaluation
+from rules_engine.rules.events import first_events, in_window, matching
+from rules_engine.rules.format import format_value
+from rules_engine.rules.inputs import Event, Inputs
+from rules_engine.rules.nodes import (
+    AllOf,
+    AnyOf,
+    ClockRef,
+    Condition,
+    ContextRef,
+    EventAggregate,
+    FeatureRef,
+    Not,
+    Predicate,
+    SegmentRef,
+    Sequence,
+)
+from rules_engine.rules.operators import OPERATORS, Argument
+from rules_engine.rules.predicates import Truth
+from rules_engine.rules.program import Program
+from rules_engine.rules.types import Kind, Value, conform
+
+#: How many of the events that counted are named; the latest ones.
+MAX_EVENTS = 5
+
+_WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One condition of an explanation.
+
+    Attributes
+    ----------
+    text
+        the condition in one line; for a group its word: ``all``, ``any``, ``none``, ``not``.
+    verdict
+        True, False, or None for unknown.
+    value
+        what the condition read, as people write it; None for groups.
+    missing
+        why the value is missing: ``absent``, ``null``, ``expired ...``, ``not passed``, ``no such event``, ``of another type``.
+    age
+        how long ago the value's row was observed, in microseconds; None where that is not known.
+    distance
+        how far a number or time is from fulfilling the comparison, as people write it.
+    events, event_count
+        the latest events that counted, and how many did.
+    changes_at
+        when this verdict changes by time alone, in microseconds; None if never.
+    children
+        the conditions inside.
+    """
+
+    text: str
+    verdict: Truth
+    value: str | None = None
+    missing: str | None = None
+    age: int | None = None
+    distance: str | None = None
+    events: tuple[Event, ...] = ()
+    event_count: int | None = None
+    changes_at: int | None = None
+    children: tuple[Reason, ...] = ()
+
+    def line(self) -> str:
+        """The reason in one line, without its children."""
+        notes = [self._reading()]
+        if self.distance:
+            notes.append(self.distance)
+        if self.age is not None:
+            notes.append(f"observed {format_duration(self.age)} ago")
+        if self.event_count:
+            instants = ", ".join(format_instant(event.at) for event in self.events)
+            notes.append(("events at " if self.event_count <= MAX_EVENTS else "latest events at ") + instants)
+        if self.changes_at is not None and not self.children:
+            notes.append(f"until {format_instant(self.changes_at)}")
+        shown = "; ".join(note for note in notes if note)
+        return f"{_WORDS[self.verdict]}: {self.text}" + (f" ({shown})" if shown else "")
+
+    def _reading(self) -> str:
+        if self.missing:
+            return f"missing: {self.missing}"
+        return f"is {self.value}" if self.value is not None else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reason as JSON data; instants as ISO 8601, durations in seconds."""
+        return {
+            "condition": self.text,
+            "verdict": self.verdict,
+            "value": self.value,
+            "missing": self.missing,
+            "age_seconds": None if self.age is None else self.age / 1_000_000,
+            "distance": self.distance,
+            "events": [{"event": event.name, "at": format_instant(event.at), "id": event.id} for event in self.events],
+            "event_count": self.event_count,
+            "changes_at": _instant(self.changes_at),
+            "children": [child.to_dict() for child in self.children],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an entity is, or is not, in a segment at an instant. ``str()`` of it is a tree.
+
+    ``blocking`` are the fewest conditions whose change would make the entity a member: the nearest miss; empty for a member.
+    """
+
+    entity: str
+    segment: str
+    verdict: Truth
+    at: int
+    changes_at: int | None
+    reason: Reason
+    blocking: tuple[Reason, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([self.headline(), *_tree(self.reason, "", ""), *self._nearest_miss()])
+
+    def headline(self) -> str:
+        """The answer in one line."""
+        answer = {True: "is in", False: "is not in", None: "is not known to be in"}[self.verdict]
+        until = f", until {format_instant(self.changes_at)}" if self.changes_at is not None else ""
+        return f"{self.entity} {answer} {self.segment} at {format_instant(self.at)}{until}"
+
+    def _nearest_miss(self) -> list[str]:
+        if not self.blocking:
+            return []
+        number = "one condition" if len(self.blocking) == 1 else f"{len(self.blocking)} conditions"
+        return [f"nearest miss: {number} would have to change", *(f"  - {reason.line()}" for reason in self.blocking)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The explanation as JSON data."""
+        return {
+            "entity": self.entity,
+            "segment": self.segment,
+            "verdict": self.verdict,
+            "at": format_instant(self.at),
+            "changes_at": _instant(self.changes_at),
+            "reason": self.reason.to_dict(),
+            "nearest_miss": [reason.to_dict() for reason in self.blocking],
+        }
+
+
+def explain(program: Program, segment: str, inputs: Inputs, now: int, entity: str = "") -> Explanation:
+    """Why the segment's answer on these inputs is what it is.
+
+    Raises
+    ------
+    UnknownNameError
+        if there is no such segment.
+
+    >>> from rules_engine.rules.nodes import Segment
+    >>> adult = Predicate(FeatureRef("user", "age"), "at_least", 18)
+    >>> print(explain(Program({"adults": Segment("adults", adult)}), "adults", Inputs({"user:age": 16}), 0, "42"))
+    42 is not in adults at 1970-01-01T00:00:00Z
+    └─ false: user:age at_least 18 (is 16; short by 2)
+    nearest miss: one condition would have to change
+      - false: user:age at_least 18 (is 16; short by 2)
+    """
+    when = program.segment(segment).when
+    explainer = _Explainer(program, inputs, now)
+    reason = explainer.reason(when)
+    blocking = () if reason.verdict is True else tuple(explainer.blocking(when, True))
+    return Explanation(entity, segment, reason.verdict, now, changes_at(program, when, inputs, now), reason, blocking)
+
+
+class _Explainer:
+    def __init__(self, program: Program, inputs: Inputs, now: int) -> None:
+        self._program = program
+        self._inputs = inputs
+        self._now = now
+        self._evaluation = Evaluation(program, inputs, now)
+
+    # --- reasons ----------------------------------------------------------------------------------------------------
+
+    def reason(self, condition: Condition) -> Reason:
+        match condition:
+            case AllOf():
+                return self._group("all", condition, condition.conditions)
+            case AnyOf():
+                return self._group("any", condition, condition.conditions)
+            case Not(AnyOf() as inner):
+                return self._group("none", condition, inner.conditions)
+            case Not():
+                return self._group("not", condition, (condition.condition,))
+            case SegmentRef():
+                return self._group(f"in_segment {condition.name}", condition, (self._program.segment(condition.name).when,))
+            case Sequence():
+                return self._sequence(condition)
+            case Predicate():
+                return self._predicate(condition)
+            case _:
+                assert_never(condition)
+
+    def _group(self, word: str, condition: Condition, inside: tuple[Condition, ...]) -> Reason:
+        return Reason(
+            word,
+            self._evaluation.condition(condition),
+            changes_at=self._changes_at(condition),
+            children=tuple(map(self.reason, inside)),
+        )
+
+    def _changes_at(self, condition: Condition) -> int | None:
+        return changes_at(self._program, condition, self._inputs, self._now)
+
+    def _predicate(self, predicate: Predicate) -> Reason:
+        operand = predicate.operand
+        verdict = self._evaluation.condition(predicate)
+        value = self._evaluation.value(predicate)
+        counted: list[Event] = []
+        if isinstance(operand, EventAggregate):
+            counted = list(in_window(matching(operand.match, self._inputs.events), self._now, operand.within))
+        observed = self._inputs.updated_at.get(operand.view) if isinstance(operand, FeatureRef) else None
+        return Reason(
+            str(predicate),
+            verdict,
+            value=None if value is None else self._shown(predicate, value),
+            missing=self._missing(predicate, counted) if value is None else None,
+            age=None if observed is None else self._now - observed,
+            distance=None if verdict is True or value is None else _distance(predicate, value),
+            events=tuple(counted[-MAX_EVENTS:]),
+            event_count=len(counted) if isinstance(operand, EventAggregate) else None,
+            changes_at=self._changes_at(predicate),
+        )
+
+    def _shown(self, predicate: Predicate, value: Value) -> str:
+        shown = format_value(value, predicate.operand_type)
+        if predicate.operand_type is not None and predicate.operand_type.kind is Kind.TIME and isinstance(value, int):
+            distance = self._now - value
+            shown += f", {format_duration(distance)} ago" if distance >= 0 else f", in {format_duration(-distance)}"
+        return shown
+
+    def _missing(self, predicate: Predicate, counted: list[Event]) -> str:
+        operand = predicate.operand
+        if isinstance(operand, EventAggregate):
+            return "absent from the event" if counted else "no such event"
+        if isinstance(operand, ClockRef):
+            return "no time zone of that name"
+        if isinstance(operand, ContextRef):
+            return "of another type" if self._inputs.context.get(operand.name) is not None else "not passed"
+        assert isinstance(operand, FeatureRef), operand
+        expires_at = self._inputs.expires_at.get(operand.view)
+        if expires_at is not None and self._now >= expires_at:
+            return f"expired {format_duration(self._now - expires_at + 1)} ago"
+        if conform(self._inputs.features.get(operand.key), None) is not None:
+            return "of another type"
+        return "null" if operand.view in self._inputs.updated_at else "absent"
+
+    def _sequence(self, sequence: Sequence) -> Reason:
+        past = in_window(self._inputs.events, self._now, None)
+        names = {(step.match.event) for step in sequence.steps}
+        starts = first_events(sequence, past)
+        seen = [event for event in past if event.name in names and starts and event.at >= starts[0].at]
+        return Reason(
+            format_sequence(sequence),
+            self._evaluation.condition(sequence),
+            missing=None if starts else f"no event `{sequence.steps[0].match.event}` to start with",
+            events=tuple(seen[-MAX_EVENTS:]),
+            event_count=len(seen),
+            changes_at=self._changes_at(sequence),
+        )
+
+    # --- the nearest miss -------------------------------------------------------------------------------------------
+
+    def blocking(self, condition: Condition, wanted: bool) -> list[Reason]:
+        """The fewest leaves that would have to change for the condition to give the wanted answer."""
+        if self._evaluation.condition(condition) is wanted:
+            return []
+        match condition:
+            case Not():
+                return self.blocking(condition.condition, not wanted)
+            case SegmentRef():
+                return self.blocking(self._program.segment(condition.name).when, wanted)
+            case AllOf() | AnyOf():
+                inside = [self.blocking(child, wanted) for child in condition.conditions]
+                if isinstance(condition, AllOf) is wanted:  # every one has to give the wanted answer
+                    return [reason for reasons in inside for reason in reasons]
+                return min(inside, key=len)
+            case _:
+                return [self.reason(condition)]
+
+
+def format_sequence(sequence: Sequence) -> str:
+    """A sequence in one line.
+
+    >>> from rules_engine.rules.nodes import EventMatch, SequenceStep
+    >>> format_sequence(Sequence((SequenceStep(EventMatch("cart")), SequenceStep(EventMatch("buy"), True, 60_000_000))))
+    'sequence: cart, then no buy within 1m'
+    """
+    parts = [str(sequence.steps[0].match)]
+    for step in sequence.steps[1:]:
+        wait = f" within {format_duration(step.within)}" if step.within is not None else ""
+        parts.append(f"then {'no ' if step.negated else ''}{step.match}{wait}")
+    text = "sequence: " + ", ".join(parts)
+    if sequence.within is not None:
+        text += f"; all within {format_duration(sequence.within)}"
+    return text + (f"; same {sequence.match_on}" if sequence.match_on else "")
+
+
+def _distance(predicate: Predicate, value: Value) -> str | None:
+    """How far a number or time is from fulfilling a comparison; None where there is no telling."""
+    argument, kind = predicate.argument, predicate.operand_type.kind if predicate.operand_type else None
+    if isinstance(value, bool | tuple) or not isinstance(value, int | float) or kind is Kind.TIME_OF_DAY:
+        return None
+    if OPERATORS[predicate.operator].argument is Argument.PAIR:
+        argument = argument[0] if value < argument[0] else argument[1]
+    elif predicate.operator not in ("greater_than", "at_least", "less_than", "at_most", "before", "after"):
+        return None
+    gap = abs(argument - value)
+    shown = format_duration(int(gap)) if kind is Kind.TIME else f"{gap:.6g}"
+    return f"{'short' if value <= argument else 'over'} by {shown}"
+
+
+def _tree(reason: Reason, first: str, rest: str) -> list[str]:
+    lines = [f"{first}└─ {reason.line()}"] if not first else [f"{first}{reason.line()}"]
+    indent = rest + "   " if not first else rest
+    for position, child in enumerate(reason.children):
+        last = position == len(reason.children) - 1
+        lines += _tree(child, indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "))
+    return lines
+
+
+def _instant(micros: int | None) -> str | None:
+    return None if micros is None else format_instant(micros)
