@@ -1,0 +1,70 @@
+"""The JSON Schema of ``*.test.yaml`` files: what a segment answers on given features and events, on a simulated clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_INSTANT = {"type": "string", "description": "An instant with an offset, e.g. 2026-01-31T09:00:00Z."}
+_AFTER = {"type": "string", "description": "How long after the start, e.g. 31m."}
+_MOMENT = {
+    "type": "object",
+    "properties": {"at": _INSTANT, "after": _AFTER},
+    "additionalProperties": False,
+    "minProperties": 1,
+    "maxProperties": 1,
+}
+_VERDICT = {"enum": [True, False, "unknown"], "description": "Whether the entity is in the segment."}
+
+_EVENT = {
+    "type": "object",
+    "description": "Something that the entity did; other keys are its properties.",
+    "required": ["event"],
+    "properties": {
+        "event": {"type": "string"},
+        "at": _INSTANT,
+        "after": _AFTER,
+        "ago": {"type": "string", "description": "How long before the start, e.g. 2h."},
+        "event_id": {"type": "string"},
+    },
+}
+
+_CASE = {
+    "type": "object",
+    "required": ["name", "expect"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string", "description": "What the case shows."},
+        "features": {"type": "object", "description": "Values by VIEW:NAME; what is not listed is missing."},
+        "context": {"type": "object", "description": "Values passed with the request."},
+        "events": {"type": "array", "items": _EVENT},
+        "at": {**_INSTANT, "description": "Where the clock starts; the project's `now` if it is not given."},
+        "expect": {**_VERDICT, "description": "The answer at the start: true, false or unknown."},
+        "then": {
+            "type": "array",
+            "description": "The answers later, if no other events come.",
+            "items": {
+                "type": "object",
+                "required": ["expect"],
+                "properties": {"at": _INSTANT, "after": _AFTER, "expect": _VERDICT},
+                "additionalProperties": False,
+                "minProperties": 2,
+                "maxProperties": 2,
+            },
+        },
+        "enters": {"type": "array", "items": _MOMENT, "description": "Every instant at which the entity enters."},
+        "exits": {"type": "array", "items": _MOMENT, "description": "Every instant at which the entity leaves."},
+    },
+}
+
+#: The JSON Schema of one test document.
+TEST_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "Tests of one segment.",
+    "required": ["test", "cases"],
+    "additionalProperties": False,
+    "properties": {
+        "test": {"type": "string", "description": "The name of the segment under test."},
+        "description": {"type": "string"},
+        "cases": {"type": "array", "minItems": 1, "items": _CASE},
+    },
+}

@@ -1,0 +1,1 @@
+"""From files to what is applied: tests, apply, materialize."""
