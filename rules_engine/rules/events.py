@@ -7,16 +7,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
-from rules_engine.rules.inputs import Event
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, SequenceStep
+from rules_engine.rules.inputs import Event, KeptEvents
+from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
 from rules_engine.rules.nodes import Sequence as SequenceNode
-from rules_engine.rules.predicates import selects
 from rules_engine.rules.types import Value, conform
 
 
 def matching(match: EventMatch, events: Sequence[Event]) -> list[Event]:
     """The events that a match means, in their order."""
-    return [event for event in events if selects(match, event.name, event.properties)]
+    return [event for event in events if event.is_meant_by(match)]
 
 
 def in_window(events: Sequence[Event], now: int, within: int | None) -> Sequence[Event]:
@@ -41,6 +40,8 @@ def aggregate_value(aggregate: EventAggregate, events: Sequence[Event], now: int
     >>> aggregate_value(EventAggregate(Aggregate.COUNT, EventMatch("view"), 2 * HOUR), views, now=4 * HOUR)
     2
     """
+    if isinstance(events, KeptEvents):
+        return events.aggregate_value(aggregate, now)
     return reduce_events(aggregate, in_window(matching(aggregate.match, events), now, aggregate.within))
 
 
@@ -49,11 +50,22 @@ def reduce_events(aggregate: EventAggregate, counted: Sequence[Event]) -> Value:
     if aggregate.function is Aggregate.COUNT:
         return len(counted)
     values = [conform(event.properties.get(aggregate.of or ""), aggregate.of_type) for event in counted]
-    if aggregate.function is Aggregate.FIRST:
+    return reduce_values(aggregate.function, values)
+
+
+def reduce_values(function: Aggregate, values: Sequence[Value]) -> Value:
+    """The aggregate over the values of the events that count, which are in order; None is a missing value.
+
+    >>> reduce_values(Aggregate.MAX, [1, None, 3]), reduce_values(Aggregate.LAST, [1, None])
+    (3, None)
+    """
+    if function is Aggregate.COUNT:
+        return len(values)
+    if function is Aggregate.FIRST:
         return values[0] if values else None
-    if aggregate.function is Aggregate.LAST:
+    if function is Aggregate.LAST:
         return values[-1] if values else None
-    return _REDUCTIONS[aggregate.function]([value for value in values if value is not None])
+    return _REDUCTIONS[function]([value for value in values if value is not None])
 
 
 def exact_sum(values: Sequence[int | float]) -> int | float | None:
@@ -85,12 +97,14 @@ def mean(values: Sequence[int | float]) -> float | None:
     >>> mean([1, 2]), mean([]) is None
     (1.5, True)
     """
-    if not values:
+    return quotient(exact_sum(values), len(values))
+
+
+def quotient(total: int | float | None, number: int) -> float | None:
+    """A mean from a sum and the number of its terms, correctly rounded; None of nothing."""
+    if total is None or number == 0:
         return None
-    total = exact_sum(values)
-    if isinstance(total, int):
-        return _round(Fraction(total, len(values)))
-    return None if total is None else total / len(values)
+    return _round(Fraction(total, number)) if isinstance(total, int) else total / number
 
 
 def _distinct(values: Sequence[Value]) -> int:
@@ -114,6 +128,7 @@ def sequence_matches(sequence: SequenceNode, events: Sequence[Event], now: int) 
     """Whether some choice of events takes every step, completes at or before now, and starts within the own window.
 
     >>> from rules_engine.clock import MINUTE
+    >>> from rules_engine.rules.nodes import SequenceStep
     >>> steps = (SequenceStep(EventMatch("cart")), SequenceStep(EventMatch("buy"), negated=True, within=30 * MINUTE))
     >>> cart = [Event("cart", 0, "1")]
     >>> [sequence_matches(SequenceNode(steps), cart, minute * MINUTE) for minute in (29, 30)]

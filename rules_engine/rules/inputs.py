@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rules_engine.rules.nodes import EventAggregate, EventMatch
+from rules_engine.rules.predicates import selects
 from rules_engine.rules.types import Value
 
 
@@ -25,6 +27,23 @@ class Event:
     def order(self) -> tuple[int, str]:
         return self.at, self.id
 
+    def is_meant_by(self, match: EventMatch) -> bool:
+        """Whether the event is one of those that a match means."""
+        return selects(match, self.name, self.properties)
+
+
+class KeptEvents(tuple[Event, ...]):
+    """The events that are left of a log, with what is known of those that are gone.
+
+    They stand in for the whole log wherever events are taken: what the definitions ask is answered the same.
+    """
+
+    __slots__ = ()
+
+    def aggregate_value(self, aggregate: EventAggregate, now: int) -> Value:
+        """The aggregate as it would be over the whole log."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -37,7 +56,8 @@ class Inputs:
     context
         what the caller passed with the request.
     events
-        the entity's events, ordered and without duplicates: see :func:`in_order`. Events of the future may be among them.
+        the entity's events, ordered and without duplicates: see :func:`in_order`. Events of the future may be among
+        them.
     updated_at
         by view: when its row was observed, in microseconds. Only for explanations.
     expires_at
