@@ -1,0 +1,271 @@
+"""What must be kept of events so that the loaded definitions are answered exactly: found by reading the definitions.
+
+Every event condition becomes a :class:`Need`: which events, for how long, and which of them. Nothing else is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from hashlib import blake2b
+
+from rules_engine.clock import DAY
+from rules_engine.rules.nodes import Aggregate, Condition, EventAggregate, EventMatch, Predicate, Sequence
+from rules_engine.rules.program import Program
+from rules_engine.rules.types import ValueType
+from rules_engine.rules.walk import walk
+
+#: How many events one need keeps at most. Beyond it the state says since when it is incomplete.
+DEFAULT_BOUND = 1000
+
+#: How late an event may come and still enter a sum, mean or count that has no start.
+DEFAULT_LATENESS = 7 * DAY
+
+
+class Keep(Enum):
+    """Which events, of those that are not too old, a need keeps."""
+
+    ALL = "all"
+    NEWEST = "newest"  # up to the limit
+    EARLIEST = "earliest"
+    LEAST = "least"  # those with no smaller or equal value after them
+    GREATEST = "greatest"  # those with no greater or equal value after them
+    DISTINCT = "distinct"  # the newest with each value, up to the limit
+    TOTAL = "total"  # those that may be delivered again; older ones become a total
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A property whose value is kept. A value of another type than ``type`` is missing."""
+
+    name: str
+    type: ValueType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One reason to keep events.
+
+    Attributes
+    ----------
+    match
+        the events that are meant.
+    horizon
+        an event this old, in microseconds, is needed no longer; None: it is needed however old.
+    column
+        the property whose values are needed.
+    limit
+        for ``NEWEST`` and ``DISTINCT``: how many; None is all.
+    latest
+        for a sequence with ``anchor: latest``: nothing before its latest first step is needed.
+    """
+
+    match: EventMatch
+    keep: Keep
+    horizon: int | None
+    column: Column | None = None
+    limit: int | None = None
+    latest: Sequence | None = None
+
+    def covers(self, other: Need) -> bool:
+        """Whether all that the other need keeps is kept for this one too.
+
+        >>> day, week = (Need(EventMatch("view"), Keep.ALL, horizon) for horizon in (1, 7))
+        >>> week.covers(day), day.covers(week)
+        (True, False)
+        """
+        if self.match != other.match or not _no_tighter(self.horizon, other.horizon):
+            return False
+        if other.column is not None and self.column != other.column:
+            return False
+        if self.keep is Keep.ALL and self.latest is None:
+            return other.keep is not Keep.TOTAL
+        return self.keep is other.keep and self.latest == other.latest and _no_tighter(self.limit, other.limit)
+
+
+def _no_tighter(bound: int | None, other: int | None) -> bool:
+    return bound is None or (other is not None and bound >= other)
+
+
+@dataclass(frozen=True)
+class EventRequirement:
+    """What must be kept of the events of one name.
+
+    Attributes
+    ----------
+    whole_ids
+        whether ids are kept as they are, and not as digests: where ids decide which of two events is first.
+    """
+
+    event: str
+    needs: tuple[Need, ...]
+    whole_ids: bool = False
+
+    @cached_property
+    def bits(self) -> Mapping[EventMatch, int]:
+        """One bit for each different ``where``. A kept event has a mask that says to which of them it belongs.
+
+        So the properties that ``where`` looks at are not kept.
+        """
+        return {match: 1 << place for place, match in enumerate(dict.fromkeys(need.match for need in self.needs))}
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The properties whose values are kept."""
+        return tuple(dict.fromkeys(need.column for need in self.needs if need.column is not None))
+
+    @cached_property
+    def column_bits(self) -> tuple[int, ...]:
+        """By column: the bits of the events that need its value."""
+        return tuple(self._bits_with(column) for column in self.columns)
+
+    def _bits_with(self, column: Column) -> int:
+        matches = {need.match for need in self.needs if need.column == column}
+        return sum(self.bits[match] for match in matches)
+
+    @cached_property
+    def totals(self) -> tuple[Need, ...]:
+        """The needs for totals."""
+        return tuple(need for need in self.needs if need.keep is Keep.TOTAL)
+
+
+@dataclass(frozen=True)
+class StateRequirements:
+    """What an event state keeps, and how each event condition is read from it.
+
+    Attributes
+    ----------
+    events
+        by name of the event, sorted.
+    limits
+        every aggregate that can be read, and up to which number its count is exact: more than that is not told apart,
+        as no definition does. None: exact without limit.
+    bound
+        how many events a need keeps at most.
+    lateness
+        how late an event may come to enter a total, in microseconds.
+    """
+
+    events: tuple[EventRequirement, ...] = ()
+    limits: Mapping[EventAggregate, int | None] | None = None
+    sequences: tuple[Sequence, ...] = ()
+    bound: int = DEFAULT_BOUND
+    lateness: int = DEFAULT_LATENESS
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """The place of each event's requirement in ``events``."""
+        return {requirement.event: place for place, requirement in enumerate(self.events)}
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """What tells encoded states of these needs from those of others, in 64 bits."""
+        return int.from_bytes(blake2b(repr(self.events).encode(), digest_size=8).digest(), "little")
+
+
+def requirements_of(
+    program: Program,
+    features: Mapping[str, EventAggregate] | None = None,
+    conditions: Iterable[Condition] = (),
+    *,
+    bound: int = DEFAULT_BOUND,
+    lateness: int = DEFAULT_LATENESS,
+) -> StateRequirements:
+    """What must be kept to answer all segments of a program.
+
+    Parameters
+    ----------
+    program
+        the segments.
+    features
+        the named windowed features of events.yaml, whose values are read exactly.
+    conditions
+        further conditions, such as those of triggers.
+    bound, lateness
+        see :class:`StateRequirements`.
+
+    >>> from rules_engine.rules.nodes import Segment
+    >>> viewed = Predicate(EventAggregate(Aggregate.COUNT, EventMatch("view"), 10), "at_least", 3)
+    >>> requirement, = requirements_of(Program({"s": Segment("s", viewed)})).events
+    >>> [(need.keep.value, need.horizon, need.limit) for need in requirement.needs]
+    [('newest', 10, 4)]
+    """
+    nodes = [node for root in _roots(program, conditions) for node in walk(root)]
+    limits = _limits(nodes, features or {})
+    sequences = tuple(dict.fromkeys(node for node in nodes if isinstance(node, Sequence)))
+    needs = [aggregate_need(aggregate, limit) for aggregate, limit in limits.items()]
+    needs += [need for sequence in sequences for need in sequence_needs(sequence)]
+    ordered = {aggregate.match.event for aggregate in limits if aggregate.function in (Aggregate.FIRST, Aggregate.LAST)}
+    names = sorted({need.match.event for need in needs})
+    events = tuple(EventRequirement(name, _for_event(name, needs), name in ordered) for name in names)
+    return StateRequirements(events, limits, sequences, bound, lateness)
+
+
+def _roots(program: Program, conditions: Iterable[Condition]) -> Iterator[Condition]:
+    yield from (program.segments[name].when for name in program.names)
+    yield from conditions
+
+
+def _limits(nodes: Iterable[Condition], features: Mapping[str, EventAggregate]) -> dict[EventAggregate, int | None]:
+    limits: dict[EventAggregate, int | None] = {}
+    for node in nodes:
+        if isinstance(node, Predicate) and isinstance(node.operand, EventAggregate):
+            limit, known = _count_limit(node), limits.get(node.operand, 0)
+            limits[node.operand] = None if limit is None or known is None else max(limit, known)
+    return limits | dict.fromkeys(features.values())
+
+
+def _count_limit(predicate: Predicate) -> int | None:
+    """The least number such that counts from there on are not told apart by the predicate; None if there is none."""
+    operand = predicate.operand
+    assert isinstance(operand, EventAggregate), operand
+    argument = predicate.argument
+    numbers = argument if isinstance(argument, tuple) else (argument,)
+    if operand.function not in (Aggregate.COUNT, Aggregate.DISTINCT):
+        return None
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        return None
+    return max([0, *(math.floor(float(number)) for number in numbers)]) + 1
+
+
+def aggregate_need(aggregate: EventAggregate, limit: int | None) -> Need:
+    """What one aggregate needs, if counts are exact up to ``limit``."""
+    column = Column(aggregate.of, aggregate.of_type) if aggregate.of is not None else None
+    keep = _KEEPS[aggregate.function]
+    ever = aggregate.within is None
+    if aggregate.function is Aggregate.COUNT and limit is None:
+        keep = Keep.TOTAL if ever else Keep.ALL
+    elif ever and aggregate.function in (Aggregate.SUM, Aggregate.AVG):
+        keep = Keep.TOTAL
+    elif ever and aggregate.function is Aggregate.FIRST:
+        keep = Keep.EARLIEST
+    number = 1 if aggregate.function is Aggregate.LAST else limit if keep in (Keep.NEWEST, Keep.DISTINCT) else None
+    return Need(aggregate.match, keep, aggregate.within, column, number)
+
+
+_KEEPS = {
+    Aggregate.COUNT: Keep.NEWEST,
+    Aggregate.SUM: Keep.ALL,
+    Aggregate.AVG: Keep.ALL,
+    Aggregate.MIN: Keep.LEAST,
+    Aggregate.MAX: Keep.GREATEST,
+    Aggregate.DISTINCT: Keep.DISTINCT,
+    Aggregate.FIRST: Keep.ALL,
+    Aggregate.LAST: Keep.NEWEST,
+}
+
+
+def sequence_needs(sequence: Sequence) -> list[Need]:
+    """What the steps of a sequence need: no event before the earliest first step that still counts."""
+    column = Column(sequence.match_on) if sequence.match_on is not None else None
+    latest = sequence if sequence.latest_only else None
+    return [Need(step.match, Keep.ALL, sequence.within, column, latest=latest) for step in sequence.steps]
+
+
+def _for_event(name: str, needs: Iterable[Need]) -> tuple[Need, ...]:
+    """The needs for one event in an order that does not depend on the definitions' order, without needless ones."""
+    ordered = sorted({need for need in needs if need.match.event == name}, key=repr)
+    return tuple(need for need in ordered if not any(other.covers(need) for other in ordered if other != need))
