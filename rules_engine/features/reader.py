@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rules_engine.diagnostics import nearest
-from rules_engine.errors import UnknownNameError
+from rules_engine.errors import StoreUnavailableError, UnknownNameError
 from rules_engine.features import redis_client
+from rules_engine.features.embedded import EmbeddedStore
 from rules_engine.features.read_plan import PlanView, ReadPlan
 from rules_engine.features.redis_decode import Decoder, decode_timestamp
 from rules_engine.features.redis_layout import KeyMaker, field_bytes
@@ -17,6 +18,9 @@ from rules_engine.rules.types import Value
 
 if TYPE_CHECKING:
     import redis
+
+#: Prepared selections of features. An application asks for the same few again and again.
+_LAYOUTS_KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,7 @@ class RedisReader:
 
     def __init__(self, plan: ReadPlan, root: Path, *, timeout: float | None = None) -> None:
         self._plan = plan
+        self._root = root
         self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self._layouts: dict[tuple[str, ...] | None, _Layout] = {}
         self.address = redis_client.resolve(plan.connection, root)
@@ -176,10 +181,15 @@ class RedisReader:
     def read(self, entities: Sequence[str], features: Sequence[str] | None = None) -> list[EntityFeatures]:
         """Read entities, in order. See :meth:`OnlineReader.read`."""
         layout = self._layout(features)
-        keys = [self._key(_checked(entity)) for entity in entities]
+        keys = [self._key(checked(entity)) for entity in entities]
         if not keys:
             return []
-        with redis_client.store_errors(self.address):
+        try:
+            rows = self._fetch(keys, layout.fields)
+        except StoreUnavailableError:
+            if self._plan.connection.kind != "embedded":
+                raise
+            EmbeddedStore(self._root).ensure_running()  # it was stopped: whoever needs it starts it
             rows = self._fetch(keys, layout.fields)
         return [layout.decode(entity, row) for entity, row in zip(entities, rows, strict=True)]
 
@@ -187,18 +197,21 @@ class RedisReader:
         if not fields:
             return [[] for _ in keys]
         client: Any = self.client  # the client's types cover single servers only
-        if len(keys) == 1:
-            return [client.hmget(keys[0], fields)]
-        with client.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.hmget(key, fields)
-            rows: list[list[bytes | None]] = pipeline.execute()
-        return rows
+        with redis_client.store_errors(self.address):
+            if len(keys) == 1:
+                return [client.hmget(keys[0], fields)]
+            with client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.hmget(key, fields)
+                rows: list[list[bytes | None]] = pipeline.execute()
+            return rows
 
     def _layout(self, features: Sequence[str] | None) -> _Layout:
         name = None if features is None else tuple(features)
         layout = self._layouts.get(name)
         if layout is None:
+            if len(self._layouts) >= _LAYOUTS_KEPT:
+                self._layouts.clear()
             # Two threads may both make it; they make the same.
             layout = self._layouts[name] = _Layout(Selection.of(self._plan, features))
         return layout
@@ -208,7 +221,8 @@ class RedisReader:
         self.client.close()
 
 
-def _checked(entity: str) -> str:
+def checked(entity: str) -> str:
+    """The key itself, if it is a string."""
     if not isinstance(entity, str):
         raise TypeError(f"an entity key is a string, and {entity!r} is none: write {str(entity)!r}")
     return entity

@@ -137,11 +137,11 @@ def connect(connection: Connection, address: Address, timeout: float | None = No
     once = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     with store_errors(address):
         if connection.redis_type == "redis_cluster":
-            nodes = [redis.cluster.ClusterNode(host, port) for host, port in address.nodes]
+            nodes = [redis.cluster.ClusterNode(*node) for node in address.nodes]  # type: ignore[no-untyped-call]
             return redis.RedisCluster(startup_nodes=nodes, **options)
         if connection.redis_type == "redis_sentinel":
-            sentinel = Sentinel(list(address.nodes), **options)
-            client: redis.Redis = sentinel.master_for(connection.sentinel_master)
+            sentinel = Sentinel(list(address.nodes), **options)  # type: ignore[no-untyped-call]
+            client: redis.Redis = sentinel.master_for(connection.sentinel_master)  # type: ignore[no-untyped-call]
             return client
         host, port = address.nodes[0]
         return redis.Redis(host=host, port=port, retry=once, **options)
