@@ -108,8 +108,12 @@ def parse_duration(text: str) -> int:
     if match:
         raise ValueError(f"`{text}` is no time at all: a duration is at least `1s`")
     if _CALENDAR.match(text):
-        raise ValueError(f"`{text}`: months and years differ in length and are no durations; write days, e.g. `30d` or `365d`")
-    raise ValueError(f"`{text}` is not a duration: write a whole number and one of s, m, h, d, w, e.g. `30m`, `24h`, `7d`")
+        raise ValueError(
+            f"`{text}`: months and years differ in length and are no durations; write days, e.g. `30d` or `365d`"
+        )
+    raise ValueError(
+        f"`{text}` is not a duration: write a whole number and one of s, m, h, d, w, e.g. `30m`, `24h`, `7d`"
+    )
 
 
 def format_duration(micros: int) -> str:

@@ -80,7 +80,7 @@ class Scenario:
         observed = {view: _instant(at) for view, at in (updated_at or {}).items()}
         self.inputs = Inputs(
             features={key: self._feature(key, value, types or {}) for key, value in (features or {}).items()},
-            context={name: _value(value) for name, value in (context or {}).items()},
+            context=context or {},
             events=in_order(_event(event, position) for position, event in enumerate(given)),
             updated_at=observed,
             expires_at={view: at + lifetimes[view] + 1 for view, at in observed.items() if view in lifetimes},
@@ -191,7 +191,9 @@ def _catalog(
 def _named_type(key: str, name: str) -> tuple[ValueType | None, str]:
     value_type = from_feast_name(name)
     if value_type is None:
-        raise DataError(f"types[{key!r}]: rules cannot read the Feast type {name!r}", hint="e.g. Int64, String, Array(String)")
+        raise DataError(
+            f"types[{key!r}]: rules cannot read the Feast type {name!r}", hint="e.g. Int64, String, Array(String)"
+        )
     return value_type, name
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
+from rules_engine.definitions.source import Entry, Items, Mapping, Node
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 
 NAME_PATTERN = "^[a-z][a-z0-9_]{0,62}$"
@@ -97,14 +97,15 @@ def _diagnose(document: Node, error: Any) -> list[Diagnostic]:
         case "type":
             wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
             expected = " or ".join(_PYTHON_WORDS.get(name, f"a {name}") for name in wanted)
-            return [Diagnostic("wrong-shape", node.span, f"{what} is {expected}, not {_kind_of(node)}", "quote it" if expected == "a string" else None)]
+            advice = "quote it" if expected == "a string" else None
+            return [Diagnostic("wrong-shape", node.span, f"{what} is {expected}, not {_kind_of(node)}", advice)]
         case "pattern":
             hint = "write small letters, digits and underscores, starting with a letter, at most 63"
             return [Diagnostic("invalid-name", node.span, f"{what} has a name that cannot be used", hint)]
         case "enum":
-            hint = nearest(str(getattr(node, "value", "")), map(str, error.validator_value))
-            choices = listing(map(str, error.validator_value))
-            return [Diagnostic("invalid-choice", node.span, f"{what} is one of {choices}", hint)]
+            choices = [str(choice) for choice in error.validator_value]
+            nearest_choice = nearest(str(getattr(node, "value", "")), choices)
+            return [Diagnostic("invalid-choice", node.span, f"{what} is one of {listing(choices)}", nearest_choice)]
         case "minItems" | "minProperties":
             return [Diagnostic("empty-list", node.span, f"{what} is empty")]
         case _:

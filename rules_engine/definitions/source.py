@@ -1,7 +1,8 @@
 """YAML text to a tree of nodes that know where they stand.
 
-Scalars follow YAML 1.2's core schema: ``NO``, ``on``, ``yes`` and ``12:30`` are strings. Explicit tags are refused, aliases
-may not refer to themselves nor multiply beyond a bound, and size and depth are bounded: definitions are untrusted input.
+Scalars follow YAML 1.2's core schema: ``NO``, ``on``, ``yes`` and ``12:30`` are strings. Explicit tags are refused,
+aliases may not refer to themselves nor multiply beyond a bound, and size and depth are bounded: definitions are
+untrusted input.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _NAN = re.compile(r"\.(nan|NaN|NAN)\Z")
 class Scalar:
     """A single value: None, bool, int, float or str."""
 
-    value: None | bool | int | float | str
+    value: bool | int | float | str | None
     span: Span
 
 
@@ -104,7 +105,7 @@ class _Refused(Exception):
         self.diagnostic = diagnostic
 
 
-def core_scalar(text: str) -> None | bool | int | float | str:
+def core_scalar(text: str) -> bool | int | float | str | None:
     """A plain scalar by YAML 1.2's core schema.
 
     >>> [core_scalar(text) for text in ("NO", "true", "010", "1e3", "~", "12:30")]
@@ -126,9 +127,9 @@ def core_scalar(text: str) -> None | bool | int | float | str:
 
 
 def read_documents(text: str, file: str) -> tuple[list[Node], list[Diagnostic]]:
-    """Every document of a YAML text, and the problems found; a syntax error ends the reading at its place.
+    r"""Every document of a YAML text, and the problems found; a syntax error ends the reading at its place.
 
-    >>> documents, problems = read_documents("a: 1\\na: 2", "x.yaml")
+    >>> documents, problems = read_documents("a: 1\na: 2", "x.yaml")
     >>> problems[0].code, str(problems[0].span)
     ('duplicate-key', 'x.yaml:2:1')
     """
@@ -205,7 +206,7 @@ class _Reader:
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
         context = getattr(error, "context", None)
         message = f"this is not YAML: {problem}" + (f" ({context})" if context else "")
-        hint = "indent with spaces, quote texts that hold `: ` or start with a special character, close brackets and quotes"
+        hint = "indent with spaces, close brackets and quotes, and quote texts that hold `: ` or start with a sign"
         return Diagnostic("yaml-syntax", self._span_at(line, column), message, hint)
 
     def _reader_position(self, error: yaml.YAMLError) -> tuple[int, int]:
@@ -219,6 +220,8 @@ class _Reader:
 
     def _span(self, event: Event) -> Span:
         start, end = event.start_mark, event.end_mark
+        assert start is not None, event
+        assert end is not None, event
         line, column = start.line + 1, start.column + 1
         if end.line == start.line:
             return self._span_at(line, column, end.column - start.column)
@@ -231,11 +234,14 @@ class _Reader:
         span = self._span(event)
         self._count_nodes(1, span)
         if depth > MAX_DEPTH:
-            raise self._refuse("too-deep", span, f"nested more than {MAX_DEPTH} levels deep", "name parts as segments of their own")
+            raise self._refuse(
+                "too-deep", span, f"nested more than {MAX_DEPTH} levels deep", "name parts as segments of their own"
+            )
         if isinstance(event, AliasEvent):
             return self._alias(event, span)
-        if getattr(event, "tag", None) is not None:
-            raise self._refuse("yaml-tag", span, f"YAML tags such as `{event.tag}` are not allowed", "remove the tag")
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise self._refuse("yaml-tag", span, f"YAML tags such as `{tag}` are not allowed", "remove the tag")
         anchor = getattr(event, "anchor", None)
         before = self._count
         if anchor:
@@ -249,17 +255,20 @@ class _Reader:
         self._count += number
         if self._count > MAX_NODES:
             code = "yaml-alias" if number > 1 else "file-too-large"
-            raise self._refuse(code, span, f"the file holds more than {MAX_NODES:,} values", "split it, or use fewer aliases")
+            raise self._refuse(
+                code, span, f"the file holds more than {MAX_NODES:,} values", "split it, or use fewer aliases"
+            )
 
     def _alias(self, event: AliasEvent, span: Span) -> Node:
-        known = self._anchors.get(event.anchor, "unknown")
-        if known == "unknown":
-            raise self._refuse("yaml-alias", span, f"there is no anchor `&{event.anchor}` before this alias")
+        anchor = str(event.anchor)
+        if anchor not in self._anchors:
+            raise self._refuse("yaml-alias", span, f"there is no anchor `&{anchor}` before this alias")
+        known = self._anchors[anchor]
         if known is None:
-            raise self._refuse("yaml-alias", span, f"the alias `*{event.anchor}` refers to itself", "write the value out")
-        node, size = known  # type: ignore[misc]
+            raise self._refuse("yaml-alias", span, f"the alias `*{anchor}` refers to itself", "write the value out")
+        node, size = known
         self._count_nodes(size, span)
-        return node  # type: ignore[no-any-return]
+        return node
 
     def _untagged(self, event: Event, span: Span, depth: int) -> Node:
         if isinstance(event, ScalarEvent):
@@ -275,7 +284,7 @@ class _Reader:
         raise self._refuse("yaml-syntax", span, "this is not YAML")
 
     def _collection_span(self, span: Span, end: Event) -> Span:
-        if end.end_mark.line + 1 == span.line:
+        if end.end_mark is not None and end.end_mark.line + 1 == span.line:
             return self._span_at(span.line, span.column, end.end_mark.column + 1 - span.column)
         return span
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of ``*.test.yaml`` files: what a segment answers on given features and events, on a simulated clock."""
+"""The JSON Schema of ``*.test.yaml`` files: a segment's answers on given data, on a simulated clock."""
 
 from __future__ import annotations
 

@@ -33,7 +33,10 @@ _WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case, ready to run. Instants are in microseconds; ``points`` are the start and what ``then`` lists, in order."""
+    """One case, ready to run; instants are in microseconds.
+
+    ``points`` are the start and the instants of ``then``, each with the expected answer.
+    """
 
     segment: str
     name: str
@@ -126,9 +129,10 @@ def run_case(case: Case, program: Program) -> Iterator[Failure]:
 def _moves(case: Case, program: Program) -> Iterator[tuple[int, bool]]:
     """The instants after the start, up to the case's end, at which the entity enters (True) or leaves (False)."""
     when = program.segment(case.segment).when
-    at: int | None = case.start
+    at = case.start
     member = Evaluation(program, case.inputs, case.start).condition(when) is True
-    while (at := changes_at(program, when, case.inputs, at)) is not None and at <= case.end:
+    while (change := changes_at(program, when, case.inputs, at)) is not None and change <= case.end:
+        at = change
         answer = Evaluation(program, case.inputs, at).condition(when) is True
         if answer is not member:
             yield at, answer
@@ -196,8 +200,8 @@ class _CaseReader:
     def _case(self, node: Mapping, segment: str) -> Case:
         start = self._start(node)
         points = [(start, _VERDICTS[to_plain(node.entry("expect").value)])]
-        for item in _items(node, "then"):
-            points.append((_moment(item, start), _VERDICTS[to_plain(item.entry("expect").value)]))
+        later = _items(node, "then")
+        points += [(_moment(item, start), _VERDICTS[to_plain(item.entry("expect").value)]) for item in later]
         return Case(
             segment=segment,
             name=str(to_plain(node.entry("name").value)),
@@ -226,14 +230,18 @@ class _CaseReader:
             hint = nearest(entry.key, self._catalog.features)
             if entry.key.startswith(f"{EVENT_VIEW}:"):
                 hint = "it is computed from events: give those"
-            raise Refusal("unknown-feature", Scalar(entry.key, entry.key_span), f"there is no feature `{entry.key}`", hint)
+            raise Refusal(
+                "unknown-feature", Scalar(entry.key, entry.key_span), f"there is no feature `{entry.key}`", hint
+            )
         return _typed(entry.value, known.type if known else None)
 
     def _event(self, node: Mapping, position: int, start: int) -> Event:
         name = node.entry("event").value
         declared = self._catalog.events.get(str(to_plain(name)))
         if declared is None and self._catalog.closed:
-            hint = nearest(str(to_plain(name)), self._catalog.events) or f"the events are {listing(self._catalog.events)}"
+            hint = (
+                nearest(str(to_plain(name)), self._catalog.events) or f"the events are {listing(self._catalog.events)}"
+            )
             raise Refusal("unknown-event", name, f"there is no event `{to_plain(name)}`", hint)
         properties = {}
         for entry in node:

@@ -1,7 +1,8 @@
 """When an answer changes by time alone.
 
-Every condition is constant between certain instants: an event enters or leaves a window, a wait ends, a value expires, the
-local time crosses a boundary. So the exact answer to "when next" is to look again at each of these instants, in order.
+Every condition is constant between certain instants: an event enters or leaves a window, a wait ends, a value expires,
+the local time crosses a boundary. So the exact answer to "when next" is to look again at each of these instants, in
+order.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.walk import children, walk
 
-#: How far beyond the last other instant clock conditions are looked ahead: more than a year, so that every combination of
-#: weekday, time of day and daylight saving time in the zones' yearly rules has come by.
+#: How far beyond the last other instant clock conditions are looked ahead: more than a year, so that every combination
+#: of weekday, time of day and daylight saving time in the zones' yearly rules has come by.
 CLOCK_HORIZON = 400 * DAY
 
 Answer = TypeVar("Answer")
@@ -68,7 +69,7 @@ def first_change(
     instants: Iterable[int],
     now: int,
     clocks: Callable[[int, int], Iterator[int]] | None = None,
-    may_change: Callable[[int], bool] = lambda after: True,
+    may_change: Callable[[int], bool] = lambda _after: True,
 ) -> int | None:
     """The first instant at which ``answer`` differs from now.
 
@@ -79,7 +80,8 @@ def first_change(
     instants
         the finitely many instants after now at which it may change, but for clock conditions.
     clocks
-        ``(after, until) ->`` the instants in between at which a clock condition may change; None without such conditions.
+        ``(after, until) ->`` the instants in between at which a clock condition may change; None without such
+        conditions.
     may_change
         ``after ->`` whether clock conditions alone can still change the answer after the last of ``instants``.
     """

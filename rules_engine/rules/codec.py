@@ -68,7 +68,7 @@ def encode(value: Any) -> Any:
         return [encode(item) for item in value]
     if is_dataclass(value):
         data = {"node": type(value).__name__}
-        for name in _stored_fields(type(value)):
+        for name in _stored_fields(value.__class__):
             data[name] = encode(getattr(value, name))
         return data
     if value is None or isinstance(value, bool | int | float | str):

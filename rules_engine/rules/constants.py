@@ -48,7 +48,9 @@ def constant_problem(condition: Condition, span: Span) -> Diagnostic | None:
     if isinstance(condition, AnyOf):
         operand = _contradicting_operand(_negated(condition.conditions))
         message = f"this is never false: every value of `{operand}` fulfils one of the conditions"
-        return Diagnostic("never-false", span, message, "change one of them, or write `exists: true`") if operand else None
+        return (
+            Diagnostic("never-false", span, message, "change one of them, or write `exists: true`") if operand else None
+        )
     return None
 
 
@@ -75,7 +77,9 @@ def _negated(conditions: Iterable[Condition]) -> list[Predicate]:
     for condition in conditions:
         if isinstance(condition, Predicate) and condition.operator in _NEGATIONS:
             argument = not condition.argument if condition.operator == "exists" else condition.argument
-            negated.append(replace(condition, operator=_NEGATIONS[condition.operator], argument=argument, or_missing=False))
+            negated.append(
+                replace(condition, operator=_NEGATIONS[condition.operator], argument=argument, or_missing=False)
+            )
     return negated
 
 
@@ -151,8 +155,8 @@ def _is_float_bound(low: tuple[Any, bool], high: tuple[Any, bool]) -> bool:
 
 
 def _first_integer(bound: Any, strict: bool) -> int:
-    return math.floor(bound) + 1 if strict else math.ceil(bound)
+    return int(math.floor(bound) + 1 if strict else math.ceil(bound))
 
 
 def _last_integer(bound: Any, strict: bool) -> int:
-    return math.ceil(bound) - 1 if strict else math.floor(bound)
+    return int(math.ceil(bound) - 1 if strict else math.floor(bound))

@@ -24,7 +24,7 @@ from rules_engine.rules.nodes import (
     SegmentRef,
     Sequence,
 )
-from rules_engine.rules.predicates import Truth, judge
+from rules_engine.rules.predicates import Truth, context_value, judge
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import STRING, Value, conform
 
@@ -34,7 +34,8 @@ class Evaluation:
 
     >>> from rules_engine.rules.nodes import Segment
     >>> norwegian = Predicate(FeatureRef("user", "country"), "equals", "NO", operand_type=STRING)
-    >>> program = Program({"norway": Segment("norway", norwegian), "abroad": Segment("abroad", Not(SegmentRef("norway")))})
+    >>> abroad = Not(SegmentRef("norway"))
+    >>> program = Program({"norway": Segment("norway", norwegian), "abroad": Segment("abroad", abroad)})
     >>> known, unknown = Evaluation(program, Inputs({"user:country": "NO"}), 0), Evaluation(program, Inputs(), 0)
     >>> known.segment("norway"), known.segment("abroad"), unknown.segment("abroad")
     (True, False, None)
@@ -78,21 +79,20 @@ class Evaluation:
 
     def value(self, predicate: Predicate) -> Value:
         """The value that a predicate judges, or None if it is missing or of another type than was checked."""
+        if isinstance(predicate.operand, ContextRef):
+            return context_value(predicate.operand, predicate.operand_type, self.inputs.context)
         return conform(self._raw(predicate.operand), predicate.operand_type)
 
     def _raw(self, operand: Operand) -> Value:
         match operand:
             case FeatureRef():
                 return self.feature(operand)
-            case ContextRef():
-                passed = self.inputs.context.get(operand.name)
-                return operand.default if passed is None else passed
             case ClockRef():
                 return self._clock(operand)
             case EventAggregate():
                 return aggregate_value(operand, self.inputs.events, self.now)
-            case PropertyRef():
-                raise TypeError(f"the property {operand} is read outside `where`")
+            case PropertyRef() | ContextRef():
+                raise TypeError(f"{operand} is not read here")
             case _:
                 assert_never(operand)
 

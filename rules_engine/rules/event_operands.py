@@ -51,7 +51,9 @@ class EventParser:
             raise Refusal("wrong-shape", value, f"`count` takes an operator, not {describe(value)}", hint)
         entry = single_operator(value, (), "`count`")
         if entry.key not in COUNT_OPERATORS:
-            raise at_key("operator-type", entry, f"`{entry.key}` does not apply to a count", f"use {listing(COUNT_OPERATORS)}")
+            raise at_key(
+                "operator-type", entry, f"`{entry.key}` does not apply to a count", f"use {listing(COUNT_OPERATORS)}"
+            )
         for number in entry.value.items if isinstance(entry.value, Items) else (entry.value,):
             if not isinstance(number, Scalar) or type(number.value) is not int or number.value < 0:
                 raise Refusal("invalid-count", number, f"a count is a whole number from 0, not {describe(number)}")
@@ -68,7 +70,10 @@ class EventParser:
             raise Refusal("wrong-shape", inner, message)
         for entry in inner:
             if entry.key not in (*AGGREGATE_REQUIRED, *AGGREGATE_OPTIONAL):
-                hint = nearest(entry.key, (*AGGREGATE_REQUIRED, *AGGREGATE_OPTIONAL)) or "there are `event`, `of` and `where`"
+                hint = (
+                    nearest(entry.key, (*AGGREGATE_REQUIRED, *AGGREGATE_OPTIONAL))
+                    or "there are `event`, `of` and `where`"
+                )
                 raise at_key("unknown-key", entry, f"`{entry.key}` has no place in `{function_name}`", hint)
         for key in AGGREGATE_REQUIRED:
             if key not in inner:
@@ -79,7 +84,9 @@ class EventParser:
         within = self._window(node.entry("within").value, match)
         if match is None:
             return None
-        aggregate = EventAggregate(function, match, within, string_value(inner.entry("of").value, "a property"), of_type)
+        aggregate = EventAggregate(
+            function, match, within, string_value(inner.entry("of").value, "a property"), of_type
+        )
         self._check_of(aggregate, inner.entry("of").value)
         return self.with_type(aggregate, of_type)
 
@@ -186,7 +193,7 @@ class EventParser:
             return
         if within is None or within > declared.retention:
             kept = format_duration(declared.retention)
-            message = f"events `{event}` are kept for {kept}, and this looks back {'for ever' if within is None else 'longer'}"
+            message = f"events `{event}` are kept for {kept}, which is shorter than this looks back"
             hint = f"look back at most {kept}, or raise `retention` in feature_repo/events.yaml"
             raise Refusal("window-beyond-retention", node, message, hint)
 
@@ -223,9 +230,13 @@ class EventParser:
     def _step(self, node: Node, position: int) -> SequenceStep | None:
         heads = [entry for entry in node if entry.key in ("did", "did_not")] if isinstance(node, Mapping) else []
         if not isinstance(node, Mapping) or not heads:
-            raise Refusal("wrong-shape", node, "a step is `{did: EVENT}` or `{did_not: EVENT}`, with `within` and `where`")
+            raise Refusal(
+                "wrong-shape", node, "a step is `{did: EVENT}` or `{did_not: EVENT}`, with `within` and `where`"
+            )
         if len(heads) > 1:
-            raise at_key("several-forms", heads[1], "`did` and `did_not` cannot stand in one step", "make two steps of them")
+            raise at_key(
+                "several-forms", heads[1], "`did` and `did_not` cannot stand in one step", "make two steps of them"
+            )
         head = heads[0].key
         for entry in node:
             if entry.key not in (head, *STEP_OPTIONS):
@@ -258,7 +269,9 @@ class EventParser:
             if not step.negated:
                 return
             if step.within is None:
-                message = "a last `did_not` needs `within`: how long nothing must happen before the sequence is complete"
+                message = (
+                    "a last `did_not` needs `within`: how long nothing must happen before the sequence is complete"
+                )
                 raise Refusal("sequence-last-within", item, message, "add e.g. `within: 30m`")
 
     def _check_sequence_window(self, node: Mapping, steps: list[SequenceStep], within: int | None) -> None:

@@ -48,7 +48,8 @@ class Reason:
     value
         what the condition read, as people write it; None for groups.
     missing
-        why the value is missing: ``absent``, ``null``, ``expired ...``, ``not passed``, ``no such event``, ``of another type``.
+        why the value is missing: ``absent``, ``null``, ``expired ...``, ``not passed``, ``no such event``, ``of
+        another type``.
     age
         how long ago the value's row was observed, in microseconds; None where that is not known.
     distance
@@ -112,7 +113,8 @@ class Reason:
 class Explanation:
     """Why an entity is, or is not, in a segment at an instant. ``str()`` of it is a tree.
 
-    ``blocking`` are the fewest conditions whose change would make the entity a member: the nearest miss; empty for a member.
+    ``blocking`` are the fewest conditions whose change would make the entity a member: the nearest miss; empty for a
+    member.
     """
 
     entity: str
@@ -194,7 +196,9 @@ class _Explainer:
             case Not():
                 return self._group("not", condition, (condition.condition,))
             case SegmentRef():
-                return self._group(f"in_segment {condition.name}", condition, (self._program.segment(condition.name).when,))
+                return self._group(
+                    f"in_segment {condition.name}", condition, (self._program.segment(condition.name).when,)
+                )
             case Sequence():
                 return self._sequence(condition)
             case Predicate():

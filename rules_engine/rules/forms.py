@@ -40,39 +40,73 @@ class Form:
         return (self.head, *self.required, *self.optional)
 
 
-_AGGREGATE_OF = Shape.EVENT_PROPERTY
+_VALUE_OPTIONS = ("ignore_case", "or_missing")
+
+
+def _aggregate(head: str, summary: str, example: str, optional: tuple[str, ...] = ()) -> Form:
+    return Form(
+        head, Shape.EVENT_PROPERTY, summary, f"{{{head}: {example}}}", ("within",), optional, takes_operator=True
+    )
+
+
 _TABLE = (
     Form("all", Shape.CONDITIONS, "every condition is true", "all: [...]"),
     Form("any", Shape.CONDITIONS, "at least one condition is true", "any: [...]"),
     Form("none", Shape.CONDITIONS, "every condition is false", "none: [...]"),
     Form("not", Shape.CONDITION, "the condition is false", "not: {...}"),
-    Form("feature", Shape.FEATURE, "the feature's value now", "{feature: user:country, equals: NO}",
-         optional=("ignore_case", "or_missing"), takes_operator=True),
-    Form("context", Shape.NAME, "a value passed with the request", "{context: device, equals: mobile, default: web}",
-         optional=("default", "ignore_case", "or_missing"), takes_operator=True),
-    Form("clock", Shape.CLOCK, "the local time of evaluation", "{clock: day_of_week, in: [saturday, sunday]}",
-         optional=("timezone",), takes_operator=True),
-    Form("did", Shape.EVENT, "how many such events lie in the window; at least 1 if `count` is not given",
-         "{did: purchase, within: 30d, count: {at_least: 3}}", required=("within",), optional=("where", "count")),
-    Form("did_not", Shape.EVENT, "no such event lies in the window", "{did_not: purchase, within: 30d}",
-         required=("within",), optional=("where",)),
-    Form("sum", _AGGREGATE_OF, "the sum of a property", "{sum: {event: purchase, of: amount}, within: 30d, at_least: 200}",
-         required=("within",), takes_operator=True),
-    Form("avg", _AGGREGATE_OF, "the mean of a property", "{avg: {event: purchase, of: amount}, within: 30d, at_least: 50}",
-         required=("within",), optional=("ignore_case", "or_missing"), takes_operator=True),
-    Form("min", _AGGREGATE_OF, "the least value of a property", "{min: {event: bid, of: price}, within: 1d, less_than: 5}",
-         required=("within",), optional=("ignore_case", "or_missing"), takes_operator=True),
-    Form("max", _AGGREGATE_OF, "the greatest value of a property", "{max: {event: bid, of: price}, within: 1d, at_least: 5}",
-         required=("within",), optional=("ignore_case", "or_missing"), takes_operator=True),
-    Form("distinct", _AGGREGATE_OF, "how many different values a property had",
-         "{distinct: {event: product_view, of: sku}, within: 1h, at_least: 3}", required=("within",), takes_operator=True),
-    Form("first", _AGGREGATE_OF, "the property of the earliest such event",
-         "{first: {event: visit, of: source}, within: 30d, equals: ad}", required=("within",), optional=("ignore_case", "or_missing"), takes_operator=True),
-    Form("last", _AGGREGATE_OF, "the property of the latest such event",
-         "{last: {event: visit, of: source}, within: 30d, equals: mail}", required=("within",), optional=("ignore_case", "or_missing"), takes_operator=True),
-    Form("sequence", Shape.STEPS, "the steps happened in this order",
-         "{sequence: [{did: add_to_cart}, {did_not: purchase, within: 30m}], within: 24h}",
-         optional=("within", "match_on", "anchor")),
+    Form(
+        "feature", Shape.FEATURE, "the feature's value now", "{feature: user:country, equals: NO}",
+        optional=_VALUE_OPTIONS, takes_operator=True,
+    ),
+    Form(
+        "context", Shape.NAME, "a value passed with the request", "{context: device, equals: mobile, default: web}",
+        optional=("default", *_VALUE_OPTIONS), takes_operator=True,
+    ),
+    Form(
+        "clock", Shape.CLOCK, "the local time of evaluation", "{clock: day_of_week, in: [saturday, sunday]}",
+        optional=("timezone",), takes_operator=True,
+    ),
+    Form(
+        "did", Shape.EVENT, "how many such events lie in the window; at least 1 if `count` is not given",
+        "{did: purchase, within: 30d, count: {at_least: 3}}", required=("within",), optional=("where", "count"),
+    ),
+    Form(
+        "did_not", Shape.EVENT, "no such event lies in the window", "{did_not: purchase, within: 30d}",
+        required=("within",), optional=("where",),
+    ),
+    _aggregate(
+        "sum", "the sum of a property",
+        "{event: purchase, of: amount}, within: 30d, at_least: 200",
+    ),
+    _aggregate(
+        "avg", "the mean of a property",
+        "{event: purchase, of: amount}, within: 30d, at_least: 50", _VALUE_OPTIONS,
+    ),
+    _aggregate(
+        "min", "the least value of a property",
+        "{event: bid, of: price}, within: 1d, less_than: 5", _VALUE_OPTIONS,
+    ),
+    _aggregate(
+        "max", "the greatest value of a property",
+        "{event: bid, of: price}, within: 1d, at_least: 5", _VALUE_OPTIONS,
+    ),
+    _aggregate(
+        "distinct", "how many different values a property had",
+        "{event: view, of: sku}, within: 1h, at_least: 3",
+    ),
+    _aggregate(
+        "first", "the property of the earliest such event",
+        "{event: visit, of: source}, within: 30d, equals: ad", _VALUE_OPTIONS,
+    ),
+    _aggregate(
+        "last", "the property of the latest such event",
+        "{event: visit, of: source}, within: 30d, equals: mail", _VALUE_OPTIONS,
+    ),
+    Form(
+        "sequence", Shape.STEPS, "the steps happened in this order",
+        "{sequence: [{did: add_to_cart}, {did_not: purchase, within: 30m}], within: 24h}",
+        optional=("within", "match_on", "anchor"),
+    ),
     Form("in_segment", Shape.SEGMENT, "the other segment's answer is true", "in_segment: vip"),
     Form("not_in_segment", Shape.SEGMENT, "the other segment's answer is false", "not_in_segment: employees"),
 )  # fmt: skip

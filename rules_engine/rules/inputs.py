@@ -54,7 +54,7 @@ class Inputs:
     features
         by key ``"view:name"``; a missing value is absent or None.
     context
-        what the caller passed with the request.
+        what the caller passed with the request; times are aware datetimes.
     events
         the entity's events, ordered and without duplicates: see :func:`in_order`. Events of the future may be among
         them.

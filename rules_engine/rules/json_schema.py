@@ -1,13 +1,13 @@
 """The JSON Schema that editors use to complete and check the files of ``segments/``.
 
-Derived from the operator table, the table of forms, the envelopes and the catalog: there is no second description of the
-language. It knows the project's own features, events, properties and segments by name. Draft 7, which the YAML language
-server understands. What a schema cannot say (cycles, retention, contradictions) `segments validate` says.
+Derived from the operator table, the table of forms, the envelopes and the catalog: there is no second description of
+the language. It knows the project's own features, events, properties and segments by name. Draft 7, which the YAML
+language server understands. What a schema cannot say (cycles, retention, contradictions) `segments validate` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from typing import Any
 
@@ -37,7 +37,11 @@ _LITERALS: dict[Kind, JsonSchema] = {
     Kind.INTEGER: {"type": "number"},
     Kind.FLOAT: {"type": "number"},
     Kind.STRING: {"type": "string"},
-    Kind.TIME: {"type": "string", "format": "date-time", "description": "An instant with an offset, e.g. 2026-01-31T09:00:00Z."},
+    Kind.TIME: {
+        "type": "string",
+        "format": "date-time",
+        "description": "An instant with an offset, e.g. 2026-01-31T09:00:00Z.",
+    },
     Kind.TIME_OF_DAY: {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"},
     Kind.DAY_OF_WEEK: {"enum": list(WEEKDAYS)},
 }
@@ -96,8 +100,8 @@ class _Builder:
 
     # --- forms ------------------------------------------------------------------------------------------------------
 
-    def _form(self, form: Form) -> Iterable[JsonSchema]:
-        builders = {
+    def _form(self, form: Form) -> list[JsonSchema]:
+        builders: dict[Shape, Callable[[], list[JsonSchema]]] = {
             Shape.CONDITIONS: lambda: [_object(form, {form.head: _list_of("condition")})],
             Shape.CONDITION: lambda: [_object(form, {form.head: {"$ref": "#/definitions/condition"}})],
             Shape.SEGMENT: lambda: [_object(form, {form.head: {"$ref": "#/definitions/segment_name"}})],
@@ -122,13 +126,21 @@ class _Builder:
         if not self._catalog.closed:
             return [_object(form, {form.head: {"type": "string"}, **_operators(None), **_FLAG_OPTIONS}, operator=True)]
         return [
-            _object(form, {form.head: {"enum": sorted(keys)}, **_operators(value_type), **_options(value_type)}, operator=True)
+            _object(
+                form,
+                {form.head: {"enum": sorted(keys)}, **_operators(value_type), **_options(value_type)},
+                operator=True,
+            )
             for value_type, keys in by_type.items()
         ]
 
     def _context(self, form: Form) -> JsonSchema:
         default = {"description": "The value where the caller passes none."}
-        return _object(form, {form.head: {"type": "string"}, "default": default, **_operators(None), **_FLAG_OPTIONS}, operator=True)
+        return _object(
+            form,
+            {form.head: {"type": "string"}, "default": default, **_operators(None), **_FLAG_OPTIONS},
+            operator=True,
+        )
 
     def _clock(self, form: Form, name: str) -> JsonSchema:
         kind = Kind.TIME_OF_DAY if name == "time_of_day" else Kind.DAY_OF_WEEK
@@ -138,7 +150,12 @@ class _Builder:
             "description": "An IANA time zone, or the feature that holds one.",
             "anyOf": [
                 {"type": "string", "examples": ["Europe/Oslo", "America/New_York"]},
-                {"type": "object", "properties": {"feature": held}, "required": ["feature"], "additionalProperties": False},
+                {
+                    "type": "object",
+                    "properties": {"feature": held},
+                    "required": ["feature"],
+                    "additionalProperties": False,
+                },
             ],
         }
         operators = {key: value for key, value in _operators(ValueType(kind)).items() if key != "exists"}
@@ -203,9 +220,15 @@ class _Builder:
         steps = [self._step(head, event) for head in ("did", "did_not") for event in self._step_events()]
         properties = {
             form.head: {"type": "array", "minItems": 2, "items": {"anyOf": steps}},
-            "within": {**_DURATION, "description": "How long it stays true, from the first step's event; else for ever."},
+            "within": {
+                **_DURATION,
+                "description": "How long it stays true, from the first step's event; else for ever.",
+            },
             "match_on": {"type": "string", "description": "A property on which every step's event agrees."},
-            "anchor": {"enum": list(ANCHORS), "description": "`any` first step completes, or only the `latest` is judged."},
+            "anchor": {
+                "enum": list(ANCHORS),
+                "description": "`any` first step completes, or only the `latest` is judged.",
+            },
         }
         return _object(form, properties)
 

@@ -153,7 +153,9 @@ def _pair(operator: Operator, node: Node, value_type: ValueType | None) -> tuple
 
 def _refuse_null(node: Node) -> None:
     if isinstance(node, Scalar) and node.value is None:
-        raise Refusal("null-literal", node, "nothing is equal to a missing value", "use `exists: false`, or `or_missing: true`")
+        raise Refusal(
+            "null-literal", node, "nothing is equal to a missing value", "use `exists: false`, or `or_missing: true`"
+        )
 
 
 def literal(node: Node, value_type: ValueType | None, ignore_case: bool) -> Any:
@@ -176,7 +178,9 @@ def literal(node: Node, value_type: ValueType | None, ignore_case: bool) -> Any:
         hint = "remove the quotes" if isinstance(value, str) and value_type.kind.is_number else None
         if value_type.kind in (Kind.STRING, Kind.TIME, Kind.TIME_OF_DAY):
             hint = "quote it"
-        raise Refusal("literal-type", node, f"{describe(node)} is not of the type {value_type.kind.value}: write {expected}", hint)
+        raise Refusal(
+            "literal-type", node, f"{describe(node)} is not of the type {value_type.kind.value}: write {expected}", hint
+        )
     if value_type.kind is Kind.STRING and ignore_case:
         return fold_case(str(value))
     return _CONVERSIONS.get(value_type.kind, lambda scalar: scalar.value)(node)
@@ -231,8 +235,14 @@ def duration(node: Node) -> int:
         if it is none.
     """
     if not isinstance(node, Scalar) or not isinstance(node.value, str):
-        hint = f"write the unit, e.g. `{node.value}m`" if isinstance(node, Scalar) and isinstance(node.value, int) else None
-        raise Refusal("invalid-duration", node, f"{describe(node)} is not a duration: write e.g. `30m`, `24h`, `7d`", hint)
+        hint = (
+            f"write the unit, e.g. `{node.value}m`"
+            if isinstance(node, Scalar) and isinstance(node.value, int)
+            else None
+        )
+        raise Refusal(
+            "invalid-duration", node, f"{describe(node)} is not a duration: write e.g. `30m`, `24h`, `7d`", hint
+        )
     if node.value == "ever":
         raise Refusal("ever-not-allowed", node, "`ever` is not a length of time; write a duration, e.g. `30d`")
     try:

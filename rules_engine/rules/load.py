@@ -79,14 +79,14 @@ def load_folder(folder: Path, catalog: Catalog) -> Definitions:
 
 
 def load_text(text: str, catalog: Catalog, file: str = "<text>") -> Definitions:
-    """The definitions of one YAML text.
+    r"""The definitions of one YAML text.
 
     Raises
     ------
     DefinitionError
         with every problem in it.
 
-    >>> load_text("segment: everyone\\nwhen: {feature: user:id, exists: true}", Catalog(closed=False)).program.names
+    >>> load_text("segment: everyone\nwhen: {feature: user:id, exists: true}", Catalog(closed=False)).program.names
     ('everyone',)
     """
     documents, problems = read_documents(text, file)

@@ -41,8 +41,8 @@ def local_time(now: int, zone_name: str) -> tuple[int, str] | None:
 def crossings(after: int, until: int, zone_name: str, times_of_day: Collection[int]) -> Iterator[int]:
     """Instants in (after, until] at which the local time reaches a boundary, ascending; some may be no real change.
 
-    A boundary is one of ``times_of_day`` (microseconds since local midnight), or a shift of the zone's offset. Between two
-    of these instants local time runs evenly, so a condition on it cannot change unnoticed.
+    A boundary is one of ``times_of_day`` (microseconds since local midnight), or a shift of the zone's offset. Between
+    two of these instants local time runs evenly, so a condition on it cannot change unnoticed.
     """
     zone = find_zone(zone_name)
     if zone is None:
@@ -59,7 +59,10 @@ def crossings(after: int, until: int, zone_name: str, times_of_day: Collection[i
 
 
 def _day_crossings(day: datetime, zone: ZoneInfo, times_of_day: Collection[int]) -> set[int]:
-    """The boundaries of one local calendar day (a wall time that occurs twice gives two), and the day's offset shift."""
+    """The boundaries of one local calendar day, and the day's shift of the offset.
+
+    A wall time that occurs twice on this day gives two instants.
+    """
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
     found = set()
     for micros in times_of_day:

@@ -155,7 +155,9 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """``operand operator argument``. Unknown on a missing operand, or true if ``or_missing``; ``exists`` is never unknown.
+    """``operand operator argument``.
+
+    Unknown on a missing operand, or true if ``or_missing``; ``exists`` is never unknown.
 
     ``argument`` is already converted: instants, durations and times of day are microseconds, lists are tuples,
     ``operand_type`` is the type against which the argument was checked (None where nothing declares one).

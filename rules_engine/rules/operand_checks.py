@@ -12,7 +12,9 @@ from rules_engine.rules.nodes import Aggregate, ClockRef, EventAggregate, Operan
 from rules_engine.rules.operators import OPERATORS, Operator, operators_for
 from rules_engine.rules.types import Kind, ValueType
 
+
 def at_key(code: str, entry: Entry, message: str, hint: str | None = None) -> Refusal:
+    """A refusal whose caret stands at a key."""
     return Refusal(code, Scalar(entry.key, entry.key_span), message, hint)
 
 
@@ -29,7 +31,6 @@ def unknown_key(entry: Entry, form: Form) -> Refusal:
     if form.takes_operator:
         return at_key("unknown-operator", entry, f"there is no operator `{entry.key}`", hint)
     return at_key("unknown-key", entry, f"`{entry.key}` has no place beside `{form.head}`", hint)
-
 
 
 def string_value(node: Node, what: str) -> str:
@@ -61,7 +62,9 @@ def single_operator(node: Mapping, other_keys: Collection[str], what: str) -> En
             hint = nearest(entry.key, [*OPERATORS, *other_keys]) or f"the operators are {listing(OPERATORS, limit=30)}"
             raise at_key("unknown-operator", entry, f"there is no operator `{entry.key}`", hint)
     if not found:
-        raise Refusal("no-operator", node, f"{what} has nothing to be compared with", "add an operator, e.g. `equals: ...`")
+        raise Refusal(
+            "no-operator", node, f"{what} has nothing to be compared with", "add an operator, e.g. `equals: ...`"
+        )
     if len(found) > 1:
         message = f"`{found[0].key}` and `{found[1].key}` cannot stand in one condition"
         raise at_key("several-operators", found[1], message, "make two conditions of them, or write `between`")
@@ -112,7 +115,11 @@ def boolean_option(node: Mapping, key: str, operator: Operator, value_type: Valu
     if not isinstance(value, bool):
         raise Refusal("literal-type", entry.value, f"`{key}` is `true` or `false`, not {describe(entry.value)}")
     if key == "ignore_case" and not (operator.foldable and value_type in (None, ValueType(Kind.STRING))):
-        raise at_key("option-not-allowed", entry, f"`ignore_case` applies to strings, not to `{operator.name}` here", "remove it")
+        raise at_key(
+            "option-not-allowed", entry, f"`ignore_case` applies to strings, not to `{operator.name}` here", "remove it"
+        )
     if key == "or_missing" and operator.name == "exists":
-        raise at_key("option-not-allowed", entry, "`exists` is never unknown, so `or_missing` decides nothing", "remove it")
+        raise at_key(
+            "option-not-allowed", entry, "`exists` is never unknown, so `or_missing` decides nothing", "remove it"
+        )
     return value

@@ -1,7 +1,7 @@
 """THE operator table: everything that an operator is, in one place.
 
-The parser, the checker, the JSON Schema for editors, the reference in docs/ and the completeness check of every target are
-derived from it. ``meaning`` is the plain truth on a value that is not missing; a missing value never reaches it.
+The parser, the checker, the JSON Schema for editors, the reference in docs/ and the completeness check of every target
+are derived from it. ``meaning`` is the plain truth on a value that is not missing; a missing value never reaches it.
 """
 
 from __future__ import annotations

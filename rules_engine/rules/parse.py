@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
+from rules_engine.definitions.source import Items, Mapping, Node
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
 from rules_engine.rules.constants import constant_problem
@@ -29,7 +29,14 @@ from rules_engine.rules.nodes import (
     SegmentRef,
     Sequence,
 )
-from rules_engine.rules.operand_checks import at_key, boolean_option, check_operator, single_operator, string_value, unknown_key
+from rules_engine.rules.operand_checks import (
+    at_key,
+    boolean_option,
+    check_operator,
+    single_operator,
+    string_value,
+    unknown_key,
+)
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.types import STRING, Kind, ValueType
 
@@ -113,7 +120,9 @@ class ConditionParser:
         if not isinstance(value, Items):
             raise Refusal("wrong-shape", value, f"`{form.head}` takes a list of conditions, not {describe(value)}")
         if not value.items:
-            raise Refusal("empty-list", value, f"`{form.head}` is empty, and would match everyone or nobody", "list a condition")
+            raise Refusal(
+                "empty-list", value, f"`{form.head}` is empty, and would match everyone or nobody", "list a condition"
+            )
         parsed = [self.condition(item) for item in value.items]
         conditions = tuple(condition for condition in parsed if condition is not None)
         if len(conditions) < len(parsed):
@@ -147,7 +156,11 @@ class ConditionParser:
         view, colon, name = text.partition(":")
         if not (view and colon and name):
             close = [key for key in self._catalog.features if key.endswith(f":{text}")]
-            hint = f"did you mean `{close[0]}`?" if close else "write the feature view's name before a colon, e.g. `user:country`"
+            hint = (
+                f"did you mean `{close[0]}`?"
+                if close
+                else "write the feature view's name before a colon, e.g. `user:country`"
+            )
             raise Refusal("invalid-reference", node, f"`{text}` is not `VIEW:NAME`", hint)
         if view == EVENT_VIEW and name in self._catalog.event_features:
             aggregate = self._catalog.event_features[name]
@@ -202,7 +215,9 @@ class ConditionParser:
         reference = node.entry("feature").value
         operand, value_type = self._feature_operand(reference)
         if not isinstance(operand, FeatureRef) or value_type not in (None, STRING):
-            raise Refusal("operator-type", reference, f"a time zone is a string, and `{operand}` is of type {value_type}")
+            raise Refusal(
+                "operator-type", reference, f"a time zone is a string, and `{operand}` is of type {value_type}"
+            )
         return operand
 
     def _predicate(

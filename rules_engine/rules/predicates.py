@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
-from rules_engine.rules.nodes import EventMatch, Predicate, PropertyRef
+from rules_engine.clock import to_micros
+from rules_engine.rules.nodes import ContextRef, EventMatch, Predicate, PropertyRef
 from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.text import fold_case
-from rules_engine.rules.types import Value, conform
+from rules_engine.rules.types import Kind, Value, ValueType, conform
 
 #: True, False, or None for unknown.
 Truth = bool | None
@@ -16,19 +19,49 @@ Truth = bool | None
 def judge(predicate: Predicate, value: Value, now: int) -> Truth:
     """The predicate on a value that already conforms to the operand's type; None is a missing value.
 
-    >>> from rules_engine.rules.nodes import FeatureRef
-    >>> adult = Predicate(FeatureRef("user", "age"), "at_least", 18)
-    >>> judge(adult, 20, now=0), judge(adult, None, now=0)
-    (True, None)
+        >>> from rules_engine.clock import to_micros
+    from rules_engine.rules.nodes import FeatureRef
+        >>> adult = Predicate(FeatureRef("user", "age"), "at_least", 18)
+        >>> judge(adult, 20, now=0), judge(adult, None, now=0)
+        (True, None)
     """
     operator = OPERATORS[predicate.operator]
     if operator.name == "exists":
-        return (value is not None) == predicate.argument
+        return (value is not None) is predicate.argument
     if value is None:
         return True if predicate.or_missing else None
     if predicate.ignore_case and operator.argument is not Argument.PATTERN:
         value = fold_case(value)
     return operator.meaning(value, predicate.argument, now)
+
+
+def context_value(ref: ContextRef, value_type: ValueType | None, context: Mapping[str, Any]) -> Value:
+    """A context value as rules read it; None if it is not passed and has no default, or is of another type.
+
+    The caller passes times as aware datetimes: a bare number is no time.
+
+    >>> from datetime import UTC, datetime
+    >>> from rules_engine.rules.types import TIME
+    >>> context_value(ContextRef("at"), TIME, {"at": datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)})
+    1000000
+    >>> context_value(ContextRef("at"), TIME, {"at": 5}) is None
+    True
+    """
+    passed = context.get(ref.name)
+    if passed is None:
+        return ref.default
+    wants_time = value_type is not None and value_type.kind is Kind.TIME
+    if isinstance(passed, list | tuple | set | frozenset):
+        passed = tuple(_context_scalar(item, wants_time) for item in passed)
+    else:
+        passed = _context_scalar(passed, wants_time)
+    return conform(passed, value_type)
+
+
+def _context_scalar(value: Any, wants_time: bool) -> Value:
+    if isinstance(value, datetime):
+        return to_micros(value) if wants_time else value
+    return None if wants_time else value
 
 
 def selects(match: EventMatch, name: str, properties: Mapping[str, Value], now: int = 0) -> bool:

@@ -44,10 +44,11 @@ class PatternProblem:
 
 
 def pattern_problem(pattern: str) -> PatternProblem | None:
-    """Why a regular expression is outside the subset that every target runs the same way; None if it is inside.
+    r"""Why a regular expression is outside the subset that every target runs the same way; None if it is inside.
 
-    The subset: literals, ``.``, ``[...]``, ``\\d \\w \\s`` and their negations, groups, ``|``, ``* + ? {m,n}`` with their lazy
-    forms, ``^ $ \\b``. No look-around, back-references, named or inline flags, Unicode classes. RE2 runs it in linear time.
+    The subset: literals, ``.``, ``[...]``, ``\d \w \s`` and their negations, groups, ``|``, ``* + ? {m,n}`` with their
+    lazy forms, ``^ $ \b``. No look-around, back-references, named or inline flags, Unicode classes. RE2 runs it in
+    linear time.
 
     >>> pattern_problem("^a+(b|c)$") is None
     True
