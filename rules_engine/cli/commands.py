@@ -1,0 +1,84 @@
+"""Every command: its name and what it does. Help is shown from here, so it imports no command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from rules_engine.cli.output import is_terminal
+
+START, DEFINE, RUN, ASK = "Start", "Define", "Run", "Ask"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command. Its module is ``rules_engine.cli.NAME``, with a function NAME, or for several verbs a Typer ``app``."""
+
+    name: str
+    help: str
+    panel: str
+
+
+COMMANDS = (
+    Entry("init", "Make a new project that works at once.", START),
+    Entry("demo", "Show the main job on real purchases, end to end.", START),
+    Entry("validate", "Check all definitions and show every problem.", DEFINE),
+    Entry("schema", "Write the JSON Schema that editors complete and check with.", DEFINE),
+    Entry("test", "Run the tests beside the definitions.", DEFINE),
+    Entry("sql", "Print a segment as SQL.", DEFINE),
+    Entry("apply", "Put features and definitions into effect.", RUN),
+    Entry("materialize", "Bring the online store up to date.", RUN),
+    Entry("cluster", "Group users by their features; the labels are features too.", RUN),
+    Entry("store", "Look after the embedded online store.", RUN),
+    Entry("lookup", "Show which segments someone is in.", ASK),
+    Entry("explain", "Show why someone is, or is not, in a segment.", ASK),
+)
+
+_BY_NAME = {entry.name: entry for entry in COMMANDS}
+
+
+def load(entry: Entry) -> Any:
+    """The command itself; imports its module."""
+    module = import_module(f"rules_engine.cli.{entry.name}")
+    app = getattr(module, "app", None)
+    if app is None:
+        app = typer.Typer(add_completion=False)
+        app.command(entry.name)(getattr(module, entry.name))
+    command: Any = typer.main.get_command(app)
+    command.name, command.help = entry.name, command.help or entry.help
+    _plain_unless_terminal(command)
+    return command
+
+
+def _plain_unless_terminal(command: Any) -> None:
+    """Rules and colours in help are for terminals; with ``rich_markup_mode`` None it is plain text."""
+    if not is_terminal():
+        command.rich_markup_mode = None
+        for inner in getattr(command, "commands", {}).values():
+            _plain_unless_terminal(inner)
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands from the table, and imports one only to run it or to show its own help."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = {
+            entry.name: TyperCommand(entry.name, help=entry.help, rich_help_panel=entry.panel) for entry in COMMANDS
+        }
+        _plain_unless_terminal(self)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The named command, loaded."""
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, load(_BY_NAME[name]) if stub is not None and name is not None else None, rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Plain help: the commands in the table's sections."""
+        for panel in dict.fromkeys(entry.panel for entry in COMMANDS):
+            with formatter.section(panel):
+                formatter.write_dl([(entry.name, entry.help) for entry in COMMANDS if entry.panel == panel])

@@ -1,0 +1,72 @@
+"""The entry point: what every command has in common."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from rules_engine.cli import output
+from rules_engine.cli.commands import LazyGroup
+from rules_engine.errors import SegmentsError
+
+#: What a shell reports for a program that Ctrl-C stopped.
+INTERRUPTED = 130
+
+
+class _Segments(LazyGroup):
+    """The group of all commands. What goes wrong in one ends here, as a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SegmentsError as error:
+            output.show_error(error)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            output.remark("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_Segments,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    no_args_is_help=True,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        output.say(f"segments {version('feast-segments')}")
+        raise typer.Exit
+
+
+@app.callback()
+def segments(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A feature store with declarative segment rules.
+
+    Start with `segments init NAME`, or see `segments demo`.
+    Exit codes: 0 done, 1 something is wrong with what you gave, 2 usage.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with its exit code."""
+    if not sys.warnoptions:
+        # Deprecations between libraries tell a user nothing; python -W brings them back.
+        warnings.simplefilter("ignore")
+    command = typer.main.get_command(app)
+    command.main(args=None if args is None else list(args), prog_name="segments")
+
+
+if __name__ == "__main__":
+    main()

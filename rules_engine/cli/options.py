@@ -1,0 +1,41 @@
+"""Options that several commands have, with one name, one meaning and one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rules_engine.cli.output import Format
+from rules_engine.clock import parse_instant
+
+
+def _instant(text: str) -> int:
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+#: The project's folder. Use as ``repo: Repo = HERE`` and open it with ``Project.open(repo)``.
+Repo = Annotated[
+    Path, typer.Option("--repo", metavar="PATH", help="The project: the folder with feature_repo/ and segments/ in it.")
+]
+HERE = Path()
+
+#: Use as ``output_format: OutputFormat = Format.TEXT``.
+OutputFormat = Annotated[Format, typer.Option("--format", help="Text for people, or JSON for programs.")]
+
+#: An instant in microseconds, or None. Use as ``at: At = None``.
+At = Annotated[
+    int | None,
+    typer.Option(
+        "--at",
+        metavar="INSTANT",
+        parser=_instant,
+        help="The instant that counts as now, e.g. 2026-01-31T09:00:00Z. Default: the project's `now`, else the clock.",
+    ),
+]
+
+__all__ = ["HERE", "At", "Format", "OutputFormat", "Repo"]

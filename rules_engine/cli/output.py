@@ -1,0 +1,182 @@
+"""What commands print. Results go to stdout, progress and remarks to stderr; rules and colours only to a terminal.
+
+Text comes with a style beside it, never with markup inside, so that data cannot be mistaken for markup; and no control
+character of the data reaches a terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any, TextIO
+
+import orjson
+
+from rules_engine.diagnostics import Diagnostic, Severity, render_all
+from rules_engine.errors import DefinitionError, SegmentsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: A piece of a line: text, or text with a style such as "bold", "dim" or "red".
+Part = str | tuple[str, str]
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether a stream, by default stdout, is a terminal."""
+    try:
+        return (stream or sys.stdout).isatty()
+    except ValueError:  # it was closed
+        return False
+
+
+def printable(text: str) -> str:
+    r"""The text without control characters, but for line breaks.
+
+    >>> printable("a\x1b[31mb")
+    'a [31mb'
+    """
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+
+
+def say(*parts: Part) -> None:
+    """Print a line of the result to stdout.
+
+    >>> say("in ", ("2", "bold"), " segments")
+    in 2 segments
+    """
+    _line(parts, sys.stdout)
+
+
+def remark(*parts: Part) -> None:
+    """Print a line that is not the result to stderr."""
+    _line(parts, sys.stderr)
+
+
+def _line(parts: Iterable[Part], stream: TextIO) -> None:
+    pieces = [(part, "") if isinstance(part, str) else part for part in parts]
+    if not is_terminal(stream):
+        print("".join(printable(text) for text, _ in pieces), file=stream)
+        return
+    from rich.text import Text
+
+    _console(stream).print(Text.assemble(*((printable(text), style) for text, style in pieces)), soft_wrap=True)
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON to stdout: sorted and indented, the same bytes for the same data."""
+    sys.stdout.write(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = ()) -> None:
+    """Print rows under headers: a table in a terminal, aligned columns else.
+
+    Parameters
+    ----------
+    right
+        the headers of the columns that are aligned to the right, as numbers are.
+
+    >>> table(["segment", "users"], [["vip", "12"], ["everyone", "345"]], right=["users"])
+    segment   users
+    vip          12
+    everyone    345
+    """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if is_terminal():
+        _rich_table(headers, cells, right)
+        return
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    for row in (headers, *cells):
+        padded = [
+            cell.rjust(width) if header in right else cell.ljust(width)
+            for cell, width, header in zip(row, widths, headers, strict=True)
+        ]
+        print("  ".join(padded).rstrip())
+
+
+def _rich_table(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for header in headers:
+        drawn.add_column(header, justify="right" if header in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*map(Text, row))
+    _console(sys.stdout).print(drawn)
+
+
+def show_error(error: SegmentsError) -> None:
+    """Print what is wrong and what to do about it, to stderr."""
+    if isinstance(error, DefinitionError):
+        show_diagnostics(error.diagnostics, sys.stderr)
+        return
+    remark(("error", "bold red"), f": {error}")
+    if error.hint:
+        remark(("  hint", "bold cyan"), f": {error.hint}")
+
+
+def show_diagnostics(diagnostics: Sequence[Diagnostic], stream: TextIO | None = None) -> None:
+    """Print every problem at its place, and how many there are."""
+    stream = stream or sys.stdout
+    if not is_terminal(stream):
+        print(render_all(diagnostics), file=stream)
+        return
+    from rich.text import Text
+
+    coloured = Text()
+    for line in render_all(diagnostics).splitlines(keepends=True):
+        coloured.append_text(_coloured(line))
+    _console(stream).print(coloured, soft_wrap=True)
+
+
+_STYLES = ((f" {Severity.ERROR.value}[", "bold red"), (f" {Severity.WARNING.value}[", "bold yellow"))
+
+
+def _coloured(line: str) -> Any:
+    from rich.text import Text
+
+    text = Text(line)
+    if line.startswith("  hint:"):
+        text.stylize("bold cyan", 2, 6)
+    elif line.startswith("      "):
+        text.stylize("red")
+    else:
+        for mark, style in _STYLES:
+            start = line.find(mark)
+            if start >= 0:
+                text.stylize("bold", 0, start)
+                text.stylize(style, start, line.index("]", start) + 1)
+    return text
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show that something goes on, on stderr, while it does; in a terminal only.
+
+    >>> with working("Reading the purchases"):
+    ...     pass
+    """
+    if not is_terminal(sys.stderr):
+        yield
+        return
+    with _console(sys.stderr).status(what):
+        yield
+
+
+@cache
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
