@@ -1,0 +1,61 @@
+"""Where the index gets what events say: from a log of events, or from whatever holds the same knowledge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from rules_engine.rules.events import in_window, matching, reduce_events, sequence_instants, sequence_matches
+from rules_engine.rules.inputs import Event
+from rules_engine.rules.nodes import EventAggregate, EventMatch
+from rules_engine.rules.nodes import Sequence as SequenceNode
+from rules_engine.rules.types import Value
+
+
+class EventValues(Protocol):
+    """What the events of one entity say. Asked only for what can still change the answer."""
+
+    def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
+        """The aggregate's value at an instant; None if it is missing."""
+
+    def sequence(self, sequence: SequenceNode, now: int) -> bool:
+        """The sequence's answer at an instant."""
+
+    def instants(self, source: EventAggregate | SequenceNode) -> Iterable[int]:
+        """The instants at which the value may change without new events; others may be among them."""
+
+
+class LoggedEvents:
+    """What a log of events says.
+
+    >>> from rules_engine.rules.nodes import Aggregate
+    >>> logged = LoggedEvents((Event("view", 5, "a"), Event("view", 9, "b")))
+    >>> views = EventAggregate(Aggregate.COUNT, EventMatch("view"), within=3)
+    >>> logged.aggregate(views, 7), sorted(logged.instants(views))
+    (1, [5, 8, 9, 12])
+    """
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = events
+        self._matching: dict[EventMatch, list[Event]] = {}
+
+    def _found(self, match: EventMatch) -> list[Event]:
+        found = self._matching.get(match)
+        if found is None:
+            found = self._matching[match] = matching(match, self._events)
+        return found
+
+    def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
+        return reduce_events(aggregate, in_window(self._found(aggregate.match), now, aggregate.within))
+
+    def sequence(self, sequence: SequenceNode, now: int) -> bool:
+        return sequence_matches(sequence, self._events, now)
+
+    def instants(self, source: EventAggregate | SequenceNode) -> Iterator[int]:
+        if isinstance(source, SequenceNode):
+            yield from sequence_instants(source, self._events)
+            return
+        for event in self._found(source.match):
+            yield event.at
+            if source.within is not None:
+                yield event.at + source.within
