@@ -169,6 +169,11 @@ class FeastRepo:
     def _desired(self) -> list[Any]:
         return [*self.contents.feature_views, *self.contents.stream_feature_views]
 
+    def registered_views(self) -> dict[str, Any]:
+        """The feature views in Feast's registry that are keyed by an entity and served online, by name."""
+        with quiet():
+            return {str(view.name): view for view in self._online_views(self._registered())}
+
     def _registered(self) -> list[Any]:
         registry = self.store.registry
         return [*registry.list_feature_views(self.name), *registry.list_stream_feature_views(self.name)]
@@ -230,7 +235,7 @@ class FeastRepo:
             specs[str(definition.name)] = spec
         return specs
 
-    def read_plan(self, definitions: Mapping[str, Any], applied_at: int) -> ReadPlan:
+    def read_plan(self, definitions: Mapping[str, Any], applied_at: int, now: int | None = None) -> ReadPlan:
         """The read plan for the registry's state and the given definitions.
 
         Raises
@@ -250,7 +255,12 @@ class FeastRepo:
             views=views,
             definitions=definitions,
             applied_at=applied_at,
+            now=now,
         )
+
+    def plan_view(self, view: Any) -> PlanView:
+        """How a feature view of the registry lies in the store."""
+        return self._plan_views([view])[0]
 
     def _plan_views(self, views: Iterable[Any]) -> tuple[PlanView, ...]:
         from feast.infra.online_stores.helpers import compute_versioned_name

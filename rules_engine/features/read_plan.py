@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +21,6 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from rules_engine.errors import NotAppliedError, ProjectError
 from rules_engine.rules.catalog import Catalog, Feature
@@ -102,6 +101,8 @@ class ReadPlan:
         the checked definitions, in a form that this module does not look into.
     applied_at
         when the plan was written, in microseconds.
+    now
+        the instant that counts as now where none is given, in microseconds; None is the wall clock.
 
     Examples
     --------
@@ -122,11 +123,13 @@ class ReadPlan:
     views: tuple[PlanView, ...]
     definitions: Mapping[str, Any] = field(default_factory=dict)
     applied_at: int = 0
+    now: int | None = None
 
     @cached_property
     def definitions_version(self) -> str:
         """A hash of the definitions: equal definitions have equal versions, on every machine."""
-        return hashlib.sha256(orjson.dumps(self.definitions, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+        text = json.dumps(self.definitions, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def catalog(self) -> Catalog:
         """The names and types that rules may mention, as they were when the plan was written."""
@@ -146,7 +149,8 @@ class ReadPlan:
             if name != "definitions_version"
         }
         content["views"] = [asdict(view) for view in self.views]
-        return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+        # Not orjson: it has no whole numbers beyond 64 bits, and a rule may have.
+        return json.dumps(content, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
 
     @classmethod
     def from_json(cls, text: bytes, source: str = "the read plan") -> ReadPlan:
@@ -159,7 +163,7 @@ class ReadPlan:
         """
         hint = "write it anew with `segments apply`"
         try:
-            content = orjson.loads(text)
+            content = json.loads(text)
             written = content["format"]
         except (ValueError, TypeError, KeyError) as error:
             raise ProjectError(f"{source} is no read plan: {_what(error)}", hint=hint) from error
@@ -178,6 +182,7 @@ class ReadPlan:
                 views=tuple(_view(view) for view in content["views"]),
                 definitions=content["definitions"],
                 applied_at=_integer(content, "applied_at"),
+                now=None if content["now"] is None else _integer(content, "now"),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ProjectError(f"{source} is damaged: {_what(error)}", hint=hint) from error
