@@ -23,7 +23,7 @@ _NEGATIONS = {
     "at_least": "less_than",
     "exists": "exists",
 }
-_NEGATIONS |= {negated: name for name, negated in _NEGATIONS.items()}
+_NEGATIONS |= {opposite: name for name, opposite in _NEGATIONS.items()}
 
 _LOWER = {"greater_than": True, "after": True, "at_least": False}
 _UPPER = {"less_than": True, "before": True, "at_most": False}
@@ -46,7 +46,7 @@ def constant_problem(condition: Condition, span: Span) -> Diagnostic | None:
         message = f"nobody can be in this: the conditions on `{operand}` exclude each other"
         return Diagnostic("never-true", span, message, "change one of them, or write `any:`") if operand else None
     if isinstance(condition, AnyOf):
-        operand = _contradicting_operand(_negated(condition.conditions))
+        operand = _contradicting_operand(opposites(condition.conditions))
         message = f"this is never false: every value of `{operand}` fulfils one of the conditions"
         return (
             Diagnostic("never-false", span, message, "change one of them, or write `exists: true`") if operand else None
@@ -60,9 +60,9 @@ def _predicate_problem(predicate: Predicate, span: Span) -> Diagnostic | None:
         return Diagnostic("never-false", span, message, "write the text to look for, or `exists: true`")
     if not _is_count(predicate.operand):
         return None
-    if _contradict([predicate]):
+    if contradictory([predicate]):
         return Diagnostic("never-true", span, f"a count is never like this: `{predicate}`", "a count is 0 or more")
-    if _contradict(list(_negated([predicate]))):
+    if contradictory(list(opposites([predicate]))):
         return Diagnostic("never-false", span, f"a count is always like this: `{predicate}`", "a count is 0 or more")
     return None
 
@@ -71,16 +71,16 @@ def _is_count(operand: Operand) -> bool:
     return isinstance(operand, EventAggregate) and operand.function in (Aggregate.COUNT, Aggregate.DISTINCT)
 
 
-def _negated(conditions: Iterable[Condition]) -> list[Predicate]:
+def opposites(conditions: Iterable[Condition]) -> list[Predicate]:
     """The negations of the predicates that have a simple one; leaving one out only makes the verdict more careful."""
-    negated = []
+    found = []
     for condition in conditions:
         if isinstance(condition, Predicate) and condition.operator in _NEGATIONS:
             argument = not condition.argument if condition.operator == "exists" else condition.argument
-            negated.append(
+            found.append(
                 replace(condition, operator=_NEGATIONS[condition.operator], argument=argument, or_missing=False)
             )
-    return negated
+    return found
 
 
 def _contradicting_operand(conditions: Iterable[Condition]) -> Operand | None:
@@ -88,10 +88,10 @@ def _contradicting_operand(conditions: Iterable[Condition]) -> Operand | None:
     for condition in conditions:
         if isinstance(condition, Predicate):
             by_operand.setdefault(condition.operand, []).append(condition)
-    return next((operand for operand, group in by_operand.items() if len(group) > 1 and _contradict(group)), None)
+    return next((operand for operand, group in by_operand.items() if len(group) > 1 and contradictory(group)), None)
 
 
-def _contradict(predicates: list[Predicate]) -> bool:
+def contradictory(predicates: list[Predicate]) -> bool:
     """Whether no value, and no missing value either, fulfils all of these predicates on one operand."""
     if any(predicate.operator == "exists" for predicate in predicates):
         flags = {predicate.argument for predicate in predicates if predicate.operator == "exists"}

@@ -91,8 +91,8 @@ class EventParser:
         return self.with_type(aggregate, of_type)
 
     def with_type(self, aggregate: EventAggregate, of_type: ValueType | None) -> EventAggregate:
-        """The aggregate over a property of this type; sums and means of a property of no known type are of numbers."""
-        if of_type is None and aggregate.function in (Aggregate.SUM, Aggregate.AVG):
+        """The aggregate over a property of this type; where none is known, only its numbers are reduced."""
+        if of_type is None and aggregate.function in (Aggregate.SUM, Aggregate.AVG, Aggregate.MIN, Aggregate.MAX):
             of_type = FLOAT
         return replace(aggregate, of_type=of_type)
 

@@ -1,0 +1,74 @@
+"""When one condition's being true makes another true as well, as far as that can be told without data.
+
+Sound, not complete: True is certain, False means only that it could not be shown.
+"""
+
+from __future__ import annotations
+
+from rules_engine.rules.constants import contradictory, opposites
+from rules_engine.rules.nodes import Aggregate, AllOf, AnyOf, Condition, EventAggregate, Not, Predicate, SegmentRef
+from rules_engine.rules.program import Program
+
+
+def implies(program: Program, condition: Condition, other: Condition) -> bool:
+    """Whether everyone for whom ``condition`` is true is one for whom ``other`` is true.
+
+    >>> from rules_engine.rules.nodes import FeatureRef
+    >>> age = FeatureRef("user", "age")
+    >>> old, adult = Predicate(age, "at_least", 65), Predicate(age, "at_least", 18)
+    >>> implies(Program({}), old, adult), implies(Program({}), adult, old)
+    (True, False)
+    """
+    condition, other = _resolved(program, condition), _resolved(program, other)
+    if condition == other:
+        return True
+    if isinstance(condition, AnyOf):
+        return all(implies(program, part, other) for part in condition.conditions)
+    if isinstance(other, AllOf):
+        return all(implies(program, condition, part) for part in other.conditions)
+    if isinstance(condition, AllOf) and any(implies(program, part, other) for part in condition.conditions):
+        return True
+    if isinstance(other, AnyOf):
+        return any(implies(program, condition, part) for part in other.conditions)
+    if isinstance(condition, Not) and isinstance(other, Not):
+        # False of the one side is as certain as true: Kleene's not keeps unknown unknown on both.
+        return _false_implies_false(program, condition.condition, other.condition)
+    return isinstance(condition, Predicate) and isinstance(other, Predicate) and _predicate_implies(condition, other)
+
+
+def _resolved(program: Program, condition: Condition) -> Condition:
+    while isinstance(condition, SegmentRef) and condition.name in program.segments:
+        condition = program.segments[condition.name].when
+    return condition
+
+
+def _false_implies_false(program: Program, condition: Condition, other: Condition) -> bool:
+    """Whether ``condition`` being false makes ``other`` false; shown only for groups of the same parts."""
+    condition, other = _resolved(program, condition), _resolved(program, other)
+    if condition == other:
+        return True
+    if isinstance(condition, AnyOf):  # all its parts are false
+        return any(_false_implies_false(program, part, other) for part in condition.conditions)
+    if isinstance(other, AllOf):
+        return any(_false_implies_false(program, condition, part) for part in other.conditions)
+    return False
+
+
+def _predicate_implies(condition: Predicate, other: Predicate) -> bool:
+    if _is_more_often(condition, other):
+        return True
+    if condition.operand != other.operand or (condition.or_missing and not other.or_missing):
+        return False
+    opposite = opposites([other])
+    return bool(opposite) and contradictory([condition, *opposite])
+
+
+def _is_more_often(condition: Predicate, other: Predicate) -> bool:
+    """At least so many events in a window are at least as many in a wider one."""
+    one, two = condition.operand, other.operand
+    if not (isinstance(one, EventAggregate) and isinstance(two, EventAggregate)):
+        return False
+    if {condition.operator, other.operator} != {"at_least"} or {one.function, two.function} != {Aggregate.COUNT}:
+        return False
+    wider = two.within is None or (one.within is not None and one.within <= two.within)
+    return one.match == two.match and wider and bool(condition.argument >= other.argument)
