@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from hashlib import blake2b
@@ -150,7 +150,7 @@ class StateRequirements:
     """
 
     events: tuple[EventRequirement, ...] = ()
-    limits: Mapping[EventAggregate, int | None] | None = None
+    limits: Mapping[EventAggregate, int | None] = field(default_factory=dict)
     sequences: tuple[Sequence, ...] = ()
     bound: int = DEFAULT_BOUND
     lateness: int = DEFAULT_LATENESS

@@ -1,0 +1,254 @@
+"""What an event state says at an instant: values of aggregates and answers of sequences, as over the whole log."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import compress
+
+from rules_engine.clock import format_instant
+from rules_engine.errors import DataError
+from rules_engine.events.requirements import Keep, Need, StateRequirements, aggregate_need, sequence_needs
+from rules_engine.events.state import EventState, Kept
+from rules_engine.rules.events import reduce_values, sequence_instants, sequence_matches
+from rules_engine.rules.inputs import Event
+from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Sequence
+from rules_engine.rules.types import Value
+
+#: How many objects are remembered by identity before the memory starts anew.
+_MAX_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the events of one stream are: the place of their name, the bit of the stream, the column that is read."""
+
+    place: int
+    bit: int
+    is_whole: bool
+    column: int | None
+    need: int
+
+
+@dataclass(frozen=True, slots=True)
+class _AggregatePlan:
+    """How one aggregate is read. ``total`` is the place of its total, if it has one."""
+
+    function: Aggregate
+    within: int | None
+    source: _Source
+    limit: int | None
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _SequencePlan:
+    """How one sequence is read: as ``sequence``, on events that are named by the places of their sources."""
+
+    sequence: Sequence
+    sources: tuple[_Source, ...]
+
+
+_Plan = _AggregatePlan | _SequencePlan
+
+
+class StateLayout:
+    """How every event condition is read from states of these requirements. Made once, and shared by all readers.
+
+    Its methods raise ``KeyError`` for a condition that the requirements were not made for.
+    """
+
+    def __init__(self, requirements: StateRequirements) -> None:
+        self.requirements = requirements
+        self._plans: dict[EventAggregate | Sequence, _Plan] = {
+            **{aggregate: _aggregate_plan(requirements, aggregate) for aggregate in requirements.limits},
+            **{sequence: _sequence_plan(requirements, sequence) for sequence in requirements.sequences},
+        }
+        # The same object asks time and again, and hashing a tree costs more than the answer: so by identity first.
+        self._remembered: dict[int, tuple[EventAggregate | Sequence, _Plan]] = {}
+
+    def plan(self, condition: EventAggregate | Sequence) -> _Plan:
+        """How an aggregate or a sequence is read."""
+        remembered = self._remembered.get(id(condition))
+        if remembered is not None and remembered[0] is condition:
+            return remembered[1]
+        plan = self._plans[condition]
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[id(condition)] = condition, plan
+        return plan
+
+
+def _aggregate_plan(requirements: StateRequirements, aggregate: EventAggregate) -> _AggregatePlan:
+    limit = requirements.limits[aggregate]
+    need = aggregate_need(aggregate, limit)
+    source = _source(requirements, need)
+    totals = requirements.events[source.place].totals
+    total = totals.index(need) if need.keep is Keep.TOTAL else None
+    return _AggregatePlan(aggregate.function, aggregate.within, source, limit, total)
+
+
+def _sequence_plan(requirements: StateRequirements, sequence: Sequence) -> _SequencePlan:
+    needs = list(dict.fromkeys(sequence_needs(sequence)))
+    names = {need.match: EventMatch(str(position)) for position, need in enumerate(needs)}
+    steps = tuple(replace(step, match=names[step.match]) for step in sequence.steps)
+    return _SequencePlan(replace(sequence, steps=steps), tuple(_source(requirements, need) for need in needs))
+
+
+def _source(requirements: StateRequirements, need: Need) -> _Source:
+    place = requirements.places[need.match.event]
+    requirement = requirements.events[place]
+    covering = next(number for number, other in enumerate(requirement.needs) if other.covers(need))
+    column = requirement.columns.index(need.column) if need.column is not None else None
+    return _Source(place, requirement.bits[need.match], len(requirement.bits) == 1, column, covering)
+
+
+class _Stream:
+    """The events of one stream, as columns."""
+
+    __slots__ = ("_columns", "_wanted", "ats", "kept")
+
+    def __init__(self, kept: Kept, source: _Source) -> None:
+        self.kept = kept
+        self._wanted = None if source.is_whole else [mask & source.bit for mask in kept.masks]
+        self.ats = kept.ats if self._wanted is None else tuple(compress(kept.ats, self._wanted))
+        self._columns: dict[int, tuple[Value, ...]] = {}
+
+    def column(self, column: int | None) -> tuple[Value, ...]:
+        """The values of a column; None for each event if there is none."""
+        if column is None:
+            return (None,) * len(self.ats)
+        if self._wanted is None:
+            return self.kept.columns[column]
+        found = self._columns.get(column)
+        if found is None:
+            found = self._columns[column] = tuple(compress(self.kept.columns[column], self._wanted))
+        return found
+
+
+class StateReader:
+    """What one entity's state says. It has the methods by which the rule index asks for events.
+
+    >>> from rules_engine.events.requirements import requirements_of
+    >>> from rules_engine.events.state import empty_state, update
+    >>> from rules_engine.rules.program import Program
+    >>> views = EventAggregate(Aggregate.COUNT, EventMatch("view"), within=10)
+    >>> requirements = requirements_of(Program({}), {"views": views})
+    >>> state = update(empty_state(requirements), [Event("view", 5, "b"), Event("view", 3, "a")], requirements)
+    >>> reader = StateReader(state, StateLayout(requirements))
+    >>> [reader.aggregate(views, now) for now in (4, 5, 13, 15)], sorted(reader.instants(views))
+    ([1, 2, 1, 0], [3, 5, 13, 15])
+    """
+
+    __slots__ = ("_layout", "_sequences", "_streams", "state")
+
+    def __init__(self, state: EventState, layout: StateLayout) -> None:
+        self.state = state
+        self._layout = layout
+        self._streams: dict[tuple[int, int], _Stream] = {}
+        self._sequences: dict[int, list[Event]] = {}
+
+    def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
+        """The aggregate's value; None if it is missing. A count above what any definition tells apart is that number.
+
+        Raises
+        ------
+        DataError
+            if the state was pruned for a later instant.
+        """
+        plan = self._layout.plan(aggregate)
+        assert isinstance(plan, _AggregatePlan), aggregate
+        self._check(now)
+        stream = self._stream(plan.source)
+        if plan.total is not None:
+            return self._total(plan, plan.total, stream, now)
+        start = 0 if plan.within is None else bisect_right(stream.ats, now - plan.within)
+        end = bisect_right(stream.ats, now, start)
+        if plan.function is Aggregate.COUNT:
+            value: Value = end - start
+        else:
+            value = reduce_values(plan.function, stream.column(plan.source.column)[start:end])
+        return value if plan.limit is None else min(value, plan.limit)
+
+    def _total(self, plan: _AggregatePlan, total: int, stream: _Stream, now: int) -> Value:
+        kept = stream.kept
+        start = 0 if kept.settled is None else bisect_right(stream.ats, kept.settled)
+        further = stream.column(plan.source.column)[start : bisect_right(stream.ats, now, start)]
+        return kept.totals[total].value(plan.function, further)
+
+    def sequence(self, sequence: Sequence, now: int) -> bool:
+        """The sequence's answer.
+
+        Raises
+        ------
+        DataError
+            if the state was pruned for a later instant.
+        """
+        plan = self._layout.plan(sequence)
+        assert isinstance(plan, _SequencePlan), sequence
+        self._check(now)
+        since = None if sequence.within is None else now - sequence.within
+        starts = self._stream(plan.sources[0]).ats
+        if bisect_right(starts, now) == (0 if since is None else bisect_right(starts, since)):
+            return False
+        events = self._sequence_events(plan)
+        if since is not None:  # no event before the first step matters
+            events = events[bisect_right(events, since, key=lambda event: event.at) :]
+        return sequence_matches(plan.sequence, events, now)
+
+    def instants(self, source: EventAggregate | Sequence) -> Iterator[int]:
+        """The instants at which the value may change without new events; others may be among them."""
+        plan = self._layout.plan(source)
+        if isinstance(plan, _SequencePlan):
+            yield from sequence_instants(plan.sequence, self._sequence_events(plan))
+            return
+        for at in self._stream(plan.source).ats:
+            yield at
+            if plan.within is not None:
+                yield at + plan.within
+
+    def incomplete_until(self, source: EventAggregate | Sequence, now: int) -> int | None:
+        """The latest instant of events that this condition looks back to and that were dropped for the bound's sake.
+
+        None if its answer is exact.
+        """
+        plan = self._layout.plan(source)
+        sources = plan.sources if isinstance(plan, _SequencePlan) else (plan.source,)
+        if isinstance(source, EventAggregate) and isinstance(plan, _AggregatePlan) and plan.limit is not None:
+            if self.aggregate(source, now) >= plan.limit:  # more would not be told apart
+                return None
+        lost = (self.state.kept[one.place].lost.get(one.need) for one in sources)
+        until = max((instant for instant in lost if instant is not None), default=None)
+        is_seen = until is not None and (source.within is None or until > now - source.within)
+        return until if is_seen else None
+
+    def _check(self, now: int) -> None:
+        pruned_at = self.state.pruned_at
+        if pruned_at is not None and now < pruned_at:
+            raise DataError(
+                f"the event state answers from {format_instant(pruned_at)} on, and {format_instant(now)} was asked for",
+                hint="answers about the past come from the event log",
+            )
+
+    def _stream(self, source: _Source) -> _Stream:
+        key = source.place, source.bit
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._streams[key] = _Stream(self.state.kept[source.place], source)
+        return stream
+
+    def _sequence_events(self, plan: _SequencePlan) -> list[Event]:
+        found = self._sequences.get(id(plan))
+        if found is None:
+            found = self._sequences[id(plan)] = self._named_events(plan)
+        return found
+
+    def _named_events(self, plan: _SequencePlan) -> list[Event]:
+        name = plan.sequence.match_on
+        events = []
+        for number, source in enumerate(plan.sources):
+            stream = self._stream(source)
+            for at, value in zip(stream.ats, stream.column(source.column), strict=True):
+                events.append(Event(str(number), at, "", {} if name is None else {name: value}))
+        return sorted(events, key=lambda event: event.at)

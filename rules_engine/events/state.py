@@ -1,0 +1,154 @@
+"""The event state of one entity: the least of its events that answers every loaded definition as the whole log would.
+
+Plain data and pure functions. A worker decodes a state, calls :func:`update` with a batch of events and then ``prune``
+with the time, and encodes the result; a reader decodes it and asks :class:`rules_engine.events.reading.StateReader`.
+docs/adr/0004-event-state.md says why it is exact, and what its bounds are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from itertools import compress
+from operator import itemgetter
+
+from rules_engine.events.requirements import EventRequirement, StateRequirements
+from rules_engine.events.totals import Total
+from rules_engine.rules.inputs import Event
+from rules_engine.rules.types import Value, conform
+
+DIGEST_SIZE = 8
+
+#: One kept event: its instant, its key, its mask, and the values of the columns.
+Row = tuple[int, bytes, int, *tuple[Value, ...]]
+
+_order = itemgetter(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The kept events of one name, as columns of equal length, ordered by instant and key.
+
+    Attributes
+    ----------
+    ats, keys, masks
+        of each event: its instant; its id or the digest of it; which streams it belongs to.
+    columns
+        by column of the requirement: the values, None where missing or not needed.
+    lost
+        by place of a need: the latest instant of an event that was dropped for the bound's sake. Windows that reach
+        back to it are incomplete.
+    settled
+        events up to this instant are in the totals, or too late to enter them; None before the first.
+    totals
+        one for each need for a total.
+    late
+        how many events came that were settled already: delivered again, or too late.
+    """
+
+    ats: tuple[int, ...] = ()
+    keys: tuple[bytes, ...] = ()
+    masks: tuple[int, ...] = ()
+    columns: tuple[tuple[Value, ...], ...] = ()
+    lost: Mapping[int, int] = field(default_factory=dict)
+    settled: int | None = None
+    totals: tuple[Total, ...] = ()
+    late: int = 0
+
+    def select(self, wanted: Sequence[object]) -> Kept:
+        """Only the events whose place in ``wanted`` is true."""
+        return replace(
+            self,
+            ats=tuple(compress(self.ats, wanted)),
+            keys=tuple(compress(self.keys, wanted)),
+            masks=tuple(compress(self.masks, wanted)),
+            columns=tuple(tuple(compress(column, wanted)) for column in self.columns),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EventState:
+    """What is kept of one entity's events, for the requirements with this fingerprint.
+
+    Attributes
+    ----------
+    fingerprint
+        of the requirements.
+    kept
+        by place of the requirement.
+    pruned_at
+        what no instant from here on needs is gone, so earlier ones can no longer be answered; None: nothing is gone.
+    """
+
+    fingerprint: int
+    kept: tuple[Kept, ...]
+    pruned_at: int | None = None
+
+
+def empty_state(requirements: StateRequirements) -> EventState:
+    """The state of an entity without events."""
+    kept = (
+        Kept(columns=tuple(() for _ in requirement.columns), totals=tuple(Total() for _ in requirement.totals))
+        for requirement in requirements.events
+    )
+    return EventState(requirements.fingerprint, tuple(kept))
+
+
+def update(state: EventState, events: Iterable[Event], requirements: StateRequirements) -> EventState:
+    """The state with further events, in any order. Events that it already has change nothing.
+
+    >>> from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
+    >>> from rules_engine.rules.program import Program
+    >>> from rules_engine.events.requirements import requirements_of
+    >>> requirements = requirements_of(Program({}), {"views": EventAggregate(Aggregate.COUNT, EventMatch("view"), 10)})
+    >>> state = update(empty_state(requirements), [Event("view", 5, "b"), Event("view", 3, "a")], requirements)
+    >>> state.kept[0].ats, update(state, [Event("view", 3, "a")], requirements) == state
+    ((3, 5), True)
+    """
+    rows: dict[int, list[Row]] = {}
+    for event in events:
+        place = requirements.places.get(event.name)
+        row = _row(event, requirements.events[place]) if place is not None else None
+        if place is not None and row is not None:
+            rows.setdefault(place, []).append(row)
+    if not rows:
+        return state
+    kept = tuple(_with_rows(one, rows[place]) if place in rows else one for place, one in enumerate(state.kept))
+    return replace(state, kept=kept)
+
+
+def _row(event: Event, requirement: EventRequirement) -> Row | None:
+    """The event as it is kept; None if nothing needs it."""
+    mask = 0
+    for match, bit in requirement.bits.items():
+        if event.is_meant_by(match):
+            mask |= bit
+    if not mask:
+        return None
+    values = (
+        conform(event.properties.get(column.name), column.type) if mask & bits else None
+        for column, bits in zip(requirement.columns, requirement.column_bits, strict=True)
+    )
+    return (event.at, event_key(event, requirement), mask, *values)
+
+
+def event_key(event: Event, requirement: EventRequirement) -> bytes:
+    """What stands for the event's id: itself if ids decide which of two events is first, else a digest."""
+    whole = event.id.encode("utf-8", "surrogatepass")
+    return whole if requirement.whole_ids else blake2b(whole, digest_size=DIGEST_SIZE).digest()
+
+
+def _with_rows(kept: Kept, rows: Iterable[Row]) -> Kept:
+    known = set(kept.keys)
+    fresh: list[Row] = []
+    for row in rows:
+        if row[1] not in known:
+            known.add(row[1])
+            fresh.append(row)
+    if not fresh:
+        return kept
+    late = sum(kept.settled is not None and row[0] <= kept.settled for row in fresh)
+    stored = zip(kept.ats, kept.keys, kept.masks, *kept.columns, strict=True)
+    ats, keys, masks, *columns = zip(*sorted([*stored, *fresh], key=_order), strict=True)
+    return replace(kept, ats=ats, keys=keys, masks=masks, columns=tuple(columns), late=kept.late + late)
