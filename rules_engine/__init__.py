@@ -1,1 +1,34 @@
-"""A feature store with declarative segment rules: segments in YAML, one meaning at request time, in batch and on the stream."""
+"""A feature store with declarative segment rules: in YAML, one meaning at request time, in batch and on the stream.
+
+The public names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rules_engine.rules.explain import Explanation
+    from rules_engine.sdk import AsyncSegmentClient, Membership, SegmentClient
+
+__all__ = ["AsyncSegmentClient", "Explanation", "Membership", "SegmentClient"]
+
+_MODULES = {
+    "AsyncSegmentClient": "rules_engine.sdk.async_client",
+    "Explanation": "rules_engine.rules.explain",
+    "Membership": "rules_engine.sdk",
+    "SegmentClient": "rules_engine.sdk",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,14 +9,12 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from rules_engine.cli.output import is_terminal
-
 START, DEFINE, RUN, ASK = "Start", "Define", "Run", "Ask"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A command. Its module is ``rules_engine.cli.NAME``, with a function NAME, or for several verbs a Typer ``app``."""
+    """A command. Its module ``rules_engine.cli.NAME`` has a function NAME, or for several verbs a Typer ``app``."""
 
     name: str
     help: str
@@ -50,16 +48,15 @@ def load(entry: Entry) -> Any:
         app.command(entry.name)(getattr(module, entry.name))
     command: Any = typer.main.get_command(app)
     command.name, command.help = entry.name, command.help or entry.help
-    _plain_unless_terminal(command)
+    _plain(command)
     return command
 
 
-def _plain_unless_terminal(command: Any) -> None:
-    """Rules and colours in help are for terminals; with ``rich_markup_mode`` None it is plain text."""
-    if not is_terminal():
-        command.rich_markup_mode = None
-        for inner in getattr(command, "commands", {}).values():
-            _plain_unless_terminal(inner)
+def _plain(command: Any) -> None:
+    """Help and usage errors as plain text: Typer's boxes are wide, and noise where no terminal shows them."""
+    command.rich_markup_mode = None
+    for inner in getattr(command, "commands", {}).values():
+        _plain(inner)
 
 
 class LazyGroup(TyperGroup):
@@ -67,10 +64,8 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.commands = {
-            entry.name: TyperCommand(entry.name, help=entry.help, rich_help_panel=entry.panel) for entry in COMMANDS
-        }
-        _plain_unless_terminal(self)
+        self.commands = {entry.name: TyperCommand(entry.name, help=entry.help) for entry in COMMANDS}
+        _plain(self)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The named command, loaded."""

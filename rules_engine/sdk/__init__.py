@@ -1,0 +1,22 @@
+"""Request time: which segments an entity is in, and why. Reads the online store directly; Feast is not imported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rules_engine.sdk.client import OnError, SegmentClient
+from rules_engine.sdk.membership import Membership
+
+if TYPE_CHECKING:
+    from rules_engine.sdk.async_client import AsyncSegmentClient
+
+__all__ = ["AsyncSegmentClient", "Membership", "OnError", "SegmentClient"]
+
+
+def __getattr__(name: str) -> Any:
+    # asyncio takes longer to import than all of this, and only its users need it.
+    if name == "AsyncSegmentClient":
+        from rules_engine.sdk.async_client import AsyncSegmentClient
+
+        return AsyncSegmentClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,259 @@
+"""The client that applications use."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from rules_engine.clock import from_micros, to_micros
+from rules_engine.errors import DataError, StoreError
+from rules_engine.features.read_plan import ReadPlan
+from rules_engine.features.reader import EntityFeatures, OnlineReader, checked, open_reader
+from rules_engine.project import Project
+from rules_engine.rules.explain import Explanation
+from rules_engine.sdk.membership import Membership
+from rules_engine.sdk.rules import Question, Rules
+
+#: What a lookup does when the store cannot be read: raise the error, or answer that the entity is in no segment.
+OnError = Literal["raise", "no_match"]
+
+_log = logging.getLogger("rules_engine.sdk")
+
+
+class SegmentClient:
+    """Answers which segments an entity is in, from the online store.
+
+    Make one and keep it: it holds the compiled rules and the connections. It is safe to share between threads. What was
+    applied when it was made is what it answers from; make a new one after ``segments apply``.
+
+    Parameters
+    ----------
+    project
+        where the read plan and the embedded store are.
+    on_error
+        what lookups do when the store cannot be read. With ``"no_match"`` they answer with an empty membership that
+        carries the error, and log a warning. ``explain`` and ``features`` always raise.
+    timeout
+        seconds to wait for a connection and for an answer of the store; by default what the connection string says,
+        else 5.
+
+    Raises
+    ------
+    NotAppliedError
+        if nothing was applied yet.
+    ProjectError
+        if the read plan cannot be read.
+
+    Examples
+    --------
+    ::
+
+        with SegmentClient.from_repo(".") as client:
+            client.lookup("42").segments
+    """
+
+    def __init__(self, project: Project, *, on_error: OnError = "raise", timeout: float | None = None) -> None:
+        if on_error not in ("raise", "no_match"):
+            raise ValueError(f'on_error is "raise" or "no_match", not {on_error!r}')
+        self._project = project
+        self._on_error = on_error
+        self._timeout = timeout
+        self._rules = Rules(ReadPlan.load(project.read_plan))
+        self._lock = threading.Lock()
+        self._opened: OnlineReader | None = None
+        self._closed = False
+
+    @classmethod
+    def from_repo(cls, path: str | Path = ".", *, on_error: OnError = "raise", timeout: float | None = None) -> Self:
+        """A client for the project in a folder: the one that holds ``feature_repo/`` and ``segments/``.
+
+        A folder that holds only ``.segments/read_plan.json`` will do too.
+
+        Raises
+        ------
+        ProjectError
+            if the folder is no project.
+        NotAppliedError
+            if nothing was applied in it yet.
+        """
+        return cls(find_project(path), on_error=on_error, timeout=timeout)
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def lookup(
+        self,
+        entity: str,
+        *,
+        context: Mapping[str, Any] | None = None,
+        segments: Iterable[str] | None = None,
+        at: datetime | None = None,
+    ) -> Membership:
+        """Which segments an entity is in. One round trip to the store; only what the segments need is read.
+
+        An entity that the store does not know has no values, so it is in no segment but those that ask for that.
+
+        Parameters
+        ----------
+        entity
+            its key.
+        context
+            values that the request brings, for conditions that read them; times are aware datetimes.
+        segments
+            the segments to look at; by default all.
+        at
+            the instant that counts as now; by default the project's ``now``, else the clock. Features are read as they
+            are in the store whatever the instant.
+
+        Raises
+        ------
+        UnknownNameError
+            if a segment does not exist.
+        StoreError
+            if the store cannot be read, unless the client was made with ``on_error="no_match"``.
+        """
+        return self.lookup_many([entity], context=context, segments=segments, at=at)[0]
+
+    def lookup_many(
+        self,
+        entities: Sequence[str],
+        *,
+        context: Mapping[str, Any] | None = None,
+        segments: Iterable[str] | None = None,
+        at: datetime | None = None,
+    ) -> list[Membership]:
+        """Which segments each entity is in, in order. One round trip to the store for all; see :meth:`lookup`."""
+        if isinstance(entities, str):
+            raise TypeError(f"entities is a list of keys, and {entities!r} is one key: write [{entities!r}]")
+        keys = [checked(entity) for entity in entities]
+        given = _checked_context(context)
+        question = self._rules.question(segments)
+        now = self._rules.now(at)
+        try:
+            read = self._read(keys, question)
+        except StoreError as error:
+            if self._on_error == "raise":
+                raise
+            _log.warning("answered without the online store: %s", error)
+            return [Membership(key, frozenset(), from_micros(now), error=error) for key in keys]
+        return [self._rules.membership(question, found, given, now) for found in read]
+
+    def is_member(
+        self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
+    ) -> bool:
+        """Whether an entity is in a segment; an unknown answer is no. See :meth:`lookup`."""
+        return segment in self.lookup(entity, context=context, segments=[segment], at=at).segments
+
+    def explain(
+        self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
+    ) -> Explanation:
+        """Why an entity is, or is not, in a segment. ``str()`` of it is a tree of values, thresholds and verdicts.
+
+        Raises
+        ------
+        UnknownNameError
+            if the segment does not exist.
+        StoreError
+            if the store cannot be read.
+        """
+        given = _checked_context(context)
+        question = self._rules.question([segment])
+        now = self._rules.now(at)
+        (found,) = self._read([checked(entity)], question)
+        return self._rules.explain(segment, found, given, now)
+
+    def features(
+        self, entity: str, names: Iterable[str] | None = None, *, at: datetime | None = None
+    ) -> dict[str, Any]:
+        """The values of features, by ``"view:name"``.
+
+        Parameters
+        ----------
+        entity
+            its key.
+        names
+            the features; by default all that are served online.
+        at
+            the instant that decides whether a value is past its view's ttl; as for :meth:`lookup`.
+
+        Returns
+        -------
+        dict
+            None for what is missing; times are aware datetimes, lists are lists.
+
+        Raises
+        ------
+        UnknownNameError
+            if a feature does not exist.
+        StoreError
+            if the store cannot be read.
+        """
+        if isinstance(names, str):
+            raise TypeError(f"names is a list of features, and {names!r} is one: write [{names!r}]")
+        wanted = None if names is None else list(names)
+        now = self._rules.now(at)
+        (found,) = self._reader().read([checked(entity)], wanted)
+        return self._rules.features(wanted, found, now)
+
+    # --- the store --------------------------------------------------------------------------------------------------
+
+    def _read(self, keys: list[str], question: Question) -> list[EntityFeatures]:
+        if not question.features:
+            return [EntityFeatures(key) for key in keys]
+        return self._reader().read(keys, question.features)
+
+    def _reader(self) -> OnlineReader:
+        """The reader, opened when it is first needed: a store that is down is an error of the lookup."""
+        reader = self._opened
+        if reader is None:
+            with self._lock:
+                if self._closed:
+                    raise RuntimeError("the client is closed")
+                if self._opened is None:
+                    self._opened = open_reader(self._rules.plan, self._project.root, timeout=self._timeout)
+                reader = self._opened
+        return reader
+
+    def close(self) -> None:
+        """Close the connections. A closed client raises RuntimeError when it needs the store."""
+        with self._lock:
+            self._closed = True
+            reader, self._opened = self._opened, None
+        if reader is not None:
+            reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def find_project(path: str | Path) -> Project:
+    """The project in a folder, which may hold no more than what was applied.
+
+    Raises
+    ------
+    ProjectError
+        if the folder is neither applied nor a project.
+    """
+    project = Project(Path(path).expanduser().resolve())
+    return project if project.read_plan.is_file() else Project.open(path)
+
+
+def _checked_context(context: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The context, with every time in it known to have an offset."""
+    for name, value in (context or {}).items():
+        for item in value if isinstance(value, list | tuple | set | frozenset) else (value,):
+            if isinstance(item, datetime):
+                try:
+                    to_micros(item)
+                except ValueError as error:
+                    raise DataError(f"context[{name!r}]: {error}") from None
+    return context or {}

@@ -1,0 +1,112 @@
+"""The answer to a lookup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from rules_engine.errors import StoreError
+
+_Change = datetime | Callable[[], datetime | None] | None
+
+
+class Membership:
+    """The segments that an entity is in at an instant. Immutable, and safe to share between threads.
+
+    Attributes
+    ----------
+    entity
+        the entity's key.
+    segments
+        the names of the segments whose answer is true. A segment whose answer is unknown is not among them.
+    at
+        the instant of the answer, in UTC.
+    error
+        why the store could not be read, if the client was told to go on without it (``on_error="no_match"``). Then
+        ``segments`` is empty because nothing is known.
+
+    Examples
+    --------
+    >>> from datetime import UTC
+    >>> found = Membership("42", frozenset({"vip"}), datetime(2026, 1, 1, tzinfo=UTC))
+    >>> "vip" in found, "lapsed" in found, found.changes_at
+    (True, False, None)
+    """
+
+    __slots__ = ("_change", "at", "entity", "error", "segments")
+
+    entity: str
+    segments: frozenset[str]
+    at: datetime
+    error: StoreError | None
+    _change: _Change
+
+    def __init__(
+        self,
+        entity: str,
+        segments: frozenset[str],
+        at: datetime,
+        changes_at: _Change = None,
+        error: StoreError | None = None,
+    ) -> None:
+        for name, value in (("entity", entity), ("segments", segments), ("at", at), ("_change", changes_at)):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "error", error)
+
+    @property
+    def changes_at(self) -> datetime | None:
+        """The first instant after ``at`` at which an answer to one of the asked segments differs if no new data comes.
+
+        None if that never happens. It is computed when it is first asked for, from the data that the lookup read.
+        """
+        change = self._change
+        if callable(change):
+            # Two threads may both compute it; they find the same.
+            change = change()
+            object.__setattr__(self, "_change", change)
+        return change
+
+    def to_dict(self) -> dict[str, Any]:
+        """The membership as JSON data, with sorted segments and instants as ISO 8601.
+
+        >>> from datetime import UTC
+        >>> Membership("42", frozenset({"b", "a"}), datetime(2026, 1, 1, tzinfo=UTC)).to_dict()["segments"]
+        ['a', 'b']
+        """
+        change = self.changes_at
+        return {
+            "entity": self.entity,
+            "segments": sorted(self.segments),
+            "at": _text(self.at),
+            "changes_at": None if change is None else _text(change),
+            "error": None if self.error is None else str(self.error),
+        }
+
+    def __contains__(self, segment: object) -> bool:
+        return segment in self.segments
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Membership):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, frozenset[str], datetime]:
+        return self.entity, self.segments, self.at
+
+    def __repr__(self) -> str:
+        failed = f", error={self.error!r}" if self.error is not None else ""
+        return f"Membership({self.entity!r}, segments={sorted(self.segments)}, at={_text(self.at)!r}{failed})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Membership, (self.entity, self.segments, self.at, self.changes_at, self.error)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Membership cannot be changed: `{name}`")
+
+
+def _text(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,142 @@
+"""The rules of a read plan, ready to answer: pure computation on what was read from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rules_engine.clock import from_micros, now_micros, to_micros
+from rules_engine.errors import DataError, ProjectError, UnsupportedError
+from rules_engine.features.read_plan import ReadPlan
+from rules_engine.features.reader import EntityFeatures
+from rules_engine.rules.changes import changes_at
+from rules_engine.rules.codec import decode_program, encode_program
+from rules_engine.rules.explain import Explanation, explain
+from rules_engine.rules.inputs import Inputs
+from rules_engine.rules.program import Program
+from rules_engine.rules.types import Kind, Value, from_feast_name
+from rules_engine.rules.walk import dependencies
+from rules_engine.sdk.membership import Membership
+from rules_engine.targets.index import RuleIndex
+
+#: How many sets of asked segments are remembered.
+_QUESTIONS_KEPT = 256
+
+
+def encode_definitions(program: Program) -> dict[str, Any]:
+    """Checked definitions as the read plan carries them."""
+    return {"segments": encode_program(program)}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Segments that are asked for, and the features that answering needs. ``segments`` is None for all."""
+
+    segments: frozenset[str] | None
+    features: tuple[str, ...]
+
+
+class Rules:
+    """The definitions of a read plan. Immutable, and safe to share between threads.
+
+    Raises
+    ------
+    ProjectError
+        if the definitions in the plan cannot be read.
+    """
+
+    def __init__(self, plan: ReadPlan) -> None:
+        self.plan = plan
+        try:
+            self.program = decode_program(plan.definitions["segments"])
+        except (KeyError, ValueError) as error:
+            hint = "write it anew with `segments apply`"
+            raise ProjectError(f"the definitions in the read plan cannot be read: {error}", hint=hint) from error
+        self._index = RuleIndex(self.program)
+        self._types = {
+            f"{view.name}:{feature.name}": from_feast_name(feature.type)
+            for view in plan.views
+            for feature in view.features
+        }
+        self._everything = self._question(None)
+        self._questions: dict[frozenset[str], Question] = {}
+
+    def question(self, segments: Iterable[str] | None) -> Question:
+        """What is asked, resolved once for each set of segments.
+
+        Raises
+        ------
+        UnknownNameError
+            if a segment does not exist.
+        """
+        if segments is None:
+            return self._everything
+        if isinstance(segments, str):
+            raise TypeError(f"segments is a list of names, and {segments!r} is one name: write [{segments!r}]")
+        names = frozenset(segments)
+        question = self._questions.get(names)
+        if question is None:
+            if len(self._questions) >= _QUESTIONS_KEPT:
+                self._questions.clear()
+            question = self._questions[names] = self._question(names)
+        return question
+
+    def _question(self, names: frozenset[str] | None) -> Question:
+        reached = self.program.closure(self.program.names if names is None else sorted(names))
+        needed = [dependencies(self.program.segment(name).when) for name in reached]
+        if any(read.events for read in needed):
+            raise UnsupportedError("event conditions cannot be answered at request time yet: no event state is stored")
+        return Question(names, tuple(sorted({feature for read in needed for feature in read.features})))
+
+    def now(self, at: datetime | None) -> int:
+        """The instant that counts as now: the given one, the project's, or the clock's.
+
+        Raises
+        ------
+        DataError
+            if the given one has no offset.
+        """
+        if at is None:
+            return now_micros() if self.plan.now is None else self.plan.now
+        try:
+            return to_micros(at)
+        except ValueError as error:
+            raise DataError(f"at: {error}", hint="e.g. datetime(2026, 1, 31, 9, tzinfo=UTC)") from None
+
+    def membership(self, question: Question, found: EntityFeatures, context: Mapping[str, Any], now: int) -> Membership:
+        """Which of the asked segments an entity is in."""
+        inputs = _inputs(found, context)
+        segments = self._index.match(inputs, now, question.segments)
+        return Membership(found.entity, segments, from_micros(now), lambda: self._change(question, inputs, now))
+
+    def _change(self, question: Question, inputs: Inputs, now: int) -> datetime | None:
+        names = self.program.names if question.segments is None else question.segments
+        changes = (changes_at(self.program, self.program.segment(name).when, inputs, now) for name in names)
+        first = min((change for change in changes if change is not None), default=None)
+        return None if first is None else from_micros(first)
+
+    def explain(self, segment: str, found: EntityFeatures, context: Mapping[str, Any], now: int) -> Explanation:
+        """Why an entity is, or is not, in a segment."""
+        return explain(self.program, segment, _inputs(found, context), now, found.entity)
+
+    def features(self, names: Iterable[str] | None, found: EntityFeatures, now: int) -> dict[str, Any]:
+        """Values as Python has them; None for what is missing or past its view's ttl."""
+        expired = {view for view, expires_at in found.expires_at.items() if now >= expires_at}
+        values = {}
+        for name in self._types if names is None else names:
+            missing = name.partition(":")[0] in expired
+            values[name] = None if missing else self._public(name, found.values.get(name))
+        return values
+
+    def _public(self, name: str, value: Value) -> Any:
+        value_type = self._types[name]
+        is_time = value_type is not None and value_type.kind is Kind.TIME
+        if isinstance(value, tuple):
+            return [from_micros(item) if is_time else item for item in value]
+        return from_micros(value) if is_time and value is not None else value
+
+
+def _inputs(found: EntityFeatures, context: Mapping[str, Any]) -> Inputs:
+    return Inputs(found.values, context, (), found.updated_at, found.expires_at)
