@@ -19,11 +19,10 @@ Truth = bool | None
 def judge(predicate: Predicate, value: Value, now: int) -> Truth:
     """The predicate on a value that already conforms to the operand's type; None is a missing value.
 
-        >>> from rules_engine.clock import to_micros
-    from rules_engine.rules.nodes import FeatureRef
-        >>> adult = Predicate(FeatureRef("user", "age"), "at_least", 18)
-        >>> judge(adult, 20, now=0), judge(adult, None, now=0)
-        (True, None)
+    >>> from rules_engine.rules.nodes import FeatureRef
+    >>> adult = Predicate(FeatureRef("user", "age"), "at_least", 18)
+    >>> judge(adult, 20, now=0), judge(adult, None, now=0)
+    (True, None)
     """
     operator = OPERATORS[predicate.operator]
     if operator.name == "exists":
