@@ -1,0 +1,160 @@
+"""`segments cluster`: find groups of users, and give every user the label of a group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rules_engine.cli.options import HERE, At, Format, OutputFormat, Repo
+from rules_engine.cli.output import print_json, remark, say, table, working
+from rules_engine.clock import format_instant, now_micros
+from rules_engine.project import Project
+
+if TYPE_CHECKING:
+    from rules_engine.ml.attach import Attached
+    from rules_engine.ml.cluster_model import ClusterModel
+
+app = typer.Typer(
+    no_args_is_help=True, help="Group users by their features; the labels are features too.", add_completion=False
+)
+
+Name = Annotated[
+    str | None, typer.Argument(help="Which definition of feature_repo/clusters.yaml. Default: the only one.")
+]
+
+
+@app.command()
+def fit(name: Name = None, at: At = None, repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None:
+    """Find groups of users as of an instant, and store the model.
+
+    Features come point in time from Feast's offline store. k-means runs on standardized features for each number of
+    clusters that clusters.yaml allows; the one with the best silhouette is kept. The model is a JSON file under
+    .segments/models/. Fitting the same data again gives the same model, and no new version.
+    """
+    with working("Loading Feast"):
+        from rules_engine.features.feast_repo import FeastRepo
+        from rules_engine.ml import clusters
+        from rules_engine.ml.attach import check_view
+        from rules_engine.ml.cluster_model import ModelFolder
+        from rules_engine.ml.definition import choose, load_cluster_definitions
+        from rules_engine.ml.offline import features_as_of
+
+        project = Project.open(repo)
+        feast = FeastRepo(project)
+        definition = choose(load_cluster_definitions(project, feast.catalog()), name)
+        check_view(feast, definition.name)
+    as_of = _instant(project, at)
+    with working("Reading features"):
+        frame = features_as_of(feast, definition.keys, as_of)
+    with working(f"Fitting {definition.k_from} to {definition.k_to} clusters to {len(frame):,} users"):
+        model = clusters.fit(definition, frame, as_of)
+    folder = ModelFolder(project, definition.name)
+    model, is_new = folder.save(model, now_micros())
+    if output_format is Format.JSON:
+        print_json(
+            {"version": model.version, "new": is_new, "file": str(folder.file(model.version)), **model.content()}
+        )
+        return
+    show_fit(model, is_new)
+    remark("next: segments cluster attach")
+
+
+@app.command()
+def attach(
+    name: Name = None,
+    version: Annotated[str | None, typer.Option(help="A version of the model, e.g. v1. Default: the newest.")] = None,
+    at: At = None,
+    repo: Repo = HERE,
+    output_format: OutputFormat = Format.TEXT,
+) -> None:
+    """Give every user the label of the nearest cluster of a stored model.
+
+    Labels are rows of the Feast feature view that clusters.yaml names: label, cluster, distance, model_version. They go
+    into the offline store, and into the online store, where lookups see them at once. Nothing is fitted.
+    """
+    with working("Loading Feast"):
+        from rules_engine.features.feast_repo import FeastRepo
+        from rules_engine.ml.attach import attach as attach_model
+        from rules_engine.ml.cluster_model import ModelFolder
+        from rules_engine.ml.definition import choose, load_cluster_definitions
+
+        project = Project.open(repo)
+        feast = FeastRepo(project)
+        definition = choose(load_cluster_definitions(project, feast.catalog()), name)
+        model = ModelFolder(project, definition.name).load(version)
+    as_of = _instant(project, at)
+    with working("Attaching labels"):
+        attached = attach_model(feast, model, as_of)
+    if output_format is Format.JSON:
+        print_json(_attached_data(model, attached, as_of))
+        return
+    show_attached(model, attached, as_of)
+
+
+def _instant(project: Project, at: int | None) -> int:
+    """The instant that was given, else the applied project's, else the clock's."""
+    if at is not None:
+        return at
+    from rules_engine.features.read_plan import ReadPlan
+
+    now = ReadPlan.load(project.read_plan).now
+    return now_micros() if now is None else now
+
+
+def show_fit(model: ClusterModel, is_new: bool) -> None:
+    """Print a model: how the number of clusters was chosen, and who is in them."""
+    left_out = f", {model.left_out:,} left out because a feature is missing" if model.left_out else ""
+    unchanged = "" if is_new else " (the same as before)"
+    say(
+        f"{model.definition.name} {model.version}{unchanged}: ",
+        f"{model.users:,} users as of {_day(model.as_of)}{left_out}",
+    )
+    tried = ", ".join(f"{score.k}: {score.silhouette:.3f}" for score in model.scores)
+    say(f"{len(model.clusters)} clusters, chosen by silhouette ({tried})")
+    say()
+    names = [key.partition(":")[2] for key in model.features]
+    rows = [
+        [
+            str(cluster.number),
+            cluster.label,
+            f"{cluster.size:,}",
+            f"{cluster.size / model.users:.1%}",
+            *(f"{cluster.profile[key]:,.1f}" for key in model.features),
+        ]
+        for cluster in model.clusters
+    ]
+    headers = ["cluster", "label", "users", "share", *(f"mean {name}" for name in names)]
+    table(headers, rows, right=[header for header in headers if header != "label"])
+
+
+def show_attached(model: ClusterModel, attached: Attached, as_of: int) -> None:
+    """Print what attaching did."""
+    say(
+        f"{model.definition.name} {model.version}: labels for {attached.users:,} users as of {_day(as_of)}, "
+        f"{attached.added:,} of them new or changed"
+    )
+    if attached.moved:
+        say(f"{attached.moved:,} users have another label than before")
+    if attached.left_out:
+        say(f"{attached.left_out:,} users have none, because a feature of theirs is missing")
+    say()
+    rows = [[label, f"{size:,}", f"{size / attached.users:.1%}"] for label, size in attached.sizes.items()]
+    table(["label", "users", "share"], rows, right=["users", "share"])
+
+
+def _attached_data(model: ClusterModel, attached: Attached, as_of: int) -> dict[str, Any]:
+    return {
+        "clusters": model.definition.name,
+        "model_version": model.version,
+        "as_of": format_instant(as_of),
+        "users": attached.users,
+        "left_out": attached.left_out,
+        "added": attached.added,
+        "moved": attached.moved,
+        "sizes": attached.sizes,
+    }
+
+
+def _day(instant: int) -> str:
+    return format_instant(instant).removesuffix("T00:00:00Z")
