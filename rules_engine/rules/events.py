@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from fractions import Fraction
 
 from rules_engine.rules.inputs import Event, KeptEvents
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
+from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, SequenceStep
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.types import Value, conform
 
@@ -138,65 +138,83 @@ def sequence_matches(sequence: SequenceNode, events: Sequence[Event], now: int) 
     starts = first_events(sequence, past)
     if sequence.within is not None:
         starts = [event for event in starts if event.at > now - sequence.within]
-    return any(_completes(_Chain(sequence, start, past, now), 1, start) for start in starts)
+    groups = _groups(sequence.match_on, past) if starts else {}
+    completing = {identity: _completing(sequence.steps, group, now) for identity, group in groups.items()}
+    return any(start.at in completing[_identity(sequence.match_on, start)] for start in starts)
 
 
 def first_events(sequence: SequenceNode, past: Sequence[Event]) -> list[Event]:
     """The events that the first step may take: all, or with ``anchor: latest`` those of the latest instant."""
     starts = matching(sequence.steps[0].match, past)
     if sequence.match_on is not None:
-        starts = [event for event in starts if _property(event, sequence.match_on) is not None]
+        starts = [event for event in starts if _identity(sequence.match_on, event) is not None]
     return [event for event in starts if event.at == starts[-1].at] if sequence.latest_only else starts
 
 
-def _property(event: Event, name: str) -> Value:
-    return conform(event.properties.get(name), None)
+def _groups(match_on: str | None, past: Sequence[Event]) -> dict[Hashable, list[Event]]:
+    """The events by the value of ``match_on``, those without one left out; without ``match_on`` all are one group."""
+    if match_on is None:
+        return {None: list(past)}
+    groups: dict[Hashable, list[Event]] = {}
+    for event in past:
+        identity = _identity(match_on, event)
+        if identity is not None:
+            groups.setdefault(identity, []).append(event)
+    return groups
 
 
-class _Chain:
-    """One start of a sequence: the events that its later steps may look at."""
-
-    def __init__(self, sequence: SequenceNode, start: Event, past: Sequence[Event], now: int) -> None:
-        self.steps = sequence.steps
-        self.now = now
-        later = past[bisect_right(past, start.at, key=lambda event: event.at) :]
-        if sequence.match_on is not None:
-            wanted = _identity(_property(start, sequence.match_on))
-            later = [event for event in later if _identity(_property(event, sequence.match_on)) == wanted]
-        self._candidates = [matching(step.match, later) for step in sequence.steps]
-
-    def events(self, step: int, after: int) -> Iterator[Event]:
-        """The events of a step in (after, after + its within]."""
-        within = self.steps[step].within
-        for event in self._candidates[step]:
-            if after < event.at and (within is None or event.at <= after + within):
-                yield event
+def _identity(match_on: str | None, event: Event) -> Hashable:
+    """What makes events agree; None for an event without a single value. 1 and 1.0 are one value; True is another."""
+    value = conform(event.properties.get(match_on), None) if match_on is not None else None
+    return (isinstance(value, bool), value) if isinstance(value, bool | int | float | str | bytes) else None
 
 
-def _identity(value: Value) -> tuple[bool, Value]:
-    return isinstance(value, bool), value
+def _completing(steps: Sequence[SequenceStep], events: Sequence[Event], now: int) -> set[int]:
+    """The instants of first events from which all later steps can be taken.
+
+    From the last step to the first: of the events that a step could take, those from which the steps behind it go on.
+    Only the soonest next event matters, because every bound on it (``within``, a forbidden event) is an upper one. So
+    this takes steps times events, however many ways there are to choose.
+    """
+    later: list[int] | None = None  # the instants at which the next `did` can be taken; None behind the last one
+    wait: int | None = None
+    absent: list[tuple[int | None, list[int]]] = []
+    for step in reversed(steps):
+        times = [event.at for event in matching(step.match, events)]
+        if step.negated:
+            absent.append((step.within, times))
+            continue
+        if later is None:
+            later = [at for at in times if _stayed_away(absent, at, now)]
+        else:
+            later = [at for at in times if _goes_on(absent, _first_after(later, at, wait), at)]
+        wait, absent = step.within, []
+    return set(later or ())
 
 
-def _completes(chain: _Chain, step: int, previous: Event) -> bool:
-    """Whether the steps from ``step`` on can be taken, the last event taken being ``previous``."""
-    forbidden = []
-    while step < len(chain.steps) and chain.steps[step].negated:
-        forbidden.append(step)
-        step += 1
-    if step == len(chain.steps):
-        return all(_stayed_away(chain, absent, previous.at) for absent in forbidden)
-    return any(
-        _completes(chain, step + 1, event)
-        for event in chain.events(step, previous.at)
-        if not any(found.at < event.at for absent in forbidden for found in chain.events(absent, previous.at))
-    )
+def _stayed_away(absent: list[tuple[int | None, list[int]]], at: int, now: int) -> bool:
+    """Whether the last ``did_not`` steps have completed: their time has passed and no such event came."""
+    for within, times in absent:
+        assert within is not None, "the parser requires `within` on a last did_not step"
+        if at + within > now or _first_after(times, at, within) is not None:
+            return False
+    return True
 
 
-def _stayed_away(chain: _Chain, step: int, since: int) -> bool:
-    """Whether a last ``did_not`` step has completed: its time has passed and no such event came."""
-    within = chain.steps[step].within
-    assert within is not None, "the parser requires `within` on a last did_not step"
-    return since + within <= chain.now and not any(chain.events(step, since))
+def _goes_on(absent: list[tuple[int | None, list[int]]], following: int | None, at: int) -> bool:
+    """Whether there is a following event, and no forbidden one between the two."""
+    if following is None:
+        return False
+    found = (_first_after(times, at, within) for within, times in absent)
+    return all(forbidden is None or forbidden >= following for forbidden in found)
+
+
+def _first_after(times: list[int], at: int, within: int | None) -> int | None:
+    """The first of ascending instants in (at, at + within], or None."""
+    position = bisect_right(times, at)
+    if position == len(times) or (within is not None and times[position] > at + within):
+        return None
+    return times[position]
 
 
 def sequence_instants(sequence: SequenceNode, events: Sequence[Event]) -> Iterator[int]:
