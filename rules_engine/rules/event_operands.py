@@ -209,7 +209,7 @@ class EventParser:
         if len(value.items) < 2:
             raise Refusal("sequence-too-short", value, "a sequence has at least two steps", "for one event write `did`")
         steps = [self._collected_step(item, position) for position, item in enumerate(value.items)]
-        within = duration(node.entry("within").value) if "within" in node else None
+        within = window(node.entry("within").value) if "within" in node else None
         anchor = self._anchor(node)
         parsed = [step for step in steps if step is not None]
         if len(parsed) < len(steps):
