@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -19,7 +19,8 @@ import orjson
 from rules_engine.errors import StoreDataError
 from rules_engine.events.packing import pack_total, pack_value, unpack_total, unpack_value
 from rules_engine.events.requirements import EventRequirement, StateRequirements
-from rules_engine.events.state import DIGEST_SIZE, EventState, Kept, empty_state
+from rules_engine.events.state import DIGEST_SIZE, EventState, Kept, nothing_kept
+from rules_engine.events.totals import Total
 from rules_engine.rules.types import Value
 
 VERSION = 1
@@ -38,17 +39,27 @@ def encode_state(state: EventState, requirements: StateRequirements) -> bytes:
     """The state as bytes.
 
     >>> from rules_engine.events.requirements import requirements_of
+    >>> from rules_engine.events.state import empty_state
     >>> from rules_engine.rules.program import Program
     >>> nothing = requirements_of(Program({}))
     >>> decode_state(encode_state(empty_state(nothing), nothing), nothing) == empty_state(nothing)
     True
     """
     pairs = list(zip(state.kept, requirements.events, strict=True))
-    body = [state.pruned_at, *(_pack_kept(kept, requirement) for kept, requirement in pairs)]
+    body = _to_json(state, requirements)
     compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
     digests = [key for kept, requirement in pairs if not requirement.whole_ids for key in kept.keys]
-    payload = b"".join((compressor.compress(orjson.dumps(body)), compressor.flush(), *digests))
+    payload = b"".join((compressor.compress(body), compressor.flush(), *digests))
     return _HEADER.pack(VERSION, state.fingerprint, zlib.crc32(payload)) + payload
+
+
+def _to_json(state: EventState, requirements: StateRequirements) -> bytes:
+    pairs = list(zip(state.kept, requirements.events, strict=True))
+    try:
+        return orjson.dumps([state.pruned_at, *(_pack_kept(kept, requirement) for kept, requirement in pairs)])
+    except TypeError:  # a value that JSON has no place for: an integer beyond 64 bits, bytes, half a surrogate pair
+        packed = (_pack_kept(kept, requirement, exotic=True) for kept, requirement in pairs)
+        return orjson.dumps([state.pruned_at, *packed])
 
 
 def fingerprint_of(data: bytes) -> int:
@@ -93,28 +104,22 @@ def _decode_payload(payload: bytes, requirements: StateRequirements) -> EventSta
     if not inflater.eof:
         raise ValueError("it ends too early, or is too large")
     pruned_at, *packed = orjson.loads(text)
-    digests = _digests(inflater.unused_data)
-    empty = empty_state(requirements)
-    kept = (
-        _unpack_kept(one, requirement, blank, digests) if one else blank
-        for one, requirement, blank in zip(packed, requirements.events, empty.kept, strict=True)
-    )
-    state = EventState(requirements.fingerprint, tuple(kept), pruned_at)
-    if next(digests, None) is not None:
-        raise ValueError("it holds more ids than events")
-    return state
-
-
-def _digests(data: bytes) -> Iterator[bytes]:
-    if len(data) % DIGEST_SIZE:
-        raise ValueError("its ids are cut off")
-    return (data[start : start + DIGEST_SIZE] for start in range(0, len(data), DIGEST_SIZE))
+    digests = inflater.unused_data
+    exotic = b"{" in text
+    kept, read = [], 0
+    for one, requirement in zip(packed, requirements.events, strict=True):
+        found = _unpack_kept(one, requirement, digests, read, exotic) if one else nothing_kept(requirement)
+        read += 0 if requirement.whole_ids else DIGEST_SIZE * len(found.ats)
+        kept.append(found)
+    if read != len(digests):
+        raise ValueError("it does not hold one id for each event")
+    return EventState(requirements.fingerprint, tuple(kept), pruned_at)
 
 
 # --- the events of one name -----------------------------------------------------------------------------------------
 
 
-def _pack_kept(kept: Kept, requirement: EventRequirement) -> Any:
+def _pack_kept(kept: Kept, requirement: EventRequirement, *, exotic: bool = False) -> Any:
     """As JSON: unit, first instant, differences, masks, columns, keys, and what is rarely there."""
     rare = _pack_rare(kept)
     if not kept.ats and not rare:
@@ -123,7 +128,7 @@ def _pack_kept(kept: Kept, requirement: EventRequirement) -> Any:
     size = _UNITS[unit]
     steps = [(later - earlier) // size for earlier, later in pairwise(kept.ats)]
     masks = _pack_masks(kept.masks, requirement)
-    columns = [_pack_column(column) for column in kept.columns]
+    columns = [_pack_column(column, exotic=exotic) for column in kept.columns]
     keys = [key.decode("latin-1") for key in kept.keys] if requirement.whole_ids else 0
     return [unit, kept.ats[0] if kept.ats else None, steps, masks, columns, keys, *rare]
 
@@ -134,51 +139,65 @@ def _pack_masks(masks: Sequence[int], requirement: EventRequirement) -> Any:
     return masks if len(requirement.bits) <= _MAX_INTEGER_BITS else [f"{mask:x}" for mask in masks]
 
 
-def _pack_column(column: Sequence[Value]) -> Any:
+def _pack_column(column: Sequence[Value], *, exotic: bool) -> Any:
     if column.count(None) == len(column):
         return 0
-    is_plain = all(type(value) in _PLAIN for value in column) and math.inf not in column and -math.inf not in column
-    return column if is_plain else [pack_value(value) for value in column]
-
-
-#: What JSON holds as it is, but for infinities; strings and integers are looked at one by one.
-_PLAIN = frozenset((float, bool, type(None)))
+    exotic = exotic or math.inf in column or -math.inf in column
+    return [pack_value(value) for value in column] if exotic else column
 
 
 def _pack_rare(kept: Kept) -> list[Any]:
-    if not (kept.lost or kept.totals or kept.late or kept.settled is not None):
+    if kept.settled is None and not kept.lost and not kept.late:
         return []
     return [sorted(kept.lost.items()), kept.settled, kept.late, [pack_total(total) for total in kept.totals]]
 
 
-def _unpack_kept(packed: Any, requirement: EventRequirement, empty: Kept, digests: Iterator[bytes]) -> Kept:
+def _unpack_kept(packed: Any, requirement: EventRequirement, digests: bytes, start: int, exotic: bool) -> Kept:
     unit, first, steps, masks, columns, keys, *rare = packed
     size = _UNITS[unit]
-    ats = () if first is None else tuple(accumulate([step * size for step in steps], initial=first))
+    if size != 1:
+        steps = [step * size for step in steps]
+    ats = () if first is None else tuple(accumulate(steps, initial=first))
     number = len(ats)
+    ends = range(start, start + DIGEST_SIZE * number, DIGEST_SIZE)
+    if requirement.whole_ids:
+        ids = tuple([key.encode("latin-1") for key in keys])
+    else:
+        ids = tuple([digests[begin : begin + DIGEST_SIZE] for begin in ends])
     kept = Kept(
         ats,
-        tuple(key.encode("latin-1") for key in keys) if keys else tuple(next(digests) for _ in ats),
-        _unpack_masks(masks, number),
-        tuple(tuple(map(unpack_value, column)) if column else (None,) * number for column in columns),
-        *_unpack_rare(rare, empty),
+        ids,
+        tuple(_unpack_masks(masks)) if masks else (1,) * number,
+        _unpack_columns(columns, requirement, number, exotic),
+        *_unpack_rare(rare, requirement),
     )
-    lengths = {number, len(kept.keys), len(kept.masks), *map(len, kept.columns)}
-    if len(lengths) != 1 or len(kept.columns) != len(requirement.columns):
+    if not number == len(kept.keys) == len(kept.masks) or any(len(column) != number for column in kept.columns):
         raise ValueError("its columns differ in length")
     return kept
 
 
-def _unpack_masks(masks: Any, number: int) -> tuple[int, ...]:
-    if not masks:
-        return (1,) * number
-    return tuple(int(mask, 16) for mask in masks) if isinstance(masks[0], str) else tuple(masks)
+def _unpack_masks(masks: Any) -> Sequence[int]:
+    return [int(mask, 16) for mask in masks] if isinstance(masks[0], str) else masks
 
 
-def _unpack_rare(rare: list[Any], empty: Kept) -> tuple[Any, ...]:
+def _unpack_columns(
+    packed: Any, requirement: EventRequirement, number: int, exotic: bool
+) -> tuple[tuple[Value, ...], ...]:
+    columns = []
+    for values, column in zip(packed, requirement.columns, strict=True):
+        if not values:
+            columns.append((None,) * number)
+        elif exotic or column.type is None or column.type.is_list:
+            columns.append(tuple(map(unpack_value, values)))
+        else:
+            columns.append(tuple(values))
+    return tuple(columns)
+
+
+def _unpack_rare(rare: list[Any], requirement: EventRequirement) -> tuple[Any, ...]:
     if not rare:
-        return {}, None, empty.totals, 0
+        return {}, None, (Total(),) * len(requirement.totals), 0
     lost, settled, late, totals = rare
-    if len(totals) != len(empty.totals):
+    if len(totals) != len(requirement.totals):
         raise ValueError("its totals are not those of the requirements")
-    return {place: instant for place, instant in lost}, settled, tuple(map(unpack_total, totals)), late
+    return dict(lost), settled, tuple(map(unpack_total, totals)), late

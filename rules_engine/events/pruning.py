@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from rules_engine.events.requirements import Column, EventRequirement, Keep, Need, StateRequirements
+from rules_engine.events.requirements import Column, EventRequirement, Keep, Need, NeedPlace, StateRequirements
 from rules_engine.events.state import EventState, Kept
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.types import Value
@@ -77,18 +77,18 @@ def _settle(kept: Kept, requirement: EventRequirement, requirements: StateRequir
     if until == since:
         return kept
     totals = []
-    for need, total in zip(requirement.totals, kept.totals, strict=True):
-        rows = [row for row in _rows(kept, requirement.bits[need.match], since) if kept.ats[row] <= until]
-        column = _column(kept, requirement, need)
-        totals.append(total.plus([column[row] for row in rows] if column else [None] * len(rows)))
+    for place, total in zip(requirement.totals, kept.totals, strict=True):
+        rows = [row for row in _rows(kept, place.bit, since) if kept.ats[row] <= until]
+        values = _values(kept, place)
+        totals.append(total.plus([values[row] for row in rows] if values else [None] * len(rows)))
     return replace(kept, settled=until, totals=tuple(totals))
 
 
 def _overflow(kept: Kept, requirement: EventRequirement, since: int, now: int, bound: int) -> int:
     """Up to where events have to be settled so that no total waits for more than the bound."""
     until = since
-    for need in requirement.totals:
-        waiting = [row for row in _rows(kept, requirement.bits[need.match], since) if kept.ats[row] <= now]
+    for place in requirement.totals:
+        waiting = [row for row in _rows(kept, place.bit, since) if kept.ats[row] <= now]
         if len(waiting) > bound:
             until = max(until, kept.ats[waiting[-bound - 1]])
     return until
@@ -102,14 +102,13 @@ def _prune_kept(
 ) -> Kept:
     masks, uses = [0] * len(kept.ats), [0] * len(kept.ats)
     lost: dict[int, int] = {}
-    for place, need in enumerate(requirement.needs):
-        rows, dropped = _needed_rows(kept, requirement, need, bound, now, starts)
-        if (until := _lost_until(kept, place, need, dropped, now)) is not None:
-            lost[place] = until
-        bit = requirement.bits[need.match]
-        use = 1 << requirement.columns.index(need.column) if need.column is not None else 0
+    for number, place in enumerate(requirement.places):
+        rows, dropped = _needed_rows(kept, place, bound, now, starts)
+        if dropped or number in kept.lost:
+            lost.update(_lost_until(kept, number, place.need, dropped, now))
+        use = 0 if place.column is None else 1 << place.column
         for row in rows:
-            masks[row] |= bit
+            masks[row] |= place.bit
             uses[row] |= use
     return _with_uses(replace(kept, masks=tuple(masks), lost=lost), uses)
 
@@ -124,12 +123,13 @@ def _with_uses(kept: Kept, uses: Sequence[int]) -> Kept:
 
 
 def _needed_rows(
-    kept: Kept, requirement: EventRequirement, need: Need, bound: int, now: int, starts: Mapping[SequenceNode, int]
+    kept: Kept, place: NeedPlace, bound: int, now: int, starts: Mapping[SequenceNode, int]
 ) -> tuple[list[int], list[int]]:
     """The rows that a need keeps, and those that it drops for the bound: the oldest, and the furthest in the future."""
-    rows = _rows(kept, requirement.bits[need.match], _cutoff(kept, need, now, starts))
+    need = place.need
+    rows = _rows(kept, place.bit, _cutoff(kept, need, now, starts))
     due = bisect_right(rows, now, key=kept.ats.__getitem__)
-    past = _CHOICES[need.keep](rows[:due], _column(kept, requirement, need), need.limit)
+    past = _CHOICES[need.keep](rows[:due], _values(kept, place), need.limit)
     future = rows[due:]
     surplus = max(0, len(past) - bound)
     return past[surplus:] + future[:bound], past[:surplus] + future[bound:]
@@ -149,16 +149,14 @@ def _rows(kept: Kept, bit: int, after: int) -> list[int]:
     return [row for row, mask in enumerate(kept.masks[start:], start) if mask & bit]
 
 
-def _column(kept: Kept, requirement: EventRequirement, need: Need) -> tuple[Value, ...]:
-    return kept.columns[requirement.columns.index(need.column)] if need.column is not None else ()
+def _values(kept: Kept, place: NeedPlace) -> tuple[Value, ...]:
+    return () if place.column is None else kept.columns[place.column]
 
 
-def _lost_until(kept: Kept, place: int, need: Need, dropped: Sequence[int], now: int) -> int | None:
-    instants = [kept.ats[row] for row in dropped]
-    if place in kept.lost:
-        instants.append(kept.lost[place])
-    until = max(instants, default=None)
-    return None if until is None or (need.horizon is not None and until <= now - need.horizon) else until
+def _lost_until(kept: Kept, number: int, need: Need, dropped: Sequence[int], now: int) -> dict[int, int]:
+    """By the number of the need: up to when it is incomplete, as long as that matters."""
+    until = max([kept.lost.get(number, _NEVER), *(kept.ats[row] for row in dropped)])
+    return {} if need.horizon is not None and until <= now - need.horizon else {number: until}
 
 
 # --- what is chosen of the past -------------------------------------------------------------------------------------

@@ -22,11 +22,12 @@ _MAX_REMEMBERED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where the events of one stream are: the place of their name, the bit of the stream, the column that is read."""
+    """Where the events of one stream are: the place of their name, the bit of the stream, the column that is read.
 
-    place: int
-    bit: int
-    is_whole: bool
+    ``bit`` is 0 if all events of the name are meant; ``need`` is the number of the need that they are kept for.
+    """
+
+    stream: tuple[int, int]
     column: int | None
     need: int
 
@@ -84,7 +85,7 @@ def _aggregate_plan(requirements: StateRequirements, aggregate: EventAggregate) 
     limit = requirements.limits[aggregate]
     need = aggregate_need(aggregate, limit)
     source = _source(requirements, need)
-    totals = requirements.events[source.place].totals
+    totals = [place.need for place in requirements.events[source.stream[0]].totals]
     total = totals.index(need) if need.keep is Keep.TOTAL else None
     return _AggregatePlan(aggregate.function, aggregate.within, source, limit, total)
 
@@ -101,7 +102,8 @@ def _source(requirements: StateRequirements, need: Need) -> _Source:
     requirement = requirements.events[place]
     covering = next(number for number, other in enumerate(requirement.needs) if other.covers(need))
     column = requirement.columns.index(need.column) if need.column is not None else None
-    return _Source(place, requirement.bits[need.match], len(requirement.bits) == 1, column, covering)
+    bit = 0 if len(requirement.bits) == 1 else requirement.bits[need.match]
+    return _Source((place, bit), column, covering)
 
 
 class _Stream:
@@ -109,9 +111,9 @@ class _Stream:
 
     __slots__ = ("_columns", "_wanted", "ats", "kept")
 
-    def __init__(self, kept: Kept, source: _Source) -> None:
+    def __init__(self, kept: Kept, bit: int) -> None:
         self.kept = kept
-        self._wanted = None if source.is_whole else [mask & source.bit for mask in kept.masks]
+        self._wanted = [mask & bit for mask in kept.masks] if bit else None
         self.ats = kept.ats if self._wanted is None else tuple(compress(kept.ats, self._wanted))
         self._columns: dict[int, tuple[Value, ...]] = {}
 
@@ -215,10 +217,10 @@ class StateReader:
         """
         plan = self._layout.plan(source)
         sources = plan.sources if isinstance(plan, _SequencePlan) else (plan.source,)
-        if isinstance(source, EventAggregate) and isinstance(plan, _AggregatePlan) and plan.limit is not None:
-            if self.aggregate(source, now) >= plan.limit:  # more would not be told apart
-                return None
-        lost = (self.state.kept[one.place].lost.get(one.need) for one in sources)
+        limit = plan.limit if isinstance(plan, _AggregatePlan) else None
+        if limit is not None and isinstance(source, EventAggregate) and self.aggregate(source, now) >= limit:
+            return None  # more would not be told apart
+        lost = (self.state.kept[one.stream[0]].lost.get(one.need) for one in sources)
         until = max((instant for instant in lost if instant is not None), default=None)
         is_seen = until is not None and (source.within is None or until > now - source.within)
         return until if is_seen else None
@@ -232,10 +234,10 @@ class StateReader:
             )
 
     def _stream(self, source: _Source) -> _Stream:
-        key = source.place, source.bit
-        stream = self._streams.get(key)
+        stream = self._streams.get(source.stream)
         if stream is None:
-            stream = self._streams[key] = _Stream(self.state.kept[source.place], source)
+            place, bit = source.stream
+            stream = self._streams[source.stream] = _Stream(self.state.kept[place], bit)
         return stream
 
     def _sequence_events(self, plan: _SequencePlan) -> list[Event]:

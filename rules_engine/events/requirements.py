@@ -90,6 +90,15 @@ def _no_tighter(bound: int | None, other: int | None) -> bool:
     return bound is None or (other is not None and bound >= other)
 
 
+@dataclass(frozen=True, slots=True)
+class NeedPlace:
+    """A need with the bit of its events in their masks, and the place of its column."""
+
+    need: Need
+    bit: int
+    column: int | None
+
+
 @dataclass(frozen=True)
 class EventRequirement:
     """What must be kept of the events of one name.
@@ -127,9 +136,18 @@ class EventRequirement:
         return sum(self.bits[match] for match in matches)
 
     @cached_property
-    def totals(self) -> tuple[Need, ...]:
+    def places(self) -> tuple[NeedPlace, ...]:
+        """By need: where its events and values are."""
+        columns = {column: place for place, column in enumerate(self.columns)}
+        return tuple(
+            NeedPlace(need, self.bits[need.match], None if need.column is None else columns[need.column])
+            for need in self.needs
+        )
+
+    @cached_property
+    def totals(self) -> tuple[NeedPlace, ...]:
         """The needs for totals."""
-        return tuple(need for need in self.needs if need.keep is Keep.TOTAL)
+        return tuple(place for place in self.places if place.need.keep is Keep.TOTAL)
 
 
 @dataclass(frozen=True)

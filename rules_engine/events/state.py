@@ -88,11 +88,12 @@ class EventState:
 
 def empty_state(requirements: StateRequirements) -> EventState:
     """The state of an entity without events."""
-    kept = (
-        Kept(columns=tuple(() for _ in requirement.columns), totals=tuple(Total() for _ in requirement.totals))
-        for requirement in requirements.events
-    )
-    return EventState(requirements.fingerprint, tuple(kept))
+    return EventState(requirements.fingerprint, tuple(map(nothing_kept, requirements.events)))
+
+
+def nothing_kept(requirement: EventRequirement) -> Kept:
+    """No events of a name."""
+    return Kept(columns=((),) * len(requirement.columns), totals=(Total(),) * len(requirement.totals))
 
 
 def update(state: EventState, events: Iterable[Event], requirements: StateRequirements) -> EventState:
