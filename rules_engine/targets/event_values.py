@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from rules_engine.rules.events import in_window, matching, reduce_events, sequence_instants, sequence_matches
-from rules_engine.rules.inputs import Event
+from rules_engine.rules.inputs import Event, KeptEvents
 from rules_engine.rules.nodes import EventAggregate, EventMatch
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.types import Value
@@ -26,7 +26,7 @@ class EventValues(Protocol):
 
 
 class LoggedEvents:
-    """What a log of events says.
+    """What a log of events says, or what is kept of one.
 
     >>> from rules_engine.rules.nodes import Aggregate
     >>> logged = LoggedEvents((Event("view", 5, "a"), Event("view", 9, "b")))
@@ -46,6 +46,8 @@ class LoggedEvents:
         return found
 
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
+        if isinstance(self._events, KeptEvents):
+            return self._events.aggregate_value(aggregate, now)
         return reduce_events(aggregate, in_window(self._found(aggregate.match), now, aggregate.within))
 
     def sequence(self, sequence: SequenceNode, now: int) -> bool:

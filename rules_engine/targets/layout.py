@@ -17,6 +17,9 @@ from rules_engine.targets.normal_form import Conjunction, NormalForm
 #: Below this width it is faster to take the lowest bit of the whole again and again than to look at words of 64.
 _NARROW = 512
 
+#: The highest bit of a word, by its length.
+_LAST_BIT = (0, *(1 << bit for bit in range(64)))
+
 
 def mask_of(bits: Iterable[int]) -> int:
     """The integer with these bits set.
@@ -91,12 +94,12 @@ class Layout:
             return frozenset(found)
         size = len(names) // 64 + 1
         words = unpack(f"<{size}Q", segments.to_bytes(size * 8, "little"))
-        for offset, here in compress(zip(count(-1, 64), words, strict=False), words):
+        for offset, here in zip(compress(count(-1, 64), words), filter(None, words), strict=True):
             word = here
             while word:
-                lowest = word & -word
-                found.append(names[offset + lowest.bit_length()])
-                word ^= lowest
+                length = word.bit_length()
+                found.append(names[offset + length])
+                word ^= _LAST_BIT[length]
         return frozenset(found)
 
     def bits_of(self, segments: Iterable[str]) -> int:

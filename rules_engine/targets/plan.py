@@ -7,13 +7,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rules_engine.rules.nodes import ClockRef, ContextRef, EventAggregate, FeatureRef
+from rules_engine.rules.nodes import ContextRef, EventAggregate, FeatureRef
 from rules_engine.rules.nodes import Sequence as SequenceNode
-from rules_engine.rules.types import Value
+from rules_engine.rules.predicates import context_value
+from rules_engine.rules.types import STRING, Value, ValueType
 from rules_engine.targets import lines
+from rules_engine.targets.lines import Line
 from rules_engine.targets.request import Request
 from rules_engine.targets.slots import Reading, Slot
 from rules_engine.targets.tables import Steps, Table, Words
+from rules_engine.targets.texts import MAX_TESTS, ManyTests, TextMasks
+
+#: What is asked only while it matters.
+Late = Table | ManyTests
 
 #: From a raw value to a mask, at an instant.
 Mask = Callable[[Value, int], int]
@@ -37,12 +43,13 @@ class Plan:
 
     start: int
     words: tuple[tuple[str, dict[str, int], int, int, Mask], ...]
+    texts: tuple[tuple[str, TextMasks], ...]
     numbers: tuple[tuple[str, list[int], list[float], Sequence[int], int, Mask], ...]
     flags: tuple[tuple[str, int, int, int], ...]
     ages: tuple[tuple[str, list[int], Sequence[int], int, Mask], ...]
     others: tuple[tuple[str, Mask], ...]
-    context: tuple[tuple[ContextRef, Mask], ...]
-    late: tuple[Table, ...]
+    context: tuple[tuple[ContextRef, ValueType | None, Mask], ...]
+    late: tuple[Late, ...]
 
     def alive(self, features: Mapping[str, Value], context: Mapping[str, Any], now: int) -> int:
         """The conjunctions that features and context leave alive, late tables aside."""
@@ -56,6 +63,9 @@ class Plan:
                 alive &= missing
             else:
                 alive &= mask(value, now)
+        for key, text_masks in self.texts:
+            value = get(key)
+            alive &= text_masks.missing if value is None else text_masks.mask(value, now)
         alive = self._look_at_numbers(alive, get, now)
         for key, yes, no, missing in self.flags:
             value = get(key)
@@ -68,9 +78,8 @@ class Plan:
         alive = self._look_at_ages(alive, get, now)
         for key, mask in self.others:
             alive &= mask(get(key), now)
-        for operand, mask in self.context:
-            passed = context.get(operand.name)
-            alive &= mask(operand.default if passed is None else passed, now)
+        for operand, value_type, mask in self.context:
+            alive &= mask(context_value(operand, value_type, context), now)
         return alive
 
     def _look_at_numbers(self, alive: int, get: Callable[[str], Value], now: int) -> int:
@@ -100,72 +109,99 @@ class Plan:
         return alive
 
 
-def look_late(alive: int, late: Iterable[Table], request: Request) -> int:
+def look_late(alive: int, late: Iterable[Late], request: Request) -> int:
     """What is left of the conjunctions after the late tables."""
     for table in late:
         if alive & table.mentions:
-            alive &= table.mask(request.raw(table.slot.source), request.now)
+            alive = table.narrow(alive, request.raw(table.slot), request.now)
     return alive
 
 
 def make_plan(start: int, tables: Iterable[Table]) -> Plan:
-    """The plan that decides on the conjunctions of ``start``: tables that mention none of them are left out."""
-    kinds: dict[str, list[Table]] = {name: [] for name in ("words", "numbers", "flags", "ages", "others", "context")}
-    late: list[Table] = []
-    for table in sorted(tables, key=lambda table: -(table.mentions & start).bit_count()):
-        if table.mentions & start:
-            kinds.get(_kind(table), late).append(table)
+    """The plan that decides on the conjunctions of ``start``: tables that mention none of them are left out.
+
+    Of each kind, those come first that the most conjunctions mention.
+    """
+    wanted = [table for table in tables if table.mentions & start]
+    wanted.sort(key=lambda table: (table.mentions & start).bit_count(), reverse=True)
+    kinds: dict[str, list[Table]] = {}
+    for table in wanted:
+        kinds.setdefault(_kind(table), []).append(table)
+    words, texts, tests = _strings(kinds.get("strings", []))
+    late: list[Late] = [*tests, *kinds.get("late", [])]
     return Plan(
         start,
-        tuple(
-            (_key(table), table.words, table.other, table.missing, table.mask)
-            for table in kinds["words"]
-            if isinstance(table, Words)
-        ),
+        tuple((_key(table), table.words, table.other, table.missing, table.mask) for table in words),
+        texts,
         tuple(
             (_key(table), table.edges, table.float_edges, table.cells, table.missing, table.mask)
-            for table in kinds["numbers"]
-            if isinstance(table, Steps)
+            for table in _steps(kinds.get("numbers", []))
         ),
-        tuple((_key(table), table.present(True), table.present(False), table.missing) for table in kinds["flags"]),
+        tuple(
+            (_key(table), table.present(True), table.present(False), table.missing)
+            for table in _steps(kinds.get("flags", []))
+        ),
         tuple(
             (_key(table), table.edges, table.cells, table.missing, table.mask)
-            for table in kinds["ages"]
-            if isinstance(table, Steps)
+            for table in _steps(kinds.get("ages", []))
         ),
-        tuple((_key(table), table.mask) for table in kinds["others"]),
+        tuple((_key(table), table.mask) for table in kinds.get("others", [])),
         tuple(
-            (table.slot.source, table.mask) for table in kinds["context"] if isinstance(table.slot.source, ContextRef)
+            (table.slot.source, table.slot.type, table.mask)
+            for table in kinds.get("context", [])
+            if isinstance(table.slot.source, ContextRef)
         ),
-        tuple(sorted(late, key=lambda table: cost(table.slot))),
+        tuple(sorted(late, key=lambda table: _cost(table.slot))),
     )
 
 
 def _kind(table: Table) -> str:
     """Which loop of a plan looks at a table."""
     slot = table.slot
-    if cost(slot) > 0:
-        return "late"
-    if isinstance(slot.source, ContextRef):
-        return "context"
-    if slot.reading is Reading.AGE:
-        return "ages"
-    if slot.reading is not Reading.PLAIN:
-        return "others"
-    if isinstance(table, Words):
-        return "words"
-    return {lines.NUMBERS: "numbers", lines.TRUTH: "flags"}.get(slot.line, "others") if slot.line else "others"
+    if isinstance(slot.source, FeatureRef):
+        if slot.type == STRING:
+            return "late" if slot.reads_clock else "strings"
+        if slot.reading is Reading.AGE:
+            return "ages"
+        return _KINDS_OF_LINES.get(slot.line, "others") if slot.reading is Reading.PLAIN else "others"
+    return "context" if isinstance(slot.source, ContextRef) and slot.reading is not Reading.TEST else "late"
 
 
-def cost(slot: Slot) -> int:
-    """How dear a look is, compared with one into a table of a feature: 0 for those."""
+_KINDS_OF_LINES: dict[Line | None, str] = {lines.NUMBERS: "numbers", lines.TRUTH: "flags"}
+
+
+def _strings(tables: list[Table]) -> tuple[list[Words], tuple[tuple[str, TextMasks], ...], list[Late]]:
+    """The features that are only compared for equality, those that are asked more, and tests that are too many."""
+    by_feature: dict[str, list[Table]] = {}
+    for table in tables:
+        by_feature.setdefault(_key(table), []).append(table)
+    words: list[Words] = []
+    texts: list[tuple[str, TextMasks]] = []
+    many: list[Late] = []
+    for key, found in by_feature.items():
+        tests = [table for table in found if table.slot.reading is Reading.TEST]
+        too_many = len(tests) > MAX_TESTS
+        if too_many:
+            many.append(ManyTests(tests))
+        asked = [table for table in found if not (too_many and table in tests)]
+        if len(asked) == 1 and isinstance(asked[0], Words) and asked[0].slot.reading is Reading.PLAIN:
+            words.append(asked[0])
+        elif asked:
+            texts.append((key, TextMasks(asked)))
+    return words, tuple(texts), many
+
+
+def _steps(tables: list[Table]) -> list[Steps]:
+    return [table for table in tables if isinstance(table, Steps)]
+
+
+def _cost(slot: Slot) -> int:
+    """How dear it is to get at a slot's value, for the order of the late tables."""
     if isinstance(slot.source, SequenceNode):
-        return 4
-    if isinstance(slot.source, EventAggregate):
         return 3
-    if slot.reading is Reading.TEST:
+    if isinstance(slot.source, EventAggregate):
         return 2
-    return 1 if isinstance(slot.source, ClockRef) else 0
+    return 1 if slot.reading is Reading.TEST else 0
 
 
 def _key(table: Table) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import ClockField, ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
+from rules_engine.rules.predicates import context_value
 from rules_engine.rules.types import STRING, Value, conform
 from rules_engine.targets.event_values import EventValues, LoggedEvents
-from rules_engine.targets.slots import Source
+from rules_engine.targets.slots import Slot
 
 
 def unexpired(inputs: Inputs, now: int) -> Mapping[str, Value]:
@@ -42,13 +43,13 @@ class Request:
         self.now = now
         self._local: dict[str, tuple[int, str] | None] = {}
 
-    def raw(self, source: Source) -> Value:
+    def raw(self, slot: Slot) -> Value:
         """The value of anything, as it comes."""
+        source = slot.source
         if isinstance(source, FeatureRef):
             return self.features.get(source.key)
         if isinstance(source, ContextRef):
-            passed = self.context.get(source.name)
-            return source.default if passed is None else passed
+            return context_value(source, slot.type, self.context)
         if isinstance(source, ClockRef):
             return self._clock(source)
         if isinstance(source, EventAggregate):

@@ -11,7 +11,6 @@ from rules_engine.rules.nodes import (
     Aggregate,
     ContextRef,
     EventAggregate,
-    FeatureRef,
     Operand,
     Predicate,
     Sequence,
@@ -76,8 +75,11 @@ class Slot:
         return not (isinstance(self.source, EventAggregate) and self.source.function in counts)
 
     @property
-    def feature(self) -> FeatureRef | None:
-        return self.source if isinstance(self.source, FeatureRef) else None
+    def reads_clock(self) -> bool:
+        """Whether the same raw value may be read otherwise at another time."""
+        if self.test is not None:
+            return OPERATORS[self.test.operator].boundaries is not None
+        return self.reading is Reading.AGE
 
     def reader(self) -> Callable[[Value, int], Value]:
         """``(raw value, now) ->`` the value to look up; None if it is missing or of another type."""
@@ -121,6 +123,7 @@ class SlotTable:
     """Gives the same slot for the same thing.
 
     >>> from rules_engine.rules.types import BOOLEAN, FLOAT, INTEGER
+    >>> from rules_engine.rules.nodes import FeatureRef
     >>> table = SlotTable()
     >>> age = FeatureRef("user", "age")
     >>> table.slot(age, INTEGER) is table.slot(age, FLOAT), table.slot(age, BOOLEAN) is table.slot(age, FLOAT)

@@ -45,6 +45,10 @@ class Table:
         value = self.read(raw, now)
         return self.missing if value is None else self.present(value)
 
+    def narrow(self, alive: int, raw: Value, now: int) -> int:
+        """What is left of the conjunctions that are alive."""
+        return alive & self.mask(raw, now)
+
     def present(self, value: Value) -> int:
         """The mask for a value as it was read."""
         raise NotImplementedError

@@ -1,0 +1,81 @@
+"""Features that are strings and are looked at in more ways than equality: parts, patterns, without case, from the end.
+
+Judging a string by patterns is dear, and the same strings come again and again (pages, campaigns, cities). So the mask
+of all that is asked of such a feature is remembered per string. Where very many patterns are asked of one feature,
+nothing is remembered, and a string is judged only by those that can still matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rules_engine.rules.types import Value
+from rules_engine.targets.layout import set_bits
+from rules_engine.targets.slots import Slot
+from rules_engine.targets.tables import Table
+
+#: The most tests of one feature that are all done on a string that was not seen before.
+MAX_TESTS = 64
+
+#: The most strings that a feature remembers, and the most bytes of masks that it spends on them.
+_MAX_STRINGS = 4096
+_MAX_BYTES = 4 << 20
+
+
+class TextMasks:
+    """The mask of everything that is asked of one string feature, remembered per string.
+
+    Forgetting all of a full memory is good enough for the few strings that come often, and needs no lock.
+    """
+
+    __slots__ = ("_limit", "_seen", "_tables", "missing")
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self._tables = tuple(tables)
+        self._seen: dict[str, int] = {}
+        self.missing = self._mask(None)
+        largest = max(table.missing.bit_length() for table in tables)
+        self._limit = min(_MAX_STRINGS, _MAX_BYTES // (largest // 8 + 1))
+
+    def mask(self, raw: Value, _now: int) -> int:
+        """The conjunctions that allow a raw value."""
+        if raw.__class__ is not str:
+            return self._mask(raw)
+        found = self._seen.get(raw)
+        if found is None:
+            found = self._mask(raw)
+            if len(self._seen) >= self._limit:
+                self._seen.clear()
+            self._seen[raw] = found
+        return found
+
+    def _mask(self, raw: Value) -> int:
+        mask = -1
+        for table in self._tables:
+            mask &= table.mask(raw, 0)
+        return mask
+
+
+class ManyTests:
+    """Very many tests of one feature: only those are done that a conjunction asks for which is alive."""
+
+    __slots__ = ("_by_bit", "mentions", "slot")
+
+    def __init__(self, tables: Iterable[Table]) -> None:
+        self._by_bit: dict[int, list[Table]] = {}
+        self.mentions = 0
+        for table in tables:
+            self.slot: Slot = table.slot
+            self.mentions |= table.mentions
+            for bit in set_bits(table.mentions):
+                self._by_bit.setdefault(bit, []).append(table)
+
+    def narrow(self, alive: int, raw: Value, now: int) -> int:
+        """What is left of the conjunctions that are alive."""
+        done = set()
+        for bit in set_bits(alive & self.mentions):
+            for table in self._by_bit[bit]:
+                if alive >> bit & 1 and table not in done:
+                    done.add(table)
+                    alive &= table.mask(raw, now)
+        return alive
