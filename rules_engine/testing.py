@@ -264,5 +264,9 @@ def _parse(
         return parser.condition(from_plain(dict(condition), f"<{name}>"))
     documents, found = read_documents(condition, f"<{name}>")
     problems += found
+    if len(documents) > 1:
+        message = "one condition is expected, and this is another document"
+        problems.append(Diagnostic("wrong-shape", documents[1].span, message, "write `all:` or `any:` of both"))
+        return None
     node: Node = documents[0] if documents else from_plain(None, f"<{name}>")
     return parser.condition(node) if not found else None

@@ -7,6 +7,7 @@ untrusted input.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from yaml.events import (
 )
 
 from rules_engine.diagnostics import Diagnostic, Span
+from rules_engine.errors import DefinitionError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 60
@@ -153,24 +155,43 @@ def to_plain(node: Node) -> Any:
     return {entry.key: to_plain(entry.value) for entry in node}
 
 
-def from_plain(data: Any, file: str = "<condition>") -> Node:
+def from_plain(data: Any, file: str = "<condition>", depth: int = 0) -> Node:
     """Plain Python data as nodes, for conditions written in code. Aware datetimes become instants.
 
     Raises
     ------
     TypeError
         on a value that YAML has no place for.
+    DefinitionError
+        if it is nested too deeply; ``depth`` is that of the data itself.
     """
     span = Span(file, 1, 1)
+    if depth > MAX_DEPTH:
+        raise DefinitionError([_too_deep(span)])
     if data is None or isinstance(data, bool | int | float | str):
         return Scalar(data, span)
     if isinstance(data, datetime):
         return Scalar(data.isoformat(), span)
     if isinstance(data, list | tuple):
-        return Items(tuple(from_plain(item, file) for item in data), span)
+        return Items(tuple(from_plain(item, file, depth + 1) for item in data), span)
     if isinstance(data, dict) and all(isinstance(key, str) for key in data):
-        return Mapping(tuple(Entry(key, span, from_plain(value, file)) for key, value in data.items()), span)
+        return Mapping(
+            tuple(Entry(key, span, from_plain(value, file, depth + 1)) for key, value in data.items()), span
+        )
     raise TypeError(f"a condition holds dicts with string keys, lists and scalars, not {type(data).__name__}: {data!r}")
+
+
+def _too_deep(span: Span) -> Diagnostic:
+    message = f"nested more than {MAX_DEPTH} levels deep"
+    return Diagnostic("too-deep", span, message, "name parts as segments of their own")
+
+
+def _height(node: Node) -> int:
+    """How many levels of lists and mappings a node holds below itself."""
+    inside = node.items if isinstance(node, Items) else ()
+    if isinstance(node, Mapping):
+        inside = tuple(entry.value for entry in node)
+    return 1 + max(map(_height, inside)) if inside else 0
 
 
 class _Reader:
@@ -181,7 +202,7 @@ class _Reader:
         self._file = file
         self._lines = text.splitlines()
         self._problems: list[Diagnostic] = []
-        self._anchors: dict[str, tuple[Node, int] | None] = {}
+        self._anchors: dict[str, tuple[Node, int, int] | None] = {}  # the node, its size and its height
         self._count = 0
 
     def read(self) -> tuple[list[Node], list[Diagnostic]]:
@@ -196,21 +217,25 @@ class _Reader:
                     continue
         except _Refused as refused:
             self._problems.append(refused.diagnostic)
+        except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
+            span = self._span_at(*self._position(error.start))
+            message = f"this is not YAML: the character {error.object[error.start]!a} does not stand for anything"
+            self._problems.append(Diagnostic("yaml-syntax", span, message, "remove it"))
         except yaml.YAMLError as error:
             self._problems.append(self._syntax_problem(error))
         return [document for document in documents if not _is_empty(document)], self._problems
 
     def _syntax_problem(self, error: yaml.YAMLError) -> Diagnostic:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        line, column = (mark.line + 1, mark.column + 1) if mark else self._reader_position(error)
+        line, column = (mark.line + 1, mark.column + 1) if mark else self._position(getattr(error, "position", 0))
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
         context = getattr(error, "context", None)
         message = f"this is not YAML: {problem}" + (f" ({context})" if context else "")
         hint = "indent with spaces, close brackets and quotes, and quote texts that hold `: ` or start with a sign"
         return Diagnostic("yaml-syntax", self._span_at(line, column), message, hint)
 
-    def _reader_position(self, error: yaml.YAMLError) -> tuple[int, int]:
-        position = getattr(error, "position", 0) or 0
+    def _position(self, position: int) -> tuple[int, int]:
+        """The line and column of an offset into the text."""
         before = self._text[:position]
         return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1
 
@@ -234,11 +259,9 @@ class _Reader:
         span = self._span(event)
         self._count_nodes(1, span)
         if depth > MAX_DEPTH:
-            raise self._refuse(
-                "too-deep", span, f"nested more than {MAX_DEPTH} levels deep", "name parts as segments of their own"
-            )
+            raise _Refused(_too_deep(span))
         if isinstance(event, AliasEvent):
-            return self._alias(event, span)
+            return self._alias(event, span, depth)
         tag = getattr(event, "tag", None)
         if tag is not None:
             raise self._refuse("yaml-tag", span, f"YAML tags such as `{tag}` are not allowed", "remove the tag")
@@ -248,7 +271,7 @@ class _Reader:
             self._anchors[anchor] = None
         node = self._untagged(event, span, depth)
         if anchor:
-            self._anchors[anchor] = (node, self._count - before + 1)
+            self._anchors[anchor] = (node, self._count - before + 1, _height(node))
         return node
 
     def _count_nodes(self, number: int, span: Span) -> None:
@@ -259,15 +282,17 @@ class _Reader:
                 code, span, f"the file holds more than {MAX_NODES:,} values", "split it, or use fewer aliases"
             )
 
-    def _alias(self, event: AliasEvent, span: Span) -> Node:
+    def _alias(self, event: AliasEvent, span: Span, depth: int) -> Node:
         anchor = str(event.anchor)
         if anchor not in self._anchors:
             raise self._refuse("yaml-alias", span, f"there is no anchor `&{anchor}` before this alias")
         known = self._anchors[anchor]
         if known is None:
             raise self._refuse("yaml-alias", span, f"the alias `*{anchor}` refers to itself", "write the value out")
-        node, size = known
+        node, size, height = known
         self._count_nodes(size, span)
+        if depth + height > MAX_DEPTH:
+            raise _Refused(_too_deep(span))
         return node
 
     def _untagged(self, event: Event, span: Span, depth: int) -> Node:
@@ -294,7 +319,7 @@ class _Reader:
             key = self._node(event, depth + 1)
             value = self._node(next(self._events), depth + 1)
             if not isinstance(key, Scalar) or not isinstance(key.value, str):
-                shown = f"`{key.value}`" if isinstance(key, Scalar) else "this"
+                shown = f"`{json.dumps(key.value)}`" if isinstance(key, Scalar) else "this"
                 message = f"a key must be a string, and {shown} is none"
                 self._problems.append(Diagnostic("key-not-string", key.span, message, "quote it"))
             elif key.value in entries:

@@ -57,6 +57,11 @@ def _shorten(text: str, limit: int = 40) -> str:
 def infer_type(operator: Operator, node: Node) -> ValueType | None:
     """The operand's type as the literal tells it, where nothing declares one.
 
+    Raises
+    ------
+    Refusal
+        if the operator compares no values of that type: nothing is above `true`.
+
     >>> from rules_engine.definitions.source import from_plain
     >>> from rules_engine.rules.operators import OPERATORS
     >>> str(infer_type(OPERATORS["equals"], from_plain(5)))
@@ -71,6 +76,8 @@ def infer_type(operator: Operator, node: Node) -> ValueType | None:
     scalar = _scalar_type(value)
     if scalar == STRING and Kind.STRING not in operator.kinds:
         scalar = TIME
+    if scalar is not None and scalar.kind not in operator.kinds and operator.argument is not Argument.TEXT:
+        raise Refusal("literal-type", first, f"`{operator.name}` cannot compare with {describe(first)}")
     return ValueType(scalar.kind, operator.on_lists) if scalar else None
 
 

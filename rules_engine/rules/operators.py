@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from rules_engine.rules.text import compile_pattern
+from rules_engine.rules.text import searches
 from rules_engine.rules.types import Kind, Value
 
 ORDERED = frozenset({Kind.INTEGER, Kind.FLOAT, Kind.TIME, Kind.TIME_OF_DAY})
@@ -71,10 +71,6 @@ class Operator:
         return "known" if self.name == "exists" else "unknown"
 
 
-def _matches(value: str, pattern: str, _now: int) -> bool:
-    return compile_pattern(pattern).search(value) is not None
-
-
 _TABLE = (
     Operator(
         "equals", Argument.LITERAL, SCALAR, lambda v, a, _: v == a,
@@ -129,7 +125,7 @@ _TABLE = (
         "ends with the text", "{feature: user:email, ends_with: '.edu'}", foldable=True,
     ),
     Operator(
-        "matches", Argument.PATTERN, STRINGS, _matches,
+        "matches", Argument.PATTERN, STRINGS, lambda v, a, _: searches(a, v),
         "a part of it matches the regular expression", "{feature: user:sku, matches: '^A[0-9]+$'}", foldable=True,
     ),
     Operator(

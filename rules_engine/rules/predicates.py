@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from rules_engine.clock import to_micros
+from rules_engine.errors import DataError
 from rules_engine.rules.nodes import ContextRef, EventMatch, Predicate, PropertyRef
 from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.text import fold_case
@@ -39,6 +40,11 @@ def context_value(ref: ContextRef, value_type: ValueType | None, context: Mappin
 
     The caller passes times as aware datetimes: a bare number is no time.
 
+    Raises
+    ------
+    DataError
+        if a time has no offset: it would be a guess.
+
     >>> from datetime import UTC, datetime
     >>> from rules_engine.rules.types import TIME
     >>> context_value(ContextRef("at"), TIME, {"at": datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)})
@@ -50,10 +56,13 @@ def context_value(ref: ContextRef, value_type: ValueType | None, context: Mappin
     if passed is None:
         return ref.default
     wants_time = value_type is not None and value_type.kind is Kind.TIME
-    if isinstance(passed, list | tuple | set | frozenset):
-        passed = tuple(_context_scalar(item, wants_time) for item in passed)
-    else:
-        passed = _context_scalar(passed, wants_time)
+    try:
+        if isinstance(passed, list | tuple | set | frozenset):
+            passed = tuple(_context_scalar(item, wants_time) for item in passed)
+        else:
+            passed = _context_scalar(passed, wants_time)
+    except ValueError as error:
+        raise DataError(f"{ref}: {error}") from None
     return conform(passed, value_type)
 
 

@@ -59,6 +59,8 @@ def pattern_problem(pattern: str) -> PatternProblem | None:
         return PatternProblem("unsupported-regex", problem)
     try:
         compile_pattern(pattern)
+    except UnicodeEncodeError:
+        return PatternProblem("invalid-regex", "it holds half of a surrogate pair, which stands for nothing")
     except re2.error as error:
         reason = error.args[0] if error.args else "invalid"
         return PatternProblem("invalid-regex", reason.decode() if isinstance(reason, bytes) else str(reason))
@@ -110,6 +112,19 @@ def _escape_problem(letter: str, in_class: bool) -> str | None:
     if letter and ord(letter) > 127:
         return "write the character without the backslash"
     return None if letter else "nothing follows the backslash"
+
+
+def searches(pattern: str, text: str) -> bool:
+    r"""Whether a part of the text matches. Half of a surrogate pair, which UTF-8 cannot hold, is read as U+FFFD.
+
+    >>> searches("^a.$", "aé"), searches("^a.$", "a\ud800"), searches("^a$", "ab")
+    (True, True, False)
+    """
+    try:
+        return compile_pattern(pattern).search(text) is not None
+    except UnicodeEncodeError:
+        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return compile_pattern(pattern).search(whole) is not None
 
 
 @lru_cache(maxsize=4096)
