@@ -9,9 +9,10 @@ from rules_engine.clock import format_duration, format_instant
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import first_events, in_window, matching
-from rules_engine.rules.format import format_value
+from rules_engine.rules.format import format_argument, format_value
 from rules_engine.rules.inputs import Event, Inputs
 from rules_engine.rules.nodes import (
+    Aggregate,
     AllOf,
     AnyOf,
     ClockRef,
@@ -47,9 +48,11 @@ class Reason:
         True, False, or None for unknown.
     value
         what the condition read, as people write it; None for groups.
+    threshold
+        what the value is compared with, as it was written; None for groups and sequences.
     missing
-        why the value is missing: ``absent``, ``null``, ``expired ...``, ``not passed``, ``no such event``, ``of
-        another type``.
+        why the value is missing: ``absent`` (no such row), ``null``, ``expired ...``, ``not passed`` (context), ``no
+        such event``, ``absent from the event``, ``of another type``.
     age
         how long ago the value's row was observed, in microseconds; None where that is not known.
     distance
@@ -65,6 +68,7 @@ class Reason:
     text: str
     verdict: Truth
     value: str | None = None
+    threshold: str | None = None
     missing: str | None = None
     age: int | None = None
     distance: str | None = None
@@ -99,6 +103,7 @@ class Reason:
             "condition": self.text,
             "verdict": self.verdict,
             "value": self.value,
+            "threshold": self.threshold,
             "missing": self.missing,
             "age_seconds": None if self.age is None else self.age / 1_000_000,
             "distance": self.distance,
@@ -229,6 +234,7 @@ class _Explainer:
             str(predicate),
             verdict,
             value=None if value is None else self._shown(predicate, value),
+            threshold=f"{predicate.operator} {format_argument(predicate)}",
             missing=self._missing(predicate, counted) if value is None else None,
             age=None if observed is None else self._now - observed,
             distance=None if verdict is True or value is None else _distance(predicate, value),
@@ -247,18 +253,25 @@ class _Explainer:
     def _missing(self, predicate: Predicate, counted: list[Event]) -> str:
         operand = predicate.operand
         if isinstance(operand, EventAggregate):
-            return "absent from the event" if counted else "no such event"
+            return _missing_property(operand, counted)
         if isinstance(operand, ClockRef):
-            return "no time zone of that name"
+            zone = self._evaluation.zone(operand)
+            return f"there is no time zone `{zone}`" if zone is not None else f"no time zone in {operand.timezone}"
         if isinstance(operand, ContextRef):
-            return "of another type" if self._inputs.context.get(operand.name) is not None else "not passed"
+            if operand.name not in self._inputs.context:
+                return "not passed"
+            return "null" if _is_null(self._inputs.context[operand.name]) else "of another type"
         assert isinstance(operand, FeatureRef), operand
-        expires_at = self._inputs.expires_at.get(operand.view)
+        return self._missing_feature(operand)
+
+    def _missing_feature(self, feature: FeatureRef) -> str:
+        expires_at = self._inputs.expires_at.get(feature.view)
         if expires_at is not None and self._now >= expires_at:
             return f"expired {format_duration(self._now - expires_at + 1)} ago"
-        if conform(self._inputs.features.get(operand.key), None) is not None:
+        if not _is_null(self._inputs.features.get(feature.key)):
             return "of another type"
-        return "null" if operand.view in self._inputs.updated_at else "absent"
+        given = feature.key in self._inputs.features or feature.view in self._inputs.updated_at
+        return "null" if given else "absent"
 
     def _sequence(self, sequence: Sequence) -> Reason:
         past = in_window(self._inputs.events, self._now, None)
@@ -311,6 +324,19 @@ def format_sequence(sequence: Sequence) -> str:
     return text + (f"; same {sequence.match_on}" if sequence.match_on else "")
 
 
+def _missing_property(aggregate: EventAggregate, counted: list[Event]) -> str:
+    """Why an aggregate of the counted events has no value."""
+    if not counted:
+        return "no such event"
+    judged = {Aggregate.FIRST: counted[:1], Aggregate.LAST: counted[-1:]}.get(aggregate.function, counted)
+    given = any(not _is_null(event.properties.get(aggregate.of or "")) for event in judged)
+    return "of another type" if given else "absent from the event"
+
+
+def _is_null(value: Value) -> bool:
+    return conform(value, None) is None
+
+
 def _distance(predicate: Predicate, value: Value) -> str | None:
     """How far a number or time is from fulfilling a comparison; None where there is no telling."""
     argument, kind = predicate.argument, predicate.operand_type.kind if predicate.operand_type else None
@@ -320,9 +346,14 @@ def _distance(predicate: Predicate, value: Value) -> str | None:
         argument = argument[0] if value < argument[0] else argument[1]
     elif predicate.operator not in ("greater_than", "at_least", "less_than", "at_most", "before", "after"):
         return None
-    gap = abs(argument - value)
-    shown = format_duration(int(gap)) if kind is Kind.TIME else f"{gap:.6g}"
-    return f"{'short' if value <= argument else 'over'} by {shown}"
+    if argument == value:
+        return "exactly the bound"
+    try:
+        gap = abs(argument - value)
+        shown = format_duration(int(gap)) if kind is Kind.TIME else f"{gap:.6g}"
+    except OverflowError:  # an integer beyond the range of a float
+        return None
+    return f"{'short' if value < argument else 'over'} by {shown}"
 
 
 def _tree(reason: Reason, first: str, rest: str) -> list[str]:
