@@ -12,6 +12,7 @@ from copy import deepcopy
 from typing import Any
 
 from rules_engine.definitions.envelope import ENVELOPES
+from rules_engine.definitions.test_files import TEST_SCHEMA
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
 from rules_engine.rules.forms import ANCHORS, CLOCKS, FORMS, WEEKDAYS, Form, Shape
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, Operator, operators_for
@@ -53,7 +54,7 @@ _FLAG_OPTIONS: dict[str, JsonSchema] = {
 
 
 def build_schema(catalog: Catalog, segments: Collection[str] = ()) -> JsonSchema:
-    """The schema of a definition file, with the names that the catalog and the segments hold.
+    """The schema of definition and test files, with the names that the catalog and the segments hold.
 
     >>> schema = build_schema(Catalog(), ["vip"])
     >>> schema["definitions"]["segment_name"]["examples"]
@@ -61,6 +62,7 @@ def build_schema(catalog: Catalog, segments: Collection[str] = ()) -> JsonSchema
     """
     builder = _Builder(catalog, segments)
     kinds = {kind: builder.envelope(envelope) for kind, envelope in ENVELOPES.items()}
+    kinds["test"] = builder.tests()
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Segment definitions",
@@ -83,6 +85,15 @@ class _Builder:
         for name, part in schema["properties"].items():
             if part.get("x-kind") == "condition":
                 schema["properties"][name] = {"$ref": "#/definitions/condition", "description": part["description"]}
+        return schema
+
+    def tests(self) -> JsonSchema:
+        """A test document, which gives features by name."""
+        schema = deepcopy(TEST_SCHEMA)
+        schema["properties"]["test"]["examples"] = self._segments
+        case = schema["properties"]["cases"]["items"]
+        features = {key: {"description": feature.description} for key, feature in self._catalog.features.items()}
+        case["properties"]["features"] |= {"properties": features, "additionalProperties": not self._catalog.closed}
         return schema
 
     def definitions(self) -> JsonSchema:
