@@ -116,7 +116,6 @@ def show_fit(model: ClusterModel, is_new: bool) -> None:
     names = [key.partition(":")[2] for key in model.features]
     rows = [
         [
-            str(cluster.number),
             cluster.label,
             f"{cluster.size:,}",
             f"{cluster.size / model.users:.1%}",
@@ -124,7 +123,7 @@ def show_fit(model: ClusterModel, is_new: bool) -> None:
         ]
         for cluster in model.clusters
     ]
-    headers = ["cluster", "label", "users", "share", *(f"mean {name}" for name in names)]
+    headers = ["label", "users", "share", *names]
     table(headers, rows, right=[header for header in headers if header != "label"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -64,6 +65,9 @@ def main(args: Sequence[str] | None = None) -> None:
     if not sys.warnoptions:
         # Deprecations between libraries tell a user nothing; python -W brings them back.
         warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
     command = typer.main.get_command(app)
     command.main(args=None if args is None else list(args), prog_name="segments")
 

@@ -38,4 +38,7 @@ At = Annotated[
     ),
 ]
 
-__all__ = ["HERE", "At", "Format", "OutputFormat", "Repo"]
+#: The key of the one who is asked about.
+Entity = Annotated[str, typer.Argument(metavar="ENTITY", help="The entity's key, e.g. a user id.")]
+
+__all__ = ["HERE", "At", "Entity", "Format", "OutputFormat", "Repo"]

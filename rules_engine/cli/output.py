@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
@@ -61,6 +61,17 @@ def say(*parts: Part) -> None:
 def remark(*parts: Part) -> None:
     """Print a line that is not the result to stderr."""
     _line(parts, sys.stderr)
+
+
+def plural(count: int, word: str) -> str:
+    """A number with its noun.
+
+    >>> plural(1, "segment"), plural(1200, "entry"), plural(0, "row")
+    ('1 segment', '1,200 entries', '0 rows')
+    """
+    if count != 1:
+        word = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    return f"{count:,} {word}"
 
 
 def _line(parts: Iterable[Part], stream: TextIO) -> None:
@@ -141,6 +152,21 @@ def show_diagnostics(diagnostics: Sequence[Diagnostic], stream: TextIO | None = 
     _console(stream).print(coloured, soft_wrap=True)
 
 
+def diagnostic_data(diagnostic: Diagnostic) -> dict[str, Any]:
+    """A problem as JSON data."""
+    span = diagnostic.span
+    return {
+        "severity": diagnostic.severity.value,
+        "code": diagnostic.code,
+        "file": span.file,
+        "line": span.line,
+        "column": span.column,
+        "length": span.length,
+        "message": diagnostic.message,
+        "hint": diagnostic.hint,
+    }
+
+
 _STYLES = ((f" {Severity.ERROR.value}[", "bold red"), (f" {Severity.WARNING.value}[", "bold yellow"))
 
 
@@ -162,17 +188,19 @@ def _coloured(line: str) -> Any:
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show that something goes on, on stderr, while it does; in a terminal only.
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Show what goes on, on stderr, while it does; in a terminal only. Gives a function that changes what is shown.
 
-    >>> with working("Reading the purchases"):
-    ...     pass
+    >>> with working("Reading the purchases") as show:
+    ...     show("Reading the purchases: half of them")
     """
     if not is_terminal(sys.stderr):
-        yield
+        yield lambda _: None
         return
-    with _console(sys.stderr).status(what):
-        yield
+    from rich.markup import escape
+
+    with _console(sys.stderr).status(escape(what)) as status:
+        yield lambda text: status.update(escape(text))
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from rules_engine.project import Project
 from rules_engine.rules.explain import Explanation
+from rules_engine.rules.program import Program
 from rules_engine.sdk.client import OnError, SegmentClient, find_project
 from rules_engine.sdk.membership import Membership
 
@@ -39,6 +40,11 @@ class AsyncSegmentClient:
         See :meth:`SegmentClient.from_repo`.
         """
         return cls(find_project(path), on_error=on_error, timeout=timeout)
+
+    @property
+    def program(self) -> Program:
+        """The checked definitions that the client answers from."""
+        return self._client.program
 
     async def lookup(
         self,

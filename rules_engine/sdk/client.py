@@ -16,6 +16,7 @@ from rules_engine.features.read_plan import ReadPlan
 from rules_engine.features.reader import EntityFeatures, OnlineReader, checked, open_reader
 from rules_engine.project import Project
 from rules_engine.rules.explain import Explanation
+from rules_engine.rules.program import Program
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 
@@ -82,6 +83,11 @@ class SegmentClient:
             if nothing was applied in it yet.
         """
         return cls(find_project(path), on_error=on_error, timeout=timeout)
+
+    @property
+    def program(self) -> Program:
+        """The checked definitions that the client answers from."""
+        return self._rules.program
 
     # --- asking -----------------------------------------------------------------------------------------------------
 

@@ -60,8 +60,7 @@ class Rules:
             for view in plan.views
             for feature in view.features
         }
-        self._everything = self._question(None)
-        self._questions: dict[frozenset[str], Question] = {}
+        self._questions: dict[frozenset[str] | None, Question] = {}
 
     def question(self, segments: Iterable[str] | None) -> Question:
         """What is asked, resolved once for each set of segments.
@@ -71,11 +70,9 @@ class Rules:
         UnknownNameError
             if a segment does not exist.
         """
-        if segments is None:
-            return self._everything
         if isinstance(segments, str):
             raise TypeError(f"segments is a list of names, and {segments!r} is one name: write [{segments!r}]")
-        names = frozenset(segments)
+        names = None if segments is None else frozenset(segments)
         question = self._questions.get(names)
         if question is None:
             if len(self._questions) >= _QUESTIONS_KEPT:

@@ -1,0 +1,51 @@
+"""``segments explain``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from rules_engine.cli import output
+from rules_engine.cli.context import Context, read_context
+from rules_engine.cli.options import HERE, At, Entity, Format, OutputFormat, Repo
+from rules_engine.clock import from_micros
+
+_VERDICT = re.compile(r"^([ │├└─-]*)(true|false|unknown):", re.MULTILINE)
+_STYLES = {"true": "green", "false": "red", "unknown": "yellow"}
+
+
+def explain(
+    entity: Entity,
+    segment: Annotated[str, typer.Argument(metavar="SEGMENT", help="The segment's name.")],
+    context: Context = None,
+    at: At = None,
+    repo: Repo = HERE,
+    output_format: OutputFormat = Format.TEXT,
+) -> None:
+    """Show why someone is, or is not, in a segment.
+
+    Every condition is shown with what it read, its verdict, and until when it holds; below, the fewest conditions that
+    would have to change.
+    """
+    from rules_engine.sdk import SegmentClient
+
+    with SegmentClient.from_repo(repo) as client:
+        instant = None if at is None else from_micros(at)
+        given = read_context(context, client.program)
+        explanation = client.explain(entity, segment, context=given, at=instant)
+    if output_format is Format.JSON:
+        output.print_json(explanation.to_dict())
+        return
+    for line in str(explanation).splitlines():
+        _show(line)
+
+
+def _show(line: str) -> None:
+    found = _VERDICT.match(line)
+    if found is None:
+        output.say(line)
+        return
+    start, verdict = found.groups()
+    output.say((start, "dim"), (verdict, _STYLES[verdict]), line[found.end() - 1 :])

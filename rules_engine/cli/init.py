@@ -1,0 +1,40 @@
+"""``segments init``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rules_engine.cli import output
+
+
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The folder to make; its last part names the project.")],
+) -> None:
+    """Make a new project that works at once.
+
+    It has a small Feast repository with sample data, three segments with their tests, and an online store that needs
+    no installation. Files that exist are never overwritten: if one is in the way, nothing is written.
+    """
+    from rules_engine.lifecycle.new_project import new_project
+    from rules_engine.lifecycle.schema import write_schema
+
+    root = Path(name)
+    with output.working("Making the project"):
+        project = new_project(root)
+        write_schema(project)
+    output.say("Made the project ", (project.root.name, "bold"), f" in {project.root}")
+    output.say("Try:")
+    for command, remark in _STEPS:
+        output.say("  ", (f"segments {command}".format(name=name).ljust(44), "cyan"), ("  # " + remark, "dim"))
+
+
+_STEPS = (
+    ("apply --repo {name}", "put features and segments into effect"),
+    ("materialize --repo {name}", "bring the sample into the online store"),
+    ("lookup c017 --repo {name}", "which segments is this customer in?"),
+    ("explain c017 vip --repo {name}", "and why?"),
+    ("test --repo {name}", "do the segments mean what their tests say?"),
+)

@@ -1,0 +1,46 @@
+"""``segments sql``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from rules_engine.cli import output
+from rules_engine.cli.options import HERE, At, Repo
+from rules_engine.clock import now_micros
+from rules_engine.project import Project
+
+
+class Dialect(StrEnum):
+    """The dialects of the SQL target, named here so that help need not import it; a test holds the two equal."""
+
+    DUCKDB = "duckdb"
+    SPARK = "spark"
+    BIGQUERY = "bigquery"
+    SNOWFLAKE = "snowflake"
+    POSTGRES = "postgres"
+
+
+def sql(
+    segments: Annotated[
+        list[str] | None, typer.Argument(metavar="[SEGMENT]...", help="The segments, a column each. Default: all.")
+    ] = None,
+    dialect: Annotated[Dialect, typer.Option(help="The SQL to write.")] = Dialect.DUCKDB,
+    at: At = None,
+    repo: Repo = HERE,
+) -> None:
+    """Print a segment as SQL.
+
+    The query gives a row per entity and a column per segment: true, false, or null for unknown, as of an instant. It
+    reads a table of point-in-time features and one of events, which its first lines describe.
+    """
+    from rules_engine.lifecycle.definitions import load_project
+    from rules_engine.targets.sql import to_sql
+
+    project = Project.open(repo)
+    loaded = load_project(project)
+    instant = at if at is not None else loaded.definitions.settings.now
+    now = now_micros() if instant is None else instant
+    output.say(to_sql(loaded.definitions.program, segments, loaded.catalog, now, dialect.value))

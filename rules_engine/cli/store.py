@@ -1,0 +1,93 @@
+"""``segments store``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from rules_engine.cli import output
+from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
+from rules_engine.features.embedded import EmbeddedStore, StoreStatus
+from rules_engine.project import Project
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def store() -> None:
+    """Look after the embedded online store.
+
+    It is a server of the project's own: commands and clients start it when they need it, it runs on between them, and
+    its data is kept in .segments/store/.
+    """
+
+
+@app.command()
+def status(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None:
+    """Show whether the store runs, and how large it is."""
+    found = _store(repo).status()
+    if output_format is Format.JSON:
+        output.print_json(_data(found))
+        return
+    if found.running:
+        output.say(("running", "bold green"), f" (pid {found.pid})")
+    else:
+        output.say(("stopped", "bold yellow"), ": it starts when it is needed")
+    for name, value in _details(found):
+        output.say(f"  {name:<9}{value}")
+
+
+@app.command()
+def start(repo: Repo = HERE) -> None:
+    """Start the store; nothing happens if it runs."""
+    embedded = _store(repo)
+    embedded.ensure_running()
+    output.say(f"The store runs at {embedded.socket_path}")
+
+
+@app.command()
+def stop(repo: Repo = HERE) -> None:
+    """Stop the store, its data written to disk; nothing happens if it does not run."""
+    output.say("Stopped the store" if _store(repo).stop() else "The store did not run")
+
+
+def _store(repo: Any) -> EmbeddedStore:
+    from rules_engine.lifecycle.store import embedded_store
+
+    return embedded_store(Project.open(repo))
+
+
+def _details(found: StoreStatus) -> list[tuple[str, str]]:
+    return [
+        (name, value)
+        for name, value in (
+            ("socket", str(found.socket)),
+            ("data", f"{found.data_dir}, {_size(found.disk_bytes)}"),
+            ("memory", "" if found.memory_bytes is None else _size(found.memory_bytes)),
+            ("keys", "" if found.keys is None else f"{found.keys:,}"),
+            ("version", found.version or ""),
+        )
+        if value
+    ]
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def _data(found: StoreStatus) -> dict[str, Any]:
+    return {
+        "running": found.running,
+        "pid": found.pid,
+        "socket": str(found.socket),
+        "data_dir": str(found.data_dir),
+        "disk_bytes": found.disk_bytes,
+        "memory_bytes": found.memory_bytes,
+        "keys": found.keys,
+        "version": found.version,
+    }

@@ -1,0 +1,44 @@
+"""``segments validate``."""
+
+from __future__ import annotations
+
+import typer
+
+from rules_engine.cli import output
+from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
+from rules_engine.diagnostics import Severity
+from rules_engine.project import Project
+
+
+def validate(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None:
+    """Check all definitions and show every problem.
+
+    All files of segments/ are checked against the features of feature_repo/, their tests too. Every problem is shown
+    at its place, with a hint. Warnings are shown and let the definitions pass.
+    """
+    from rules_engine.lifecycle.check import check_project
+
+    project = Project.open(repo)
+    with output.working("Checking the definitions"):
+        report = check_project(project)
+    problems = report.problems
+    failed = any(problem.severity is Severity.ERROR for problem in problems)
+    if output_format is Format.JSON:
+        output.print_json(
+            {
+                "ok": not failed,
+                "segments": report.segments,
+                "files": report.files,
+                "test_files": report.test_files,
+                "problems": [output.diagnostic_data(problem) for problem in problems],
+            }
+        )
+    else:
+        if problems:
+            output.show_diagnostics(problems)
+        if not failed:
+            files = output.plural(report.files, "file")
+            tests = output.plural(report.test_files, "test file")
+            output.say(("ok", "bold green"), f": {output.plural(report.segments, 'segment')} in {files}, and {tests}")
+    if failed:
+        raise typer.Exit(1)

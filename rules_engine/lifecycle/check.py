@@ -1,0 +1,44 @@
+"""What `segments validate` does: every file of definitions and of their tests is checked, then the rules themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rules_engine.diagnostics import Diagnostic
+from rules_engine.errors import DefinitionError
+from rules_engine.lifecycle.catalog import project_catalog
+from rules_engine.lifecycle.lint import lint
+from rules_engine.lifecycle.segment_tests import load_cases
+from rules_engine.project import Project
+from rules_engine.rules.load import TEST_SUFFIX, definition_files, load_folder
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """How much was checked, and every problem that was found; ``segments`` is 0 where the files cannot be read."""
+
+    files: int
+    test_files: int
+    segments: int
+    problems: tuple[Diagnostic, ...] = ()
+
+
+def check_project(project: Project) -> CheckReport:
+    """Check the definitions of a project and their tests.
+
+    Raises
+    ------
+    ProjectError, UnsupportedError
+        if the Feast repository cannot be used.
+    """
+    folder = project.segments_dir
+    tests = sorted(path for suffix in (TEST_SUFFIX, ".test.yml") for path in folder.rglob(f"*{suffix}"))
+    files = len(definition_files(folder))
+    catalog = project_catalog(project)
+    try:
+        definitions = load_folder(folder, catalog)
+    except DefinitionError as error:
+        return CheckReport(files, len(tests), 0, error.diagnostics)
+    _, problems = load_cases(tests, project.root, definitions, catalog)
+    warnings = lint(definitions.program)
+    return CheckReport(files, len(tests), len(definitions.program.names), (*problems, *warnings))

@@ -1,0 +1,78 @@
+"""A project's definitions: loaded and checked against its features, and put into effect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rules_engine.lifecycle.catalog import project_catalog
+from rules_engine.lifecycle.schema import write_schema
+from rules_engine.project import Project
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.load import Definitions, load_folder
+from rules_engine.sdk.rules import encode_definitions
+
+if TYPE_CHECKING:
+    from rules_engine.lifecycle.apply import ApplyReport
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Checked definitions, and the catalog that they were checked against."""
+
+    definitions: Definitions
+    catalog: Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying a project did: to Feast's registry and read plan, and by name to the segments."""
+
+    report: ApplyReport
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def load_project(project: Project) -> Loaded:
+    """The definitions of a project.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem of every file.
+    ProjectError, UnsupportedError
+        if the Feast repository cannot be used.
+    """
+    catalog = project_catalog(project)
+    return Loaded(load_folder(project.segments_dir, catalog), catalog)
+
+
+def apply_project(project: Project) -> Applied:
+    """Check the definitions, then put the features and the definitions into effect. Renews the schema for editors.
+
+    Nothing is changed if anything is refused.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem of every file.
+    ProjectError, UnsupportedError
+        if the Feast repository cannot be used.
+    """
+    from rules_engine.features.feast_repo import FeastRepo
+    from rules_engine.lifecycle.apply import apply
+
+    repo = FeastRepo(project)
+    catalog = project_catalog(project, repo)
+    definitions = load_folder(project.segments_dir, catalog)
+    write_schema(project, catalog)
+    report = apply(project, encode_definitions(definitions.program), now=definitions.settings.now, repo=repo)
+    before: dict[str, Any] = dict(report.previous.definitions.get("segments", {})) if report.previous else {}
+    after: dict[str, Any] = dict(report.plan.definitions["segments"])
+    return Applied(
+        report,
+        added=tuple(sorted(after.keys() - before.keys())),
+        changed=tuple(sorted(name for name in after.keys() & before.keys() if after[name] != before[name])),
+        removed=tuple(sorted(before.keys() - after.keys())),
+    )
