@@ -6,12 +6,16 @@ from typing import Any
 
 _INSTANT = {"type": "string", "description": "An instant with an offset, e.g. 2026-01-31T09:00:00Z."}
 _AFTER = {"type": "string", "description": "How long after the start, e.g. 31m."}
-_MOMENT = {
+_MOMENT: dict[str, Any] = {
     "type": "object",
     "properties": {"at": _INSTANT, "after": _AFTER},
     "additionalProperties": False,
     "minProperties": 1,
     "maxProperties": 1,
+}
+_PAST = {
+    **_MOMENT,
+    "properties": {**_MOMENT["properties"], "ago": {"type": "string", "description": "How long before the start."}},
 }
 _VERDICT = {"enum": [True, False, "unknown"], "description": "Whether the entity is in the segment."}
 
@@ -35,6 +39,12 @@ _CASE = {
     "properties": {
         "name": {"type": "string", "description": "What the case shows."},
         "features": {"type": "object", "description": "Values by VIEW:NAME; what is not listed is missing."},
+        "updated_at": {
+            "type": "object",
+            "additionalProperties": _PAST,
+            "description": "By feature view: when its row was observed, from which its ttl runs. "
+            "A view that is not listed does not expire.",
+        },
         "context": {"type": "object", "description": "Values passed with the request."},
         "events": {"type": "array", "items": _EVENT},
         "at": {**_INSTANT, "description": "Where the clock starts; the project's `now` if it is not given."},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rules_engine.clock import format_instant, now_micros
+from rules_engine.clock import format_instant, from_micros, now_micros
 from rules_engine.definitions.envelope import check_schema
 from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar, to_plain
 from rules_engine.definitions.test_files import TEST_SCHEMA
@@ -23,9 +23,11 @@ from rules_engine.rules.explain import explain
 from rules_engine.rules.inputs import Event, Inputs, in_order
 from rules_engine.rules.literals import Refusal, describe, duration, literal
 from rules_engine.rules.load import TEST_SUFFIX, Definitions, read_file
+from rules_engine.rules.nodes import ContextRef, Predicate
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import Kind, Value, ValueType, conform
+from rules_engine.rules.walk import walk
 
 _VERDICTS: dict[Any, Truth] = {True: True, False: False, "unknown": None}
 _WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
@@ -122,7 +124,7 @@ def run_case(case: Case, program: Program) -> Iterator[Failure]:
         found = tuple(at for at, member in moves if member is entering)
         if expected_moves is not None and found != tuple(sorted(expected_moves)):
             message = f"{word}: expected {_instants(sorted(expected_moves))}, got {_instants(found)}"
-            first = min(set(found) ^ set(expected_moves))
+            first = min(set(found) ^ set(expected_moves), default=case.start)
             yield _failure(case, program, first, message)
 
 
@@ -170,6 +172,7 @@ class _CaseReader:
     def __init__(self, definitions: Definitions, catalog: Catalog) -> None:
         self._definitions = definitions
         self._catalog = catalog
+        self._times = _context_times(definitions.program)
         self.problems: list[Diagnostic] = []
 
     def document(self, document: Node) -> list[Case]:
@@ -202,14 +205,22 @@ class _CaseReader:
         points = [(start, _VERDICTS[to_plain(node.entry("expect").value)])]
         later = _items(node, "then")
         points += [(_moment(item, start), _VERDICTS[to_plain(item.entry("expect").value)]) for item in later]
+        enters, exits = _moments(node, "enters", start), _moments(node, "exits", start)
+        if (enters == () or exits == ()) and not (later or enters or exits):
+            raise Refusal(
+                "missing-key",
+                node,
+                "that nothing happens is judged up to the last instant that the case names, and it names none",
+                "add e.g. `then: [{after: 1d, expect: false}]`",
+            )
         return Case(
             segment=segment,
             name=str(to_plain(node.entry("name").value)),
             span=node.entry("name").value.span,
             inputs=self._inputs(node, start),
             points=tuple(points),
-            enters=_moments(node, "enters", start),
-            exits=_moments(node, "exits", start),
+            enters=enters,
+            exits=exits,
         )
 
     def _start(self, node: Mapping) -> int:
@@ -220,9 +231,26 @@ class _CaseReader:
 
     def _inputs(self, node: Mapping, start: int) -> Inputs:
         features = {entry.key: self._feature(entry) for entry in _entries(node, "features")}
-        context = {entry.key: to_plain(entry.value) for entry in _entries(node, "context")}
+        context = {entry.key: self._context(entry) for entry in _entries(node, "context")}
         events = [self._event(item, position, start) for position, item in enumerate(_items(node, "events"))]
-        return Inputs(features, context, in_order(events))
+        observed = {entry.key: self._observed(entry, start) for entry in _entries(node, "updated_at")}
+        ttl = self._catalog.ttl
+        expires = {view: at + ttl[view] + 1 for view, at in observed.items() if view in ttl}
+        return Inputs(features, context, in_order(events), observed, expires)
+
+    def _observed(self, entry: Entry, start: int) -> int:
+        views = {feature.view for feature in self._catalog.features.values()}
+        if entry.key not in views and self._catalog.closed:
+            hint = nearest(entry.key, views) or f"the feature views are {listing(views)}"
+            message = f"there is no feature view `{entry.key}`"
+            raise Refusal("unknown-feature", Scalar(entry.key, entry.key_span), message, hint)
+        assert isinstance(entry.value, Mapping)
+        return _moment(entry.value, start)
+
+    def _context(self, entry: Entry) -> Any:
+        """A context value as a caller would pass it: a time, which YAML has no form of, as a datetime."""
+        is_time = entry.key in self._times and to_plain(entry.value) is not None
+        return from_micros(_instant(entry.value)) if is_time else to_plain(entry.value)
 
     def _feature(self, entry: Entry) -> Value:
         known = self._catalog.features.get(entry.key)
@@ -254,6 +282,19 @@ class _CaseReader:
             properties[entry.key] = _typed(entry.value, declared.properties.get(entry.key) if declared else None)
         event_id = to_plain(node.entry("event_id").value) if "event_id" in node else f"{position:012d}"
         return Event(str(to_plain(name)), _moment(node, start), event_id, properties)
+
+
+def _context_times(program: Program) -> set[str]:
+    """The names of the context values that every condition reads as a time."""
+    kinds: dict[str, set[Kind | None]] = {}
+    conditions = (condition for segment in program.segments.values() for condition in walk(segment.when))
+    for condition in conditions:
+        if not isinstance(condition, Predicate) or condition.operator == "exists":
+            continue
+        if isinstance(condition.operand, ContextRef):
+            value_type = condition.operand_type
+            kinds.setdefault(condition.operand.name, set()).add(value_type.kind if value_type else None)
+    return {name for name, found in kinds.items() if found == {Kind.TIME}}
 
 
 def _items(node: Mapping, key: str) -> list[Mapping]:
