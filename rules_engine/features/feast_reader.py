@@ -63,7 +63,7 @@ class FeastReader:
         keys = [self._key(entity) for entity in entities]
         for view in selection.views:
             for into, (at, row) in zip(found, self._read_view(view, keys), strict=True):
-                if at is not None and row is not None:
+                if _is_row(at, row):
                     self._fill(into, view, at, row)
         return found
 
@@ -78,7 +78,7 @@ class FeastReader:
         try:
             with self._lock, quiet():
                 rows: list[tuple[Any, Any]] = self._store.provider.online_read(
-                    self._store.config, self._views[view.name], keys, requested_features=names
+                    self._store.config, self._views[view.name], keys, requested_features=names or None
                 )
         except Exception as error:  # each store raises its own kinds
             raise StoreUnavailableError(
@@ -104,3 +104,10 @@ class FeastReader:
 
     def close(self) -> None:
         """Nothing to close: Feast's stores have no common way to."""
+
+
+def _is_row(at: Any, row: Any) -> bool:
+    """Whether a store found something. For an absent entity some give None, others a row of nulls from 1970."""
+    if at is None or row is None:
+        return False
+    return at.timestamp() != 0 or any(message.WhichOneof("val") for message in row.values())

@@ -181,6 +181,11 @@ def _packed_floats(code: str, size: int) -> Reader:
     return read
 
 
+def _json_list(raw: bytes, at: int) -> Value:
+    """A ``null`` in JSON is a value and stays."""
+    return tuple(_parsed(content.decode()) for _, content in _fields(_content(raw, at)))
+
+
 # --- maps and nested values
 # ------------------------------------------------------------------------------------------
 
@@ -261,7 +266,7 @@ FIELDS: Mapping[int, tuple[str, int, Reader]] = {
     28: ("bool_set_val", _LENGTH, _BOOLEANS),
     29: ("unix_timestamp_set_val", _LENGTH, _TIMES),
     32: ("json_val", _LENGTH, _json),
-    33: ("json_list_val", _LENGTH, _list_of(lambda content: _parsed(content.decode()))),
+    33: ("json_list_val", _LENGTH, _json_list),
     34: ("struct_val", _LENGTH, _whole(_map)),
     35: ("struct_list_val", _LENGTH, _MAPS),
     36: ("uuid_val", _LENGTH, _string),
@@ -412,7 +417,7 @@ class Decoder:
         try:
             read, offset, _ = self._readers[raw[0] if raw[0] < 0x80 else raw[0] | raw[1] << 8]
             return read(raw, offset)
-        except (LookupError, ValueError, OverflowError, struct.error) as error:
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError, struct.error) as error:
             raise self._mismatch(raw, feature, error) from error
 
     def _mismatch(self, raw: bytes, feature: str, error: Exception) -> StoreDataError:
@@ -436,5 +441,5 @@ def decode_timestamp(raw: bytes) -> int:
     try:
         fields = dict(_fields(raw))
         return _signed(fields.get(1, 0)) * SECOND + _signed(fields.get(2, 0)) // 1000
-    except (LookupError, ValueError, TypeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise StoreDataError(f"the store holds a row timestamp that is none ({error})") from error
