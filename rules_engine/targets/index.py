@@ -8,20 +8,24 @@ expressions, events) come last, and only while a conjunction that mentions them 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
+from typing import TypeVar
 
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.program import Program
 from rules_engine.targets.event_values import EventValues, LoggedEvents
 from rules_engine.targets.layout import lay_out
+from rules_engine.targets.moments import TimedPlan, make_timed_plan, members_until
 from rules_engine.targets.normal_form import normalize
 from rules_engine.targets.plan import Plan, look_late, make_plan
 from rules_engine.targets.request import Request, unexpired
-from rules_engine.targets.tables import build_tables
+from rules_engine.targets.tables import Table, build_tables
 
 #: How many sets of asked segments keep their plan.
 _MAX_PLANS = 256
+
+_Plan = TypeVar("_Plan", Plan, TimedPlan)
 
 
 class RuleIndex:
@@ -40,7 +44,8 @@ class RuleIndex:
         self._layout = lay_out(normalize(program))
         self._tables = tuple(build_tables(self._layout))
         self._plan = make_plan(self._layout.everything, self._tables)
-        self._plans: dict[frozenset[str], Plan] = {}
+        self._plans: dict[frozenset[str] | None, Plan] = {}
+        self._timed_plans: dict[frozenset[str] | None, TimedPlan] = {}
 
     def match(
         self,
@@ -66,7 +71,7 @@ class RuleIndex:
         UnknownNameError
             if a segment that is asked for does not exist.
         """
-        plan = self._plan if segments is None else self._plan_of(frozenset(segments))
+        plan = self._plan if segments is None else self._of(frozenset(segments), self._plans, make_plan)
         features = unexpired(inputs, now)
         alive = plan.alive(features, inputs.context, now)
         if alive and plan.late:
@@ -74,15 +79,42 @@ class RuleIndex:
             alive = look_late(alive, plan.late, request)
         return self._layout.names_of(self._layout.fold(alive))
 
-    def _plan_of(self, segments: frozenset[str]) -> Plan:
-        plan = self._plans.get(segments)
+    def match_until(
+        self,
+        inputs: Inputs,
+        now: int,
+        segments: Collection[str] | None = None,
+        *,
+        events: EventValues | None = None,
+    ) -> tuple[frozenset[str], int | None]:
+        """As :meth:`match`, with the first instant at which the set is another one without new data; None if never.
+
+        >>> from rules_engine.rules.nodes import FeatureRef, Predicate, Segment
+        >>> from rules_engine.rules.types import TIME
+        >>> fresh = Segment("fresh", Predicate(FeatureRef("user", "signup"), "in_last", 10, TIME))
+        >>> RuleIndex(Program({"fresh": fresh})).match_until(Inputs({"user:signup": 100}), now=105)
+        (frozenset({'fresh'}), 110)
+        """
+        plan = self._of(None if segments is None else frozenset(segments), self._timed_plans, make_timed_plan)
+        found, until = members_until(self._layout, plan, inputs, now, events or LoggedEvents(inputs.events))
+        return self._layout.names_of(found), until
+
+    def _of(
+        self,
+        segments: frozenset[str] | None,
+        plans: dict[frozenset[str] | None, _Plan],
+        make: Callable[[int, Iterable[Table]], _Plan],
+    ) -> _Plan:
+        """The plan for some segments, made once."""
+        plan = plans.get(segments)
         if plan is None:
-            for name in segments:
+            for name in segments or ():
                 self.program.segment(name)
-            plan = make_plan(self._layout.bits_of(segments), self._tables)
-            if len(self._plans) >= _MAX_PLANS:
-                self._plans.clear()
-            self._plans[segments] = plan
+            start = self._layout.everything if segments is None else self._layout.bits_of(segments)
+            plan = make(start, self._tables)
+            if len(plans) >= _MAX_PLANS:
+                plans.clear()
+            plans[segments] = plan
         return plan
 
     @cached_property

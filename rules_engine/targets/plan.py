@@ -43,7 +43,7 @@ class Plan:
 
     start: int
     words: tuple[tuple[str, dict[str, int], int, int, Mask], ...]
-    texts: tuple[tuple[str, TextMasks], ...]
+    texts: tuple[tuple[str, dict[str, int], Callable[[Value], int]], ...]
     numbers: tuple[tuple[str, list[int], list[float], Sequence[int], int, Mask], ...]
     flags: tuple[tuple[str, int, int, int], ...]
     ages: tuple[tuple[str, list[int], Sequence[int], int, Mask], ...]
@@ -63,9 +63,10 @@ class Plan:
                 alive &= missing
             else:
                 alive &= mask(value, now)
-        for key, text_masks in self.texts:
+        for key, seen, look in self.texts:
             value = get(key)
-            alive &= text_masks.missing if value is None else text_masks.mask(value, now)
+            known = seen.get(value) if value.__class__ is str else None
+            alive &= look(value) if known is None else known
         alive = self._look_at_numbers(alive, get, now)
         for key, yes, no, missing in self.flags:
             value = get(key)
@@ -132,7 +133,7 @@ def make_plan(start: int, tables: Iterable[Table]) -> Plan:
     return Plan(
         start,
         tuple((_key(table), table.words, table.other, table.missing, table.mask) for table in words),
-        texts,
+        tuple((key, masks.seen, masks.mask) for key, masks in texts),
         tuple(
             (_key(table), table.edges, table.float_edges, table.cells, table.missing, table.mask)
             for table in _steps(kinds.get("numbers", []))
@@ -170,7 +171,7 @@ def _kind(table: Table) -> str:
 _KINDS_OF_LINES: dict[Line | None, str] = {lines.NUMBERS: "numbers", lines.TRUTH: "flags"}
 
 
-def _strings(tables: list[Table]) -> tuple[list[Words], tuple[tuple[str, TextMasks], ...], list[Late]]:
+def _strings(tables: list[Table]) -> tuple[list[Words], list[tuple[str, TextMasks]], list[Late]]:
     """The features that are only compared for equality, those that are asked more, and tests that are too many."""
     by_feature: dict[str, list[Table]] = {}
     for table in tables:
@@ -188,7 +189,7 @@ def _strings(tables: list[Table]) -> tuple[list[Words], tuple[tuple[str, TextMas
             words.append(asked[0])
         elif asked:
             texts.append((key, TextMasks(asked)))
-    return words, tuple(texts), many
+    return words, texts, many
 
 
 def _steps(tables: list[Table]) -> list[Steps]:

@@ -9,6 +9,7 @@ from enum import Enum
 from rules_engine.rules.forms import WEEKDAYS
 from rules_engine.rules.nodes import (
     Aggregate,
+    ClockRef,
     ContextRef,
     EventAggregate,
     Operand,
@@ -80,6 +81,11 @@ class Slot:
         if self.test is not None:
             return OPERATORS[self.test.operator].boundaries is not None
         return self.reading is Reading.AGE
+
+    @property
+    def varies(self) -> bool:
+        """Whether its value can change with time alone, expiry aside."""
+        return self.reads_clock or isinstance(self.source, ClockRef | EventAggregate | Sequence)
 
     def reader(self) -> Callable[[Value, int], Value]:
         """``(raw value, now) ->`` the value to look up; None if it is missing or of another type."""

@@ -23,36 +23,28 @@ _MAX_BYTES = 4 << 20
 
 
 class TextMasks:
-    """The mask of everything that is asked of one string feature, remembered per string.
+    """The mask of everything that is asked of one string feature, remembered per string in ``seen``.
 
     Forgetting all of a full memory is good enough for the few strings that come often, and needs no lock.
     """
 
-    __slots__ = ("_limit", "_seen", "_tables", "missing")
+    __slots__ = ("_limit", "_tables", "seen")
 
     def __init__(self, tables: Sequence[Table]) -> None:
         self._tables = tuple(tables)
-        self._seen: dict[str, int] = {}
-        self.missing = self._mask(None)
-        largest = max(table.missing.bit_length() for table in tables)
-        self._limit = min(_MAX_STRINGS, _MAX_BYTES // (largest // 8 + 1))
+        self.seen: dict[str, int] = {}
+        width = max(table.missing.bit_length() for table in tables)
+        self._limit = min(_MAX_STRINGS, _MAX_BYTES // (width // 8 + 1))
 
-    def mask(self, raw: Value, _now: int) -> int:
-        """The conjunctions that allow a raw value."""
-        if raw.__class__ is not str:
-            return self._mask(raw)
-        found = self._seen.get(raw)
-        if found is None:
-            found = self._mask(raw)
-            if len(self._seen) >= self._limit:
-                self._seen.clear()
-            self._seen[raw] = found
-        return found
-
-    def _mask(self, raw: Value) -> int:
+    def mask(self, raw: Value) -> int:
+        """The conjunctions that allow a raw value that is not in ``seen``; a string is there from now on."""
         mask = -1
         for table in self._tables:
             mask &= table.mask(raw, 0)
+        if raw.__class__ is str:
+            if len(self.seen) >= self._limit:
+                self.seen.clear()
+            self.seen[raw] = mask
         return mask
 
 
