@@ -1,0 +1,159 @@
+"""The steps over the table of events: one clean pass, one step per event name, one grouping per event name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from rules_engine.errors import UnsupportedError
+from rules_engine.rules.nodes import EventMatch, Predicate, PropertyRef
+from rules_engine.rules.types import TIME
+from rules_engine.targets.sql.engines import Engine
+from rules_engine.targets.sql.expressions import (
+    Sql,
+    aliased,
+    all_of,
+    column,
+    compare,
+    integer,
+    own,
+    select,
+    table,
+)
+from rules_engine.targets.sql.features import projected
+from rules_engine.targets.sql.lowering import lower_predicate
+from rules_engine.targets.sql.names import Names
+from rules_engine.targets.sql.tables import AT, ENTITY, EVENT, EVENT_ID, SEQUENCE_NUMBER, Tables
+from rules_engine.targets.sql.values import Stored, at_least, at_most
+
+PAST = "past_events"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One named step of the query."""
+
+    name: str
+    query: exp.Select
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A step with a row per entity, and the columns that the rules read of it; a column says what no row means."""
+
+    step: Step
+    columns: tuple[Sql, ...]
+
+
+@dataclass
+class EventLog:
+    """What is read of the events of one name: their properties, and whether they match a ``where``."""
+
+    event: str
+    name: str
+    columns: dict[str, None] = field(default_factory=dict)
+    flags: dict[tuple[Predicate, ...], tuple[str, Sql, str]] = field(default_factory=dict)
+
+
+def instant(table_name: str | None = None) -> Stored:
+    """When the event at hand happened."""
+    return Stored(TIME, column(AT, table_name))
+
+
+class EventSteps:
+    """Collects what rules read of the table of events, and writes the steps before any aggregate or sequence."""
+
+    def __init__(self, engine: Engine, tables: Tables, now: int, names: Names) -> None:
+        self.engine = engine
+        self.now = now
+        self.names = names
+        self._tables = tables
+        self._past = names.unique(PAST)
+        self._columns: dict[str, Sql] = {}
+        self._logs: dict[str, EventLog] = {}
+
+    def log(self, event: str) -> EventLog:
+        """The step with the events of one name."""
+        if event not in self._logs:
+            self._logs[event] = EventLog(event, self.names.unique(f"{event}_events"))
+        return self._logs[event]
+
+    def property(self, event: str, name: str, folded: bool = False) -> list[Stored]:
+        """The forms in which a property is stored."""
+        columns = self._tables.property_columns.get((event, name))
+        if columns is None:
+            raise UnsupportedError(
+                f"the SQL target is not told in which column the property `{name}` of `{event}` is, nor its type"
+            )
+        values = projected(self.engine, columns, self._columns, self._tables.timestamps, folded)
+        read = [each.sql.name for each in values] + [each.folded.name for each in values if each.folded is not None]
+        self.log(event).columns.update(dict.fromkeys(read))
+        return values
+
+    def matches(self, match: EventMatch, alias: str | None = None) -> list[Sql]:
+        """Conditions on a row of ``match.event``'s step: those of ``where`` are judged once and read as a flag."""
+        log = self.log(match.event)
+        if not match.where:
+            return []
+        if match.where not in log.flags:
+            conditions = [self._where(match.event, predicate) for predicate in match.where]
+            log.flags[match.where] = self.names.numbered("matches"), all_of(conditions), str(match)
+        return [own(log.flags[match.where][0], alias)]
+
+    def _where(self, event: str, predicate: Predicate) -> Sql:
+        assert isinstance(predicate.operand, PropertyRef), predicate
+        folded = predicate.ignore_case and predicate.operator != "matches"
+        return lower_predicate(self.engine, self.now, predicate, self.property(event, predicate.operand.name, folded))
+
+    def inside(self, within: int | None) -> list[Sql]:
+        """Conditions on an event of the past to lie in the window."""
+        return [] if within is None else [at_least(self.engine, instant(), self.now - within, strict=True)]
+
+    def steps(self) -> Iterator[Step]:
+        """The clean pass, and one step per event name."""
+        if self._logs:
+            yield Step(self._past, self._past_events(), "what has happened by now, each event once")
+            yield from (self._log_step(log) for log in self._logs.values())
+
+    def _past_events(self) -> exp.Select:
+        when = self.engine.micros(column(AT)) if self._tables.timestamps else column(AT)
+        names = [self.engine.text(event) for event in self._logs]
+        named = (
+            compare(exp.EQ, column(EVENT), names[0])
+            if len(names) == 1
+            else exp.In(this=column(EVENT), expressions=names)
+        )
+        until = at_most(self.engine, Stored(TIME, when.copy()), self.now)
+        columns = [column(ENTITY), column(EVENT), aliased(when, AT, quoted=True) if self._tables.timestamps else when]
+        columns.append(column(EVENT_ID))
+        columns += [
+            column(name) if value == column(name) else aliased(value, name, quoted=True)
+            for name, value in self._columns.items()
+        ]
+        source = exp.to_table(self._tables.events, dialect=self.engine.name)
+        if self._tables.unique_events:
+            return select(*columns, source=source, where=[named, until])
+        delivery = self.names.unique("delivery")
+        first = compare(exp.EQ, own(delivery), integer(1))
+        return select(*columns, source=_numbered(source, delivery, self.names), where=[first, named, until])
+
+    def _log_step(self, log: EventLog) -> Step:
+        columns = [column(ENTITY), column(AT), column(EVENT_ID), *(column(name) for name in log.columns)]
+        flags = [aliased(condition, name, comment=text) for name, condition, text in log.flags.values()]
+        where = [compare(exp.EQ, column(EVENT), self.engine.text(log.event))]
+        return Step(log.name, select(*columns, *flags, source=table(self._past), where=where))
+
+
+def _numbered(source: exp.Expr, delivery: str, names: Names) -> exp.Expr:
+    """Rows with the number of their delivery: 1 for the row of an event that was stored first."""
+    number = row_number([column(ENTITY), column(EVENT_ID)], [column(SEQUENCE_NUMBER)])
+    return select(exp.Star(), aliased(number, delivery), source=source).subquery(names.unique("deliveries"), copy=False)
+
+
+def row_number(partition: list[Sql], order: list[Sql], descending: bool = False) -> Sql:
+    """ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...); what it orders by is never NULL."""
+    ordered = [exp.Ordered(this=each, desc=True) if descending else each for each in order]
+    return exp.Window(this=exp.RowNumber(), partition_by=partition, order=exp.Order(expressions=ordered))
