@@ -1,11 +1,11 @@
 """Rules as SQL: as of an instant, over a table of point-in-time features and a table of events.
 
-:mod:`rules_engine.targets.sql.tables` says what the tables look like. One tree is written with sqlglot and printed for DuckDB (on
-which every test runs), Spark, BigQuery, Snowflake and PostgreSQL. What a dialect cannot say raises
+:mod:`rules_engine.targets.sql.tables` says what the tables look like. One tree is written with sqlglot and printed
+for DuckDB (on which every test runs), Spark, BigQuery, Snowflake and PostgreSQL. What a dialect cannot say raises
 :class:`~rules_engine.errors.UnsupportedError`, never a filter that means something else.
 
-Sums and means of floats are as exact as the engine's own sum (DuckDB: compensated), and may differ from the other targets in
-the last digit; so may a mean of integers whose sum is beyond 2**53.
+Sums and means of floats are as exact as the engine's own sum (DuckDB: compensated), and may differ from the other
+targets in the last digit; so may a mean of integers whose sum is beyond 2**53.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Counted:
         return case((all_of([each.copy() for each in self.conditions]), sql)) if self.conditions else sql
 
     def numbers(self) -> Callable[[], Sql]:
-        """The property where the event counts, as a double, however it is stored; it is worked out once and read often."""
+        """The property where the event counts, as a double; it is worked out once and read often."""
         forms = [*[form.read() for form in self.floats], *[cast(form.read(), "DOUBLE") for form in self.whole]]
         name = self.steps.prepare(self.aggregate, self.value(coalesce(*forms)))
         return lambda: own(name)

@@ -1,4 +1,4 @@
-"""A program as one query: features and events are read once, every shared part is computed once, segments are columns."""
+"""A program as one query: features and events are read once, shared parts computed once, segments are columns."""
 
 from __future__ import annotations
 

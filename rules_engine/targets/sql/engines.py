@@ -112,8 +112,9 @@ class Engine:
     def double_sum(self, value: Callable[[], Sql]) -> list[tuple[Sql, Sql]]:
         """A sum of doubles as branches of CASE: correctly rounded where that can be done, infinite out of range.
 
-        Numbers of everyday size (zero, or from 1.2e-7 to 1.1e9) are summed as 128-bit integers, in units of 2**-76, which is exact;
-        the one rounding is done by way of text, because the cast from 128 bits rounds twice. Others take the compensated sum.
+        Numbers of everyday size (zero, or from 1.2e-7 to 1.1e9) are summed as 128-bit integers, in units of 2**-76,
+        which is exact; the one rounding is done by way of text, because the cast from 128 bits rounds twice. Others
+        take the compensated sum.
         """
         unit, small, large = 2.0**-76, 2.0**-23, 2.0**30
         size = call("ABS", value())

@@ -114,7 +114,7 @@ def _list_types(value_type: ValueType | None) -> set[ValueType]:
 
 
 def _storage(value: Value) -> Storage:
-    """What a value is stored as. An empty list, also one of nothing but nulls, is a list of strings for the time being."""
+    """What a value is stored as. An empty list, also one of only nulls, is a list of strings for now."""
     if isinstance(value, list | tuple):
         kinds = {_kind(element) for element in value if not _is_null(element)}
         if kinds <= {Kind.INTEGER, Kind.FLOAT} and kinds:
@@ -165,7 +165,7 @@ def _array(storage: Storage, values: Sequence[Value], key: str) -> pa.Array:
 
 
 def _elements(value: Value, kind: Kind) -> list[Value] | None:
-    """The elements of a list that this column holds: numbers lie in two columns, and what is empty is so in every one."""
+    """The elements of a list that this column holds: numbers lie in two columns, what is empty is so in each."""
     if not isinstance(value, list | tuple):
         return None
     storage = _storage(value)

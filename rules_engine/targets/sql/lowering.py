@@ -1,7 +1,7 @@
 """One predicate as SQL: a lowering per operator of THE operator table.
 
-SQL's own AND, OR, NOT and comparisons are three-valued as the language is, so a lowering only has to be NULL exactly where the
-value is NULL.
+SQL's own AND, OR, NOT and comparisons are three-valued as the language is, so a lowering only has to be NULL exactly
+where the value is NULL.
 """
 
 from __future__ import annotations

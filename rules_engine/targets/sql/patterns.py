@@ -1,7 +1,7 @@
-"""Regular expressions of the common subset, rewritten for engines that do not run RE2.
+r"""Regular expressions of the common subset, rewritten for engines that do not run RE2.
 
 What differs is written out, so that nothing is left to an engine's idea of a word, a space, a line or a case:
-``.`` and ``\\s`` as classes, ``\\b`` as look-around, a letter under ``(?i)`` as the class of all its cases.
+``.`` and ``\s`` as classes, ``\b`` as look-around, a letter under ``(?i)`` as the class of all its cases.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _QUANTIFIER = re.compile(r"(?:[*+?]|\{([0-9]+)(?:,([0-9]*))?\})\??")
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """How one regular expression engine writes what RE2 means.
+    r"""How one regular expression engine writes what RE2 means.
 
-    ``escape_controls`` writes control characters as ``\\u000a``; ``look_around`` is needed for word boundaries (else the engine's
-    own is taken); ``plain_groups`` means there are neither non-capturing groups nor lazy quantifiers, which do not matter for
-    whether something matches.
+    ``escape_controls`` writes control characters as ``\u000a``; ``look_around`` is needed for word boundaries (else
+    the engine's own is taken); ``plain_groups`` means there are neither non-capturing groups nor lazy quantifiers,
+    which do not matter for whether something matches.
     """
 
     name: str
@@ -128,7 +128,7 @@ class _Rewriter:
         return f"(?:{before}{after}|{not_before}{not_after})"
 
     def _named(self, letter: str) -> str:
-        """The characters of \\d, \\w, \\s, as they stand in a class."""
+        r"""The characters of \d, \w, \s, as they stand in a class."""
         characters = "".join(self._character(each) if each < " " else each for each in _CLASSES[letter])
         return characters + (self._cases("ks") if self._ignore_case and letter == "w" else "")
 
@@ -184,7 +184,7 @@ class _Rewriter:
         return "".join(map(self._character, sorted(outside)))
 
     def _written_class(self, items: str, negations: list[str], negated: bool) -> str:
-        """A class with \\D, \\W or \\S in it becomes alternatives, which every engine reads alike."""
+        r"""A class with \D, \W or \S in it becomes alternatives, which every engine reads alike."""
         if not negations:
             return f"[{'^' if negated else ''}{items}]"
         union = "|".join([f"[{items}]"] * bool(items) + [f"[^{excluded}]" for excluded in negations])
@@ -199,10 +199,10 @@ class _Rewriter:
 
 
 def cases(character: str) -> tuple[str, ...]:
-    """The characters that RE2 holds to be the same letter when it ignores case, as it says itself.
+    r"""The characters that RE2 holds to be the same letter when it ignores case, as it says itself.
 
     >>> cases("k"), cases("1"), cases("σ")
-    (('K', 'k', '\\u212a'), ('1',), ('Σ', 'ς', 'σ'))
+    (('K', 'k', 'K'), ('1',), ('Σ', 'ς', 'σ'))
     """
     family = _relatives().get(character)
     return _cases(character, family) if family else (character,)

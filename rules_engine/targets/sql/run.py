@@ -24,8 +24,8 @@ def evaluate_duckdb(
 ) -> dict[str, dict[str, Truth]]:
     """Every segment's answer for every entity, from one query on DuckDB.
 
-    The types of columns are taken from the values. Events may be given in any order and more than once: of several with one id
-    the first counts.
+    The types of columns are taken from the values. Events may be given in any order and more than once: of several
+    with one id the first counts.
 
     Raises
     ------

@@ -5,7 +5,7 @@ The table of features (``features``) has one row per entity to be judged, with w
 =============================  ======================================================================================
 ``entity``                     the entity's key, a string
 ``view:name``                  a column per feature; NULL and NaN are missing
-``view:__updated_at``          per view with a ttl: when the row was observed; past its ttl the view's values are missing
+``view:__updated_at``          per view with a ttl: when the row was observed; past its ttl its values are missing
 =============================  ======================================================================================
 
 The table of events (``events``) has one row per delivery:
@@ -19,10 +19,10 @@ The table of events (``events``) has one row per delivery:
 ``event:property``             a column per event and property, of the declared type
 =============================  ======================================================================================
 
-Names are written in quotes, exactly so. Booleans are BOOLEAN, integers BIGINT, floats DOUBLE (or REAL, which is widened),
-strings VARCHAR, lists arrays of these. **Every instant is a BIGINT, microseconds since the epoch, UTC**: the one form that no
-engine, session or driver shifts by a time zone. With ``timestamps=True`` instants are TIMESTAMP columns in UTC instead
-(with or without a zone; in Spark those with one) and are converted where they are read.
+Names are written in quotes, exactly so. Booleans are BOOLEAN, integers BIGINT, floats DOUBLE (or REAL, which is
+widened), strings VARCHAR, lists arrays of these. **Every instant is a BIGINT, microseconds since the epoch, UTC**:
+the one form that no engine, session or driver shifts by a time zone. With ``timestamps=True`` instants are TIMESTAMP
+columns in UTC instead (with or without a zone; in Spark those with one) and are converted where they are read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SEQUENCE_NUMBER = "seq"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column and what it holds; ``type`` None is a flag: TRUE where there is a value of no type that rules compare."""
+    """A column; ``type`` None is a flag: TRUE where there is a value of no type that rules compare."""
 
     name: str
     type: ValueType | None
@@ -52,8 +52,8 @@ class Column:
 class Tables:
     """Which columns hold what.
 
-    A key is usually one column. Where nothing declares a type (in tests), values of several types are kept in several columns,
-    of which at most one is not NULL per row (a list of integers and floats fills two).
+    A key is usually one column. Where nothing declares a type (in tests), values of several types are kept in several
+    columns, of which at most one is not NULL per row (a list of integers and floats fills two).
 
     Attributes
     ----------
@@ -72,7 +72,8 @@ class Tables:
     timestamps
         instants are TIMESTAMP columns rather than BIGINT.
     unique_events
-        the table of events has no redeliveries, so that nothing needs to look for them (nor read ``event_id`` and ``seq`` for it).
+        the table of events has no redeliveries, so that nothing needs to look for them (nor read ``event_id`` and
+        ``seq`` for it).
     """
 
     features: str = "features"
@@ -109,8 +110,8 @@ def tables_of(
     Parameters
     ----------
     updated_at
-        the views whose table has a ``view:__updated_at`` column; by default those with a ttl. Pass ``()`` if whoever fills the
-        table has already left out what is past its ttl, as a point-in-time join does.
+        the views whose table has a ``view:__updated_at`` column; by default those with a ttl. Pass ``()`` if whoever
+        fills the table has already left out what is past its ttl, as a point-in-time join does.
 
     >>> from rules_engine.rules.catalog import Feature
     >>> from rules_engine.rules.types import INTEGER

@@ -1,8 +1,8 @@
 """Local time in the zone that a feature names: a small table of every zone, worked out when the query is written.
 
 The instant is fixed, so the local time in each zone is a constant. A table of them gives the answers of
-:mod:`rules_engine.rules.local_time` in every engine, however old its own zone data is, and an unknown zone is just not in it
-(DuckDB's own function would stop the query).
+:mod:`rules_engine.rules.local_time` in every engine, however old its own zone data is, and an unknown zone is just
+not in it (DuckDB's own function would stop the query).
 """
 
 from __future__ import annotations
