@@ -67,7 +67,7 @@ def to_sql(
     -- Segments as of 1970-01-01T00:00:00Z, in duckdb: TRUE, FALSE, or NULL for unknown
     --   adult: Of age
     WITH known_features AS (
-      /* what is known of each entity; NaN and values past their ttl are missing */
+      /* what is known of each entity; NaN and what is past its ttl is missing */
       SELECT
         "entity",
         "user:age"

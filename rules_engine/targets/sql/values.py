@@ -67,7 +67,7 @@ class Stored:
 
 
 def readable(values: Iterable[Stored], wanted: ValueType | None) -> list[Stored]:
-    """The forms that hold a value of the wanted type (None wants any), as :func:`rules_engine.rules.types.conform` does.
+    """The forms that hold a value of the wanted type (None wants any), as :func:`~rules_engine.rules.types.conform` does.
 
     >>> from rules_engine.rules.types import FLOAT, INTEGER, STRING
     >>> [str(value.type) for value in readable([Stored(INTEGER, exp.Null()), Stored(STRING, exp.Null())], FLOAT)]
