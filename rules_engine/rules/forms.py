@@ -50,10 +50,19 @@ def _aggregate(head: str, summary: str, example: str, optional: tuple[str, ...] 
 
 
 _TABLE = (
-    Form("all", Shape.CONDITIONS, "every condition is true", "all: [...]"),
-    Form("any", Shape.CONDITIONS, "at least one condition is true", "any: [...]"),
-    Form("none", Shape.CONDITIONS, "every condition is false", "none: [...]"),
-    Form("not", Shape.CONDITION, "the condition is false", "not: {...}"),
+    Form(
+        "all", Shape.CONDITIONS, "every condition is true",
+        "all: [{feature: user:age, at_least: 18}, {feature: user:country, equals: NO}]",
+    ),
+    Form(
+        "any", Shape.CONDITIONS, "at least one condition is true",
+        "any: [{feature: user:plan, equals: pro}, {in_segment: vip}]",
+    ),
+    Form(
+        "none", Shape.CONDITIONS, "every condition is false",
+        "none: [{in_segment: employees}, {feature: user:tags, includes: banned}]",
+    ),
+    Form("not", Shape.CONDITION, "the condition is false", "not: {feature: user:plan, equals: free}"),
     Form(
         "feature", Shape.FEATURE, "the feature's value now", "{feature: user:country, equals: NO}",
         optional=_VALUE_OPTIONS, takes_operator=True,
@@ -84,11 +93,11 @@ _TABLE = (
     ),
     _aggregate(
         "min", "the least value of a property",
-        "{event: bid, of: price}, within: 1d, less_than: 5", _VALUE_OPTIONS,
+        "{event: view, of: price}, within: 1d, less_than: 5", _VALUE_OPTIONS,
     ),
     _aggregate(
         "max", "the greatest value of a property",
-        "{event: bid, of: price}, within: 1d, at_least: 5", _VALUE_OPTIONS,
+        "{event: view, of: price}, within: 1d, at_least: 500", _VALUE_OPTIONS,
     ),
     _aggregate(
         "distinct", "how many different values a property had",

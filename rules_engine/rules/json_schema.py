@@ -23,13 +23,13 @@ JsonSchema = dict[str, Any]
 
 _DURATION: JsonSchema = {
     "type": "string",
-    "pattern": "^[0-9]{1,9}[smhdw]$",
+    "pattern": "^0*[1-9][0-9]*[smhdw]$",
     "description": "A whole number and one of s, m, h, d, w, e.g. 30m or 7d.",
     "examples": ["30m", "24h", "7d", "30d"],
 }
 _WINDOW: JsonSchema = {
     "type": "string",
-    "pattern": "^([0-9]{1,9}[smhdw]|ever)$",
+    "pattern": "^(0*[1-9][0-9]*[smhdw]|ever)$",
     "description": "How far back to look: a duration such as 30m, 24h or 30d, or `ever`.",
     "examples": ["1h", "24h", "7d", "30d", "ever"],
 }
@@ -121,7 +121,7 @@ class _Builder:
             Shape.CLOCK: lambda: [self._clock(form, name) for name in CLOCKS],
             Shape.EVENT: lambda: self._per_event(form, self._did),
             Shape.EVENT_PROPERTY: lambda: self._per_event(form, self._aggregate),
-            Shape.STEPS: lambda: [self._sequence(form)],
+            Shape.STEPS: lambda: [self._sequence(form)] if self._event_names() else [],
         }
         return builders[form.shape]()
 
@@ -176,8 +176,11 @@ class _Builder:
 
     def _per_event(self, form: Form, build: Any) -> list[JsonSchema]:
         """One alternative per declared event, so that an editor offers that event's properties."""
-        names = sorted(self._catalog.events) if self._catalog.closed else [None]
-        return [build(form, name) for name in names]
+        return [build(form, name) for name in self._event_names()]
+
+    def _event_names(self) -> list[str | None]:
+        """The events that may be named; one None where any may. Without any, no event condition can be written."""
+        return [*sorted(self._catalog.events)] if self._catalog.closed else [None]
 
     def _did(self, form: Form, event: str | None) -> JsonSchema:
         properties = {form.head: _name(event), "within": _WINDOW, "where": self._where(event)}
@@ -221,18 +224,18 @@ class _Builder:
             "type": "object",
             "properties": {**operators, **_options(value_type)},
             "additionalProperties": False,
-            "minProperties": 1,
+            "oneOf": [{"required": [key]} for key in operators],
         }
         if value_type is not None and value_type.is_list:
             return comparison
         return {"anyOf": [_literal(value_type), comparison]}
 
     def _sequence(self, form: Form) -> JsonSchema:
-        steps = [self._step(head, event) for head in ("did", "did_not") for event in self._step_events()]
+        steps = [self._step(head, event) for head in ("did", "did_not") for event in self._event_names()]
         properties = {
             form.head: {"type": "array", "minItems": 2, "items": {"anyOf": steps}},
             "within": {
-                **_DURATION,
+                **_WINDOW,
                 "description": "How long it stays true, from the first step's event; else for ever.",
             },
             "match_on": {"type": "string", "description": "A property on which every step's event agrees."},
@@ -242,9 +245,6 @@ class _Builder:
             },
         }
         return _object(form, properties)
-
-    def _step_events(self) -> list[str | None]:
-        return [*sorted(self._catalog.events)] if self._catalog.closed else [None]
 
     def _step(self, head: str, event: str | None) -> JsonSchema:
         within = {**_DURATION, "description": "Counted from the event of the `did` step before."}

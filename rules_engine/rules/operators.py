@@ -126,7 +126,8 @@ _TABLE = (
     ),
     Operator(
         "matches", Argument.PATTERN, STRINGS, lambda v, a, _: searches(a, v),
-        "a part of it matches the regular expression", "{feature: user:sku, matches: '^A[0-9]+$'}", foldable=True,
+        "a part of it matches the regular expression", "{feature: user:phone, matches: '^[+]47[0-9]{8}$'}",
+        foldable=True,
     ),
     Operator(
         "before", Argument.LITERAL, TIMES, lambda v, a, _: v < a,
