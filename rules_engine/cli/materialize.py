@@ -47,13 +47,10 @@ def _progress(progress: ViewProgress) -> str:
 
 
 def _show(report: MaterializeReport) -> None:
-    rows = [
-        [view.view, f"{view.rows:,}", f"{view.seconds:.1f}", _start(view), format_instant(view.end), view.reason]
-        for view in report.views
-    ]
-    output.table(["view", "rows", "seconds", "from", "to", "why from there"], rows, right=["rows", "seconds"])
-    views = output.plural(len(report.views), "feature view")
-    output.say(f"Materialized {output.plural(report.rows, 'row')} of {views} in {report.seconds:.1f} s")
+    rows = [[view.view, f"{view.rows:,}", f"{view.seconds:.1f}", _start(view), view.reason] for view in report.views]
+    output.table(["view", "rows", "seconds", "from", "why from there"], rows, right=["rows", "seconds"])
+    until = "".join(f" up to {format_instant(end)}" for end in {view.end for view in report.views})
+    output.say(f"Materialized {output.plural(report.rows, 'row')}{until} in {report.seconds:.1f} s")
 
 
 def _start(view: ViewReport) -> str:

@@ -34,7 +34,7 @@ def sql(
     """Print a segment as SQL.
 
     The query gives a row per entity and a column per segment: true, false, or null for unknown, as of an instant. It
-    reads a table of point-in-time features and one of events, which its first lines describe.
+    reads the tables `features`, point in time, and `events`.
     """
     from rules_engine.lifecycle.definitions import load_project
     from rules_engine.targets.sql import to_sql

@@ -25,7 +25,7 @@ def store() -> None:
 
 @app.command()
 def status(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None:
-    """Show whether the store runs, and how large it is."""
+    """Show whether it runs, and how large it is."""
     found = _store(repo).status()
     if output_format is Format.JSON:
         output.print_json(_data(found))
@@ -40,7 +40,7 @@ def status(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None
 
 @app.command()
 def start(repo: Repo = HERE) -> None:
-    """Start the store; nothing happens if it runs."""
+    """Start it; nothing happens if it runs."""
     embedded = _store(repo)
     embedded.ensure_running()
     output.say(f"The store runs at {embedded.socket_path}")
@@ -48,7 +48,10 @@ def start(repo: Repo = HERE) -> None:
 
 @app.command()
 def stop(repo: Repo = HERE) -> None:
-    """Stop the store, its data written to disk; nothing happens if it does not run."""
+    """Stop it; its data stays on disk.
+
+    Nothing happens if it does not run.
+    """
     output.say("Stopped the store" if _store(repo).stop() else "The store did not run")
 
 

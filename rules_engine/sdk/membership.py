@@ -56,9 +56,9 @@ class Membership:
 
     @property
     def changes_at(self) -> datetime | None:
-        """The first instant after ``at`` at which an answer to one of the asked segments differs if no new data comes.
+        """The first instant after ``at`` at which ``segments`` is another set if no new data comes; None if never.
 
-        None if that never happens. It is computed when it is first asked for, from the data that the lookup read.
+        It is computed when it is first asked for, from the data that the lookup read.
         """
         change = self._change
         if callable(change):

@@ -11,7 +11,6 @@ from rules_engine.clock import from_micros, now_micros, to_micros
 from rules_engine.errors import DataError, ProjectError, UnsupportedError
 from rules_engine.features.read_plan import ReadPlan
 from rules_engine.features.reader import EntityFeatures
-from rules_engine.rules.changes import changes_at
 from rules_engine.rules.codec import decode_program, encode_program
 from rules_engine.rules.explain import Explanation, explain
 from rules_engine.rules.inputs import Inputs
@@ -109,10 +108,8 @@ class Rules:
         return Membership(found.entity, segments, from_micros(now), lambda: self._change(question, inputs, now))
 
     def _change(self, question: Question, inputs: Inputs, now: int) -> datetime | None:
-        names = self.program.names if question.segments is None else question.segments
-        changes = (changes_at(self.program, self.program.segment(name).when, inputs, now) for name in names)
-        first = min((change for change in changes if change is not None), default=None)
-        return None if first is None else from_micros(first)
+        _, until = self._index.match_until(inputs, now, question.segments)
+        return None if until is None else from_micros(until)
 
     def explain(self, segment: str, found: EntityFeatures, context: Mapping[str, Any], now: int) -> Explanation:
         """Why an entity is, or is not, in a segment."""
