@@ -220,19 +220,19 @@ class FeastRepo:
             raise ProjectError(f"Feast refuses the definitions: {error}") from error
         after = self._specs(definition for kind in _LISTED_KINDS for definition in getattr(self.contents, kind))
         return RegistryChange(
-            added=tuple(sorted(after.keys() - before.keys())),
-            updated=tuple(sorted(name for name in after.keys() & before.keys() if after[name] != before[name])),
-            removed=tuple(sorted(before.keys() - after.keys())),
+            added=_names(after.keys() - before.keys()),
+            updated=_names(key for key in after.keys() & before.keys() if after[key] != before[key]),
+            removed=_names(before.keys() - after.keys()),
         )
 
-    def _specs(self, definitions: Iterable[Any]) -> dict[str, Any]:
+    def _specs(self, definitions: Iterable[Any]) -> dict[tuple[str, str], Any]:
         """What each definition says, without what Feast keeps beside it (versions, states, materialized intervals)."""
         specs = {}
         for definition in definitions:
             spec = definition.to_proto().spec
             spec.project = self.name
             _drop_meta(spec)
-            specs[str(definition.name)] = spec
+            specs[type(definition).__name__, str(definition.name)] = spec
         return specs
 
     def read_plan(self, definitions: Mapping[str, Any], applied_at: int, now: int | None = None) -> ReadPlan:
@@ -299,6 +299,10 @@ class FeastRepo:
         section = content.get("online_store")
         spelt = section.get("connection_string") if isinstance(section, dict) else None
         return expanded if spelt is None else str(spelt)
+
+
+def _names(keys: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(sorted(name for _, name in keys))
 
 
 def _drop_meta(message: Any) -> None:

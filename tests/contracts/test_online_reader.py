@@ -543,7 +543,7 @@ def test_threads_share_a_reader(shop: Project, reader_of: Callable[[ReadPlan, Pr
 
 
 def test_a_cluster(make_project: Callable[..., Project], server: Callable[..., int]) -> None:
-    port = server("--cluster-enabled", "yes")
+    port = server("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with redis.Redis(port=port) as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         deadline = time.monotonic() + 10
