@@ -89,15 +89,15 @@ _TABLE = (
     ),
     _aggregate(
         "avg", "the mean of a property",
-        "{event: purchase, of: amount}, within: 30d, at_least: 50", _VALUE_OPTIONS,
+        "{event: purchase, of: amount}, within: 30d, at_least: 50", ("or_missing",),
     ),
     _aggregate(
         "min", "the least value of a property",
-        "{event: view, of: price}, within: 1d, less_than: 5", _VALUE_OPTIONS,
+        "{event: view, of: price}, within: 1d, less_than: 5", ("or_missing",),
     ),
     _aggregate(
         "max", "the greatest value of a property",
-        "{event: view, of: price}, within: 1d, at_least: 500", _VALUE_OPTIONS,
+        "{event: view, of: price}, within: 1d, at_least: 500", ("or_missing",),
     ),
     _aggregate(
         "distinct", "how many different values a property had",
