@@ -9,6 +9,8 @@ import typer
 from rules_engine.cli.options import HERE, At, Format, OutputFormat, Repo
 from rules_engine.cli.output import print_json, remark, say, table, working
 from rules_engine.clock import format_instant, now_micros
+from rules_engine.diagnostics import listing
+from rules_engine.features.read_plan import ReadPlan
 from rules_engine.project import Project
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ def fit(name: Name = None, at: At = None, repo: Repo = HERE, output_format: Outp
         feast = FeastRepo(project)
         definition = choose(load_cluster_definitions(project, feast.catalog()), name)
         check_view(feast, definition.name)
-    as_of = _instant(project, at)
+    plan = ReadPlan.load(project.read_plan)
+    as_of = _instant(plan, at)
     with working("Reading features"):
         frame = features_as_of(feast, definition.keys, as_of)
     with working(f"Fitting {definition.k_from} to {definition.k_to} clusters to {len(frame):,} users"):
@@ -57,7 +60,9 @@ def fit(name: Name = None, at: At = None, repo: Repo = HERE, output_format: Outp
         )
         return
     show_fit(model, is_new)
-    remark("next: segments cluster attach")
+    _warn(plan, model)
+    if is_new:
+        say("Next: `segments cluster attach` gives every user the label of a cluster")
 
 
 @app.command()
@@ -68,7 +73,7 @@ def attach(
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
-    """Give every user the label of the nearest cluster of a stored model.
+    """Give every user the label of the nearest cluster.
 
     Labels are rows of the Feast feature view that clusters.yaml names: label, cluster, distance, model_version. They go
     into the offline store, and into the online store, where lookups see them at once. Nothing is fitted.
@@ -83,23 +88,35 @@ def attach(
         feast = FeastRepo(project)
         definition = choose(load_cluster_definitions(project, feast.catalog()), name)
         model = ModelFolder(project, definition.name).load(version)
-    as_of = _instant(project, at)
-    with working("Attaching labels"):
-        attached = attach_model(feast, model, as_of)
+    plan = ReadPlan.load(project.read_plan)
+    as_of = _instant(plan, at)
+    with working("Reading features") as show:
+        attached = attach_model(feast, model, as_of, lambda done, total: show(f"Wrote {done:,} of {total:,} labels"))
     if output_format is Format.JSON:
         print_json(_attached_data(model, attached, as_of))
         return
     show_attached(model, attached, as_of)
+    _warn(plan, model)
 
 
-def _instant(project: Project, at: int | None) -> int:
+def _instant(plan: ReadPlan, at: int | None) -> int:
     """The instant that was given, else the applied project's, else the clock's."""
     if at is not None:
         return at
-    from rules_engine.features.read_plan import ReadPlan
+    return now_micros() if plan.now is None else plan.now
 
-    now = ReadPlan.load(project.read_plan).now
-    return now_micros() if now is None else now
+
+def _warn(plan: ReadPlan, model: ClusterModel) -> None:
+    """A refit may name its clusters otherwise, and a segment that looks for the old name would silently be empty."""
+    from rules_engine.ml.attach import unknown_labels
+    from rules_engine.rules.codec import decode_program
+
+    for segment, labels in unknown_labels(decode_program(plan.definitions["segments"]), model).items():
+        remark(
+            ("warning", "bold yellow"),
+            f": segment `{segment}` looks for {listing(labels)}, and {model.version} has no such label: "
+            f"it has {listing(model.labels)}",
+        )
 
 
 def show_fit(model: ClusterModel, is_new: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from rules_engine.clock import format_instant, from_micros
+from rules_engine.clock import format_instant, from_micros, to_micros
 from rules_engine.errors import DataError, ProjectError
 from rules_engine.features import redis_client
 from rules_engine.features.feast_import import quiet
@@ -24,6 +24,9 @@ from rules_engine.lifecycle.lock import project_lock
 from rules_engine.ml.cluster_model import ClusterModel
 from rules_engine.ml.clusters import matrix
 from rules_engine.ml.offline import features_as_of, latest_rows, local_parquet, write_rows
+from rules_engine.rules.nodes import FeatureRef, Predicate
+from rules_engine.rules.program import Program
+from rules_engine.rules.walk import walk
 
 #: What a view of labels holds.
 COLUMNS = {"label": "String", "cluster": "Int64", "distance": "Float64", "model_version": "String"}
@@ -148,6 +151,20 @@ def label(model: ClusterModel, frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return labels, int((~complete).sum())
 
 
+def unknown_labels(program: Program, model: ClusterModel) -> dict[str, list[str]]:
+    """By segment, the labels that it looks for and no cluster of the model has. It would find nobody by them."""
+    feature = f"{model.definition.name}:label"
+    found: dict[str, list[str]] = {}
+    for name, segment in program.segments.items():
+        for node in walk(segment.when):
+            if not isinstance(node, Predicate) or node.operator not in ("equals", "in") or node.ignore_case:
+                continue
+            if isinstance(node.operand, FeatureRef) and node.operand.key == feature:
+                wanted = node.argument if isinstance(node.argument, tuple) else (node.argument,)
+                found.setdefault(name, []).extend(label for label in wanted if label not in model.labels)
+    return {name: labels for name, labels in sorted(found.items()) if labels}
+
+
 def _changed(labels: pd.DataFrame, before: pd.DataFrame) -> pd.Series:
     """Whose label, distance or model version is not what it was."""
     old = before.reindex(labels.index)
@@ -161,9 +178,10 @@ def _refuse_earlier(before: pd.DataFrame, as_of: int) -> None:
     """The newest row is what the online store holds, so an older label would not be seen, or undo a newer one."""
     latest = before["event_timestamp"].max() if len(before) else None
     if latest is not None and latest > pd.Timestamp(from_micros(as_of)) + _CORRECTIONS:
+        shown = format_instant(to_micros(latest.to_pydatetime()))
         raise DataError(
-            f"there are labels of {latest.isoformat()}, later than {format_instant(as_of)}",
-            hint=f"attach as of that instant or later: `segments cluster attach --at {latest.isoformat()}`",
+            f"there are labels of {shown} already, which is later than {format_instant(as_of)}",
+            hint=f"attach as of that instant or later: `segments cluster attach --at {shown}`",
         )
 
 
