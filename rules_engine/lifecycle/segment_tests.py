@@ -5,7 +5,7 @@ No store and no Feast are needed: a case brings its features, context and events
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,16 +156,23 @@ def load_cases(
     files: Sequence[Path], root: Path, definitions: Definitions, catalog: Catalog
 ) -> tuple[list[Case], list[Diagnostic]]:
     """The cases of test files and the problems found in them."""
-    cases: list[Case] = []
+    documents: list[Node] = []
     problems: list[Diagnostic] = []
     for path in files:
-        documents, trouble = read_file(path, path.relative_to(root).as_posix())
+        found, trouble = read_file(path, path.relative_to(root).as_posix())
+        documents += found
         problems += trouble
-        for document in documents:
-            reader = _CaseReader(definitions, catalog)
-            cases += reader.document(document)
-            problems += reader.problems
-    return cases, problems
+    cases, trouble = read_cases(documents, definitions, catalog)
+    return cases, problems + trouble
+
+
+def read_cases(
+    documents: Iterable[Node], definitions: Definitions, catalog: Catalog
+) -> tuple[list[Case], list[Diagnostic]]:
+    """The cases of test documents and the problems found in them."""
+    reader = _CaseReader(definitions, catalog)
+    cases = [case for document in documents for case in reader.document(document)]
+    return cases, reader.problems
 
 
 class _CaseReader:
