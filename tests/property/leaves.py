@@ -1,0 +1,293 @@
+"""Random conditions without children: a feature, a context value, the clock, events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+
+from tests.property import pools
+from tests.reference_values import length
+
+Condition = dict[str, Any]
+Draw = st.DrawFn
+T = TypeVar("T")
+NUMERIC = ("Int64", "Int32", "Float64", "Float32")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the conditions of one example speak of: its features, durations and zone."""
+
+    types: Mapping[str, str]
+    now: datetime
+    durations: tuple[str, ...]
+    zone: str
+    exact: bool
+    events: bool
+    lively: bool
+
+    def instants(self, future: bool = True) -> st.SearchStrategy[datetime]:
+        """Return instants on the edges of windows around now, to the microsecond."""
+        single = [length(text) for text in self.durations]
+        steps = [
+            timedelta(),
+            *single * 4,
+            *[step / 2 for step in single] * 3,
+            *[one + two for one in single for two in single],
+        ]
+        offsets = [
+            sign * step + tick * pools.TICK
+            for step in steps
+            for sign in (-1, -1, -1, 1)
+            for tick in (0, 0, 0, 1, 1, -1)
+        ]
+        return st.sampled_from([self.now + offset for offset in offsets if future or offset <= timedelta()])
+
+
+# ---------------------------------------------------------------------------------------------- values
+
+
+def maybe(draw: Draw, percent: int) -> bool:
+    return draw(st.integers(1, 100)) > 100 - percent
+
+
+def one_of(draw: Draw, values: Sequence[T]) -> T:
+    return draw(st.sampled_from(values))
+
+
+def literal_text(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
+
+
+def scalar_pool(feast_type: str) -> Sequence[Any]:
+    pool: dict[str, Sequence[Any]] = {
+        "Int64": pools.INTEGERS,
+        "Int32": (*pools.SMALL_INTEGERS, 2**31 - 1, -(2**31)),
+        "Float64": pools.FLOATS,
+        "Float32": pools.FLOATS32,
+        "String": pools.STRINGS,
+        "Bool": (True, False),
+        "Bytes": (b"", b"\x00\xff", b"a"),
+    }
+    return pool[feast_type]
+
+
+def present_value(draw: Draw, feast_type: str, words: Vocabulary) -> Any:
+    """Draw a value that a feature of this type may have."""
+    if feast_type == "UnixTimestamp":
+        return draw(words.instants())
+    if feast_type.startswith("Array("):
+        return draw_list(draw, feast_type[6:-1])
+    pool = scalar_pool(feast_type)
+    if feast_type.startswith("Float"):
+        pool = (*pool, *pools.ENDLESS, float("nan"))
+    return one_of(draw, pool)
+
+
+def draw_list(draw: Draw, element: str) -> list[Any]:
+    pool = {"String": (*pools.SHORT_STRINGS, None), "Int64": (*pools.SMALL_INTEGERS, 2**53 + 1, None)}
+    return draw(st.lists(st.sampled_from(pool.get(element, (*pools.HALVES, float("nan"), None))), max_size=4))
+
+
+def typed_literal(draw: Draw, kind: str, words: Vocabulary) -> Any:
+    """Draw a literal for a scalar of this Feast type or kind."""
+    if kind in ("UnixTimestamp", "time"):
+        return literal_text(draw(words.instants()))
+    if kind in (*NUMERIC, "number"):
+        return one_of(draw, one_of(draw, (pools.SMALL_INTEGERS, pools.HALVES, pools.INTEGERS, pools.FLOATS)))
+    if kind in ("String", "string"):
+        return one_of(draw, one_of(draw, (pools.SHORT_STRINGS, pools.STRINGS)))
+    return one_of(draw, (True, False))
+
+
+# ---------------------------------------------------------------------------------------------- predicates
+
+
+def draw_test(draw: Draw, kind: str, words: Vocabulary, relative: bool, declared: bool) -> dict[str, Any]:
+    """Draw an operator with its literal, and perhaps options, for an operand of this kind."""
+    if kind in ("bytes", "Bytes") or maybe(draw, 7):
+        return {"exists": one_of(draw, (True, False))}
+    if kind.startswith("Array(") or kind == "list":
+        test = list_test(draw, kind)
+    elif kind in ("String", "string"):
+        test = string_test(draw, words)
+    elif kind in ("UnixTimestamp", "time"):
+        test = time_test(draw, words, relative, declared)
+    elif kind in ("Bool", "bool"):
+        test = equality_test(draw, kind, words)
+    else:
+        test = (equality_test if maybe(draw, 35) else order_test)(draw, kind, words)
+    if maybe(draw, 12):
+        test["or_missing"] = True
+    return test
+
+
+def equality_test(draw: Draw, kind: str, words: Vocabulary) -> dict[str, Any]:
+    name = one_of(draw, ("equals", "equals", "not_equals", "in", "not_in"))
+    if name in ("equals", "not_equals"):
+        return {name: typed_literal(draw, kind, words)}
+    return {name: [typed_literal(draw, kind, words) for _ in range(draw(st.integers(1, 3)))]}
+
+
+def order_test(draw: Draw, kind: str, words: Vocabulary) -> dict[str, Any]:
+    name = one_of(draw, ("greater_than", "at_least", "less_than", "at_most", "between"))
+    if name != "between":
+        return {name: typed_literal(draw, kind, words)}
+    return {name: sorted(typed_literal(draw, kind, words) for _ in range(2))}
+
+
+def string_test(draw: Draw, words: Vocabulary) -> dict[str, Any]:
+    name = one_of(draw, ("equality", "equality", "contains", "starts_with", "ends_with", "matches"))
+    folded = maybe(draw, 30)
+    if name == "equality":
+        test = equality_test(draw, "String", words)
+    elif name == "matches":
+        test = {name: one_of(draw, pools.FOLDED_PATTERNS if folded else pools.PATTERNS)}
+    else:
+        test = {name: one_of(draw, [text for text in (*pools.SHORT_STRINGS, *pools.STRINGS) if text])}
+    return {**test, "ignore_case": True} if folded else test
+
+
+def time_test(draw: Draw, words: Vocabulary, relative: bool, declared: bool) -> dict[str, Any]:
+    names = ["before", "after"] + (["in_last", "not_in_last", "in_next"] * 2 if relative else [])
+    name = one_of(draw, names + (["equality", "order"] if declared else []))
+    if name in ("before", "after"):
+        return {name: typed_literal(draw, "time", words)}
+    if name == "equality":
+        return equality_test(draw, "time", words)
+    if name == "order":
+        return order_test(draw, "time", words)
+    return {name: one_of(draw, words.durations)}
+
+
+def list_test(draw: Draw, kind: str) -> dict[str, Any]:
+    name = one_of(draw, ("includes", "includes_any", "includes_all", "includes_none"))
+    pool = pools.SHORT_STRINGS if kind in ("list", "Array(String)") else (*pools.SMALL_INTEGERS, 2.5, 2**53 + 1)
+    if name == "includes":
+        return {name: one_of(draw, pool)}
+    return {name: draw(st.lists(st.sampled_from(pool), min_size=1, max_size=3))}
+
+
+# ---------------------------------------------------------------------------------------------- leaves
+
+
+def feature_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    name = one_of(draw, sorted(words.types))
+    return {"feature": name, **draw_test(draw, words.types[name], words, relative=True, declared=True)}
+
+
+def context_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    name = one_of(draw, sorted(pools.CONTEXT))
+    kind = pools.CONTEXT[name]
+    test = draw_test(draw, kind, words, relative=True, declared=False)
+    if kind in ("string", "number", "bool") and "exists" not in test and maybe(draw, 15):
+        test["default"] = typed_literal(draw, kind, words)
+    return {"context": name, **test}
+
+
+def clock_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    zone: dict[str, Any] = one_of(draw, ({}, {"timezone": words.zone}, {"timezone": {"feature": "u:zone"}}))
+    if words.zone != "UTC" and not zone:
+        zone = {"timezone": words.zone}
+    if maybe(draw, 40):
+        name = one_of(draw, ("equals", "not_equals", "in", "not_in"))
+        days = draw(st.lists(st.sampled_from(pools.DAYS), min_size=1, max_size=3, unique=True))
+        return {"clock": "day_of_week", name: days if name in ("in", "not_in") else days[0], **zone}
+    name = one_of(draw, ("at_least", "less_than", "greater_than", "at_most", "between", "equals", "not_equals", "in"))
+    times = sorted(one_of(draw, pools.TIMES_OF_DAY) for _ in range(2))
+    return {"clock": "time_of_day", name: times if name in ("between", "in") else times[0], **zone}
+
+
+def draw_where(draw: Draw, words: Vocabulary, percent: int = 25) -> dict[str, Any]:
+    """Draw `where`, or nothing."""
+    if not maybe(draw, percent):
+        return {}
+    names = draw(st.lists(st.sampled_from(sorted(pools.PROPERTIES)), min_size=1, max_size=2, unique=True))
+    return {"where": {name: draw_property(draw, pools.PROPERTIES[name], words) for name in names}}
+
+
+def draw_property(draw: Draw, kind: str, words: Vocabulary) -> Any:
+    if kind in ("string", "number", "bool") and maybe(draw, 40):
+        return typed_literal(draw, kind, words)
+    return draw_test(draw, kind, words, relative=False, declared=False)
+
+
+def draw_count(draw: Draw) -> dict[str, Any]:
+    """Draw the test of a number of events: one that some number passes and another does not."""
+    name = one_of(
+        draw, ("at_least", "at_least", "equals", "less_than", "at_most", "greater_than", "not_equals", "between", "in")
+    )
+    number = draw(st.integers(1 if name in ("at_least", "less_than") else 0, 4))
+    if name == "between":
+        return {name: sorted((number, draw(st.integers(1, 4))))} if number else {name: [0, draw(st.integers(0, 2))]}
+    return {name: [number, draw(st.integers(0, 4))] if name == "in" else number}
+
+
+def window(draw: Draw, words: Vocabulary) -> str:
+    return one_of(draw, (*words.durations * 4, "ever"))
+
+
+def did_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    form = one_of(draw, ("did", "did", "did_not"))
+    leaf = {form: one_of(draw, pools.EVENTS), "within": window(draw, words), **draw_where(draw, words)}
+    return {**leaf, "count": draw_count(draw)} if form == "did" and maybe(draw, 60) else leaf
+
+
+def aggregate_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    form = one_of(draw, ("sum", "avg", "min", "max", "distinct", "first", "last", "last"))
+    number = form in ("sum", "avg", "min", "max")
+    name = (
+        "price"
+        if number
+        else one_of(draw, sorted(set(pools.PROPERTIES) - {"tags"} if form == "distinct" else pools.PROPERTIES))
+    )
+    source = {"event": one_of(draw, pools.EVENTS), "of": name, **draw_where(draw, words, 25)}
+    if form == "distinct":
+        test = draw_count(draw)
+    elif number:
+        test = amount_test(draw, form, words)
+    else:
+        test = draw_test(draw, pools.PROPERTIES[name], words, relative=False, declared=False)
+    return {form: source, "within": window(draw, words), **test}
+
+
+def amount_test(draw: Draw, form: str, words: Vocabulary) -> dict[str, Any]:
+    """Draw a test of an aggregate of prices, with literals that sums and means of prices hit."""
+    if form != "sum" and maybe(draw, 10):
+        return {"exists": one_of(draw, (True, False))}
+    pool = (0, 1, 2, 2.5, 3, 4, 5, 7, 10, 12.5, 15, -1) if words.exact or maybe(draw, 80) else pools.FLOATS
+    name = one_of(draw, ("greater_than", "at_least", "less_than", "at_most", "equals", "not_equals", "between", "in"))
+    value: Any = one_of(draw, pool)
+    if name in ("between", "in"):
+        value = sorted((value, one_of(draw, pool)))
+    return {name: value, "or_missing": True} if form != "sum" and maybe(draw, 10) else {name: value}
+
+
+def sequence_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    """Draw a sequence of two to four steps that could hold."""
+    steps = [{"did": one_of(draw, pools.EVENTS), **draw_where(draw, words, 20)}]
+    steps += [later_step(draw, words) for _ in range(draw(st.integers(1, 3)))]
+    waits = []
+    for step in reversed(steps):
+        if "did" in step:
+            break
+        step.setdefault("within", one_of(draw, words.durations))
+        waits.append(length(step["within"]))
+    long_enough = [text for text in words.durations if not waits or length(text) > max(waits)]
+    leaf: Condition = {"sequence": steps}
+    if long_enough and maybe(draw, 75):
+        leaf["within"] = one_of(draw, long_enough)
+    if maybe(draw, 30):
+        leaf["match_on"] = one_of(draw, ("sku", "price", "gift"))
+    if maybe(draw, 40):
+        leaf["anchor"] = one_of(draw, ("any", "latest"))
+    return leaf
+
+
+def later_step(draw: Draw, words: Vocabulary) -> dict[str, Any]:
+    step = {one_of(draw, ("did", "did", "did_not")): one_of(draw, pools.EVENTS), **draw_where(draw, words, 20)}
+    return {**step, "within": one_of(draw, words.durations)} if maybe(draw, 50) else step
