@@ -31,6 +31,13 @@ _Plan = TypeVar("_Plan", Plan, TimedPlan)
 class RuleIndex:
     """All segments of a program, compiled. Immutable, and safe to share between threads.
 
+    Attributes
+    ----------
+    program
+        what was compiled.
+    layout, tables
+        what it was compiled to, for :mod:`rules_engine.targets.columns`.
+
     >>> from rules_engine.rules.nodes import FeatureRef, Predicate, Segment
     >>> from rules_engine.rules.types import INTEGER
     >>> adult = Segment("adult", Predicate(FeatureRef("user", "age"), "at_least", 18, INTEGER))
@@ -41,9 +48,9 @@ class RuleIndex:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._layout = lay_out(normalize(program))
-        self._tables = tuple(build_tables(self._layout))
-        self._plan = make_plan(self._layout.everything, self._tables)
+        self.layout = lay_out(normalize(program))
+        self.tables = tuple(build_tables(self.layout))
+        self._plan = make_plan(self.layout.everything, self.tables)
         self._plans: dict[frozenset[str] | None, Plan] = {}
         self._timed_plans: dict[frozenset[str] | None, TimedPlan] = {}
 
@@ -77,7 +84,7 @@ class RuleIndex:
         if alive and plan.late:
             request = Request(features, inputs.context, events or LoggedEvents(inputs.events), now)
             alive = look_late(alive, plan.late, request)
-        return self._layout.names_of(self._layout.fold(alive))
+        return self.layout.names_of(self.layout.fold(alive))
 
     def match_until(
         self,
@@ -96,8 +103,8 @@ class RuleIndex:
         (frozenset({'fresh'}), 110)
         """
         plan = self._of(None if segments is None else frozenset(segments), self._timed_plans, make_timed_plan)
-        found, until = members_until(self._layout, plan, inputs, now, events or LoggedEvents(inputs.events))
-        return self._layout.names_of(found), until
+        found, until = members_until(self.layout, plan, inputs, now, events or LoggedEvents(inputs.events))
+        return self.layout.names_of(found), until
 
     def _of(
         self,
@@ -110,8 +117,8 @@ class RuleIndex:
         if plan is None:
             for name in segments or ():
                 self.program.segment(name)
-            start = self._layout.everything if segments is None else self._layout.bits_of(segments)
-            plan = make(start, self._tables)
+            start = self.layout.everything if segments is None else self.layout.bits_of(segments)
+            plan = make(start, self.tables)
             if len(plans) >= _MAX_PLANS:
                 plans.clear()
             plans[segments] = plan
@@ -128,7 +135,7 @@ class RuleIndex:
         >>> RuleIndex(Program({"both": Segment("both", both)})).never_true
         frozenset({'both'})
         """
-        return frozenset(self.program.names) - frozenset(self._layout.names)
+        return frozenset(self.program.names) - frozenset(self.layout.names)
 
     @cached_property
     def never_false(self) -> frozenset[str]:

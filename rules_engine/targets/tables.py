@@ -183,7 +183,8 @@ def _steps(shared: Shared, mentions: list[tuple[int, Ranges]], free: int, width:
 def _edges(slot: Slot, cuts: tuple[Cut, ...]) -> tuple[list[Value], list[float]]:
     if slot.line is lines.NUMBERS:
         return [lines.first_integer(cut) for cut in cuts], [lines.first_float(cut) for cut in cuts]
-    return [cut[0] for cut in cuts], []
+    edges = [cut[0] for cut in cuts]
+    return edges, [float(edge) for edge in edges] if slot.line is lines.COUNTS else []
 
 
 def _as_words(cuts: tuple[Cut, ...], cells: Sequence[int]) -> dict[Value, int] | None:
