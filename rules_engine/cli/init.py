@@ -34,7 +34,7 @@ def init(
 _STEPS = (
     ("apply --repo {name}", "put features and segments into effect"),
     ("materialize --repo {name}", "bring the sample into the online store"),
-    ("lookup c017 --repo {name}", "which segments is this customer in?"),
-    ("explain c017 vip --repo {name}", "and why?"),
+    ("lookup c015 --repo {name}", "which segments is this customer in?"),
+    ("explain c015 vip --repo {name}", "and why?"),
     ("test --repo {name}", "do the segments mean what their tests say?"),
 )

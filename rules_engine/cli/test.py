@@ -49,10 +49,11 @@ def _show(report: TestReport, of_all: bool) -> None:
         output.say(("failed", "bold red"), f" {first}\n{rest}\n")
     cases = output.plural(report.cases, "case")
     if report.failures:
-        failed = len({failure.case for failure in report.failures})
+        failed = len({id(failure.case) for failure in report.failures})
         output.say((f"{failed} of {cases} failed", "bold red"))
     elif report.cases:
-        output.say(("ok", "bold green"), f": {cases} in {output.plural(report.files, 'test file')}")
+        where = f" in {output.plural(report.files, 'test file')}" if of_all else ""
+        output.say(("ok", "bold green"), f": {cases}{where}")
     else:
         output.say("there are no tests: write them beside a definition, as NAME.test.yaml")
     if report.untested and of_all:

@@ -101,7 +101,7 @@ def _write_sample(folder: Path) -> None:
 
 
 def _customer(rng: random.Random, number: int) -> dict[str, Any]:
-    signed_up = SAMPLE_END - timedelta(minutes=int(rng.triangular(60, 900 * 1440, 60)))
+    signed_up = SAMPLE_END - timedelta(minutes=rng.randrange(60, rng.choice([20, 900, 900]) * 24 * 60))
     days_since_order = rng.choice([None, *[int(rng.expovariate(1 / 40)) for _ in range(5)]])
     last_order = None
     orders = 0
