@@ -81,7 +81,7 @@ class Scenario:
         self.inputs = Inputs(
             features={key: self._feature(key, value, types or {}) for key, value in (features or {}).items()},
             context=context or {},
-            events=in_order(_event(event, position) for position, event in enumerate(given)),
+            events=in_order(self._event(event, position) for position, event in enumerate(given)),
             updated_at=observed,
             expires_at={view: at + lifetimes[view] + 1 for view, at in observed.items() if view in lifetimes},
         )
@@ -92,6 +92,14 @@ class Scenario:
             converted = struct.unpack("<f", struct.pack("<f", converted))[0]
         known = self.catalog.features.get(key)
         return conform(converted, known.type if known else None)
+
+    def _event(self, given: Mapping[str, Any], position: int) -> Event:
+        """An event; where a property is a time, only a datetime is one."""
+        event = _event(given, position)
+        times = self.catalog.events[event.name].properties if event.name in self.catalog.events else {}
+        wrong = {name for name in times if not isinstance(given.get(name), datetime)}
+        kept = {name: value for name, value in event.properties.items() if name not in wrong}
+        return Event(event.name, event.at, event.id, kept)
 
     def truth(self) -> Truth:
         """The answer of the plain evaluator."""

@@ -77,6 +77,8 @@ class Mapping:
 
     entries: tuple[Entry, ...]
     span: Span
+    #: True if entries were left out because of a problem that is already reported.
+    incomplete: bool = False
     _by_key: dict[str, Entry] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -175,9 +177,7 @@ def from_plain(data: Any, file: str = "<condition>", depth: int = 0) -> Node:
     if isinstance(data, list | tuple):
         return Items(tuple(from_plain(item, file, depth + 1) for item in data), span)
     if isinstance(data, dict) and all(isinstance(key, str) for key in data):
-        return Mapping(
-            tuple(Entry(key, span, from_plain(value, file, depth + 1)) for key, value in data.items()), span
-        )
+        return Mapping(tuple(Entry(key, span, from_plain(value, file, depth + 1)) for key, value in data.items()), span)
     raise TypeError(f"a condition holds dicts with string keys, lists and scalars, not {type(data).__name__}: {data!r}")
 
 
@@ -315,6 +315,7 @@ class _Reader:
 
     def _mapping(self, span: Span, depth: int) -> Mapping:
         entries: dict[str, Entry] = {}
+        incomplete = False
         while not isinstance(event := next(self._events), MappingEndEvent):
             key = self._node(event, depth + 1)
             value = self._node(next(self._events), depth + 1)
@@ -322,13 +323,14 @@ class _Reader:
                 shown = f"`{json.dumps(key.value)}`" if isinstance(key, Scalar) else "this"
                 message = f"a key must be a string, and {shown} is none"
                 self._problems.append(Diagnostic("key-not-string", key.span, message, "quote it"))
+                incomplete = True
             elif key.value in entries:
                 first = entries[key.value].key_span
                 message = f"the key `{key.value}` appears twice; it was first given at line {first.line}"
                 self._problems.append(Diagnostic("duplicate-key", key.span, message, "remove one of them"))
             else:
                 entries[key.value] = Entry(key.value, key.span, value)
-        return Mapping(tuple(entries.values()), self._collection_span(span, event))
+        return Mapping(tuple(entries.values()), self._collection_span(span, event), incomplete)
 
 
 def _is_empty(node: Node) -> bool:

@@ -144,10 +144,15 @@ def _empty_range(predicates: list[Predicate]) -> bool:
             low = max(low, (predicate.argument[0], False))
             high = min(high, (predicate.argument[1], True))
     high = (high[0], not high[1] if high[0] != math.inf else False)
-    value_type = predicates[0].operand_type
-    if value_type is not None and value_type.kind in (Kind.INTEGER, Kind.TIME) and not _is_float_bound(low, high):
+    if _is_whole(predicates[0]) and not _is_float_bound(low, high):
         return bool(_first_integer(*low) > _last_integer(*high))
     return bool(low[0] > high[0] or (low[0] == high[0] and (low[1] or high[1])))
+
+
+def _is_whole(predicate: Predicate) -> bool:
+    """Whether the operand has whole values only; the type INTEGER may be no more than what a literal looks like."""
+    is_time = predicate.operand_type is not None and predicate.operand_type.kind is Kind.TIME
+    return is_time or _is_count(predicate.operand)
 
 
 def _is_float_bound(low: tuple[Any, bool], high: tuple[Any, bool]) -> bool:

@@ -144,7 +144,7 @@ class EventParser:
     def _where(self, event: str, node: Node) -> tuple[Predicate, ...] | None:
         if not isinstance(node, Mapping):
             raise Refusal("wrong-shape", node, f"`where` maps properties to values, and is not {describe(node)}")
-        if not node.entries:
+        if not node.entries and not node.incomplete:
             raise Refusal("empty-list", node, "`where` is empty", "remove it, or name a property")
         parsed: list[Predicate] = []
         for entry in node:
@@ -215,8 +215,8 @@ class EventParser:
         if len(parsed) < len(steps):
             return None
         self._check_waits(value, parsed)
-        self._check_sequence_window(node, parsed, within)
         match_on = self._match_on(node, parsed)
+        self._check_sequence_window(node, parsed, within)
         latest_only = parsed[-1].negated if anchor is None else anchor == "latest"
         return Sequence(tuple(parsed), within, match_on, latest_only, node.span)
 
