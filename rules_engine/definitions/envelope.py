@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rules_engine.definitions.source import Entry, Items, Mapping, Node
+from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 
 NAME_PATTERN = "^[a-z][a-z0-9_]{0,62}$"
@@ -114,6 +114,8 @@ def _diagnose(document: Node, error: Any) -> list[Diagnostic]:
 
 def _unknown_key(entry: Entry, known: dict[str, Any]) -> Diagnostic:
     hint = nearest(entry.key, known) or f"there can be {listing(known)}"
+    if " " in entry.key and isinstance(entry.value, Scalar) and entry.value.value is None:
+        hint = "inside `{...}` a comma ends a value: put the whole text in quotes"
     return Diagnostic("unknown-key", entry.key_span, f"there is no key `{entry.key}` here", hint)
 
 
