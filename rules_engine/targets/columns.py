@@ -260,6 +260,8 @@ class _Batch:
 
 
 def _take(column: pa.Array, rows: Rows | None) -> pa.Array:
+    if pa.types.is_string_view(column.type):  # which Arrow cannot take from, nor encode
+        column = column.cast(pa.large_string())
     return column if rows is None else column.take(pa.array(rows))
 
 
