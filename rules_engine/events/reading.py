@@ -85,8 +85,8 @@ def _aggregate_plan(requirements: StateRequirements, aggregate: EventAggregate) 
     limit = requirements.limits[aggregate]
     need = aggregate_need(aggregate, limit)
     source = _source(requirements, need)
-    totals = [place.need for place in requirements.events[source.stream[0]].totals]
-    total = totals.index(need) if need.keep is Keep.TOTAL else None
+    totals = enumerate(requirements.events[source.stream[0]].totals)
+    total = next((place for place, kept in totals if need.keep is Keep.TOTAL and kept.need.covers(need)), None)
     return _AggregatePlan(aggregate.function, aggregate.within, source, limit, total)
 
 
