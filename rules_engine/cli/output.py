@@ -10,7 +10,6 @@ import contextlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
-from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
@@ -203,7 +202,6 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(escape(text))
 
 
-@cache
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 

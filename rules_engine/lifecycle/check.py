@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rules_engine.diagnostics import Diagnostic
@@ -38,7 +39,11 @@ def check_project(project: Project) -> CheckReport:
     try:
         definitions = load_folder(folder, catalog)
     except DefinitionError as error:
-        return CheckReport(files, len(tests), 0, error.diagnostics)
+        return CheckReport(files, len(tests), 0, _in_order(error.diagnostics))
     _, problems = load_cases(tests, project.root, definitions, catalog)
     warnings = lint(definitions.program)
-    return CheckReport(files, len(tests), len(definitions.program.names), (*problems, *warnings))
+    return CheckReport(files, len(tests), len(definitions.program.names), _in_order([*problems, *warnings]))
+
+
+def _in_order(problems: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    return tuple(sorted(problems, key=lambda problem: (problem.span.file, problem.span.line, problem.span.column)))
