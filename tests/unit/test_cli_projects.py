@@ -107,11 +107,8 @@ def test_a_sound_project_has_no_problems(shop: Project) -> None:
 
 
 def test_problems_of_tests_and_warnings_are_shown_together(shop: Project, write: Callable[[str, str], None]) -> None:
-    write(
-        "a.yaml",
     one, five = (f"{{feature: orders:orders_30d, at_least: {number}}}" for number in (1, 5))
     write("a.yaml", f"segment: a\nwhen: {{any: [{one}, {five}]}}")
-    )
     write("a.test.yaml", "test: b\ncases: [{name: nobody, expect: true}]")
     problems = check_project(shop).problems
     assert [(problem.span.file, problem.code, problem.severity) for problem in problems] == [
