@@ -23,6 +23,9 @@ Words64 = npt.NDArray[np.uint64]
 Codes = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 
+#: Up to so many edges, comparing all values with each is faster than bisecting for each value.
+_FEW_EDGES = 32
+
 #: Masks as lines of words, and for each row the line that applies.
 Lookup = tuple[Words64, Codes]
 
@@ -39,7 +42,7 @@ def to_words(mask: int, words: int) -> Words64:
 
 def stack(masks: Sequence[int], words: int) -> Words64:
     """Masks as lines of words."""
-    return np.stack([to_words(mask, words) for mask in masks])
+    return np.asfortranarray(np.stack([to_words(mask, words) for mask in masks]))
 
 
 class ColumnTable:
@@ -107,8 +110,9 @@ def _is_encodable(word: str) -> bool:
 def _word_codes(words: pa.Array, column: pa.Array) -> Codes:
     if not _is_string(column.type):
         return _all_missing(column)
-    values = column.cast(pa.large_string()) if column.type != pa.large_string() else column
-    codes = pc.index_in(values, value_set=words, skip_nulls=True)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    codes = pc.index_in(column, value_set=words.cast(column.type), skip_nulls=True)
     return _without(_numpy(codes, len(words)), _nulls(column))
 
 
@@ -161,8 +165,7 @@ def _number_codes(table: Steps, column: pa.Array) -> Codes:
         return _without(_count_passed(table.edges, _numpy(column)), _nulls(column))
     if pa.types.is_floating(kind) and table.slot.line is not lines.WHOLE:
         values = _numpy(column).astype(np.float64)
-        passed = np.searchsorted(np.array(table.float_edges, dtype=np.float64), values, side="right")
-        return _without(passed, _nulls(column))
+        return _without(_count_below(np.array(table.float_edges, dtype=np.float64), values), _nulls(column))
     return _all_missing(column)
 
 
@@ -188,8 +191,18 @@ def _count_passed(edges: Sequence[int], values: npt.NDArray[Any]) -> Codes:
     below = sum(edge < limits.min for edge in edges)
     above = sum(edge > limits.max for edge in edges)
     within = np.array(edges[below : len(edges) - above], dtype=values.dtype)
-    passed: Codes = np.searchsorted(within, values, side="right") + below
-    return passed
+    return _count_below(within, values) + below
+
+
+def _count_below(edges: npt.NDArray[Any], values: npt.NDArray[Any]) -> Codes:
+    """For each value, how many of the ascending edges are at or below it."""
+    if len(edges) > _FEW_EDGES:
+        passed: Codes = np.searchsorted(edges, values, side="right")
+        return passed
+    count = np.zeros(len(values), dtype=np.uint8)
+    for edge in edges:
+        count += values >= edge
+    return count.astype(np.intp)
 
 
 def micros(column: pa.Array) -> npt.NDArray[np.int64]:
@@ -207,7 +220,8 @@ def _is_time(kind: pa.DataType) -> bool:
 
 
 def _numpy(column: pa.Array, null: Any = 0) -> npt.NDArray[Any]:
-    found: npt.NDArray[Any] = column.fill_null(null).to_numpy(zero_copy_only=False)
+    filled = column.fill_null(null) if column.null_count else column
+    found: npt.NDArray[Any] = filled.to_numpy(zero_copy_only=False)
     return found
 
 
