@@ -16,6 +16,11 @@ WEEK = 7 * DAY
 UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": WEEK}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: Python's calendar ends with the year 9999, and local time needs some days before that. What would change later never
+#: does: a date such as 9999-12-31 stands for "never" in many a database.
+LAST_INSTANT = (datetime(9999, 12, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])\Z", re.ASCII)
 # A calendar date with a time of day and an offset. Fractions beyond microseconds are refused, not rounded.
 _INSTANT = re.compile(
@@ -58,12 +63,15 @@ def from_micros(micros: int) -> datetime:
 
 
 def format_instant(micros: int) -> str:
-    """ISO 8601 in UTC with only the digits that are needed.
+    """ISO 8601 in UTC with only the digits that are needed; words for what no calendar holds.
 
-    >>> format_instant(0), format_instant(1_500_000)
-    ('1970-01-01T00:00:00Z', '1970-01-01T00:00:01.500000Z')
+    >>> format_instant(0), format_instant(1_500_000), format_instant(2**62)
+    ('1970-01-01T00:00:00Z', '1970-01-01T00:00:01.500000Z', 'after the year 9999')
     """
-    return from_micros(micros).isoformat().replace("+00:00", "Z")
+    try:
+        return from_micros(micros).isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        return "after the year 9999" if micros > 0 else "before the year 1"
 
 
 def parse_instant(text: str) -> int:
@@ -82,7 +90,9 @@ def parse_instant(text: str) -> int:
             raise ValueError(f"`{text}` has no offset: write e.g. `{_with_offset(text)}`")
         raise ValueError(f"`{text}` is not an instant: write e.g. `2026-01-31T09:00:00Z`")
     try:
-        return to_micros(datetime.fromisoformat(text.upper()))
+        micros = to_micros(datetime.fromisoformat(text.upper()))
+        from_micros(micros)  # in UTC it may lie outside of the calendar
+        return micros
     except (ValueError, OverflowError) as error:
         raise ValueError(f"`{text}` is not an instant: {error}") from None
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain
 from typing import TypeVar
 
-from rules_engine.clock import DAY
+from rules_engine.clock import DAY, LAST_INSTANT
 from rules_engine.rules.evaluate import Evaluation, all_of, any_of, negate
 from rules_engine.rules.events import matching, sequence_instants
 from rules_engine.rules.inputs import Inputs
@@ -34,8 +35,8 @@ from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.walk import children, walk
 
-#: How far beyond the last other instant clock conditions are looked ahead: more than a year, so that every combination
-#: of weekday, time of day and daylight saving time in the zones' yearly rules has come by.
+#: How far clock conditions are looked ahead while nothing else happens: more than a year, so that every combination of
+#: weekday, time of day and daylight saving time in the zones' yearly rules has come by.
 CLOCK_HORIZON = 400 * DAY
 
 Answer = TypeVar("Answer")
@@ -83,24 +84,24 @@ def first_change(
         ``(after, until) ->`` the instants in between at which a clock condition may change; None without such
         conditions.
     may_change
-        ``after ->`` whether clock conditions alone can still change the answer after the last of ``instants``.
+        ``after ->`` whether clock conditions alone can still change the answer before the next of ``instants``.
     """
-    first, last, current = answer(now), now, now
-    for instant in sorted(set(instants)):
-        last = instant
-        for at in _with_clocks(clocks, current, instant):
+    first, current = answer(now), now
+    for instant in sorted({at for at in instants if at <= LAST_INSTANT}):
+        for at in chain(_by_clock(clocks, current, instant, may_change), (instant,)):
             if answer(at) != first:
                 return at
         current = instant
-    if clocks is None or not may_change(last):
-        return None
-    return next((at for at in clocks(last, last + CLOCK_HORIZON) if answer(at) != first), None)
+    by_clock = _by_clock(clocks, current, LAST_INSTANT, may_change)
+    return next((at for at in by_clock if answer(at) != first), None)
 
 
-def _with_clocks(clocks: Callable[[int, int], Iterator[int]] | None, after: int, until: int) -> Iterator[int]:
-    if clocks is not None:
-        yield from (at for at in clocks(after, until) if at < until)
-    yield until
+def _by_clock(
+    clocks: Callable[[int, int], Iterator[int]] | None, after: int, until: int, may_change: Callable[[int], bool]
+) -> Iterator[int]:
+    """The crossings between two other instants that have to be looked at."""
+    if clocks is not None and may_change(after):
+        yield from (at for at in clocks(after, min(until, after + CLOCK_HORIZON)) if at < until)
 
 
 def reachable(program: Program, conditions: Iterable[Condition]) -> list[Condition]:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from rules_engine.clock import to_micros
+from rules_engine.clock import LAST_INSTANT
 from rules_engine.rules.changes import CLOCK_HORIZON
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import crossings
@@ -26,9 +25,6 @@ from rules_engine.targets.plan import Plan, look_late, make_plan
 from rules_engine.targets.request import Request, unexpired
 from rules_engine.targets.slots import Reading
 from rules_engine.targets.tables import Steps, Table
-
-#: Python's calendar ends with the year 9999; what would change after that never does.
-LAST_INSTANT = to_micros(datetime(9999, 12, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +54,7 @@ def members_until(
     first = layout.fold(watch.with_clocks(now))
     last = now
     for instant in watch.instants(now):
-        found = _first_crossing(layout, watch, first, last, instant)
+        found = _first_crossing(layout, watch, first, last, min(instant, last + CLOCK_HORIZON))
         if found is not None:
             return first, found
         if watch.move(instant) and layout.fold(watch.with_clocks(instant)) != first:
