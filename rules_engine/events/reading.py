@@ -151,6 +151,11 @@ class StateReader:
         self._streams: dict[tuple[int, int], _Stream] = {}
         self._sequences: dict[int, list[Event]] = {}
 
+    @property
+    def requirements(self) -> StateRequirements:
+        """What the state was kept for."""
+        return self._layout.requirements
+
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
         """The aggregate's value; None if it is missing. A count above what any definition tells apart is that number.
 

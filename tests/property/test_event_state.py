@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules_engine.events.encoding import decode_state, encode_state
+from rules_engine.events.kept_events import StateEvents
 from rules_engine.events.pruning import prune
 from rules_engine.events.reading import StateLayout, StateReader
 from rules_engine.events.requirements import StateRequirements, requirements_of
 from rules_engine.events.state import EventState, empty_state, update
+from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import aggregate_value, sequence_matches
 from rules_engine.rules.inputs import Event, Inputs, in_order
@@ -30,9 +32,8 @@ from rules_engine.rules.nodes import (
     Sequence,
     SequenceStep,
 )
-from rules_engine.rules.predicates import judge
 from rules_engine.rules.program import Program
-from rules_engine.rules.types import FLOAT, INTEGER, STRING, conform
+from rules_engine.rules.types import FLOAT, INTEGER, STRING
 
 NAMES = ("view", "view", "buy")
 WINDOWS = (2, 5, 10, 10, 20, 30, None, None)
@@ -83,7 +84,7 @@ def sequences(draw: st.DrawFn) -> Sequence:
         SequenceStep(draw(MATCHES), sign == "-", draw(within if place >= last else within | st.none()))
         for place, sign in enumerate(negations)
     )
-    own, match_on = draw(st.sampled_from((None, 5, 10, 30))), draw(st.sampled_from((None, None, "kind")))
+    own, match_on = draw(st.sampled_from((None, 5, 10, 30))), draw(st.sampled_from((None, "kind")))
     return Sequence((SequenceStep(draw(MATCHES)), *steps), own, match_on, draw(st.booleans()))
 
 
@@ -200,14 +201,16 @@ def check(program: Program, requirements: StateRequirements, actions: list[Actio
     for action in actions:
         action(simulation)
         notes += simulation.notes()
+        log = Inputs(events=in_order(simulation.log))
+        kept = Inputs(events=StateEvents(StateReader(simulation.state, simulation.layout)))
         for later in (0, 1, 2, 5, 10):
             now = simulation.now + later
             assert not simulation.disagreements(now), (simulation.now, later, simulation.state)
-            log, kept = Inputs(events=in_order(simulation.log)), StateReader(simulation.state, simulation.layout)
-            for segment in program.segments.values():
-                if isinstance(segment.when, Predicate) and isinstance(segment.when.operand, EventAggregate):
-                    value = conform(kept.aggregate(segment.when.operand, now), segment.when.operand_type)
-                    assert judge(segment.when, value, now) is Evaluation(program, log, now).segment(segment.name)
+            for name in program.names:
+                assert Evaluation(program, kept, now).segment(name) is Evaluation(program, log, now).segment(name)
+        for segment in program.segments.values():
+            expected = changes_at(program, segment.when, log, simulation.now)
+            assert changes_at(program, segment.when, kept, simulation.now) == expected, segment
     return notes
 
 
