@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,9 @@ def init(
     output.say("Made the project ", (project.root.name, "bold"), f" in {project.root}")
     output.say("Try:")
     for command, remark in _STEPS:
-        output.say("  ", (f"segments {command}".format(name=name).ljust(44), "cyan"), ("  # " + remark, "dim"))
+        output.say(
+            "  ", (f"segments {command}".format(name=shlex.quote(name)).ljust(44), "cyan"), ("  # " + remark, "dim")
+        )
 
 
 _STEPS = (
