@@ -16,7 +16,12 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.features.feast_import import import_feast
 from rules_engine.project import Project
+
+# The first import of Feast in a process decides how it checks the arguments of definitions: here as in our commands,
+# whichever test comes first.
+import_feast()
 
 _SHARED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("ci", derandomize=True, max_examples=100, **_SHARED)
