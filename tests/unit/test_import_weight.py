@@ -44,7 +44,7 @@ def loaded_by(statement: str) -> set[str]:
     assert done.returncode == 0, done.stderr
     # A compiled part such as `_yaml` or `_re2` belongs to the package that it is named after.
     names = {name.lstrip("_").partition("__")[0] for name in json.loads(done.stdout.splitlines()[-1])}
-    # `sysconfigdata` is the standard library's, under a name for each platform; what Cython compiled brings its runtime.
+    # `sysconfigdata` is the standard library's, named after the platform; what Cython compiled brings its runtime.
     return {name for name in names if not name.startswith("cython_")} - {"rules_engine", "mypyc", "sysconfigdata"}
 
 
