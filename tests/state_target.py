@@ -1,0 +1,59 @@
+"""The event state as a target: the events of a scenario, delivered piecemeal, in disorder and again, then read."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from rules_engine.events.encoding import decode_state, encode_state
+from rules_engine.events.kept_events import StateEvents
+from rules_engine.events.pruning import prune
+from rules_engine.events.reading import StateLayout, StateReader
+from rules_engine.events.requirements import requirements_of
+from rules_engine.events.state import empty_state, update
+from rules_engine.rules.changes import changes_at
+from rules_engine.rules.evaluate import Evaluation
+from rules_engine.rules.inputs import Inputs
+from rules_engine.rules.predicates import Truth
+from rules_engine.targets.index import RuleIndex
+from rules_engine.testing import CONDITION, Scenario
+
+#: Later than any event of the tests may come.
+ANY_LATENESS = 10**18
+
+
+def read_through_state(scenario: Scenario, seed: int = 0) -> StateReader:
+    """Keep the scenario's events as a worker would, in an order that the seed decides, and read them at its now."""
+    requirements = requirements_of(scenario.program, lateness=ANY_LATENESS)
+    chance = random.Random(seed)
+    state, waiting = empty_state(requirements), [*scenario.inputs.events, *scenario.inputs.events[:3]]
+    chance.shuffle(waiting)
+    while waiting:
+        batch, waiting = waiting[:3], waiting[3:]
+        state = update(state, batch, requirements)
+        # Nobody reads before the scenario's now, so no instant up to it is too late to prune at.
+        state = prune(state, requirements, scenario.now - chance.choice((0, 1, 10**9)))
+        state = decode_state(encode_state(state, requirements), requirements)
+    settling = replace(requirements, lateness=chance.choice((0, 1, 10**9, ANY_LATENESS)))
+    return StateReader(prune(state, settling, scenario.now), StateLayout(requirements))
+
+
+def inputs_through_state(scenario: Scenario, seed: int = 0) -> Inputs:
+    """The scenario's inputs with what the state kept in the place of the events."""
+    return replace(scenario.inputs, events=StateEvents(read_through_state(scenario, seed)))
+
+
+def truth_through_state(scenario: Scenario) -> Truth:
+    """The plain evaluator's answer on the state, after checking that the index gives the same on it."""
+    reader = read_through_state(scenario)
+    inputs = replace(scenario.inputs, events=StateEvents(reader))
+    truth = Evaluation(scenario.program, inputs, scenario.now).segment(CONDITION)
+    matched = RuleIndex(scenario.program).match(replace(inputs, events=()), scenario.now, [CONDITION], events=reader)
+    assert matched == ({CONDITION} if truth is True else frozenset()), matched
+    return truth
+
+
+def change_through_state(scenario: Scenario) -> int | None:
+    """When the answer on the state changes by time alone."""
+    when = scenario.program.segment(CONDITION).when
+    return changes_at(scenario.program, when, inputs_through_state(scenario), scenario.now)
