@@ -6,13 +6,9 @@ The expected memberships are computed here from CDNOW_master.txt alone, with non
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
@@ -24,45 +20,13 @@ import pandas as pd
 import pytest
 
 from rules_engine.sdk import SegmentClient
+from tests.e2e.conftest import Demo
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
-SEGMENTS = Path(sys.executable).with_name("segments")
 NOW = pd.Timestamp("1998-07-01")
 SATURDAY, TUESDAY = datetime(1998, 7, 4, 16, tzinfo=UTC), datetime(1998, 7, 7, 16, tzinfo=UTC)
 TOP_LABEL = "spending now, active"
-
-
-@dataclass(frozen=True)
-class Demo:
-    """The project that the demo ran in, and what it printed."""
-
-    root: Path
-    output: str
-
-    def run(self, *arguments: str) -> str:
-        """The output of a command, which must succeed and say nothing on stderr."""
-        done = _run(self.root, *arguments)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-
-
-def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HOME": str(root), "COLUMNS": "200"}
-    command = [str(SEGMENTS), *arguments]
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """A copy of the project as a clone has it, after `segments demo`."""
-    root = tmp_path_factory.mktemp("clone")
-    for folder in ("feature_repo", "segments"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("data", "__pycache__"))
-    done = _run(root, "demo")
-    yield Demo(root, done.stdout + done.stderr) if done.returncode == 0 else pytest.fail(done.stdout + done.stderr)
-    _run(root, "store", "stop")
 
 
 # --- the independent computation ------------------------------------------------------------------------------------
@@ -204,14 +168,14 @@ def test_a_request_brings_context_and_an_instant(demo: Demo, customers: Customer
 def test_the_command_line_gives_the_same_answers(demo: Demo, expected: Mapping[str, set[str]]) -> None:
     sample = sorted({min(members) for members in expected.values() if members} | {"00001", "23570"})
     for customer in sample:
-        found = json.loads(demo.run("lookup", customer, "--format", "json"))
+        found = json.loads(demo.run(f"lookup {customer} --format json"))
         assert set(found["segments"]) == {name for name, members in expected.items() if customer in members}
         assert found["at"] == "1998-07-01T00:00:00Z"
 
 
 def test_someone_unknown_is_in_no_segment(demo: Demo) -> None:
-    assert json.loads(demo.run("lookup", "nobody", "--format", "json"))["segments"] == []
-    assert "the store knows nothing of nobody" in demo.run("lookup", "nobody")
+    assert json.loads(demo.run("lookup nobody --format json"))["segments"] == []
+    assert "the store knows nothing of nobody" in demo.run("lookup nobody")
 
 
 # --- the clusters ---------------------------------------------------------------------------------------------------
@@ -249,10 +213,9 @@ def test_a_refit_shows_at_once_and_an_old_version_can_be_attached_again(
     changed = original.replace("k: {from: 4, to: 8}", "k: {from: 2, to: 2}").replace("high: active", "high: lively")
     definition.write_text(changed)
     try:
-        fitted = _run(demo.root, "cluster", "fit", "--format", "json")
-        model = json.loads(fitted.stdout)
+        model = json.loads(demo.segments("cluster fit --format json").stdout)
         assert (model["version"], model["new"], len(model["clusters"])) == ("v2", True, 2)
-        attached = _run(demo.root, "cluster", "attach")
+        attached = demo.segments("cluster attach")
         assert attached.returncode == 0
         assert "warning: segment `next_champions` looks for `spending now, active`" in attached.stderr
         assert _label_online(demo, one)["user_clusters:model_version"] == "v2"
@@ -263,7 +226,7 @@ def test_a_refit_shows_at_once_and_an_old_version_can_be_attached_again(
         assert not any("next_champions" in membership for membership in found)
     finally:
         definition.write_text(original)
-        back = json.loads(demo.run("cluster", "attach", "--version", "v1", "--format", "json"))
+        back = json.loads(demo.run("cluster attach --version v1 --format json"))
     assert (back["model_version"], back["added"]) == ("v1", 23_570)
     assert _label_online(demo, one) == before
 
@@ -306,12 +269,12 @@ def test_what_the_demo_proposes_to_try_works_when_it_is_pasted(demo: Demo) -> No
     proposals = demo.output[demo.output.index("What to try next") :].splitlines()[1:-2]
     assert len(proposals) >= 5
     for proposal in proposals:
-        done = subprocess.run(["sh", "-c", proposal], cwd=demo.root, capture_output=True, text=True, timeout=100)
+        done = demo.shell(proposal)
         assert (done.returncode, done.stderr) == (0, ""), proposal
 
 
 def test_the_demo_can_be_run_again_on_a_stopped_store(demo: Demo, expected: Mapping[str, set[str]]) -> None:
-    demo.run("store", "stop")
+    demo.run("store stop")
     again = demo.run("demo")
     assert _sizes(again) == {name: len(members) for name, members in expected.items()}
     assert "Nothing changed: cdnow has 12 segments and 3 feature views" in again
@@ -322,7 +285,7 @@ def test_a_project_that_is_not_the_demo_says_so(demo: Demo, tmp_path: Path) -> N
     shutil.copytree(demo.root / "segments", tmp_path / "segments")
     (tmp_path / "feature_repo").mkdir()
     shutil.copy(demo.root / "feature_repo" / "feature_store.yaml", tmp_path / "feature_repo")
-    done = _run(tmp_path, "demo")
+    done = demo.segments(f"demo --repo {tmp_path}")
     assert done.returncode == 1
     assert "is not the demo: it has no feature_repo/build.py" in done.stderr
     assert "hint: " in done.stderr

@@ -1,0 +1,97 @@
+"""What README.md shows is run, in order, where the demo ran; and the links of the documentation lead somewhere."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, Demo
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NEW_SEGMENT = "loyal_newcomers"
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SECONDS = re.compile(r"\b[0-9]+(\.[0-9])? s\b")
+
+
+def _transcript(block: str) -> Iterator[tuple[str, str]]:
+    """The commands of a console block, each with the output shown."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        yield command, shown
+
+
+def _equal(shown: str, printed: str) -> bool:
+    """`...` stands for any text, and how long something took is not compared."""
+    shown, printed = (_SECONDS.sub("N s", text.strip()) for text in (shown, printed))
+    return doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS)
+
+
+@pytest.fixture
+def tour(demo: Demo) -> Iterator[Demo]:
+    """The demo's project; the segment that the tour adds is taken out again."""
+    yield demo
+    (demo.root / "segments" / f"{NEW_SEGMENT}.yaml").unlink(missing_ok=True)
+    demo.run("apply")
+
+
+@pytest.mark.slow
+def test_the_tour_works_and_prints_what_is_shown(tour: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tour.root)
+    commands, names, python = 0, {}, 0
+    for language, block in _FENCE.findall(README):
+        if language == "console" and block.startswith("$ make demo"):
+            assert _equal(block.partition("\n")[2], tour.output)
+        elif language == "console":
+            for command, shown in _transcript(block):
+                done = tour.shell(command)
+                assert _equal(shown, done.stdout + done.stderr), f"{command}\n{done.stdout}{done.stderr}"
+                commands += 1
+        elif language == "yaml" and block.startswith(f"segment: {NEW_SEGMENT}"):
+            (tour.root / "segments" / f"{NEW_SEGMENT}.yaml").write_text(block, encoding="utf-8")
+        elif language == "python":
+            test = doctest.DocTestParser().get_doctest(block, names, "README.md", None, None)
+            runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+            said: list[str] = []
+            runner.run(test, out=said.append, clear_globs=False)
+            assert runner.failures == 0, "".join(said)
+            names, python = test.globs, python + runner.tries
+    names["client"].close()
+    assert commands >= 7
+    assert python >= 9
+
+
+def test_the_commands_and_the_files_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make ([a-z]+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    example = next(block for _, block in _FENCE.findall(README) if block.startswith("test: at_risk"))
+    written = (ROOT / "segments" / "at_risk.test.yaml").read_text(encoding="utf-8")
+    assert [line for line in example.splitlines() if line not in written.splitlines()] == []
+
+
+_PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=[str(page.relative_to(ROOT)) for page in _PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}, (
+                target
+            )
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")} - {"README.md"}
+    assert {page for page in pages if f"]({page})" not in index} == set()
