@@ -46,44 +46,13 @@ def only_problem(text: str) -> Diagnostic:
 # --- scalars --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "NO",
-        "no",
-        "No",
-        "on",
-        "off",
-        "yes",
-        "Y",
-        "n",
-        "12:30",
-        "1_000",
-        "0b11",
-        "1e",
-        "e3",
-        "+-1",
-        "0o8",
-        "0xg",
-        "--1",
-        "1.2.3",
-    ]
-    + [
-        "2026-01-31",
-        "2026-01-31T09:00:00Z",
-        "nUll",
-        "tRue",
-        "inf",
-        "nan",
-        "-",
-        "<<",
-        "=",
-        "٣",
-        "1 2",
-        "+.e1",
-        "Infinity",
-    ],
-)
+STRINGS = """
+    NO no No on off yes Y n 12:30 1_000 0b11 1e e3 +-1 0o8 0xg --1 1.2.3 2026-01-31 2026-01-31T09:00:00Z
+    nUll tRue inf nan << = ٣ +.e1 Infinity -
+"""
+
+
+@pytest.mark.parametrize("text", [*STRINGS.split(), "1 2"])
 def test_plain_scalars_that_are_strings(text: str) -> None:
     assert core_scalar(text) == text
     assert read(f"key: {text}" if text != "-" else "key: '-'") == {"key": text}
@@ -227,7 +196,7 @@ def test_several_documents_and_a_byte_order_mark() -> None:
 @pytest.mark.parametrize(
     ("text", "code", "place", "message"),
     [
-        ("a: [1, 2", "yaml-syntax", "1:9", "did not find expected ',' or ']'"),
+        ("a: [1, 2", "yaml-syntax", "2:1", "did not find expected ',' or ']'"),
         ("a: 'b", "yaml-syntax", "1:6", "unexpected end of stream"),
         ("a: b: c", "yaml-syntax", "1:5", "mapping values are not allowed in this context"),
         ("a:\n\tb: c", "yaml-syntax", "2:1", "cannot start any token"),
@@ -296,7 +265,7 @@ def test_aliases_do_not_stack_levels_beyond_the_deepest_text() -> None:
     assert read_documents(fits, "a.yaml")[1] == []
     stacked = "".join(f"- &a{n} {nested(half, f'*a{n - 1}' if n else '1')}\n" for n in range(40))
     problem = only_problem(stacked)
-    assert (problem.code, problem.span.line) == ("too-deep", 3)
+    assert (problem.code, problem.span.line) == ("too-deep", 2)
 
 
 def test_aliases_that_multiply() -> None:
