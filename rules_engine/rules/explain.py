@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from rules_engine.clock import format_duration, format_instant
+from rules_engine.clock import format_duration, format_instant, from_micros, to_micros
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import first_events, in_window, matching
@@ -33,6 +34,8 @@ from rules_engine.rules.types import Kind, Value, conform
 #: How many of the events that counted are named; the latest ones.
 MAX_EVENTS = 5
 
+_MICROSECOND = timedelta(microseconds=1)
+
 _WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
 
 
@@ -54,13 +57,13 @@ class Reason:
         why the value is missing: ``absent`` (no such row), ``null``, ``expired ...``, ``not passed`` (context), ``no
         such event``, ``absent from the event``, ``of another type``.
     age
-        how long ago the value's row was observed, in microseconds; None where that is not known.
+        how long ago the value's row was observed, None where that is not known.
     distance
         how far a number or time is from fulfilling the comparison, as people write it.
     events, event_count
         the latest events that counted, and how many did.
     changes_at
-        when this verdict changes by time alone, in microseconds; None if never.
+        when this verdict changes by time alone, in UTC; None if never.
     children
         the conditions inside.
     """
@@ -70,11 +73,11 @@ class Reason:
     value: str | None = None
     threshold: str | None = None
     missing: str | None = None
-    age: int | None = None
+    age: timedelta | None = None
     distance: str | None = None
     events: tuple[Event, ...] = ()
     event_count: int | None = None
-    changes_at: int | None = None
+    changes_at: datetime | None = None
     children: tuple[Reason, ...] = ()
 
     def line(self) -> str:
@@ -83,12 +86,12 @@ class Reason:
         if self.distance:
             notes.append(self.distance)
         if self.age is not None:
-            notes.append(f"observed {format_duration(self.age)} ago")
+            notes.append(f"observed {format_duration(self.age // _MICROSECOND)} ago")
         if self.event_count:
             instants = ", ".join(format_instant(event.at) for event in self.events)
             notes.append(("events at " if self.event_count <= MAX_EVENTS else "latest events at ") + instants)
         if self.changes_at is not None and not self.children:
-            notes.append(f"until {format_instant(self.changes_at)}")
+            notes.append(f"until {_text(self.changes_at)}")
         shown = "; ".join(note for note in notes if note)
         return f"{_WORDS[self.verdict]}: {self.text}" + (f" ({shown})" if shown else "")
 
@@ -105,11 +108,11 @@ class Reason:
             "value": self.value,
             "threshold": self.threshold,
             "missing": self.missing,
-            "age_seconds": None if self.age is None else self.age / 1_000_000,
+            "age_seconds": None if self.age is None else self.age.total_seconds(),
             "distance": self.distance,
             "events": [{"event": event.name, "at": format_instant(event.at), "id": event.id} for event in self.events],
             "event_count": self.event_count,
-            "changes_at": _instant(self.changes_at),
+            "changes_at": None if self.changes_at is None else _text(self.changes_at),
             "children": [child.to_dict() for child in self.children],
         }
 
@@ -125,8 +128,8 @@ class Explanation:
     entity: str
     segment: str
     verdict: Truth
-    at: int
-    changes_at: int | None
+    at: datetime
+    changes_at: datetime | None
     reason: Reason
     blocking: tuple[Reason, ...] = ()
 
@@ -136,8 +139,8 @@ class Explanation:
     def headline(self) -> str:
         """The answer in one line."""
         answer = {True: "is in", False: "is not in", None: "is not known to be in"}[self.verdict]
-        until = f", until {format_instant(self.changes_at)}" if self.changes_at is not None else ""
-        return f"{self.entity} {answer} {self.segment} at {format_instant(self.at)}{until}"
+        until = f", until {_text(self.changes_at)}" if self.changes_at is not None else ""
+        return f"{self.entity} {answer} {self.segment} at {_text(self.at)}{until}"
 
     def _nearest_miss(self) -> list[str]:
         if not self.blocking:
@@ -151,8 +154,8 @@ class Explanation:
             "entity": self.entity,
             "segment": self.segment,
             "verdict": self.verdict,
-            "at": format_instant(self.at),
-            "changes_at": _instant(self.changes_at),
+            "at": _text(self.at),
+            "changes_at": None if self.changes_at is None else _text(self.changes_at),
             "reason": self.reason.to_dict(),
             "nearest_miss": [reason.to_dict() for reason in self.blocking],
         }
@@ -178,7 +181,8 @@ def explain(program: Program, segment: str, inputs: Inputs, now: int, entity: st
     explainer = _Explainer(program, inputs, now)
     reason = explainer.reason(when)
     blocking = () if reason.verdict is True else tuple(explainer.blocking(when, True))
-    return Explanation(entity, segment, reason.verdict, now, changes_at(program, when, inputs, now), reason, blocking)
+    change = _instant(changes_at(program, when, inputs, now))
+    return Explanation(entity, segment, reason.verdict, from_micros(now), change, reason, blocking)
 
 
 class _Explainer:
@@ -219,8 +223,8 @@ class _Explainer:
             children=tuple(map(self.reason, inside)),
         )
 
-    def _changes_at(self, condition: Condition) -> int | None:
-        return changes_at(self._program, condition, self._inputs, self._now)
+    def _changes_at(self, condition: Condition) -> datetime | None:
+        return _instant(changes_at(self._program, condition, self._inputs, self._now))
 
     def _predicate(self, predicate: Predicate) -> Reason:
         operand = predicate.operand
@@ -236,7 +240,7 @@ class _Explainer:
             value=None if value is None else self._shown(predicate, value),
             threshold=f"{predicate.operator} {format_argument(predicate)}",
             missing=self._missing(predicate, counted) if value is None else None,
-            age=None if observed is None else self._now - observed,
+            age=None if observed is None else timedelta(microseconds=self._now - observed),
             distance=None if verdict is True or value is None else _distance(predicate, value),
             events=tuple(counted[-MAX_EVENTS:]),
             event_count=len(counted) if isinstance(operand, EventAggregate) else None,
@@ -365,5 +369,9 @@ def _tree(reason: Reason, first: str, rest: str) -> list[str]:
     return lines
 
 
-def _instant(micros: int | None) -> str | None:
-    return None if micros is None else format_instant(micros)
+def _instant(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def _text(instant: datetime) -> str:
+    return format_instant(to_micros(instant))
