@@ -1,7 +1,12 @@
 """Segments and users for benchmarks, drawn from a seed.
 
-40 features of a kind that a shop has; segments of 3 to 6 predicates, a third of them with an `any` inside and some with a
-negation. Users have every feature, so that peers without a notion of a missing value give the same answers.
+40 features of a kind that a shop has, and segments of 3 to 6 predicates, some with an `any` inside and some negated. A
+predicate holds for about 3 users in 10. Users have every feature, so that peers without a notion of a missing value
+give the same answers.
+
+Two kinds of program: in a *broad* one all segments are drawn alike, so that a user is in about 1.5 % of them, however
+many there are. In a *narrow* one every segment beyond the first hundred is also limited to one city or one campaign, as
+it is where people keep thousands of segments: a user is in a few of them.
 """
 
 from __future__ import annotations
@@ -71,10 +76,17 @@ COLUMNS = [
 ]
 
 
-def program(segments: int, seed: int = 0) -> Program:
+#: The features to which the segments of a narrow program are limited.
+LIMITING = [column for column in COLUMNS if column.name.startswith(("city", "campaign"))]
+
+#: Beyond so many segments those of a narrow program are limited to a city or a campaign.
+BROAD = 100
+
+
+def program(segments: int, narrow: bool = False, seed: int = 0) -> Program:
     """A program of so many segments; the first of a larger one are those of a smaller one."""
     rng = random.Random(seed)
-    made = (Segment(f"segment_{number:05d}", _condition(rng)) for number in range(segments))
+    made = (Segment(f"segment_{number:05d}", _condition(rng, narrow and number >= BROAD)) for number in range(segments))
     return Program({segment.name: segment for segment in made})
 
 
@@ -96,9 +108,12 @@ def predicates(condition: Condition) -> Iterator[Predicate]:
         yield condition
 
 
-def _condition(rng: random.Random) -> Condition:
+def _condition(rng: random.Random, narrow: bool) -> Condition:
     columns = rng.sample(COLUMNS, rng.randint(3, 6))
     leaves: list[Condition] = [_predicate(column, rng) for column in columns]
+    if narrow:
+        column = rng.choice(LIMITING)
+        leaves[-1] = Predicate(column.ref, "equals", rng.choice(column.choices), STRING)
     if rng.random() < 0.1:
         leaves[0] = Not(leaves[0])
     if len(leaves) > 3 and rng.random() < 0.4:
