@@ -13,7 +13,7 @@ from tests.e2e.conftest import ROOT, Demo
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NEW_SEGMENT = "loyal_newcomers"
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SECONDS = re.compile(r"\b[0-9]+(\.[0-9])? s\b")
 
 

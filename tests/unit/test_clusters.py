@@ -505,3 +505,15 @@ def test_labels_of_a_view_that_is_not_applied_are_refused(make_shop: Callable[..
     views.write_text(whole)
     with pytest.raises(ProjectError, match="`user_clusters` is not applied yet"):
         attach(FeastRepo(project), fit(definition(), four_groups(), NOW), NOW)
+
+
+def test_the_example_of_the_documentation_is_a_definition(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text(encoding="utf-8")
+    example = page.partition("```yaml other\n")[2].partition("```")[0]
+    (tmp_path / "feature_repo").mkdir()
+    (tmp_path / "feature_repo" / "clusters.yaml").write_text(example, encoding="utf-8")
+    names = ("rfm:recency_days", "rfm:frequency")
+    catalog = Catalog({name: Feature(*name.split(":"), from_feast_name("Int64"), "Int64") for name in names})
+    (found,) = load_cluster_definitions(Project(tmp_path), catalog).values()
+    assert found.keys == names
+    assert (found.k_from, found.k_to, found.seed) == (3, 8, 0)
