@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from rules_engine.errors import UnsupportedError
 from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
 from rules_engine.rules.types import FLOAT, INTEGER, Kind
 from rules_engine.targets.sql.events import EventSteps, Joined, Step, row_number
@@ -37,6 +36,7 @@ from rules_engine.targets.sql.values import (
     not_above,
     not_below,
     readable,
+    require_scalars,
 )
 
 
@@ -72,7 +72,7 @@ class Counted:
     forms: list[Stored]
 
     def of(self, *kinds: Kind) -> list[Stored]:
-        return [form for form in self.forms if form.type is not None and form.type.kind in kinds]
+        return [form for form in self.forms if form.is_scalar(kinds)]
 
     @property
     def whole(self) -> list[Stored]:
@@ -238,7 +238,7 @@ def _avg(counted: Counted) -> list[Stored]:
     means = []
     if whole:
         total = engine.integer_sum(counted.value(whole[0].read()))
-        means.append(_ratio(cast(total, "DOUBLE"), counted.value(whole[0].read())))
+        means.append(_ratio(engine.integer_as_double(total), counted.value(whole[0].read())))
     if floats:
         numbers = counted.numbers()
         means.append(_ratio(case(*engine.double_sum(numbers)), numbers()))
@@ -274,11 +274,7 @@ def _extreme(function: Callable[..., Sql], smaller: bool) -> Callable[[Counted],
 
 def _distinct(counted: Counted) -> list[Stored]:
     """How many values: numbers that are equal are one, and no number is a string or a boolean."""
-    if any(form.type is None or form.type.is_list for form in counted.forms):
-        aggregate = counted.aggregate
-        raise UnsupportedError(
-            f"`{aggregate}`: SQL cannot count lists, or values of no known type, in `{aggregate.of}`"
-        )
+    require_scalars(counted.forms, f"`{counted.aggregate}`")
     values = [form.read() for form in counted.forms]
     if counted.whole and counted.floats:
         others = [form.read() for form in counted.forms if form not in (*counted.whole, *counted.floats)]

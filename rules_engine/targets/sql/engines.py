@@ -109,27 +109,38 @@ class Engine:
         """A sum of BIGINT that does not overflow."""
         return exp.Sum(this=value)
 
+    def integer_as_double(self, total: Sql) -> Sql:
+        """A sum of integers as a double, rounded once: as the cast from text does, and that from 128 bits does not."""
+        return cast(cast(total, "VARCHAR"), "DOUBLE")
+
     def double_sum(self, value: Callable[[], Sql]) -> list[tuple[Sql, Sql]]:
         """A sum of doubles as branches of CASE: correctly rounded where that can be done, infinite out of range.
 
-        Numbers of everyday size (zero, or from 1.2e-7 to 1.1e9) are summed as 128-bit integers, in units of 2**-76,
-        which is exact; the one rounding is done by way of text, because the cast from 128 bits rounds twice. Others
-        take the compensated sum.
+        Numbers of everyday size (zero, or from 1.2e-7 to 1.1e9) are summed exactly, as whole multiples of 2**-76, and
+        the sum is rounded once. Others take the engine's own sum.
         """
-        unit, small, large = 2.0**-76, 2.0**-23, 2.0**30
         size = call("ABS", value())
-        units = cast(exp.Mul(this=value(), expression=self.double(1 / unit)), "HUGEINT")
-        exact = cast(cast(exp.Sum(this=case((compare(exp.LT, size, self.double(large)), units))), "VARCHAR"), "DOUBLE")
+        large, small = self.double(2.0**30), self.double(2.0**-23)
         smallest = exp.Min(this=exp.Nullif(this=size.copy(), expression=self.double(0.0)))
         everyday = [
-            compare(exp.LT, exp.Max(this=size.copy()), self.double(large)),
-            compare(exp.GTE, coalesce(smallest, self.double(large)), self.double(small)),
+            compare(exp.LT, exp.Max(this=size.copy()), large),
+            compare(exp.GTE, coalesce(smallest, large.copy()), small),
         ]
+        fits = compare(exp.LT, size, large.copy())
+        exact = self.integer_as_double(self._sum_of_units(value, fits))
+        scaled = exp.Mul(this=exact, expression=self.double(2.0**-76))
+        return [(all_of(everyday), scaled), *self._infinite(value), *self._other_sum(value)]
+
+    def _sum_of_units(self, value: Callable[[], Sql], fits: Sql) -> Sql:
+        """The sum of the values that fit, in units of 2**-76."""
+        units = cast(exp.Mul(this=value(), expression=self.double(2.0**76)), "HUGEINT")
+        return exp.Sum(this=case((fits, units)))
+
+    def _other_sum(self, value: Callable[[], Sql]) -> list[tuple[Sql, Sql]]:
+        """Compensated; once more at another scale if that left the range."""
         compensated = call("FSUM", value())
         scaled = call("FSUM", exp.Mul(this=value(), expression=self.double(2.0**-64)))
         return [
-            (all_of(everyday), exp.Mul(this=exact, expression=self.double(unit))),
-            *self._infinite(value),
             (call("ISFINITE", compensated), compensated.copy()),
             (exp.true(), exp.Mul(this=scaled, expression=self.double(2.0**64))),
         ]
@@ -183,8 +194,22 @@ class _WithoutZero(Engine):
         """Without the special cases that whole-string lowering has: a final sigma, and a dotted capital I."""
         return exp.Lower(this=call("TRANSLATE", value, self.text("Σİ"), self.text("σi")))
 
-    def double_sum(self, value: Callable[[], Sql]) -> list[tuple[Sql, Sql]]:
-        return [*self._infinite(value), (exp.true(), exp.Sum(this=value()))]
+    def integer_as_double(self, total: Sql) -> Sql:
+        return cast(total, "DOUBLE")
+
+    def _sum_of_units(self, value: Callable[[], Sql], fits: Sql) -> Sql:
+        """In two parts of 64 bits, as no decimal is made from a double exactly: units of 2**-32, and the rest."""
+        upper = exp.Mul(this=value(), expression=self.double(2.0**32))
+        whole = call("FLOOR", upper)
+        rest = exp.Mul(
+            this=exp.Paren(this=exp.Sub(this=upper.copy(), expression=whole.copy())), expression=self.double(2.0**44)
+        )
+        highs = self.integer_sum(case((fits, cast(whole, "BIGINT"))))
+        lows = self.integer_sum(case((fits.copy(), cast(rest, "BIGINT"))))
+        return exp.Add(this=exp.Mul(this=highs, expression=integer(2**44)), expression=lows)
+
+    def _other_sum(self, value: Callable[[], Sql]) -> list[tuple[Sql, Sql]]:
+        return [(exp.true(), exp.Sum(this=value()))]
 
 
 class Spark(_WithoutZero):
@@ -310,7 +335,7 @@ class Postgres(_WithoutZero):
         return exp.RegexpLike(this=_binary(value), expression=self._pattern(pattern))
 
     def _includes(self, values: Sql, element: Sql) -> Sql:
-        return compare(exp.EQ, element, exp.Any(this=values))
+        return compare(exp.EQ, element, call("ANY", values))
 
     def ordered_text(self, value: Sql) -> Sql:
         return _binary(value)

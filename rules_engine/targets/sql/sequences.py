@@ -13,7 +13,6 @@ from dataclasses import replace
 from sqlglot import exp
 
 from rules_engine.clock import format_duration
-from rules_engine.errors import UnsupportedError
 from rules_engine.rules.nodes import Sequence, SequenceStep
 from rules_engine.rules.types import TIME, Kind
 from rules_engine.targets.sql.events import EventSteps, Joined, Step, instant
@@ -34,7 +33,7 @@ from rules_engine.targets.sql.expressions import (
     table,
 )
 from rules_engine.targets.sql.tables import AT, ENTITY
-from rules_engine.targets.sql.values import INTEGERS, Stored, at_most, fractional_part, integral_part
+from rules_engine.targets.sql.values import INTEGERS, Stored, at_most, fractional_part, integral_part, require_scalars
 
 #: Longer than any two instants are apart: a wait of this length has no end.
 _UNBOUNDED = 2**60
@@ -120,16 +119,15 @@ class _Writer:
         log = self._events.log(step.match.event).name
         at = column(AT, _NEXT)
         conditions = [*self._events.matches(step.match, _NEXT)]
-        conditions += [
-            self._absent(each, previous, compare(exp.LT, column(AT, _FORBIDDEN), at.copy())) for each in forbidden
-        ]
+        for each in forbidden:
+            conditions += self._absent(each, previous, compare(exp.LT, column(AT, _FORBIDDEN), at.copy()))
         keys = [own(name, previous) for name in self._keys.values()]
         query = select(column(ENTITY, previous), at, *keys, source=table(previous), where=conditions, distinct=True)
         join(query, table(log, _NEXT), all_of(self._after(step, previous, _NEXT)))
         return Step(self._events.names.unique(f"{self._flag}_step_{number}"), query, self._describe(step))
 
     def _finish(self, previous: str, forbidden: Many[SequenceStep]) -> Step:
-        conditions = [self._absent(step, previous) for step in forbidden]
+        conditions = [condition for step in forbidden for condition in self._absent(step, previous)]
         waits = [step.within for step in forbidden if step.within is not None]
         if waits:
             came = Stored(TIME, column(AT, previous))
@@ -140,11 +138,13 @@ class _Writer:
 
     # --- conditions -------------------------------------------------------------------------------------------------
 
-    def _absent(self, step: SequenceStep, previous: str, *before: Sql) -> Sql:
+    def _absent(self, step: SequenceStep, previous: str, *before: Sql) -> list[Sql]:
         """No event of a ``did_not`` step came after the previous event, within the step's wait."""
+        if self._sequence.match_on is not None and self._keys.keys().isdisjoint(self._key(step)):
+            return []  # no such event has the same value, so none is forbidden
         log = self._events.log(step.match.event).name
         conditions = [*self._after(step, previous, _FORBIDDEN), *before, *self._events.matches(step.match, _FORBIDDEN)]
-        return negation(exp.Exists(this=select(integer(1), source=table(log, _FORBIDDEN), where=conditions)))
+        return [negation(exp.Exists(this=select(integer(1), source=table(log, _FORBIDDEN), where=conditions)))]
 
     def _after(self, step: SequenceStep, previous: str, alias: str) -> list[Sql]:
         """An event of the same entity after the previous one, within the step's wait, with the same ``match_on``."""
@@ -167,15 +167,13 @@ class _Writer:
         if name is None:
             return []
         forms = self._events.property(step.match.event, name)
-        if any(form.type is None or form.type.is_list for form in forms):
-            raise UnsupportedError(
-                f"`match_on: {name}`: SQL cannot compare lists, or values of no known type, of `{step.match}`"
-            )
+        require_scalars(forms, f"`match_on: {name}` of `{step.match}`")
         return forms
 
     def _holds_integers_and_floats(self) -> bool:
-        kinds = {form.type.kind for step in self._sequence.steps for form in self._forms(step) if form.type is not None}
-        return Kind.FLOAT in kinds and not kinds.isdisjoint(INTEGERS)
+        forms = [form for step in self._sequence.steps for form in self._forms(step)]
+        floats = any(form.is_scalar([Kind.FLOAT]) for form in forms)
+        return floats and any(form.is_scalar(INTEGERS) for form in forms)
 
     def _key(self, step: SequenceStep, alias: str | None = None) -> dict[str, Sql]:
         """The value of ``match_on`` by what it is; values are equal if they are the same thing and equal."""
@@ -187,14 +185,13 @@ class _Writer:
         return keys
 
     def _parts(self, form: Stored) -> Iterator[tuple[str, Sql]]:
-        assert form.type is not None
-        if form.type.kind in INTEGERS:
+        if form.is_scalar(INTEGERS):
             yield "integer", form.read()
-        elif form.type.kind is Kind.FLOAT and self._exact:
+        elif form.is_scalar([Kind.FLOAT]) and self._exact:
             yield "integer", integral_part(self._engine, form)
             yield "float", fractional_part(self._engine, form)
         else:
-            yield form.type.kind.value, form.read()
+            yield str(form.type), form.read()
 
     def _same_key(self, step: SequenceStep, previous: str, alias: str) -> Sql:
         keys = self._key(step, alias)

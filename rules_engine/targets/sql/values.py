@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from sqlglot import exp
 
 from rules_engine.clock import format_instant, to_micros
+from rules_engine.errors import UnsupportedError
 from rules_engine.rules.types import Kind, ValueType
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.expressions import Sql, all_of, call, case, cast, compare, known
@@ -57,6 +58,10 @@ class Stored:
             return False
         return self.time_is_integer or (self.type.kind is Kind.TIME) == (wanted.kind is Kind.TIME)
 
+    def is_scalar(self, kinds: Collection[Kind]) -> bool:
+        """Whether it is a single value of one of these kinds."""
+        return self.type is not None and not self.type.is_list and self.type.kind in kinds
+
     def read(self) -> Sql:
         """The value, to be put into a tree."""
         return self.sql.copy()
@@ -67,7 +72,7 @@ class Stored:
 
 
 def readable(values: Iterable[Stored], wanted: ValueType | None) -> list[Stored]:
-    """The forms that hold a value of the wanted type (None wants any), as :func:`~rules_engine.rules.types.conform` does.
+    """The forms that hold a value of the wanted type (None wants any), as :func:`~rules_engine.rules.types.conform`.
 
     >>> from rules_engine.rules.types import FLOAT, INTEGER, STRING
     >>> [str(value.type) for value in readable([Stored(INTEGER, exp.Null()), Stored(STRING, exp.Null())], FLOAT)]
@@ -76,6 +81,19 @@ def readable(values: Iterable[Stored], wanted: ValueType | None) -> list[Stored]
     if wanted is None:
         return list(values)
     return [value for value in values if value.reads_as(wanted)]
+
+
+def require_scalars(values: Iterable[Stored], what: str) -> None:
+    """Refuse to tell values apart that SQL cannot compare; one form of list is as good as a scalar.
+
+    Raises
+    ------
+    UnsupportedError
+        if there are such values.
+    """
+    types = [value.type for value in values]
+    if None in types or sum(each is not None and each.is_list for each in types) > 1:
+        raise UnsupportedError(f"{what}: SQL cannot tell apart lists of several types, or values that are no scalar")
 
 
 def literal(engine: Engine, kind: Kind, value: Any) -> Sql | None:
