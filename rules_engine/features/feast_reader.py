@@ -17,8 +17,9 @@ from rules_engine.clock import to_micros
 from rules_engine.errors import ProjectError, StoreUnavailableError
 from rules_engine.features.feast_import import import_feast, quiet
 from rules_engine.features.read_plan import PlanView, ReadPlan
-from rules_engine.features.reader import EntityFeatures, Selection, checked
+from rules_engine.features.reader import checked
 from rules_engine.features.redis_decode import Decoder
+from rules_engine.features.selection import EntityFeatures, Selection
 from rules_engine.project import Project
 from rules_engine.rules.types import Value
 
@@ -36,6 +37,7 @@ class FeastReader:
 
     def __init__(self, plan: ReadPlan, root: Path) -> None:
         self._plan = plan
+        self._root = root
         self._decoders = {feature.type: Decoder(feature.type) for view in plan.views for feature in view.features}
         self._lock = threading.Lock()  # Feast's stores keep one connection and are not made for threads
         feast = import_feast()
@@ -101,6 +103,10 @@ class FeastReader:
             value: Value = None if message is None else self._decoders[feature.type](message.SerializeToString(), name)
             if value is not None:
                 values[name] = value
+
+    def for_plan(self, plan: ReadPlan) -> FeastReader:
+        """A reader of a newer plan. See :meth:`OnlineReader.for_plan`."""
+        return FeastReader(plan, self._root)
 
     def close(self) -> None:
         """Nothing to close: Feast's stores have no common way to."""

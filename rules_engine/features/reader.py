@@ -2,58 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from rules_engine.diagnostics import nearest
-from rules_engine.errors import StoreUnavailableError, UnknownNameError
+from rules_engine.errors import StoreUnavailableError
 from rules_engine.features import redis_client
 from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.features.read_plan import PlanView, ReadPlan
-from rules_engine.features.redis_decode import Decoder, decode_timestamp
-from rules_engine.features.redis_layout import KeyMaker, field_bytes
-from rules_engine.rules.types import Value
-
-if TYPE_CHECKING:
-    import redis
-
-#: Prepared selections of features. An application asks for the same few again and again.
-_LAYOUTS_KEPT = 256
-
-
-@dataclass(frozen=True, slots=True)
-class EntityFeatures:
-    """What the online store holds about one entity.
-
-    Attributes
-    ----------
-    entity
-        the entity's key.
-    values
-        by ``"view:name"``; missing values are absent. Values past their view's ttl are still among them: whether one
-        is past it depends on the time of evaluation, and ``expires_at`` tells.
-    updated_at
-        by view: the event timestamp of its row, in microseconds. A view without a row is absent.
-    expires_at
-        by view with a ttl: the first instant at which its values count as missing.
-
-    Examples
-    --------
-    >>> EntityFeatures("42").known
-    False
-    """
-
-    entity: str
-    values: Mapping[str, Value] = field(default_factory=dict)
-    updated_at: Mapping[str, int] = field(default_factory=dict)
-    expires_at: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def known(self) -> bool:
-        """Whether any of the views that were read has a row for the entity."""
-        return bool(self.updated_at)
+from rules_engine.features.read_plan import ReadPlan
+from rules_engine.features.redis_endpoint import Endpoint
+from rules_engine.features.redis_socket import PIECE, Pool
+from rules_engine.features.selection import EntityFeatures, Layout, Layouts
 
 
 class OnlineReader(Protocol):
@@ -78,83 +37,85 @@ class OnlineReader(Protocol):
         """
         ...
 
+    def for_plan(self, plan: ReadPlan) -> OnlineReader:
+        """A reader of a newer plan. This one still ends what it began, and is not to be closed."""
+        ...
+
     def close(self) -> None:
         """Close the connections."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Features of the read plan, by view; what is to be read is looked up once and not at every request."""
+class Transport(Protocol):
+    """Carries prepared commands to the store, and decodes what comes back."""
 
-    views: tuple[PlanView, ...]
+    def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
+        """Read entities, in order."""
+        ...
 
-    @classmethod
-    def of(cls, plan: ReadPlan, features: Sequence[str] | None) -> Selection:
-        """The named features, or all. Without any, the views' timestamps are still read.
-
-        Raises
-        ------
-        UnknownNameError
-            if the plan has no such feature.
-        """
-        if not features:
-            names: set[str] = {f"{view.name}:{feature.name}" for view in plan.views for feature in view.features}
-            wanted = names if features is None else set()
-            return cls(tuple(_only(view, wanted) for view in plan.views))
-        wanted = set(features)
-        views = tuple(view for view in (_only(view, wanted) for view in plan.views) if view.features)
-        found = {f"{view.name}:{feature.name}" for view in views for feature in view.features}
-        for name in sorted(wanted - found):
-            known = [f"{view.name}:{feature.name}" for view in plan.views for feature in view.features]
-            raise UnknownNameError(f"there is no feature `{name}` in the read plan", hint=nearest(name, known))
-        return cls(views)
+    def close(self) -> None:
+        """Close the connections; those that are busy, when they are done."""
+        ...
 
 
-def _only(view: PlanView, wanted: set[str]) -> PlanView:
-    features = tuple(feature for feature in view.features if f"{view.name}:{feature.name}" in wanted)
-    return PlanView(view.name, view.stored_name, features, view.ttl)
+class SocketTransport:
+    """One server over plain sockets: the fast way.
+
+    Parameters
+    ----------
+    endpoint
+        the server.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._pool = Pool(endpoint)
+
+    def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
+        """Read entities, in order. What is on its way at once is bounded, and answers are decoded as they come in."""
+        if len(entities) == 1:
+            entity = entities[0]
+            row = self._pool.ask(layout.command(entity))
+            if row.__class__ is not list:
+                self._endpoint.refuse(row)
+            return [layout.decode(entity, row)]
+        found: list[EntityFeatures] = []
+
+        def accept(row: Any) -> None:
+            if row.__class__ is not list:
+                self._endpoint.refuse(row)
+            found.append(layout.decode(entities[len(found)], row))
+
+        self._pool.ask_many([layout.command(entity) for entity in entities], accept)
+        return found
+
+    def close(self) -> None:
+        """Close the connections; those that are busy, when they are done."""
+        self._pool.retire()
 
 
-class _Layout:
-    """A selection as hash fields, with what makes values of their contents."""
+class ClientTransport:
+    """Whatever redis-py connects to: clusters, sentinels, and options that only it knows."""
 
-    __slots__ = ("fields", "views")
+    def __init__(self, plan: ReadPlan, address: redis_client.Address, timeout: float | None) -> None:
+        self._address = address
+        self._client: Any = redis_client.connect(plan.connection, address, timeout)  # its types cover one server only
 
-    def __init__(self, selection: Selection) -> None:
-        decoders = {feature.type: Decoder(feature.type) for view in selection.views for feature in view.features}
-        self.fields: list[bytes] = []
-        #: For each view: its name, ttl, the position of its timestamp, and its features' positions, names and decoders.
-        self.views: list[tuple[str, int | None, int, list[tuple[int, str, Decoder]]]] = []
-        for view in selection.views:
-            position = len(self.fields)
-            self.fields.append(view.timestamp_field)
-            self.fields += [field_bytes(feature.field) for feature in view.features]
-            features = [
-                (position + offset, f"{view.name}:{feature.name}", decoders[feature.type])
-                for offset, feature in enumerate(view.features, 1)
-            ]
-            self.views.append((view.name, view.ttl, position, features))
+    def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
+        """Read entities, in order: one pipeline for each piece, which redis-py splits by the nodes of a cluster."""
+        found: list[EntityFeatures] = []
+        for start in range(0, len(entities), PIECE):
+            piece = entities[start : start + PIECE]
+            with redis_client.store_errors(self._address), self._client.pipeline(transaction=False) as pipeline:
+                for entity in piece:
+                    pipeline.hmget(layout.key(entity), layout.fields)
+                rows = pipeline.execute()
+            found += map(layout.decode, piece, rows)
+        return found
 
-    def decode(self, entity: str, contents: Sequence[bytes | None]) -> EntityFeatures:
-        """A view without a timestamp has no row; whatever lies in its fields is not Feast's."""
-        values: dict[str, Value] = {}
-        updated_at: dict[str, int] = {}
-        expires_at: dict[str, int] = {}
-        for view, ttl, position, features in self.views:
-            timestamp = contents[position]
-            if timestamp is None:
-                continue
-            at = updated_at[view] = decode_timestamp(timestamp)
-            if ttl is not None:
-                expires_at[view] = at + ttl + 1
-            for index, name, decoder in features:
-                raw = contents[index]
-                if raw:
-                    value = decoder(raw, name)
-                    if value is not None:
-                        values[name] = value
-        return EntityFeatures(entity, values, updated_at, expires_at)
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
 
 class RedisReader:
@@ -167,58 +128,62 @@ class RedisReader:
     root
         the project's folder; it says where the embedded server is.
     timeout
-        seconds to wait for a connection and for an answer.
+        seconds to wait for an answer, and for a connection.
     """
 
     def __init__(self, plan: ReadPlan, root: Path, *, timeout: float | None = None) -> None:
+        address = redis_client.resolve(plan.connection, root)
+        self._set(plan, root, timeout, address, _transport(plan, address, timeout))
+
+    def _set(
+        self, plan: ReadPlan, root: Path, timeout: float | None, address: redis_client.Address, transport: Transport
+    ) -> None:
+        self.address = address
+        self.transport = transport
         self._plan = plan
         self._root = root
-        self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
-        self._layouts: dict[tuple[str, ...] | None, _Layout] = {}
-        self.address = redis_client.resolve(plan.connection, root)
-        self.client: redis.Redis | redis.RedisCluster = redis_client.connect(plan.connection, self.address, timeout)
+        self._timeout = timeout
+        self._layouts = Layouts(plan)
 
     def read(self, entities: Sequence[str], features: Sequence[str] | None = None) -> list[EntityFeatures]:
         """Read entities, in order. See :meth:`OnlineReader.read`."""
-        layout = self._layout(features)
-        keys = [self._key(checked(entity)) for entity in entities]
-        if not keys:
+        layout = self._layouts.of(features)
+        for entity in entities:
+            if entity.__class__ is not str:
+                checked(entity)
+        if not entities:
             return []
+        if not layout.fields:
+            return [EntityFeatures(entity) for entity in entities]
         try:
-            rows = self._fetch(keys, layout.fields)
+            return self.transport.read(layout, entities)
         except StoreUnavailableError:
             if self._plan.connection.kind != "embedded":
                 raise
             EmbeddedStore(self._root).ensure_running()  # it was stopped: whoever needs it starts it
-            rows = self._fetch(keys, layout.fields)
-        return [layout.decode(entity, row) for entity, row in zip(entities, rows, strict=True)]
+            return self.transport.read(layout, entities)
 
-    def _fetch(self, keys: list[bytes], fields: list[bytes]) -> list[list[bytes | None]]:
-        if not fields:
-            return [[] for _ in keys]
-        client: Any = self.client  # the client's types cover single servers only
-        with redis_client.store_errors(self.address):
-            if len(keys) == 1:
-                return [client.hmget(keys[0], fields)]
-            with client.pipeline(transaction=False) as pipeline:
-                for key in keys:
-                    pipeline.hmget(key, fields)
-                rows: list[list[bytes | None]] = pipeline.execute()
-            return rows
+    def for_plan(self, plan: ReadPlan) -> RedisReader:
+        """A reader of a newer plan, with the same connections if the plan has the same store.
 
-    def _layout(self, features: Sequence[str] | None) -> _Layout:
-        name = None if features is None else tuple(features)
-        layout = self._layouts.get(name)
-        if layout is None:
-            if len(self._layouts) >= _LAYOUTS_KEPT:
-                self._layouts.clear()
-            # Two threads may both make it; they make the same.
-            layout = self._layouts[name] = _Layout(Selection.of(self._plan, features))
-        return layout
+        This one still ends what it began, and is not to be closed.
+        """
+        if plan.connection != self._plan.connection:
+            reader = RedisReader(plan, self._root, timeout=self._timeout)
+            self.close()
+            return reader
+        reader = RedisReader.__new__(RedisReader)
+        reader._set(plan, self._root, self._timeout, self.address, self.transport)  # noqa: SLF001 (our own class)
+        return reader
 
     def close(self) -> None:
         """Close the connections."""
-        self.client.close()
+        self.transport.close()
+
+
+def _transport(plan: ReadPlan, address: redis_client.Address, timeout: float | None) -> Transport:
+    endpoint = Endpoint.of(address, timeout) if plan.connection.redis_type == "redis" else None
+    return ClientTransport(plan, address, timeout) if endpoint is None else SocketTransport(endpoint)
 
 
 def checked(entity: str) -> str:

@@ -108,6 +108,11 @@ def decode_timestamp(raw: bytes) -> int:
     >>> decode_timestamp(bytes.fromhex("0801 1080ade204"))
     1010000
     """
+    # From 2004 to 3058 the seconds take five bytes, and rows of whole seconds have nothing else: no loop for those.
+    if len(raw) == 6 and raw[0] == 0x08 and raw[5] < 0x80 <= (raw[1] & raw[2] & raw[3] & raw[4]):
+        packed = int.from_bytes(raw[1:], "little")
+        seconds = packed & 0x7F | packed >> 1 & 0x3F80 | packed >> 2 & 0x1FC000 | packed >> 3 & 0xFE00000
+        return (seconds | packed >> 4 & 0x7F0000000) * SECOND
     try:
         fields = dict(fields_of(raw))
         return signed(fields.get(1, 0)) * SECOND + signed(fields.get(2, 0)) // 1000

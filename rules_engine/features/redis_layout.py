@@ -19,16 +19,27 @@ class KeyMaker:
     b'\x01\x00\x00\x00\x02\x00\x00\x00\x04\x00\x00\x00user\x02\x00\x00\x00\x02\x00\x00\x0042shop'
     """
 
-    __slots__ = ("_prefix", "_suffix")
+    __slots__ = ("_prefix", "suffix")
 
     def __init__(self, project: str, join_key: str, version: int) -> None:
         self._prefix = key_prefix(join_key, version) + pack("<I", _STRING)
-        self._suffix = project.encode()
+        self.suffix = project.encode()
 
     def __call__(self, entity: str) -> bytes:
-        # A string that is not valid Unicode is nobody's key; encoding it all the same finds nobody.
-        value = entity.encode("utf-8", "surrogatepass")
-        return self._prefix + pack("<I", len(value)) + value + self._suffix
+        value = encoded(entity)
+        return self.before(len(value)) + value + self.suffix
+
+    def before(self, length: int) -> bytes:
+        """What a key has before the entity itself, which takes so many bytes."""
+        return self._prefix + pack("<I", length)
+
+
+def encoded(entity: str) -> bytes:
+    """An entity as it lies in its key.
+
+    A string that is not valid Unicode is nobody's key; encoding it all the same finds nobody.
+    """
+    return entity.encode("utf-8", "surrogatepass")
 
 
 def key_prefix(join_key: str, version: int) -> bytes:

@@ -11,26 +11,32 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from rules_engine.clock import from_micros, to_micros
-from rules_engine.errors import DataError, StoreError
-from rules_engine.features.read_plan import ReadPlan
-from rules_engine.features.reader import EntityFeatures, OnlineReader, checked, open_reader
+from rules_engine.errors import DataError, SegmentsError, StoreError
+from rules_engine.features.reader import OnlineReader, checked, open_reader
+from rules_engine.features.selection import EntityFeatures
 from rules_engine.project import Project
 from rules_engine.rules.explain import Explanation
 from rules_engine.rules.program import Program
+from rules_engine.sdk.applied import Applied
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 
 #: What a lookup does when the store cannot be read: raise the error, or answer that the entity is in no segment.
 OnError = Literal["raise", "no_match"]
 
-_log = logging.getLogger("rules_engine.sdk")
+log = logging.getLogger("rules_engine.sdk")
+
+#: What a request without a context has; never changed.
+NO_CONTEXT: Mapping[str, Any] = {}
 
 
 class SegmentClient:
     """Answers which segments an entity is in, from the online store.
 
-    Make one and keep it: it holds the compiled rules and the connections. It is safe to share between threads. What was
-    applied when it was made is what it answers from; make a new one after ``segments apply``.
+    Make one and keep it: it holds the compiled rules and the connections. It is safe to share between threads, and a
+    process that is forked off opens connections of its own. After ``segments apply`` it answers by the new definitions
+    from the next request on, at most a fraction of a second later. If those cannot be read it keeps the old ones, and
+    logs an error.
 
     Parameters
     ----------
@@ -40,8 +46,8 @@ class SegmentClient:
         what lookups do when the store cannot be read. With ``"no_match"`` they answer with an empty membership that
         carries the error, and log a warning. ``explain`` and ``features`` always raise.
     timeout
-        seconds to wait for a connection and for an answer of the store; by default what the connection string says,
-        else 5.
+        seconds that a request may take, from waiting for a connection to the answer of the store (for many entities:
+        to each answer); by default what the connection string says, else 5.
 
     Raises
     ------
@@ -64,9 +70,10 @@ class SegmentClient:
         self._project = project
         self._on_error = on_error
         self._timeout = timeout
-        self._rules = Rules(ReadPlan.load(project.read_plan))
+        self._applied = Applied(project.read_plan)
         self._lock = threading.Lock()
-        self._opened: OnlineReader | None = None
+        #: Rules and the reader of their plan, which is opened when it is first needed. Replaced together, in one step.
+        self._current: tuple[Rules, OnlineReader | None] = (self._applied.rules, None)
         self._closed = False
 
     @classmethod
@@ -88,6 +95,10 @@ class SegmentClient:
     def program(self) -> Program:
         """The checked definitions that the client answers from."""
         return self._rules.program
+
+    @property
+    def _rules(self) -> Rules:
+        return self._now()[0]
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -122,7 +133,16 @@ class SegmentClient:
         StoreError
             if the store cannot be read, unless the client was made with ``on_error="no_match"``.
         """
-        return self.lookup_many([entity], context=context, segments=segments, at=at)[0]
+        current = self._now()
+        rules = current[0]
+        given = checked_context(context) if context else NO_CONTEXT
+        question = rules.question(segments)
+        now = rules.now(at)
+        try:
+            (found,) = self._read(current, (checked(entity),), question)
+        except StoreError as error:
+            return self._unanswered([entity], now, error)[0]
+        return rules.membership(question, found, given, now, from_micros(now))
 
     def lookup_many(
         self,
@@ -132,21 +152,26 @@ class SegmentClient:
         segments: Iterable[str] | None = None,
         at: datetime | None = None,
     ) -> list[Membership]:
-        """Which segments each entity is in, in order. One round trip to the store for all; see :meth:`lookup`."""
+        """Which segments each entity is in, in order: one round trip for some hundreds of them. See :meth:`lookup`."""
         if isinstance(entities, str):
             raise TypeError(f"entities is a list of keys, and {entities!r} is one key: write [{entities!r}]")
+        current = self._now()
+        rules = current[0]
         keys = [checked(entity) for entity in entities]
-        given = _checked_context(context)
-        question = self._rules.question(segments)
-        now = self._rules.now(at)
+        given = checked_context(context)
+        question = rules.question(segments)
+        now = rules.now(at)
         try:
-            read = self._read(keys, question)
+            read = self._read(current, keys, question)
         except StoreError as error:
-            if self._on_error == "raise":
-                raise
-            _log.warning("answered without the online store: %s", error)
-            return [Membership(key, frozenset(), from_micros(now), error=error) for key in keys]
-        return [self._rules.membership(question, found, given, now) for found in read]
+            return self._unanswered(keys, now, error)
+        instant = from_micros(now)
+        return [rules.membership(question, found, given, now, instant) for found in read]
+
+    def _unanswered(self, keys: list[str], now: int, error: StoreError) -> list[Membership]:
+        if self._on_error == "raise":
+            raise error
+        return unanswered(keys, now, error)
 
     def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
@@ -166,11 +191,13 @@ class SegmentClient:
         StoreError
             if the store cannot be read.
         """
-        given = _checked_context(context)
-        question = self._rules.question([segment])
-        now = self._rules.now(at)
-        (found,) = self._read([checked(entity)], question)
-        return self._rules.explain(segment, found, given, now)
+        current = self._now()
+        rules = current[0]
+        given = checked_context(context)
+        question = rules.question([segment])
+        now = rules.now(at)
+        (found,) = self._read(current, [checked(entity)], question)
+        return rules.explain(segment, found, given, now)
 
     def features(
         self, entity: str, names: Iterable[str] | None = None, *, at: datetime | None = None
@@ -201,34 +228,58 @@ class SegmentClient:
         if isinstance(names, str):
             raise TypeError(f"names is a list of features, and {names!r} is one: write [{names!r}]")
         wanted = None if names is None else list(names)
-        now = self._rules.now(at)
-        (found,) = self._reader().read([checked(entity)], wanted)
-        return self._rules.features(wanted, found, now)
+        current = self._now()
+        rules = current[0]
+        now = rules.now(at)
+        (found,) = self._reader(current).read([checked(entity)], wanted)
+        return rules.features(wanted, found, now)
 
     # --- the store --------------------------------------------------------------------------------------------------
 
-    def _read(self, keys: list[str], question: Question) -> list[EntityFeatures]:
+    def _now(self) -> tuple[Rules, OnlineReader | None]:
+        """The rules and the reader to answer with; a request takes them once and keeps to them."""
+        if self._applied.changed():
+            rules = self._applied.load()
+            if rules is not None:
+                self._replace(rules)
+        return self._current
+
+    def _replace(self, rules: Rules) -> None:
+        with self._lock:
+            _, reader = self._current
+            try:
+                self._current = rules, reader and reader.for_plan(rules.plan)
+            except SegmentsError:  # the new plan's store cannot be reached: that is for the requests to say
+                self._current = rules, None
+
+    def _read(
+        self, current: tuple[Rules, OnlineReader | None], keys: Sequence[str], question: Question
+    ) -> list[EntityFeatures]:
         if not question.features:
             return [EntityFeatures(key) for key in keys]
-        return self._reader().read(keys, question.features)
+        return (current[1] or self._reader(current)).read(keys, question.features)
 
-    def _reader(self) -> OnlineReader:
+    def _reader(self, current: tuple[Rules, OnlineReader | None]) -> OnlineReader:
         """The reader, opened when it is first needed: a store that is down is an error of the lookup."""
-        reader = self._opened
-        if reader is None:
-            with self._lock:
-                if self._closed:
-                    raise RuntimeError("the client is closed")
-                if self._opened is None:
-                    self._opened = open_reader(self._rules.plan, self._project.root, timeout=self._timeout)
-                reader = self._opened
-        return reader
+        rules, reader = current
+        if reader is not None:
+            return reader
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the client is closed")
+            newest, reader = self._current
+            if newest is not rules or reader is None:
+                reader = open_reader(rules.plan, self._project.root, timeout=self._timeout)
+                if newest is rules:
+                    self._current = rules, reader
+            return reader
 
     def close(self) -> None:
         """Close the connections. A closed client raises RuntimeError when it needs the store."""
         with self._lock:
             self._closed = True
-            reader, self._opened = self._opened, None
+            rules, reader = self._current
+            self._current = rules, None
         if reader is not None:
             reader.close()
 
@@ -253,7 +304,7 @@ def find_project(path: str | Path) -> Project:
     return project if project.read_plan.is_file() else Project.open(path)
 
 
-def _checked_context(context: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def checked_context(context: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The context, with every time in it known to have an offset."""
     for name, value in (context or {}).items():
         for item in value if isinstance(value, list | tuple | set | frozenset) else (value,):
@@ -262,4 +313,10 @@ def _checked_context(context: Mapping[str, Any] | None) -> Mapping[str, Any]:
                     to_micros(item)
                 except ValueError as error:
                     raise DataError(f"context[{name!r}]: {error}") from None
-    return context or {}
+    return context or NO_CONTEXT
+
+
+def unanswered(keys: Sequence[str], now: int, error: StoreError) -> list[Membership]:
+    """Empty memberships that say why, for clients that are to go on without the store."""
+    log.warning("answered without the online store: %s", error)
+    return [Membership(key, frozenset(), from_micros(now), error=error) for key in keys]

@@ -50,9 +50,12 @@ class Membership:
         changes_at: _Change = None,
         error: StoreError | None = None,
     ) -> None:
-        for name, value in (("entity", entity), ("segments", segments), ("at", at), ("_change", changes_at)):
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "error", error)
+        # One call for each: this is made for every request.
+        _set_entity(self, entity)
+        _set_segments(self, segments)
+        _set_at(self, at)
+        _set_change(self, changes_at)
+        _set_error(self, error)
 
     @property
     def changes_at(self) -> datetime | None:
@@ -64,7 +67,7 @@ class Membership:
         if callable(change):
             # Two threads may both compute it; they find the same.
             change = change()
-            object.__setattr__(self, "_change", change)
+            _set_change(self, change)
         return change
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,6 +109,14 @@ class Membership:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Membership cannot be changed: `{name}`")
+
+
+# The slots write past ``Membership.__setattr__``, which refuses.
+_set_entity = Membership.__dict__["entity"].__set__
+_set_segments = Membership.__dict__["segments"].__set__
+_set_at = Membership.__dict__["at"].__set__
+_set_change = Membership.__dict__["_change"].__set__
+_set_error = Membership.__dict__["error"].__set__
 
 
 def _text(instant: datetime) -> str:

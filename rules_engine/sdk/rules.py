@@ -10,7 +10,7 @@ from typing import Any
 from rules_engine.clock import from_micros, now_micros, to_micros
 from rules_engine.errors import DataError, ProjectError, UnsupportedError
 from rules_engine.features.read_plan import ReadPlan
-from rules_engine.features.reader import EntityFeatures
+from rules_engine.features.selection import EntityFeatures
 from rules_engine.rules.codec import decode_program, encode_program
 from rules_engine.rules.explain import Explanation, explain
 from rules_engine.rules.inputs import Inputs
@@ -101,11 +101,13 @@ class Rules:
         except ValueError as error:
             raise DataError(f"at: {error}", hint="e.g. datetime(2026, 1, 31, 9, tzinfo=UTC)") from None
 
-    def membership(self, question: Question, found: EntityFeatures, context: Mapping[str, Any], now: int) -> Membership:
-        """Which of the asked segments an entity is in."""
+    def membership(
+        self, question: Question, found: EntityFeatures, context: Mapping[str, Any], now: int, at: datetime
+    ) -> Membership:
+        """Which of the asked segments an entity is in; ``at`` is ``now`` as a datetime."""
         inputs = _inputs(found, context)
         segments = self._index.match(inputs, now, question.segments)
-        return Membership(found.entity, segments, from_micros(now), lambda: self._change(question, inputs, now))
+        return Membership(found.entity, segments, at, lambda: self._change(question, inputs, now))
 
     def _change(self, question: Question, inputs: Inputs, now: int) -> datetime | None:
         _, until = self._index.match_until(inputs, now, question.segments)

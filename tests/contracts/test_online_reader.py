@@ -29,9 +29,10 @@ from rules_engine.features.feast_import import import_feast, quiet
 from rules_engine.features.feast_reader import FeastReader
 from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.features.read_plan import Connection, PlanFeature, PlanView, ReadPlan
-from rules_engine.features.reader import EntityFeatures, OnlineReader, RedisReader, open_reader
+from rules_engine.features.reader import ClientTransport, OnlineReader, RedisReader, SocketTransport, open_reader
 from rules_engine.features.redis_client import Address, resolve
 from rules_engine.features.redis_layout import KeyMaker
+from rules_engine.features.selection import EntityFeatures
 from rules_engine.project import Project
 
 import_feast()
@@ -586,10 +587,14 @@ def test_databases_have_numbers(make_project: Callable[..., Project], server: Ca
         assert client.dbsize() == 1
 
 
-def test_encryption_is_switched_on_by_the_connection_string() -> None:
-    reader = RedisReader(plan_for(Connection("redis", "127.0.0.1:1,ssl=true,ssl_cert_reqs=none")), Path())
-    pool = reader.client.connection_pool  # type: ignore[union-attr]
-    assert pool.connection_class is redis.SSLConnection
+def test_options_that_only_redis_py_knows_are_left_to_it(shop: Project) -> None:
+    repo, plan = applied(shop)
+    write(repo, "brief", {"a": {"score": 1.0}})
+    named = replace(plan.connection, connection_string=plan.connection.connection_string + ",client_name=me")
+    reader = RedisReader(replace(plan, connection=named), shop.root)
+    assert isinstance(reader.transport, ClientTransport)
+    assert isinstance(RedisReader(plan, shop.root).transport, SocketTransport)
+    assert [row.values for row in reader.read(["a", "b"])] == [{"brief:score": 1.0}, {}]
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "localhost:port", "db=1", ":6379"])
