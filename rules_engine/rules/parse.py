@@ -175,10 +175,16 @@ class ConditionParser:
 
     def _feature_hint(self, text: str, view: str) -> str:
         known = [*self._catalog.features, *(f"{EVENT_VIEW}:{name}" for name in self._catalog.event_features)]
+        name = text.removeprefix(f"{view}:")
         siblings = [key for key in known if key.startswith(f"{view}:")]
-        views = {key.split(":")[0] for key in known}
-        fallback = f"`{view}` has {listing(siblings)}" if siblings else f"the feature views are {listing(views)}"
-        return nearest(text, known) or fallback
+        elsewhere = [key for key in known if key.endswith(f":{name}")]
+        if not siblings:  # the view is misspelt, or the name stands in another one
+            views = {key.split(":")[0] for key in known}
+            return nearest(text, elsewhere or known) or f"the feature views are {listing(views)}"
+        # Compared without the view, which every one of them shares: it would make any name look near.
+        if nearest(name, [key.removeprefix(f"{view}:") for key in siblings]):
+            return nearest(text, siblings) or f"`{view}` has {listing(siblings)}"
+        return f"did you mean `{elsewhere[0]}`?" if elsewhere else f"`{view}` has {listing(siblings)}"
 
     def _context(self, node: Mapping, form: Form) -> Condition:
         name = string_value(node.entry(form.head).value, "the name of a context value")
