@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Protocol
 
 from rules_engine.rules.events import in_window, matching, reduce_events, sequence_instants, sequence_matches
@@ -10,6 +12,8 @@ from rules_engine.rules.inputs import Event, KeptEvents
 from rules_engine.rules.nodes import EventAggregate, EventMatch
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.types import Value
+
+_order = attrgetter("order")
 
 
 class EventValues(Protocol):
@@ -37,13 +41,31 @@ class LoggedEvents:
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._events = events
+        self._named: dict[str, list[Event]] | None = None
         self._matching: dict[EventMatch, list[Event]] = {}
 
+    def _by_name(self) -> dict[str, list[Event]]:
+        if self._named is None:
+            self._named = {}
+            for event in self._events:
+                self._named.setdefault(event.name, []).append(event)
+        return self._named
+
     def _found(self, match: EventMatch) -> list[Event]:
+        """The events that a match means."""
+        if not match.where and not isinstance(self._events, KeptEvents):
+            return self._by_name().get(match.event, [])
         found = self._matching.get(match)
         if found is None:
-            found = self._matching[match] = matching(match, self._events)
+            found = self._matching[match] = matching(match, self._of([match.event]))
         return found
+
+    def _of(self, names: Iterable[str]) -> Sequence[Event]:
+        """The events of these names; what is kept of a log may know its events by other names, and stays whole."""
+        if isinstance(self._events, KeptEvents):
+            return self._events
+        streams = [self._by_name().get(name, []) for name in set(names)]
+        return streams[0] if len(streams) == 1 else sorted(chain.from_iterable(streams), key=_order)
 
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
         if isinstance(self._events, KeptEvents):
@@ -51,11 +73,11 @@ class LoggedEvents:
         return reduce_events(aggregate, in_window(self._found(aggregate.match), now, aggregate.within))
 
     def sequence(self, sequence: SequenceNode, now: int) -> bool:
-        return sequence_matches(sequence, self._events, now)
+        return sequence_matches(sequence, self._of(step.match.event for step in sequence.steps), now)
 
     def instants(self, source: EventAggregate | SequenceNode) -> Iterator[int]:
         if isinstance(source, SequenceNode):
-            yield from sequence_instants(source, self._events)
+            yield from sequence_instants(source, self._of(step.match.event for step in source.steps))
             return
         for event in self._found(source.match):
             yield event.at
