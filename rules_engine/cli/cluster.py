@@ -130,18 +130,15 @@ def show_fit(model: ClusterModel, is_new: bool) -> None:
     tried = ", ".join(f"{score.k}: {score.silhouette:.3f}" for score in model.scores)
     say(f"{len(model.clusters)} clusters, chosen by silhouette ({tried})")
     say()
-    names = [key.partition(":")[2] for key in model.features]
+    numbers = [str(cluster.number) for cluster in model.clusters]
     rows = [
-        [
-            cluster.label,
-            f"{cluster.size:,}",
-            f"{cluster.size / model.users:.1%}",
-            *(f"{cluster.profile[key]:,.1f}" for key in model.features),
-        ]
-        for cluster in model.clusters
+        [number, cluster.label, f"{cluster.size:,}", f"{cluster.size / model.users:.1%}"]
+        for number, cluster in zip(numbers, model.clusters, strict=True)
     ]
-    headers = ["label", "users", "share", *names]
-    table(headers, rows, right=[header for header in headers if header != "label"])
+    table(["cluster", "label", "users", "share"], rows, right=["cluster", "users", "share"])
+    say()
+    means = [[key, *(f"{cluster.profile[key]:,.1f}" for cluster in model.clusters)] for key in model.features]
+    table(["mean in cluster", *numbers], means, right=numbers)
 
 
 def show_attached(model: ClusterModel, attached: Attached, as_of: int) -> None:
