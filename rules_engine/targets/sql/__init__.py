@@ -81,4 +81,4 @@ def to_sql(
     engine = find_engine(dialect)
     segments = list(program.names if names is None else dict.fromkeys(names))
     compiler = Compiler(engine, program, segments, tables or tables_of(catalog), now, context or {})
-    return header(program, segments, now, dialect) + compiler.query().sql(dialect=dialect, pretty=True)
+    return header(program, segments, now, dialect) + compiler.query().sql(dialect=dialect, pretty=True, copy=False)

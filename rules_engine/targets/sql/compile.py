@@ -158,19 +158,15 @@ class Compiler:
 
     def _check_labels(self) -> None:
         """Refuse names that the engine would not keep apart."""
-        seen: dict[str, str] = {ENTITY: ENTITY}
-        limit, most = self._engine.max_identifier_bytes, self._engine.max_columns
-        for name in self._labels.values():
-            folded = name.lower() if self._engine.ignores_identifier_case else name
-            if folded in seen:
-                raise UnsupportedError(
-                    f"{self._engine.name}: `{name}` and `{seen[folded]}` would be the same column", hint="rename one"
-                )
-            if limit is not None and len(name.encode()) > limit:
-                raise UnsupportedError(f"{self._engine.name}: a column name of more than {limit} bytes: `{name}`")
-            seen[folded] = name
-        if most is not None and len(seen) > most:
-            raise UnsupportedError(f"{self._engine.name} has at most {most} columns; ask for fewer segments at a time")
+        claimed: dict[str, str] = {}
+        for name in (ENTITY, *self._labels.values()):
+            self._engine.claim_name(name, claimed)
+        most = self._engine.max_columns
+        if most is not None and len(claimed) > most:
+            raise UnsupportedError(
+                f"{self._engine.name}: a table has at most {most} columns, and these are {len(claimed)}",
+                hint="ask for fewer at a time",
+            )
 
     def _share_predicates(self) -> None:
         conditions = [self._program.segment(name).when for name in self._order]

@@ -35,6 +35,24 @@ class Engine:
     #: How regular expressions are written; None runs RE2 itself.
     flavor: Flavor | None = None
 
+    def claim_name(self, name: str, claimed: dict[str, str]) -> None:
+        """Note the name of a column; refuse one that the engine would cut off, or confuse with one noted before.
+
+        Raises
+        ------
+        UnsupportedError
+            if it would.
+        """
+        limit = self.max_identifier_bytes
+        if limit is not None and len(name.encode()) > limit:
+            message = f"{self.name}: `{name}` is longer than {limit} bytes, the longest name of a column"
+            raise UnsupportedError(message, hint="shorten it")
+        known_as = name.lower() if self.ignores_identifier_case else name
+        if known_as in claimed:
+            message = f"{self.name}: `{claimed[known_as]}` and `{name}` would be the same column"
+            raise UnsupportedError(message, hint="rename one of them")
+        claimed[known_as] = name
+
     # --- literals ---------------------------------------------------------------------------------------------------
 
     def integer(self, value: int) -> Sql:

@@ -22,7 +22,7 @@ from rules_engine.targets.sql.expressions import (
     select,
     table,
 )
-from rules_engine.targets.sql.features import projected
+from rules_engine.targets.sql.features import Projection, as_projection
 from rules_engine.targets.sql.lowering import lower_predicate
 from rules_engine.targets.sql.names import Names
 from rules_engine.targets.sql.tables import AT, ENTITY, EVENT, EVENT_ID, SEQUENCE_NUMBER, Tables
@@ -72,7 +72,7 @@ class EventSteps:
         self.names = names
         self._tables = tables
         self._past = names.unique(PAST)
-        self._columns: dict[str, Sql] = {}
+        self._projection = Projection(engine, tables.timestamps)
         self._logs: dict[str, EventLog] = {}
 
     def log(self, event: str) -> EventLog:
@@ -88,7 +88,7 @@ class EventSteps:
             raise UnsupportedError(
                 f"the SQL target is not told in which column the property `{name}` of `{event}` is, nor its type"
             )
-        values = projected(self.engine, columns, self._columns, self._tables.timestamps, folded)
+        values = self._projection.read(columns, folded)
         read = [each.sql.name for each in values] + [each.folded.name for each in values if each.folded is not None]
         self.log(event).columns.update(dict.fromkeys(read))
         return values
@@ -127,12 +127,8 @@ class EventSteps:
             else exp.In(this=column(EVENT), expressions=names)
         )
         until = at_most(self.engine, Stored(TIME, when.copy()), self.now)
-        columns = [column(ENTITY), column(EVENT), aliased(when, AT, quoted=True) if self._tables.timestamps else when]
-        columns.append(column(EVENT_ID))
-        columns += [
-            column(name) if value == column(name) else aliased(value, name, quoted=True)
-            for name, value in self._columns.items()
-        ]
+        columns = [column(ENTITY), column(EVENT), as_projection(AT, when), column(EVENT_ID)]
+        columns += [as_projection(name, value) for name, value in self._projection.columns.items()]
         source = exp.to_table(self._tables.events, dialect=self.engine.name)
         if self._tables.unique_events:
             return select(*columns, source=source, where=[named, until])

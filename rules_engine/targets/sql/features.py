@@ -9,7 +9,7 @@ from sqlglot import exp
 
 from rules_engine.errors import UnsupportedError
 from rules_engine.rules.nodes import FeatureRef
-from rules_engine.rules.types import TIME, Kind
+from rules_engine.rules.types import STRING, TIME, Kind
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.expressions import (
     Sql,
@@ -42,26 +42,45 @@ def cleaned(engine: Engine, stored: Column, timestamps: bool) -> Sql:
     return value
 
 
-def lower_case_name(name: str) -> str:
-    """The column that holds a string in lower case."""
-    return f"{name} (lower case)"
+class Projection:
+    """The columns that a step projects of an input table: each once, under its own name."""
+
+    def __init__(self, engine: Engine, timestamps: bool) -> None:
+        self.columns: dict[str, Sql] = {}
+        self._engine = engine
+        self._timestamps = timestamps
+        self._claimed: dict[str, str] = {}
+        engine.claim_name(ENTITY, self._claimed)
+
+    def read(self, columns: Sequence[Column], folded: bool = False) -> list[Stored]:
+        """Project the columns of a key; returns how later steps read them, in lower case too if ``folded``.
+
+        Raises
+        ------
+        UnsupportedError
+            if the engine would not keep a name apart from another.
+        """
+        return [self._read(each, folded and each.type == STRING) for each in columns]
+
+    def _read(self, each: Column, folded: bool) -> Stored:
+        if each.name not in self.columns:
+            self.add(each.name, cleaned(self._engine, each, self._timestamps))
+        if not folded:
+            return Stored(each.type, column(each.name))
+        name = f"{each.name} (lower case)"
+        if name not in self.columns:
+            self.add(name, self._engine.folded(column(each.name)))
+        return Stored(each.type, column(each.name), folded=column(name))
+
+    def add(self, name: str, value: Sql) -> None:
+        """Project a value under a name."""
+        self._engine.claim_name(name, self._claimed)
+        self.columns[name] = value
 
 
-def projected(
-    engine: Engine, columns: Sequence[Column], seen: dict[str, Sql], timestamps: bool, folded: bool
-) -> list[Stored]:
-    """Make sure that a step projects the columns of a key, by their own names, and tell how later steps read them."""
-    values = []
-    for each in columns:
-        if each.name not in seen:
-            seen[each.name] = cleaned(engine, each, timestamps)
-        stored = Stored(each.type, column(each.name))
-        if folded and each.type is not None and each.type.kind is Kind.STRING and not each.type.is_list:
-            name = lower_case_name(each.name)
-            seen.setdefault(name, engine.folded(column(each.name)))
-            stored = replace(stored, folded=column(name))
-        values.append(stored)
-    return values
+def as_projection(name: str, value: Sql) -> Sql:
+    """A column of the input as it is, or a value under a name."""
+    return value if value == column(name) else aliased(value, name, quoted=True)
 
 
 class FeatureStep:
@@ -71,7 +90,7 @@ class FeatureStep:
         self._engine = engine
         self._tables = tables
         self._now = now
-        self._columns: dict[str, Sql] = {}
+        self._projection = Projection(engine, tables.timestamps)
         self._views: dict[str, str] = {}
 
     def feature(self, ref: FeatureRef, folded: bool = False) -> list[Stored]:
@@ -86,32 +105,27 @@ class FeatureStep:
             raise UnsupportedError(
                 f"the SQL target is not told in which column the feature `{ref.key}` is, nor its type"
             )
-        before = set(self._columns)
-        values = self._read(self._tables.feature_columns[ref.key], folded)
-        self._views.update(dict.fromkeys(self._columns.keys() - before, ref.view))
+        before = set(self._projection.columns)
+        values = self._projection.read(self._tables.feature_columns[ref.key], folded)
+        self._views.update(dict.fromkeys(self._projection.columns.keys() - before, ref.view))
         return values
 
     def context(self, name: str, folded: bool = False) -> list[Stored]:
         """The forms in which a context value is stored that differs by entity."""
-        values = self._read(self._tables.context_columns[name], folded)
+        values = self._projection.read(self._tables.context_columns[name], folded)
         return [replace(value, time_is_integer=False) for value in values]
 
     def context_given(self, name: str) -> Sql:
         """Whether a context value was passed at all; NaN is a value here."""
         flag = f"{name} (given)"
         raw = [is_not_null(column(each.name)) for each in self._tables.context_columns[name]]
-        self._columns.setdefault(flag, any_of(raw))
+        if flag not in self._projection.columns:
+            self._projection.add(flag, any_of(raw))
         return column(flag)
-
-    def _read(self, columns: Sequence[Column], folded: bool) -> list[Stored]:
-        return projected(self._engine, columns, self._columns, self._tables.timestamps, folded)
 
     def query(self) -> exp.Select:
         """The step: the entity, and every column that was read."""
-        columns = [
-            column(name) if value == column(name) else aliased(value, name, quoted=True)
-            for name, value in ((name, self._fresh(name, value)) for name, value in self._columns.items())
-        ]
+        columns = [as_projection(name, self._fresh(name, value)) for name, value in self._projection.columns.items()]
         return select(column(ENTITY), *columns, source=exp.to_table(self._tables.features, dialect=self._engine.name))
 
     def _fresh(self, name: str, value: Sql) -> Sql:

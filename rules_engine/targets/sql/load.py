@@ -137,8 +137,13 @@ def _is_empty(value: Value) -> bool:
     return isinstance(value, list | tuple) and all(map(_is_null, value))
 
 
-def _columns(key: str, values: Sequence[Value], list_types: set[ValueType]) -> list[tuple[Column, pa.Array]]:
-    """The columns that hold the values of a key: one per type that occurs."""
+def _columns(
+    key: str, values: Sequence[Value], list_types: set[ValueType], taken: set[str]
+) -> list[tuple[Column, pa.Array]]:
+    """The columns that hold the values of a key: one per type that occurs. Names differ in more than case."""
+    while key.lower() in taken:
+        key += "'"
+    taken.add(key.lower())
     present = [value for value in values if value is not None]
     types: dict[Storage, None] = dict.fromkeys(_storage(value) for value in present if not _is_empty(value))
     if any(map(_is_empty, present)):
@@ -196,12 +201,13 @@ def load(users: Sequence[Inputs], conditions: Sequence[Condition]) -> tuple[Tabl
     wanted = wanted_by(conditions)
     features: dict[str, pa.Array] = {ENTITY: pa.array([str(position) for position in range(len(users))], pa.string())}
     feature_columns, context_columns = {}, {}
+    taken: set[str] = set()
     for key, types in wanted.features.items():
-        found = _columns(key, [user.features.get(key) for user in users], types)
+        found = _columns(key, [user.features.get(key) for user in users], types, taken)
         feature_columns[key] = tuple(column for column, _ in found)
         features.update({column.name: array for column, array in found})
     for name, types in wanted.context.items():
-        found = _columns(f"context {name}", [_context_value(user.context.get(name)) for user in users], types)
+        found = _columns(f"context {name}", [_context_value(user.context.get(name)) for user in users], types, taken)
         context_columns[name] = tuple(column for column, _ in found)
         features.update({column.name: array for column, array in found})
     views = sorted({view for user in users for view in user.expires_at})
@@ -233,9 +239,10 @@ def _events(users: Sequence[Inputs], wanted: Wanted) -> tuple[dict[tuple[str, st
         SEQUENCE_NUMBER: pa.array([number for _, number, _ in rows], pa.int64()),
     }
     described = {}
+    taken: set[str] = set()
     for (name, of), types in wanted.properties.items():
         values = [event.properties.get(of) if event.name == name else None for _, _, event in rows]
-        found = _columns(f"{name}:{of}", values, types)
+        found = _columns(f"{name}:{of}", values, types, taken)
         described[name, of] = tuple(column for column, _ in found)
         columns.update({column.name: array for column, array in found})
     return described, pa.table(columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rules_engine.errors import DataError, MissingExtraError
@@ -53,16 +54,18 @@ def evaluate_duckdb(
     conditions = [program.segment(name).when for name in program.closure(segments)]
     tables, features, events = load([inputs for _, inputs in users], conditions)
     labels = {name: f"segment {number}" for number, name in enumerate(program.closure(segments))}
-    query = Compiler(find_engine("duckdb"), program, segments, tables, now, {}, labels).query().sql(dialect="duckdb")
-    with _connect() as connection:
+    tree = Compiler(find_engine("duckdb"), program, segments, tables, now, {}, labels).query()
+    with _database().cursor() as connection:
         connection.register("features", features)
         connection.register("events", events)
-        rows = connection.execute(query).fetchall()
+        rows = connection.execute(tree.sql(dialect="duckdb", copy=False)).fetchall()
     answers = {int(row[0]): dict(zip(segments, row[1:], strict=True)) for row in rows}
     return {entity: answers[position] for position, (entity, _) in enumerate(users)}
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
+@lru_cache(maxsize=1)
+def _database() -> duckdb.DuckDBPyConnection:
+    """One database in memory for the process; every call works on a connection of its own, with its own tables."""
     try:
         import duckdb
     except ImportError:
