@@ -21,6 +21,7 @@ from rules_engine.targets.normal_form import normalize
 from rules_engine.targets.plan import Plan, look_late, make_plan
 from rules_engine.targets.request import Request, unexpired
 from rules_engine.targets.tables import Table, build_tables
+from rules_engine.targets.texts import Strings, group_strings
 
 #: How many sets of asked segments keep their plan.
 _MAX_PLANS = 256
@@ -50,7 +51,8 @@ class RuleIndex:
         self.program = program
         self.layout = lay_out(normalize(program))
         self.tables = tuple(build_tables(self.layout))
-        self._plan = make_plan(self.layout.everything, self.tables)
+        self._strings = group_strings(self.tables)
+        self._plan = make_plan(self.layout.everything, self.tables, self._strings)
         self._plans: dict[frozenset[str] | None, Plan] = {}
         self._timed_plans: dict[frozenset[str] | None, TimedPlan] = {}
 
@@ -110,7 +112,7 @@ class RuleIndex:
         self,
         segments: frozenset[str] | None,
         plans: dict[frozenset[str] | None, _Plan],
-        make: Callable[[int, Iterable[Table]], _Plan],
+        make: Callable[[int, Iterable[Table], Strings], _Plan],
     ) -> _Plan:
         """The plan for some segments, made once."""
         plan = plans.get(segments)
@@ -118,7 +120,7 @@ class RuleIndex:
             for name in segments or ():
                 self.program.segment(name)
             start = self.layout.everything if segments is None else self.layout.bits_of(segments)
-            plan = make(start, self.tables)
+            plan = make(start, self.tables, self._strings)
             if len(plans) >= _MAX_PLANS:
                 plans.clear()
             plans[segments] = plan

@@ -25,6 +25,7 @@ from rules_engine.targets.plan import Plan, look_late, make_plan
 from rules_engine.targets.request import Request, unexpired
 from rules_engine.targets.slots import Reading
 from rules_engine.targets.tables import Steps, Table
+from rules_engine.targets.texts import Strings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,13 @@ class TimedPlan:
     clocks: tuple[Table, ...]
 
 
-def make_timed_plan(start: int, tables: Iterable[Table]) -> TimedPlan:
+def make_timed_plan(start: int, tables: Iterable[Table], strings: Strings) -> TimedPlan:
     """The plan that decides on the conjunctions of ``start``, and follows them through time."""
     wanted = [table for table in tables if table.mentions & start]
     clocks = [table for table in wanted if isinstance(table.slot.source, ClockRef)]
     timed = [table for table in wanted if table.slot.varies and table not in clocks]
     static = [table for table in wanted if table not in clocks and table not in timed]
-    return TimedPlan(make_plan(start, static), tuple(timed), tuple(clocks))
+    return TimedPlan(make_plan(start, static, strings), tuple(timed), tuple(clocks))
 
 
 def members_until(

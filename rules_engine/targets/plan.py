@@ -15,8 +15,8 @@ from rules_engine.targets import lines
 from rules_engine.targets.lines import Line
 from rules_engine.targets.request import Request
 from rules_engine.targets.slots import Reading, Slot
-from rules_engine.targets.tables import Steps, Table, Words
-from rules_engine.targets.texts import MAX_TESTS, ManyTests, TextMasks
+from rules_engine.targets.tables import Steps, Table
+from rules_engine.targets.texts import ManyTests, Strings
 
 #: What is asked only while it matters.
 Late = Table | ManyTests
@@ -118,7 +118,7 @@ def look_late(alive: int, late: Iterable[Late], request: Request) -> int:
     return alive
 
 
-def make_plan(start: int, tables: Iterable[Table]) -> Plan:
+def make_plan(start: int, tables: Iterable[Table], strings: Strings) -> Plan:
     """The plan that decides on the conjunctions of ``start``: tables that mention none of them are left out.
 
     Of each kind, those come first that the most conjunctions mention.
@@ -128,12 +128,15 @@ def make_plan(start: int, tables: Iterable[Table]) -> Plan:
     kinds: dict[str, list[Table]] = {}
     for table in wanted:
         kinds.setdefault(_kind(table), []).append(table)
-    words, texts, tests = _strings(kinds.get("strings", []))
-    late: list[Late] = [*tests, *kinds.get("late", [])]
+    late: list[Late] = [*(tests for tests in strings.many if tests.mentions & start), *kinds.get("late", [])]
     return Plan(
         start,
-        tuple((_key(table), table.words, table.other, table.missing, table.mask) for table in words),
-        tuple((key, masks.seen, masks.mask) for key, masks in texts),
+        tuple(
+            (key, table.words, table.other, table.missing, table.mask)
+            for key, table in strings.words
+            if table.mentions & start
+        ),
+        tuple((key, masks.seen, masks.mask) for key, masks in strings.texts if masks.mentions & start),
         tuple(
             (_key(table), table.edges, table.float_edges, table.cells, table.missing, table.mask)
             for table in _steps(kinds.get("numbers", []))
@@ -161,7 +164,7 @@ def _kind(table: Table) -> str:
     slot = table.slot
     if isinstance(slot.source, FeatureRef):
         if slot.type == STRING:
-            return "late" if slot.reads_clock else "strings"
+            return "late" if slot.reads_clock else "strings"  # those are looked at together, by feature
         if slot.reading is Reading.AGE:
             return "ages"
         return _KINDS_OF_LINES.get(slot.line, "others") if slot.reading is Reading.PLAIN else "others"
@@ -169,27 +172,6 @@ def _kind(table: Table) -> str:
 
 
 _KINDS_OF_LINES: dict[Line | None, str] = {lines.NUMBERS: "numbers", lines.TRUTH: "flags"}
-
-
-def _strings(tables: list[Table]) -> tuple[list[Words], list[tuple[str, TextMasks]], list[Late]]:
-    """The features that are only compared for equality, those that are asked more, and tests that are too many."""
-    by_feature: dict[str, list[Table]] = {}
-    for table in tables:
-        by_feature.setdefault(_key(table), []).append(table)
-    words: list[Words] = []
-    texts: list[tuple[str, TextMasks]] = []
-    many: list[Late] = []
-    for key, found in by_feature.items():
-        tests = [table for table in found if table.slot.reading is Reading.TEST]
-        too_many = len(tests) > MAX_TESTS
-        if too_many:
-            many.append(ManyTests(tests))
-        asked = [table for table in found if not (too_many and table in tests)]
-        if len(asked) == 1 and isinstance(asked[0], Words) and asked[0].slot.reading is Reading.PLAIN:
-            words.append(asked[0])
-        elif asked:
-            texts.append((key, TextMasks(asked)))
-    return words, texts, many
 
 
 def _steps(tables: list[Table]) -> list[Steps]:

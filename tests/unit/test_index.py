@@ -40,6 +40,7 @@ from rules_engine.rules.types import BOOLEAN, INTEGER, STRING, TIME, Kind, Value
 from rules_engine.targets.event_values import LoggedEvents
 from rules_engine.targets.index import RuleIndex
 from rules_engine.targets.normal_form import MAX_PRODUCT
+from rules_engine.targets.tables import SparseCells
 from rules_engine.targets.texts import MAX_TESTS
 
 NOW = to_micros(datetime(2024, 1, 1, 12, tzinfo=UTC))
@@ -270,6 +271,21 @@ def test_many_segments_have_their_names() -> None:
         assert index.match(Inputs({"user:number": value}), NOW) == wanted
 
 
+def test_tables_too_large_to_keep_are_put_together_when_asked() -> None:
+    index = RuleIndex(program(**{f"above{limit:05d}": number("at_least", limit) for limit in range(12_000)}))
+    assert any(isinstance(getattr(table, "cells", None), SparseCells) for table in index.tables)
+    for value in (-1, 0, 1, 2, 3, 777, 6_000.5, 11_998, 11_999, 12_000):
+        found = index.match(Inputs({"user:number": value}), NOW)
+        assert found == {f"above{limit:05d}" for limit in range(min(int(value) + 1, 12_000))}
+
+
+def test_what_decides_nothing_is_not_looked_up() -> None:
+    known = AnyOf((number("exists", True), number("exists", False), text("contains", "a")))
+    index = RuleIndex(program(count=_count("at_least", 0), known=known, both=AllOf((known, _count("at_least", 0)))))
+    assert index.tables == ()
+    assert index.match(Inputs(), NOW) == {"count", "known", "both"}
+
+
 def test_very_many_patterns_on_one_feature() -> None:
     """More than are all tried on a new string: then only those are that can still matter."""
     count = 2 * MAX_TESTS
@@ -319,6 +335,7 @@ def test_contradictions_are_seen() -> None:
         "prefix": AllOf((text("starts_with", "a"), text("equals", "b"))),
         "missing": AllOf((text("exists", False), text("equals", "b"))),
         "count": _count("less_than", 0),
+        "no_count": Predicate(_views(DAY), "exists", False, INTEGER),
         "own_negation": AllOf((SegmentRef("fine"), Not(SegmentRef("fine")))),
         "refers": AllOf((SegmentRef("range"), text("exists", True))),
         "day": AllOf(tuple(Predicate(_DAY, "not_equals", day, _DAY_TYPE) for day in _DAYS)),
