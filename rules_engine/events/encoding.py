@@ -18,12 +18,10 @@ import orjson
 
 from rules_engine.errors import StoreDataError
 from rules_engine.events.packing import pack_total, pack_value, unpack_total, unpack_value
-from rules_engine.events.requirements import EventRequirement, StateRequirements
+from rules_engine.events.requirements import STATE_VERSION, EventRequirement, StateRequirements
 from rules_engine.events.state import DIGEST_SIZE, EventState, Kept, nothing_kept
 from rules_engine.events.totals import Total
 from rules_engine.rules.types import Value
-
-VERSION = 1
 
 _HEADER = struct.Struct("<BQI")
 #: A small window and little memory: setting the compressor up costs more than compressing a small state.
@@ -50,7 +48,7 @@ def encode_state(state: EventState, requirements: StateRequirements) -> bytes:
     compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
     digests = [key for kept, requirement in pairs if not requirement.whole_ids for key in kept.keys]
     payload = b"".join((compressor.compress(body), compressor.flush(), *digests))
-    return _HEADER.pack(VERSION, state.fingerprint, zlib.crc32(payload)) + payload
+    return _HEADER.pack(STATE_VERSION, state.fingerprint, zlib.crc32(payload)) + payload
 
 
 def _to_json(state: EventState, requirements: StateRequirements) -> bytes:
@@ -73,8 +71,10 @@ def fingerprint_of(data: bytes) -> int:
     if len(data) < _HEADER.size:
         raise StoreDataError(f"an event state of {len(data)} bytes is cut off", hint=_HINT)
     version, fingerprint, _ = _HEADER.unpack_from(data)
-    if version != VERSION:
-        raise StoreDataError(f"an event state has version {version}; this program reads version {VERSION}", hint=_HINT)
+    if version != STATE_VERSION:
+        raise StoreDataError(
+            f"an event state has version {version}; this program reads version {STATE_VERSION}", hint=_HINT
+        )
     return int(fingerprint)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import compress
 
@@ -216,15 +216,22 @@ class StateReader:
                 yield at + plan.within
 
     def incomplete_until(self, source: EventAggregate | Sequence, now: int) -> int | None:
-        """The latest instant of events that this condition looks back to and that were dropped for the bound's sake.
+        """Up to which instant events may be lacking in what this condition looks back to; None if its answer is exact.
 
-        None if its answer is exact.
+        They were dropped for the bound's sake; or, in a total, they came when it was settled up to there: too late, or
+        delivered again.
         """
         plan = self._layout.plan(source)
-        sources = plan.sources if isinstance(plan, _SequencePlan) else (plan.source,)
-        limit = plan.limit if isinstance(plan, _AggregatePlan) else None
-        if limit is not None and isinstance(source, EventAggregate) and self.aggregate(source, now) >= limit:
+        if isinstance(plan, _SequencePlan):
+            return self._lost(plan.sources, source, now)
+        kept = self.state.kept[plan.source.stream[0]]
+        if plan.total is not None and kept.late:
+            return kept.settled
+        if plan.limit is not None and isinstance(source, EventAggregate) and self.aggregate(source, now) >= plan.limit:
             return None  # more would not be told apart
+        return self._lost((plan.source,), source, now)
+
+    def _lost(self, sources: Iterable[_Source], source: EventAggregate | Sequence, now: int) -> int | None:
         lost = (self.state.kept[one.stream[0]].lost.get(one.need) for one in sources)
         until = max((instant for instant in lost if instant is not None), default=None)
         is_seen = until is not None and (source.within is None or until > now - source.within)

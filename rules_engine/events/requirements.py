@@ -21,6 +21,9 @@ from rules_engine.rules.walk import walk
 #: How many events one need keeps at most. Beyond it the state says since when it is incomplete.
 DEFAULT_BOUND = 1000
 
+#: Raised by one when a state is kept or encoded differently: older states are then told from new ones.
+STATE_VERSION = 1
+
 #: How late an event may come and still enter a sum, mean or count that has no start.
 DEFAULT_LATENESS = 7 * DAY
 
@@ -149,6 +152,11 @@ class EventRequirement:
         """The needs for totals."""
         return tuple(place for place in self.places if place.need.keep is Keep.TOTAL)
 
+    @cached_property
+    def total_bits(self) -> int:
+        """The bits of the events that totals are of."""
+        return sum({place.bit for place in self.totals})
+
 
 @dataclass(frozen=True)
 class StateRequirements:
@@ -181,7 +189,8 @@ class StateRequirements:
     @cached_property
     def fingerprint(self) -> int:
         """What tells encoded states of these needs from those of others, in 64 bits."""
-        return int.from_bytes(blake2b(repr(self.events).encode(), digest_size=8).digest(), "little")
+        kept = f"{STATE_VERSION} {self.events!r}"
+        return int.from_bytes(blake2b(kept.encode(), digest_size=8).digest(), "little")
 
 
 def requirements_of(

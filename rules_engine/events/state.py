@@ -44,7 +44,7 @@ class Kept:
     totals
         one for each need for a total.
     late
-        how many events came that were settled already: delivered again, or too late.
+        how many events came for a total when it was settled already: delivered again, or too late.
     """
 
     ats: tuple[int, ...] = ()
@@ -115,8 +115,10 @@ def update(state: EventState, events: Iterable[Event], requirements: StateRequir
             rows.setdefault(place, []).append(row)
     if not rows:
         return state
-    kept = tuple(_with_rows(one, rows[place]) if place in rows else one for place, one in enumerate(state.kept))
-    return replace(state, kept=kept)
+    kept = list(state.kept)
+    for place, found in rows.items():
+        kept[place] = _with_rows(kept[place], found, requirements.events[place])
+    return replace(state, kept=tuple(kept))
 
 
 def _row(event: Event, requirement: EventRequirement) -> Row | None:
@@ -137,11 +139,16 @@ def _row(event: Event, requirement: EventRequirement) -> Row | None:
 def event_key(event: Event, requirement: EventRequirement) -> bytes:
     """What stands for the event's id: itself if ids decide which of two events is first, else a digest."""
     whole = event.id.encode("utf-8", "surrogatepass")
-    return whole if requirement.whole_ids else blake2b(whole, digest_size=DIGEST_SIZE).digest()
+    return whole if requirement.whole_ids else digest_of(whole)
 
 
-def _with_rows(kept: Kept, rows: Iterable[Row]) -> Kept:
-    known = set(kept.keys)
+def digest_of(key: bytes) -> bytes:
+    """What is kept of an id where it only has to be told from others."""
+    return blake2b(key, digest_size=DIGEST_SIZE).digest()
+
+
+def _with_rows(kept: Kept, rows: Iterable[Row], requirement: EventRequirement) -> Kept:
+    known, totalled = set(kept.keys), requirement.total_bits
     fresh: list[Row] = []
     for row in rows:
         if row[1] not in known:
@@ -149,7 +156,7 @@ def _with_rows(kept: Kept, rows: Iterable[Row]) -> Kept:
             fresh.append(row)
     if not fresh:
         return kept
-    late = sum(kept.settled is not None and row[0] <= kept.settled for row in fresh)
+    late = 0 if kept.settled is None else sum(at <= kept.settled and mask & totalled > 0 for at, _, mask, *_ in fresh)
     stored = zip(kept.ats, kept.keys, kept.masks, *kept.columns, strict=True)
     ats, keys, masks, *columns = zip(*sorted([*stored, *fresh], key=_order), strict=True)
     return replace(kept, ats=ats, keys=keys, masks=masks, columns=tuple(columns), late=kept.late + late)

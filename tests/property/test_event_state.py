@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rules_engine.events.encoding import decode_state, encode_state
+from rules_engine.events.evolution import carry_over, uncovered
 from rules_engine.events.kept_events import StateEvents
 from rules_engine.events.pruning import prune
 from rules_engine.events.reading import StateLayout, StateReader
@@ -247,3 +248,42 @@ def test_sequences() -> None:
 def test_totals() -> None:
     seen = run(comparisons(), st.lists(TOTALS, min_size=1, max_size=3))
     assert seen["settled"] > seen["step"] * 0.2, seen
+
+
+@given(simulations(comparisons() | sequences(), st.lists(aggregates(), max_size=3)), st.integers(1, 4))
+def test_beyond_the_bound_every_answer_is_exact_or_says_that_it_may_not_be(drawn: Drawn, bound: int) -> None:
+    _, requirements, actions = drawn
+    requirements = replace(requirements, bound=bound)
+    simulation = Simulation(requirements)
+    for action in actions:
+        action(simulation)
+        simulation.prune()
+        for kept, requirement in zip(simulation.state.kept, requirements.events, strict=True):
+            assert len(kept.ats) <= 2 * bound * len(requirement.needs)
+        for later in (0, 2, 10):
+            now = simulation.now + later
+            reader, log = StateReader(simulation.state, simulation.layout), in_order(simulation.log)
+            for aggregate, limit in requirements.limits.items():
+                expected = aggregate_value(aggregate, log, now)
+                if reader.incomplete_until(aggregate, now) is None:
+                    assert reader.aggregate(aggregate, now) == (expected if limit is None else min(expected, limit))
+            for sequence in requirements.sequences:
+                if reader.incomplete_until(sequence, now) is None:
+                    assert reader.sequence(sequence, now) is sequence_matches(sequence, log, now)
+
+
+@given(simulations(comparisons() | sequences(), st.lists(aggregates(), max_size=3)), st.data())
+def test_a_state_serves_new_definitions_that_need_no_more(drawn: Drawn, data: st.DataObject) -> None:
+    program, old, actions = drawn
+    names = data.draw(st.lists(st.sampled_from(program.names), unique=True))
+    fewer = Program({name: program.segments[name] for name in names})
+    new = requirements_of(fewer, lateness=LATENESS)
+    assert uncovered(old, new) == ()
+    simulation = Simulation(old)
+    for action in actions:
+        action(simulation)
+    middle = Simulation(new, simulation.now, list(simulation.log))
+    middle.state = carry_over(simulation.state, old, new)
+    for action in (Simulation.store, Simulation.prune, wait(3), Simulation.prune, Simulation.store):
+        action(middle)
+        assert not middle.disagreements(middle.now)
