@@ -1,7 +1,7 @@
 """Runs generated SQL on engines beside DuckDB, where a machine has them: the same tables, the same questions.
 
-PostgreSQL needs its server programs (Debian: the package ``postgresql``), Spark needs Java and the package ``pyspark``. Neither is
-a dependency: tests that use them skip where they are not installed.
+PostgreSQL needs its server programs (Debian: the package ``postgresql``), Spark needs Java and the package ``pyspark``.
+Neither is a dependency: tests that use them skip where they are not installed.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from rules_engine.rules.inputs import Inputs
+from rules_engine.rules.nodes import AllOf, AnyOf, Condition, Not, SegmentRef
 from rules_engine.rules.program import Program
 from rules_engine.targets.sql.compile import Compiler
 from rules_engine.targets.sql.engines import find_engine
 from rules_engine.targets.sql.load import load
 from rules_engine.targets.sql.tables import Tables
+from rules_engine.testing import CONDITION, Scenario
 
 Truth = bool | None
 
@@ -46,12 +48,44 @@ class Question:
     def query(self, dialect: str, tables: Tables) -> str:
         labels = {name: f"segment {number}" for number, name in enumerate(self.program.closure(self.segments))}
         compiler = Compiler(find_engine(dialect), self.program, self.segments, tables, self.now, {}, labels)
-        return compiler.query().sql(dialect=dialect, pretty=True)
+        return compiler.query().sql(dialect=dialect, pretty=True, copy=False)
 
     def answers(self, rows: Iterable[Sequence[Any]]) -> list[dict[str, Truth]]:
         """The answers per user, from rows of entity and segments."""
         by_position = {int(row[0]): dict(zip(self.segments, row[1:], strict=True)) for row in rows}
         return [by_position[position] for position in range(len(self.users))]
+
+
+# --- many scenarios in one question ---------------------------------------------------------------------------------
+
+
+def merge(scenarios: Sequence[Scenario]) -> Question:
+    """One question about scenarios of one instant: every condition is judged for every user, whosever it is."""
+    (now,) = {scenario.now for scenario in scenarios}
+    segments = {}
+    for number, scenario in enumerate(scenarios):
+        for name, segment in scenario.program.segments.items():
+            segments[f"{number} {name}"] = replace(
+                segment, name=f"{number} {name}", when=_renamed(segment.when, f"{number} ")
+            )
+    asked = [f"{number} {CONDITION}" for number in range(len(scenarios))]
+    return Question(Program(segments), asked, [scenario.inputs for scenario in scenarios], now)
+
+
+def _renamed(condition: Condition, prefix: str) -> Condition:
+    match condition:
+        case AllOf() | AnyOf():
+            return replace(condition, conditions=tuple(_renamed(child, prefix) for child in condition.conditions))
+        case Not():
+            return replace(condition, condition=_renamed(condition.condition, prefix))
+        case SegmentRef():
+            return replace(condition, name=prefix + condition.name)
+    return condition
+
+
+def own_answers(answers: Sequence[Mapping[str, Truth]]) -> list[Truth]:
+    """Of merged scenarios, each user's answer to the own condition."""
+    return [each[f"{number} {CONDITION}"] for number, each in enumerate(answers)]
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------------------------
@@ -150,6 +184,14 @@ def _postgres_literal(value: Any, type_name: str) -> str:
         text = repr(value) if math.isfinite(value) else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
         return f"'{text}'::double precision"
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else f"'{value}'::{type_name}"
+
+
+def without_zeros(question: Question) -> bool:
+    """Whether no string of the data holds a zero character, which PostgreSQL cannot store."""
+    _, features, events = question.load()
+    return not any(
+        "\0" in str(cell) for table in (features, events) for row in table.to_pylist() for cell in row.values()
+    )
 
 
 # --- Spark ----------------------------------------------------------------------------------------------------------
