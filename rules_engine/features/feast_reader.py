@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rules_engine.clock import to_micros
-from rules_engine.errors import ProjectError, StoreUnavailableError
+from rules_engine.errors import ProjectError, StoreUnavailableError, UnsupportedError
 from rules_engine.features.feast_import import import_feast, quiet
 from rules_engine.features.read_plan import PlanView, ReadPlan
 from rules_engine.features.reader import checked
@@ -56,8 +56,15 @@ class FeastReader:
                 hint="run `segments apply`",
             ) from error
 
-    def read(self, entities: Sequence[str], features: Sequence[str] | None = None) -> list[EntityFeatures]:
+    def read(
+        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+    ) -> list[EntityFeatures]:
         """Read entities, in order. See :meth:`OnlineReader.read`."""
+        if beside is not None:
+            raise UnsupportedError(
+                f"the online store ({self._plan.connection.store}) keeps no events, which these segments read",
+                hint="set `online_store` in feature_repo/feature_store.yaml to the embedded store or to Redis",
+            )
         selection = Selection.of(self._plan, features)
         found = [EntityFeatures(checked(entity), {}, {}, {}) for entity in entities]
         if not found:

@@ -11,6 +11,7 @@ from rules_engine.features import redis_client
 from rules_engine.features.embedded import EmbeddedStore
 from rules_engine.features.read_plan import ReadPlan
 from rules_engine.features.redis_endpoint import Endpoint
+from rules_engine.features.redis_layout import beside as beside_key
 from rules_engine.features.redis_socket import PIECE, Pool
 from rules_engine.features.selection import EntityFeatures, Layout, Layouts
 
@@ -18,7 +19,9 @@ from rules_engine.features.selection import EntityFeatures, Layout, Layouts
 class OnlineReader(Protocol):
     """Reads features from an online store. Safe to share between threads."""
 
-    def read(self, entities: Sequence[str], features: Sequence[str] | None = None) -> list[EntityFeatures]:
+    def read(
+        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+    ) -> list[EntityFeatures]:
         """Read entities, in order.
 
         Parameters
@@ -27,6 +30,8 @@ class OnlineReader(Protocol):
             their keys. An entity that the store does not know gives an ``EntityFeatures`` without values.
         features
             ``"view:name"`` each; by default all of the read plan.
+        beside
+            the name of what is kept beside the features and is to be read with them.
 
         Raises
         ------
@@ -34,6 +39,8 @@ class OnlineReader(Protocol):
             if the read plan has no such feature.
         StoreError
             if the store cannot be read.
+        UnsupportedError
+            if the store keeps nothing beside features.
         """
         ...
 
@@ -73,20 +80,14 @@ class SocketTransport:
 
     def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
         """Read entities, in order. What is on its way at once is bounded, and answers are decoded as they come in."""
-        if len(entities) == 1:
+        if len(entities) == 1 and layout.name is None:
             entity = entities[0]
             row = self._pool.ask(layout.command(entity))
             if row.__class__ is not list:
                 self._endpoint.refuse(row)
             return [layout.decode(entity, row)]
         found: list[EntityFeatures] = []
-
-        def accept(row: Any) -> None:
-            if row.__class__ is not list:
-                self._endpoint.refuse(row)
-            found.append(layout.decode(entities[len(found)], row))
-
-        self._pool.ask_many([layout.command(entity) for entity in entities], accept)
+        self._pool.ask_many(layout.commands(entities), layout.collector(entities, found, self._endpoint.refuse))
         return found
 
     def close(self) -> None:
@@ -108,9 +109,13 @@ class ClientTransport:
             piece = entities[start : start + PIECE]
             with redis_client.store_errors(self._address), self._client.pipeline(transaction=False) as pipeline:
                 for entity in piece:
-                    pipeline.hmget(layout.key(entity), layout.fields)
-                rows = pipeline.execute()
-            found += map(layout.decode, piece, rows)
+                    if layout.fields:
+                        pipeline.hmget(layout.key(entity), layout.fields)
+                    if layout.name is not None:
+                        pipeline.get(beside_key(layout.key(entity), layout.name))
+                answers = pipeline.execute()
+            size = len(answers) // len(piece)
+            found += [layout.decoded(entity, answers[at * size : (at + 1) * size]) for at, entity in enumerate(piece)]
         return found
 
     def close(self) -> None:
@@ -145,15 +150,17 @@ class RedisReader:
         self._timeout = timeout
         self._layouts = Layouts(plan)
 
-    def read(self, entities: Sequence[str], features: Sequence[str] | None = None) -> list[EntityFeatures]:
+    def read(
+        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+    ) -> list[EntityFeatures]:
         """Read entities, in order. See :meth:`OnlineReader.read`."""
-        layout = self._layouts.of(features)
+        layout = self._layouts.of(features, beside)
         for entity in entities:
             if entity.__class__ is not str:
                 checked(entity)
         if not entities:
             return []
-        if not layout.fields:
+        if not layout.fields and beside is None:
             return [EntityFeatures(entity) for entity in entities]
         try:
             return self.transport.read(layout, entities)

@@ -34,6 +34,15 @@ class KeyMaker:
         return self._prefix + pack("<I", length)
 
 
+def beside(key: bytes, name: bytes) -> bytes:
+    """The key of what is kept of an entity beside its hash: in a cluster it lies in the same slot.
+
+    >>> beside(b"user42shop", b"events:1")
+    b'{user42shop}:events:1'
+    """
+    return b"{%b}:%b" % (key, name)
+
+
 def encoded(entity: str) -> bytes:
     """An entity as it lies in its key.
 

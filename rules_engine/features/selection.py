@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from struct import Struct
+from typing import Any
 
 from rules_engine.diagnostics import nearest
 from rules_engine.errors import UnknownNameError
 from rules_engine.features.read_plan import PlanView, ReadPlan
 from rules_engine.features.redis_decode import Decoder, decode_timestamp
-from rules_engine.features.redis_layout import KeyMaker, encoded, field_bytes
+from rules_engine.features.redis_layout import KeyMaker, beside, encoded, field_bytes
 from rules_engine.rules.types import Value
 
 #: Prepared selections of features. An application asks for the same few again and again.
@@ -42,6 +43,8 @@ class EntityFeatures:
         by view: the event timestamp of its row, in microseconds. A view without a row is absent.
     expires_at
         by view with a ttl: the first instant at which its values count as missing.
+    beside
+        what is kept beside the features, if it was asked for and there is something.
 
     Examples
     --------
@@ -53,6 +56,7 @@ class EntityFeatures:
     values: Mapping[str, Value] = field(default_factory=dict)
     updated_at: Mapping[str, int] = field(default_factory=dict)
     expires_at: Mapping[str, int] = field(default_factory=dict)
+    beside: bytes | None = None
 
     @property
     def known(self) -> bool:
@@ -127,18 +131,23 @@ class Layout:
         what is read.
     key
         makes the entities' keys.
+    name
+        of what is read beside the features, if something is.
 
     Attributes
     ----------
     key
         makes the entities' keys.
+    name
+        of what is read beside the features, if something is.
     fields
         the hash fields in the order in which their contents are decoded.
     """
 
-    __slots__ = ("_heads", "_tail", "_views", "fields", "key")
+    __slots__ = ("_heads", "_tail", "_views", "fields", "key", "name")
 
-    def __init__(self, selection: Selection, key: KeyMaker) -> None:
+    def __init__(self, selection: Selection, key: KeyMaker, name: bytes | None = None) -> None:
+        self.name = name
         decoders = {feature.type: Decoder(feature.type) for view in selection.views for feature in view.features}
         self.key = key
         self.fields: list[bytes] = []
@@ -165,6 +174,46 @@ class Layout:
         length = len(value)
         head = self._heads.get(length)
         return (self._head(length) if head is None else head) + value + self._tail
+
+    def commands(self, entities: Sequence[str]) -> list[bytes]:
+        """All that is asked about entities, in order."""
+        if self.name is None:
+            return [self.command(entity) for entity in entities]
+        pairs = ((self.command(entity), self._beside(entity, self.name)) for entity in entities)
+        return [command for pair in pairs for command in (pair if self.fields else pair[1:])]
+
+    def _beside(self, entity: str, name: bytes) -> bytes:
+        """``GET key`` of what is kept beside the entity's features."""
+        key = beside(self.key(entity), name)
+        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+    def collector(
+        self, entities: Sequence[str], found: list[EntityFeatures], refuse: Callable[[Any], None]
+    ) -> Callable[[Any], None]:
+        """What takes the answers to :meth:`commands` one by one and appends the decoded entities to ``found``.
+
+        ``refuse`` raises what an error of the server means.
+        """
+        rows: list[Any] = []
+        together = 1 if self.name is None or not self.fields else 2
+
+        def accept(answer: Any) -> None:
+            if isinstance(answer, Exception):
+                refuse(answer)
+            rows.append(answer)
+            if len(rows) < together:
+                return
+            found.append(self.decoded(entities[len(found)], rows))
+            rows.clear()
+
+        return accept
+
+    def decoded(self, entity: str, answers: Sequence[Any]) -> EntityFeatures:
+        """An entity from the answers to its commands."""
+        if self.name is None:
+            return self.decode(entity, answers[0])
+        features = self.decode(entity, answers[0]) if self.fields else EntityFeatures(entity)
+        return replace(features, beside=answers[-1])
 
     def _head(self, length: int) -> bytes:
         before = self.key.before(length)
@@ -226,21 +275,21 @@ class Layouts:
     def __init__(self, plan: ReadPlan) -> None:
         self._plan = plan
         self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
-        self._made: dict[tuple[str, ...] | None, Layout] = {}
+        self._made: dict[tuple[tuple[str, ...] | None, bytes | None], Layout] = {}
 
-    def of(self, features: Sequence[str] | None) -> Layout:
-        """The layout of some features, or of all.
+    def of(self, features: Sequence[str] | None, beside: bytes | None = None) -> Layout:
+        """The layout of some features, or of all, and of what lies beside them under a name.
 
         Raises
         ------
         UnknownNameError
             if the plan has no such feature.
         """
-        name = None if features is None else tuple(features)
-        layout = self._made.get(name)
+        wanted = None if features is None else tuple(features), beside
+        layout = self._made.get(wanted)
         if layout is None:
             if len(self._made) >= _LAYOUTS_KEPT:
                 self._made.clear()
             # Two threads may both make it; they make the same.
-            layout = self._made[name] = Layout(Selection.of(self._plan, features), self._key)
+            layout = self._made[wanted] = Layout(Selection.of(self._plan, features), self._key, beside)
         return layout

@@ -1,0 +1,137 @@
+"""Online reads for asyncio: :mod:`rules_engine.features.reader`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rules_engine.errors import StoreUnavailableError
+from rules_engine.features import redis_client
+from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.features.read_plan import ReadPlan
+from rules_engine.features.reader import OnlineReader, checked, open_reader
+from rules_engine.features.redis_asyncio import AsyncPool
+from rules_engine.features.redis_endpoint import Endpoint
+from rules_engine.features.selection import EntityFeatures, Layout, Layouts
+
+
+class AsyncOnlineReader(Protocol):
+    """:class:`rules_engine.features.reader.OnlineReader`, awaited."""
+
+    async def read(
+        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+    ) -> list[EntityFeatures]:
+        """Read entities, in order. See :meth:`OnlineReader.read`."""
+        ...
+
+    async def for_plan(self, plan: ReadPlan) -> AsyncOnlineReader:
+        """A reader of a newer plan. See :meth:`OnlineReader.for_plan`."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class AsyncRedisReader:
+    """Reads what Feast's Redis store wrote from one server, on asyncio's own transport.
+
+    Parameters
+    ----------
+    plan
+        the project's read plan.
+    root
+        the project's folder; it says where the embedded server is.
+    pool
+        connections to the plan's store.
+    timeout
+        the caller's, for the store of a later plan.
+    """
+
+    def __init__(self, plan: ReadPlan, root: Path, pool: AsyncPool, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._plan = plan
+        self._root = root
+        self._pool = pool
+        self._layouts = Layouts(plan)
+
+    async def read(
+        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+    ) -> list[EntityFeatures]:
+        """Read entities, in order. See :meth:`OnlineReader.read`."""
+        layout = self._layouts.of(features, beside)
+        for entity in entities:
+            if entity.__class__ is not str:
+                checked(entity)
+        if not entities or (not layout.fields and beside is None):
+            return [EntityFeatures(entity) for entity in entities]
+        try:
+            return await self._read(layout, entities)
+        except StoreUnavailableError:
+            if self._plan.connection.kind != "embedded":
+                raise
+            await asyncio.to_thread(EmbeddedStore(self._root).ensure_running)
+            return await self._read(layout, entities)
+
+    async def _read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
+        endpoint = self._pool.endpoint
+        if len(entities) == 1 and layout.name is None:
+            entity = entities[0]
+            row = await self._pool.ask(layout.command(entity))
+            if row.__class__ is not list:
+                endpoint.refuse(row)
+            return [layout.decode(entity, row)]
+        found: list[EntityFeatures] = []
+        await self._pool.ask_many(layout.commands(entities), layout.collector(entities, found, endpoint.refuse))
+        return found
+
+    async def for_plan(self, plan: ReadPlan) -> AsyncOnlineReader:
+        """A reader of a newer plan. See :meth:`OnlineReader.for_plan`."""
+        if plan.connection == self._plan.connection:
+            return AsyncRedisReader(plan, self._root, self._pool, self._timeout)
+        reader = await open_async_reader(plan, self._root, timeout=self._timeout)
+        await self.close()
+        return reader
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._pool.retire()
+
+
+class ThreadedReader:
+    """Any other reader, in a thread for each read, so that the event loop is free meanwhile.
+
+    Parameters
+    ----------
+    reader
+        what reads.
+    """
+
+    def __init__(self, reader: OnlineReader) -> None:
+        self._reader = reader
+
+    async def read(
+        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+    ) -> list[EntityFeatures]:
+        """Read entities, in order. See :meth:`OnlineReader.read`."""
+        return await asyncio.to_thread(self._reader.read, entities, features, beside)
+
+    async def for_plan(self, plan: ReadPlan) -> ThreadedReader:
+        """A reader of a newer plan. See :meth:`OnlineReader.for_plan`."""
+        return ThreadedReader(await asyncio.to_thread(self._reader.for_plan, plan))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await asyncio.to_thread(self._reader.close)
+
+
+async def open_async_reader(plan: ReadPlan, root: Path, *, timeout: float | None = None) -> AsyncOnlineReader:  # noqa: ASYNC109 (the store's)
+    """The reader that fits the project's online store. See :func:`rules_engine.features.reader.open_reader`."""
+    if plan.connection.kind in ("embedded", "redis") and plan.connection.redis_type == "redis":
+        address = await asyncio.to_thread(redis_client.resolve, plan.connection, root)
+        endpoint = Endpoint.of(address, timeout)
+        if endpoint is not None:
+            return AsyncRedisReader(plan, root, AsyncPool(endpoint), timeout)
+    return ThreadedReader(await asyncio.to_thread(open_reader, plan, root, timeout=timeout))
