@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from itertools import compress
 
 from rules_engine.events.requirements import EventRequirement, Need, StateRequirements
 from rules_engine.events.state import EventState, Kept, digest_of, nothing_kept
@@ -59,16 +59,17 @@ def _carry(state: EventState, old: StateRequirements, requirement: EventRequirem
     masks = tuple(sum(bit for known_bit, bit in bits if mask & known_bit) for mask in kept.masks)
     absent = (None,) * len(kept.ats)
     columns = (kept.columns[known.columns.index(c)] if c in known.columns else absent for c in requirement.columns)
-    carried = replace(
-        kept,
-        keys=kept.keys if requirement.whole_ids or not known.whole_ids else tuple(map(digest_of, kept.keys)),
-        masks=masks,
-        columns=tuple(columns),
-        lost=_carried_losses(kept, known, requirement),
-        settled=kept.settled if requirement.totals else None,
-        totals=_carried_totals(kept, known, requirement),
+    keys = kept.keys if requirement.whole_ids or not known.whole_ids else tuple(map(digest_of, kept.keys))
+    return Kept(
+        tuple(compress(kept.ats, masks)),
+        tuple(compress(keys, masks)),
+        tuple(compress(masks, masks)),
+        tuple(tuple(compress(column, masks)) for column in columns),
+        _carried_losses(kept, known, requirement),
+        kept.settled if requirement.totals else None,
+        _carried_totals(kept, known, requirement),
+        kept.late if requirement.totals else 0,
     )
-    return carried.select(masks)
 
 
 def _carried_losses(kept: Kept, known: EventRequirement, requirement: EventRequirement) -> dict[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 
 from rules_engine.events.requirements import Column, EventRequirement, Keep, Need, NeedPlace, StateRequirements
 from rules_engine.events.state import EventState, Kept
@@ -40,7 +41,7 @@ def prune(state: EventState, requirements: StateRequirements, now: int) -> Event
         else kept
         for kept, requirement in zip(state.kept, requirements.events, strict=True)
     )
-    return replace(state, kept=tuple(pruned), pruned_at=now)
+    return EventState(state.fingerprint, tuple(pruned), now)
 
 
 def _latest_starts(state: EventState, requirements: StateRequirements, now: int) -> Mapping[SequenceNode, int]:
@@ -110,16 +111,24 @@ def _prune_kept(
         for row in rows:
             masks[row] |= place.bit
             uses[row] |= use
-    return _with_uses(replace(kept, masks=tuple(masks), lost=lost), uses)
-
-
-def _with_uses(kept: Kept, uses: Sequence[int]) -> Kept:
-    """Without the events that belong nowhere, and without the values that nothing uses."""
-    columns = (
-        tuple(value if use >> place & 1 else None for value, use in zip(column, uses, strict=True))
-        for place, column in enumerate(kept.columns)
+    columns = tuple([_used(column, 1 << place, uses) for place, column in enumerate(kept.columns)])
+    if 0 not in masks:
+        return Kept(kept.ats, kept.keys, tuple(masks), columns, lost, kept.settled, kept.totals, kept.late)
+    return Kept(
+        tuple(compress(kept.ats, masks)),
+        tuple(compress(kept.keys, masks)),
+        tuple(compress(masks, masks)),
+        tuple([tuple(compress(column, masks)) for column in columns]),
+        lost,
+        kept.settled,
+        kept.totals,
+        kept.late,
     )
-    return replace(kept, columns=tuple(columns)).select(kept.masks)
+
+
+def _used(column: tuple[Value, ...], bit: int, uses: Sequence[int]) -> tuple[Value, ...]:
+    """A column without the values that nothing uses."""
+    return tuple([value if use & bit else None for value, use in zip(column, uses, strict=True)])
 
 
 def _needed_rows(
@@ -145,7 +154,7 @@ def _cutoff(kept: Kept, need: Need, now: int, starts: Mapping[SequenceNode, int]
 
 def _rows(kept: Kept, bit: int, after: int) -> list[int]:
     """The rows of a stream that are later than an instant."""
-    start = bisect_right(kept.ats, after)
+    start = 0 if after == _NEVER else bisect_right(kept.ats, after)
     return [row for row, mask in enumerate(kept.masks[start:], start) if mask & bit]
 
 

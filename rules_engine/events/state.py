@@ -7,10 +7,9 @@ docs/adr/0004-event-state.md says why it is exact, and what its bounds are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import compress
 from operator import itemgetter
 
 from rules_engine.events.requirements import EventRequirement, StateRequirements
@@ -55,16 +54,6 @@ class Kept:
     settled: int | None = None
     totals: tuple[Total, ...] = ()
     late: int = 0
-
-    def select(self, wanted: Sequence[object]) -> Kept:
-        """Only the events whose place in ``wanted`` is true."""
-        return replace(
-            self,
-            ats=tuple(compress(self.ats, wanted)),
-            keys=tuple(compress(self.keys, wanted)),
-            masks=tuple(compress(self.masks, wanted)),
-            columns=tuple(tuple(compress(column, wanted)) for column in self.columns),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +107,7 @@ def update(state: EventState, events: Iterable[Event], requirements: StateRequir
     kept = list(state.kept)
     for place, found in rows.items():
         kept[place] = _with_rows(kept[place], found, requirements.events[place])
-    return replace(state, kept=tuple(kept))
+    return EventState(state.fingerprint, tuple(kept), state.pruned_at)
 
 
 def _row(event: Event, requirement: EventRequirement) -> Row | None:
@@ -159,4 +148,4 @@ def _with_rows(kept: Kept, rows: Iterable[Row], requirement: EventRequirement) -
     late = 0 if kept.settled is None else sum(at <= kept.settled and mask & totalled > 0 for at, _, mask, *_ in fresh)
     stored = zip(kept.ats, kept.keys, kept.masks, *kept.columns, strict=True)
     ats, keys, masks, *columns = zip(*sorted([*stored, *fresh], key=_order), strict=True)
-    return replace(kept, ats=ats, keys=keys, masks=masks, columns=tuple(columns), late=kept.late + late)
+    return Kept(ats, keys, masks, tuple(columns), kept.lost, kept.settled, kept.totals, kept.late + late)
