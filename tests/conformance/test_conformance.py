@@ -7,12 +7,19 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from rules_engine.testing import Scenario
+from rules_engine.rules.nodes import EventAggregate, Sequence
+from rules_engine.targets.columns import ColumnIndex
+from rules_engine.targets.event_values import LoggedEvents
+from rules_engine.targets.index import RuleIndex
+from rules_engine.targets.sql import evaluate_duckdb
+from rules_engine.testing import CONDITION, Scenario
 from tests.conformance.cases import Case, load_cases
 from tests.reference import reference_changes_at, reference_evaluate
 from tests.reference_values import COMPARE
+from tests.state_target import change_through_state, truth_through_state
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CASES = load_cases()
@@ -25,16 +32,56 @@ def moment(micros: int | None) -> datetime | None:
     return None if micros is None else EPOCH + timedelta(microseconds=micros)
 
 
+def scenario(case: Case) -> Scenario:
+    return Scenario(case.condition, **case.data())
+
+
+def truth_in_sql(case: Case) -> Truth:
+    asked = scenario(case)
+    return evaluate_duckdb(asked.program, [("someone", asked.inputs)], asked.now, [CONDITION])["someone"][CONDITION]
+
+
+def in_index(case: Case) -> bool:
+    asked = scenario(case)
+    return CONDITION in RuleIndex(asked.program).match(asked.inputs, asked.now)
+
+
+def said_by(events: LoggedEvents, source: EventAggregate | Sequence, now: int) -> Any:
+    return events.sequence(source, now) if isinstance(source, Sequence) else events.aggregate(source, now)
+
+
+def in_columns(case: Case) -> bool:
+    """The case as a batch of one row; what its events say comes as columns, as it does in batch evaluation."""
+    asked = scenario(case)
+    index = ColumnIndex(RuleIndex(asked.program), [CONDITION])
+    logged = LoggedEvents(asked.inputs.events)
+    features = {key: pa.array([asked.inputs.features.get(key)]) for key in index.features}
+    found = index.match_many(
+        pa.record_batch({"entity": ["someone"], **features}),
+        asked.now,
+        context=asked.inputs.context,
+        expires_at={view: pa.array([instant], pa.int64()) for view, instant in asked.inputs.expires_at.items()},
+        events={source: pa.array([said_by(logged, source, asked.now)]) for source in index.event_sources},
+    )
+    return bool(found.members(CONDITION)[0])
+
+
 #: How to ask each target for the answer to a case.
 EVALUATE: dict[str, Callable[[Case], Truth]] = {
     "reference": lambda case: reference_evaluate(case.condition, **case.data()),
-    "evaluator": lambda case: Scenario(case.condition, **case.data()).truth(),
+    "evaluator": lambda case: scenario(case).truth(),
+    "event state": lambda case: truth_through_state(scenario(case)),
+    "sql": truth_in_sql,
 }
+
+#: How to ask the targets that only tell members from all others.
+IS_MEMBER: dict[str, Callable[[Case], bool]] = {"index": in_index, "columns": in_columns}
 
 #: How to ask each target that knows it for the next change of a case's answer.
 CHANGES_AT: dict[str, Callable[[Case], datetime | None]] = {
     "reference": lambda case: reference_changes_at(case.condition, **case.data()),
-    "evaluator": lambda case: moment(Scenario(case.condition, **case.data()).changes_at()),
+    "evaluator": lambda case: moment(scenario(case).changes_at()),
+    "event state": lambda case: moment(change_through_state(scenario(case))),
 }
 
 OPERATORS = {*COMPARE, "exists"}
@@ -49,6 +96,12 @@ OPTIONS = {"where", "count", "or_missing", "ignore_case", "timezone", "default",
 @pytest.mark.parametrize("target", EVALUATE)
 def test_answer(target: str, case: Case) -> None:
     assert EVALUATE[target](case) is case.expect
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("target", IS_MEMBER)
+def test_membership(target: str, case: Case) -> None:
+    assert IS_MEMBER[target](case) is (case.expect is True)
 
 
 @pytest.mark.parametrize("case", CHANGES, ids=str)
