@@ -278,11 +278,18 @@ class FeastRepo:
             planned.append(PlanView(view.name, stored_name, features, _micros(view.ttl)))
         return tuple(planned)
 
+    @property
+    def writes_in_bulk(self) -> bool:
+        """Whether the online store is one of ours, which take Arrow columns and never put an older row over a newer."""
+        from rules_engine.features.bulk_store import BulkStore
+
+        return isinstance(self.store.provider.online_store, BulkStore)
+
     def connection(self) -> Connection:
         """How the online store is reached, with environment variables unexpanded, as ``feature_store.yaml`` has it."""
         config = self.store.config.online_store
         name = "" if config is None else str(config.type)
-        if name == "redis":
+        if name in ("redis", "rules_engine.features.online_store.BulkRedisOnlineStore"):
             return Connection(
                 "redis",
                 connection_string=self._connection_string(config.connection_string),

@@ -194,8 +194,9 @@ class _Run:
             self._progress(ViewProgress(name, number, count, rows))
 
         if start is None or to_micros(start) <= self._end:
-            with watched_writes(self._repo, self._direct, on_rows):
-                self._write(view, start or _BEGINNING)
+            # Our own stores keep the newest row by themselves.
+            with watched_writes(self._repo, None if self._repo.writes_in_bulk else self._direct, on_rows):
+                self._write(view, start or _BEGINNING, on_rows)
             self._record.done(view, self._end)
         else:
             reason = f"already materialized up to {format_instant(to_micros(start))}"
@@ -217,7 +218,7 @@ class _Run:
             return None, distrust
         return last.astimezone(UTC), "since the last run"
 
-    def _write(self, view: Any, start: datetime) -> None:
+    def _write(self, view: Any, start: datetime, on_rows: Callable[[int], None]) -> None:
         """Let Feast's engine do it. ``FeatureStore.materialize`` does the same, with printing and the mark."""
         store = self._repo.store
         end = from_micros(self._end)
@@ -231,7 +232,7 @@ class _Run:
                     end_date=end,
                     registry=store.registry,
                     project=store.project,
-                    tqdm_builder=lambda _length: None,
+                    tqdm_builder=lambda _length: _Bar(on_rows),
                 )
                 store.registry.apply_materialization(view, store.project, start, end)
         except SegmentsError:
@@ -242,6 +243,16 @@ class _Run:
                 f"cannot materialize the feature view `{view.name}` from {source}: {error}",
                 hint="does the source exist, and has it the columns and types that the view declares?",
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """What our compute engine takes for a progress bar. Feast's engines show none."""
+
+    update: Callable[[int], None]
+
+    def close(self) -> None:
+        """Nothing is shown, so nothing is left to do."""
 
 
 class _Record:

@@ -1,0 +1,170 @@
+"""Feast's compute engine that hands Arrow columns from the offline to the online store, a batch at a time.
+
+::
+
+    batch_engine:
+      type: rules_engine.features.arrow_engine.ArrowEngine
+
+Feast's local engine turns the whole view into a pandas table, and every value into an object. This one asks the offline
+store for the newest row of each entity, as a stream of record batches where the store can do that (DuckDB), and gives
+them to an online store that takes them (those in ``online_store``). For all else it is Feast's local engine: views with
+transformations, aggregations or filters, views that are written to an offline store too, and other online stores.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from feast.infra.common.materialization_job import MaterializationJobStatus
+from feast.infra.compute_engines.local.arrow_table_value import ArrowTableValue
+from feast.infra.compute_engines.local.compute import LocalComputeEngine
+from feast.infra.compute_engines.local.feature_builder import LocalFeatureBuilder
+from feast.infra.compute_engines.local.job import LocalMaterializationJob
+from feast.infra.compute_engines.local.nodes import LocalOutputNode
+from feast.repo_config import FeastConfigBaseModel
+
+from rules_engine.features.bulk_store import BulkStore
+
+#: Rows of a record batch that is asked for.
+BATCH = 20_000
+
+
+class ArrowEngineConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Feast's types are Any here
+    """Configuration of the engine.
+
+    Attributes
+    ----------
+    memory_limit
+        what DuckDB may use while it looks for the newest rows; what does not fit goes to a temporary folder.
+    """
+
+    type: Literal["rules_engine.features.arrow_engine.ArrowEngine"] = "rules_engine.features.arrow_engine.ArrowEngine"
+    memory_limit: str = "512MB"
+
+
+class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types are Any here
+    """See the module."""
+
+    def __init__(self, *, memory_limit: str = "512MB", **options: Any) -> None:
+        super().__init__(**{**options, "backend": "pandas"})
+        self._memory_limit = memory_limit
+
+    def _materialize_one(self, registry: Any, task: Any, **options: Any) -> Any:
+        if not isinstance(self.online_store, BulkStore):
+            return super()._materialize_one(registry, task, **options)
+        view = task.feature_view
+        name = f"{view.name}-{task.start_time}-{task.end_time}"
+        bar = task.tqdm_builder(None) if task.tqdm_builder else None
+        progress = None if bar is None else bar.update
+        try:
+            if _is_plain(view, task):
+                job, renames = self._newest_rows(registry, task)
+                with self._batches(job) as batches:
+                    renamed = (_renamed(batch, renames) for batch in batches)
+                    self.online_store.write_arrow(self.repo_config, view, renamed, progress)
+            else:
+                context = self.get_execution_context(registry, task)
+                _Builder(registry, task, self._get_backend(context), progress).build().execute(context)
+        except Exception as error:  # noqa: BLE001  # Feast raises it where it asked for the job
+            return LocalMaterializationJob(job_id=name, status=MaterializationJobStatus.ERROR, error=error)
+        finally:
+            if bar is not None:
+                bar.close()
+        return LocalMaterializationJob(job_id=name, status=MaterializationJobStatus.SUCCEEDED)
+
+    def _newest_rows(self, registry: Any, task: Any) -> tuple[Any, dict[str, str]]:
+        """The offline store's job for the newest row of each entity, and what to rename its columns to."""
+        columns = LocalFeatureBuilder(registry, task, backend=None).get_column_info(task.feature_view)
+        job = self.offline_store.pull_latest_from_table_or_query(
+            config=self.repo_config,
+            data_source=task.feature_view.batch_source,
+            join_key_columns=columns.join_keys,
+            feature_name_columns=columns.feature_cols,
+            timestamp_field=columns.ts_col,
+            created_timestamp_column=columns.created_ts_col,
+            start_date=task.start_time,
+            end_date=task.end_time,
+        )
+        return job, task.feature_view.batch_source.field_mapping or {}
+
+    @contextmanager
+    def _batches(self, job: Any) -> Iterator[Iterator[Any]]:
+        """A job's rows as record batches: streamed by DuckDB within a limit of memory, else cut from a table."""
+        table: Any = getattr(job, "table", None)
+        if not hasattr(table, "to_pyarrow_batches"):
+            yield iter(job.to_arrow().to_batches(max_chunksize=BATCH))
+            return
+        with tempfile.TemporaryDirectory(prefix="feast-segments-") as folder, self._limited(table, folder):
+            yield iter(table.to_pyarrow_batches(chunk_size=BATCH))
+
+    @contextmanager
+    def _limited(self, table: Any, folder: str) -> Iterator[None]:
+        connection = getattr(table.get_backend(), "con", None)
+        if connection is None or not type(connection).__module__.lstrip("_").startswith("duckdb"):
+            yield
+            return
+        settings = ("memory_limit", "temp_directory", "preserve_insertion_order")
+        before = {name: connection.execute(f"SELECT current_setting('{name}')").fetchone()[0] for name in settings}
+        values = dict(zip(settings, (self._memory_limit, folder, "false"), strict=True))
+        try:
+            _set(connection, values)
+            yield
+        finally:
+            _set(connection, before)
+
+
+class _Builder(LocalFeatureBuilder):  # type: ignore[misc]  # Feast's types are Any here
+    """Feast's plan, whose last step writes in bulk."""
+
+    def __init__(self, registry: Any, task: Any, backend: Any, progress: Any) -> None:
+        super().__init__(registry, task, backend=backend)
+        self._progress = progress
+
+    def build_output_nodes(self, view: Any, input_node: Any) -> Any:  # noqa: ARG002  # Feast passes it
+        node = _BulkOutput("output", self.dag_root.view, inputs=[input_node])
+        node.progress = self._progress
+        self.nodes.append(node)
+        return node
+
+
+class _BulkOutput(LocalOutputNode):  # type: ignore[misc]  # Feast's types are Any here
+    """Writes to the online store in bulk; to the offline store as Feast does."""
+
+    progress: Any = None
+
+    def execute(self, context: Any) -> Any:
+        table = self.get_single_table(context).data
+        output = ArrowTableValue(data=table)
+        context.node_outputs[self.name] = output
+        view = self.feature_view
+        if view.online and table.num_rows:
+            context.online_store.write_arrow(context.repo_config, view, table.to_batches(BATCH), self.progress)
+        if view.offline and table.num_rows:
+            context.offline_store.offline_write_batch(
+                config=context.repo_config, feature_view=view, table=table, progress=lambda _: None
+            )
+        return output
+
+
+def _is_plain(view: Any, task: Any) -> bool:
+    """Whether a view's rows are those of its source, as they are."""
+    special = ("aggregations", "feature_transformation", "enable_validation", "filter", "source_views", "offline")
+    return (
+        task.only_latest
+        and bool(view.online)
+        and view.batch_source is not None
+        and not any(getattr(view, name, None) for name in special)
+    )
+
+
+def _renamed(batch: Any, renames: dict[str, str]) -> Any:
+    return batch.rename_columns([renames.get(name, name) for name in batch.schema.names]) if renames else batch
+
+
+def _set(connection: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        text = str(value).replace("'", "''")
+        connection.execute(f"SET {name} = '{text}'")
