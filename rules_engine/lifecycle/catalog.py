@@ -1,4 +1,4 @@
-"""The names and types that definitions may mention, without opening Feast when nothing changed.
+"""The names and types that definitions may mention: those of Feast, and those of events.yaml.
 
 Opening the Feast repository takes seconds, reading what it said last time takes none. The copy in the project's state
 folder is taken only if every file that Feast would load is as it was. What Feast infers from data files can change
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from rules_engine.errors import ProjectError
+from rules_engine.events.declarations import read_events
 from rules_engine.features.read_plan import write_atomically
 from rules_engine.project import Project
 from rules_engine.rules.catalog import Catalog, EventType, Feature
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from rules_engine.features.feast_repo import FeastRepo
 
 #: Raised by one whenever an older copy could be misread.
-_FORMAT = 1
+_FORMAT = 2
 
 _LOADED = (".py", ".yaml", ".yml", ".feastignore")
 
@@ -46,6 +47,8 @@ def project_catalog(project: Project, repo: FeastRepo | None = None) -> Catalog:
     ------
     ProjectError, UnsupportedError
         if the Feast repository cannot be used.
+    DefinitionError
+        with every problem of events.yaml.
     """
     path = project.state_dir / "catalog.json"
     fingerprint = _fingerprint(project.feature_repo)
@@ -56,7 +59,8 @@ def project_catalog(project: Project, repo: FeastRepo | None = None) -> Catalog:
         from rules_engine.features.feast_repo import FeastRepo
 
         repo = FeastRepo(project)
-    catalog = repo.catalog()
+    declared = read_events(project.events_yaml)
+    catalog = replace(repo.catalog(), events=declared.types, event_features=declared.features)
     with contextlib.suppress(ProjectError):  # a folder that cannot be written is no reason not to answer
         content = {"format": _FORMAT, "fingerprint": fingerprint, **_encode(catalog)}
         write_atomically(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")

@@ -35,8 +35,8 @@ def check_project(project: Project) -> CheckReport:
     folder = project.segments_dir
     tests = sorted(path for suffix in (TEST_SUFFIX, ".test.yml") for path in folder.rglob(f"*{suffix}"))
     files = len(definition_files(folder))
-    catalog = project_catalog(project)
     try:
+        catalog = project_catalog(project)
         definitions = load_folder(folder, catalog)
     except DefinitionError as error:
         return CheckReport(files, len(tests), 0, _in_order(error.diagnostics))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rules_engine.events.declarations import read_events
 from rules_engine.lifecycle.catalog import project_catalog
 from rules_engine.lifecycle.schema import write_schema
 from rules_engine.project import Project
@@ -65,9 +66,11 @@ def apply_project(project: Project) -> Applied:
 
     repo = FeastRepo(project)
     catalog = project_catalog(project, repo)
+    declared = read_events(project.events_yaml)
     definitions = load_folder(project.segments_dir, catalog)
     write_schema(project, catalog)
-    report = apply(project, encode_definitions(definitions.program), now=definitions.settings.now, repo=repo)
+    content = encode_definitions(definitions.program, declared)
+    report = apply(project, content, now=definitions.settings.now, repo=repo)
     before: dict[str, Any] = dict(report.previous.definitions.get("segments", {})) if report.previous else {}
     after: dict[str, Any] = dict(report.plan.definitions["segments"])
     return Applied(

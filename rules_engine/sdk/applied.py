@@ -50,31 +50,29 @@ class Applied:
         self._loading = threading.Lock()
         self.rules = Rules(ReadPlan.load(path))
 
-    def changed(self) -> bool:
-        """Whether there is a plan that was not loaded yet. Looks at the file only every so often."""
+    def changed(self, held: Rules) -> bool:
+        """Whether there is something newer than the rules that a client holds. Looks only every so often."""
         now = time.monotonic()
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_EVERY
-        return _stamp(self._path) != self._seen
+        return self.rules is not held or _stamp(self._path) != self._seen
 
-    def load(self) -> Rules | None:
-        """The new rules; None if they cannot be read, or another thread is at it: the old ones hold until then."""
+    def load(self) -> None:
+        """Load what is new. If it cannot be read, or another thread is at it, the rules stay as they are until then."""
         if not self._loading.acquire(blocking=False):
-            return None
+            return
         try:
             stamp = _stamp(self._path)
             if stamp == self._seen:
-                return None
+                return
             self._seen = stamp
             self.rules = Rules(ReadPlan.load(self._path))
+            _log.info("answering by the newly applied definitions %s", self.rules.plan.definitions_version)
         except Exception:  # noqa: BLE001 (whatever is wrong with the new plan, the old one works)
             _log.exception("the newly applied read plan cannot be used; answering by the one before it")
-            return None
         finally:
             self._loading.release()
-        _log.info("answering by the newly applied definitions %s", self.rules.plan.definitions_version)
-        return self.rules
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -20,6 +20,7 @@ from rules_engine.rules.program import Program
 from rules_engine.sdk.applied import Applied
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
+from rules_engine.sdk.trackers import Trackers
 
 #: What a lookup does when the store cannot be read: raise the error, or answer that the entity is in no segment.
 OnError = Literal["raise", "no_match"]
@@ -74,6 +75,7 @@ class SegmentClient:
         self._lock = threading.Lock()
         #: Rules and the reader of their plan, which is opened when it is first needed. Replaced together, in one step.
         self._current: tuple[Rules, OnlineReader | None] = (self._applied.rules, None)
+        self._trackers = Trackers(project.root, timeout)
         self._closed = False
 
     @classmethod
@@ -231,33 +233,84 @@ class SegmentClient:
         current = self._now()
         rules = current[0]
         now = rules.now(at)
-        (found,) = self._reader(current).read([checked(entity)], wanted)
+        stored, beside = rules.sources(wanted)
+        (found,) = self._reader(current).read([checked(entity)], stored, beside)
         return rules.features(wanted, found, now)
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def track(
+        self,
+        entity: str,
+        event: str,
+        properties: Mapping[str, Any] | None = None,
+        *,
+        at: datetime | None = None,
+        event_id: str | None = None,
+    ) -> str:
+        """Report that an entity did something. When it returns, every lookup sees it.
+
+        Sending the same event again changes nothing; so after a StoreError, send it again with the same ``event_id``.
+
+        Parameters
+        ----------
+        entity
+            its key.
+        event
+            the name of an event that events.yaml declares.
+        properties
+            what the event carries; times are aware datetimes or ISO 8601 text.
+        at
+            when it happened; by default now.
+        event_id
+            what tells this event from all others of its name and entity; by default a new random id. If events.yaml
+            names a property as the id, that is what tells.
+
+        Returns
+        -------
+        str
+            the event's id.
+
+        Raises
+        ------
+        DataError
+            if the event is not as events.yaml declares it.
+        StoreError
+            if the store cannot be reached.
+        """
+        rules = self._rules
+        instant = rules.now(at)
+        return self._trackers.of(rules).track(checked(entity), event, properties, instant, event_id)
 
     # --- the store --------------------------------------------------------------------------------------------------
 
     def _now(self) -> tuple[Rules, OnlineReader | None]:
         """The rules and the reader to answer with; a request takes them once and keeps to them."""
-        if self._applied.changed():
-            rules = self._applied.load()
-            if rules is not None:
-                self._replace(rules)
-        return self._current
+        current = self._current
+        if not self._applied.changed(current[0]):
+            return current
+        self._applied.load()
+        return self._replaced()
 
-    def _replace(self, rules: Rules) -> None:
+    def _replaced(self) -> tuple[Rules, OnlineReader | None]:
+        """What is answered with from now on, if the rules are newer than those that were."""
         with self._lock:
-            _, reader = self._current
+            held, reader = self._current
+            rules = self._applied.rules
+            if rules is held:
+                return self._current
             try:
                 self._current = rules, reader and reader.for_plan(rules.plan)
             except SegmentsError:  # the new plan's store cannot be reached: that is for the requests to say
                 self._current = rules, None
+            return self._current
 
     def _read(
         self, current: tuple[Rules, OnlineReader | None], keys: Sequence[str], question: Question
     ) -> list[EntityFeatures]:
-        if not question.features:
+        if not question.features and question.beside is None:
             return [EntityFeatures(key) for key in keys]
-        return (current[1] or self._reader(current)).read(keys, question.features)
+        return (current[1] or self._reader(current)).read(keys, question.features, question.beside)
 
     def _reader(self, current: tuple[Rules, OnlineReader | None]) -> OnlineReader:
         """The reader, opened when it is first needed: a store that is down is an error of the lookup."""
@@ -282,6 +335,7 @@ class SegmentClient:
             self._current = rules, None
         if reader is not None:
             reader.close()
+        self._trackers.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rules_engine.clock import from_micros, now_micros, to_micros
-from rules_engine.errors import DataError, ProjectError, UnsupportedError
+from rules_engine.errors import DataError, ProjectError
+from rules_engine.events.plan_data import encode_declarations
 from rules_engine.features.read_plan import ReadPlan
 from rules_engine.features.selection import EntityFeatures
 from rules_engine.rules.codec import decode_program, encode_program
 from rules_engine.rules.explain import Explanation, explain
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.program import Program
-from rules_engine.rules.types import Kind, Value, from_feast_name
+from rules_engine.rules.types import Kind, Value, ValueType, from_feast_name
 from rules_engine.rules.walk import dependencies
+from rules_engine.sdk.event_rules import EventRules, LazyState
 from rules_engine.sdk.membership import Membership
 from rules_engine.targets.index import RuleIndex
+
+if TYPE_CHECKING:
+    from rules_engine.events.declarations import EventDeclarations
 
 #: How many sets of asked segments are remembered.
 _QUESTIONS_KEPT = 256
 
 
-def encode_definitions(program: Program) -> dict[str, Any]:
-    """Checked definitions as the read plan carries them."""
-    return {"segments": encode_program(program)}
+def encode_definitions(program: Program, declared: EventDeclarations | None = None) -> dict[str, Any]:
+    """Checked definitions, and the events that are declared, as the read plan carries them."""
+    content = {"segments": encode_program(program)}
+    return content if declared is None or not declared.events else content | {"events": encode_declarations(declared)}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Segments that are asked for, and the features that answering needs. ``segments`` is None for all."""
+    """Segments that are asked for, and the features that answering needs. ``segments`` is None for all.
+
+    ``beside`` is the name of the event state, if answering needs events.
+    """
 
     segments: frozenset[str] | None
     features: tuple[str, ...]
+    beside: bytes | None = None
 
 
 class Rules:
@@ -50,7 +60,8 @@ class Rules:
         self.plan = plan
         try:
             self.program = decode_program(plan.definitions["segments"])
-        except (KeyError, ValueError) as error:
+            self.events = EventRules(self.program, plan.definitions.get("events"))
+        except (KeyError, TypeError, ValueError) as error:
             hint = "write it anew with `segments apply`"
             raise ProjectError(f"the definitions in the read plan cannot be read: {error}", hint=hint) from error
         self._index = RuleIndex(self.program)
@@ -82,9 +93,8 @@ class Rules:
     def _question(self, names: frozenset[str] | None) -> Question:
         reached = self.program.closure(self.program.names if names is None else sorted(names))
         needed = [dependencies(self.program.segment(name).when) for name in reached]
-        if any(read.events for read in needed):
-            raise UnsupportedError("event conditions cannot be answered at request time yet: no event state is stored")
-        return Question(names, tuple(sorted({feature for read in needed for feature in read.features})))
+        features = tuple(sorted({feature for read in needed for feature in read.features}))
+        return Question(names, features, self.events.name if any(read.events for read in needed) else None)
 
     def now(self, at: datetime | None) -> int:
         """The instant that counts as now: the given one, the project's, or the clock's.
@@ -106,32 +116,49 @@ class Rules:
     ) -> Membership:
         """Which of the asked segments an entity is in; ``at`` is ``now`` as a datetime."""
         inputs = _inputs(found, context)
-        segments = self._index.match(inputs, now, question.segments)
-        return Membership(found.entity, segments, at, lambda: self._change(question, inputs, now))
+        events = None if question.beside is None else self.events.values(found.beside)
+        segments = self._index.match(inputs, now, question.segments, events=events)
+        return Membership(found.entity, segments, at, lambda: self._change(question, inputs, events, now))
 
-    def _change(self, question: Question, inputs: Inputs, now: int) -> datetime | None:
-        _, until = self._index.match_until(inputs, now, question.segments)
+    def _change(self, question: Question, inputs: Inputs, events: LazyState | None, now: int) -> datetime | None:
+        _, until = self._index.match_until(inputs, now, question.segments, events=events)
         return None if until is None else from_micros(until)
 
     def explain(self, segment: str, found: EntityFeatures, context: Mapping[str, Any], now: int) -> Explanation:
         """Why an entity is, or is not, in a segment."""
-        return explain(self.program, segment, _inputs(found, context), now, found.entity)
+        inputs = _inputs(found, context)
+        if self.question([segment]).beside is not None:
+            inputs = replace(inputs, events=self.events.log(found.beside))
+        return explain(self.program, segment, inputs, now, found.entity)
+
+    def sources(self, names: Iterable[str] | None) -> tuple[list[str] | None, bytes | None]:
+        """What is to be read for some features: those of Feast (None is all), and the name of the event state."""
+        if names is None:
+            return None, self.events.name if self.events.features else None
+        wanted = list(names)
+        stored = [name for name in wanted if name not in self.events.features]
+        return stored, self.events.name if len(stored) < len(wanted) else None
 
     def features(self, names: Iterable[str] | None, found: EntityFeatures, now: int) -> dict[str, Any]:
         """Values as Python has them; None for what is missing or past its view's ttl."""
         expired = {view for view, expires_at in found.expires_at.items() if now >= expires_at}
         values = {}
-        for name in self._types if names is None else names:
+        events = self.events.values(found.beside)
+        for name in [*self._types, *self.events.features] if names is None else names:
+            aggregate = self.events.features.get(name)
+            if aggregate is not None:
+                values[name] = _public(events.aggregate(aggregate, now), aggregate.of_type)
+                continue
             missing = name.partition(":")[0] in expired
-            values[name] = None if missing else self._public(name, found.values.get(name))
+            values[name] = None if missing else _public(found.values.get(name), self._types[name])
         return values
 
-    def _public(self, name: str, value: Value) -> Any:
-        value_type = self._types[name]
-        is_time = value_type is not None and value_type.kind is Kind.TIME
-        if isinstance(value, tuple):
-            return [from_micros(item) if is_time else item for item in value]
-        return from_micros(value) if is_time and value is not None else value
+
+def _public(value: Value, value_type: ValueType | None) -> Any:
+    is_time = value_type is not None and value_type.kind is Kind.TIME
+    if isinstance(value, tuple):
+        return [from_micros(item) if is_time else item for item in value]
+    return from_micros(value) if is_time and value is not None else value
 
 
 def _inputs(found: EntityFeatures, context: Mapping[str, Any]) -> Inputs:

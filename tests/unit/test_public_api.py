@@ -33,6 +33,10 @@ CLIENT = {
     "lookup": f"(self, entity: 'str', *, {_ASK}, {_SEGMENTS}, {_AT}) -> 'Membership'",
     "lookup_many": f"(self, entities: 'Sequence[str]', *, {_ASK}, {_SEGMENTS}, {_AT}) -> 'list[Membership]'",
     "program": "property",
+    "track": (
+        "(self, entity: 'str', event: 'str', properties: 'Mapping[str, Any] | None' = None, *, "
+        f"{_AT}, event_id: 'str | None' = None) -> 'str'"
+    ),
 }
 
 MEMBERSHIP = {

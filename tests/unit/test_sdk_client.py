@@ -26,7 +26,6 @@ from rules_engine.errors import (
     StoreDataError,
     StoreUnavailableError,
     UnknownNameError,
-    UnsupportedError,
 )
 from rules_engine.features.embedded import EmbeddedStore
 from rules_engine.features.read_plan import Connection, PlanFeature, PlanView, ReadPlan
@@ -299,16 +298,15 @@ def test_an_instant_without_an_offset_is_refused(make_client: MakeClient) -> Non
         client.lookup("grown", context={"departure": local})
 
 
-def test_segments_that_read_events_are_refused_and_others_answered(project: Project, store: EmbeddedStore) -> None:
+def test_segments_that_read_events_are_answered_beside_others(project: Project, store: EmbeddedStore) -> None:
     plan = make_plan(Connection("redis", store.connection_string))
     viewed = load_text("segment: viewed\nwhen: {did: view, within: 1h}", Catalog(closed=False)).program
     definitions = {"segments": {**plan.definitions["segments"], **encode_definitions(viewed)["segments"]}}
     ReadPlan(**{**vars(plan), "definitions": definitions}).save(project.read_plan)
     with SegmentClient.from_repo(project.root) as client:
         assert client.lookup("nobody", segments=["adults"]).segments == frozenset()
-        for ask in (lambda: client.lookup("nobody"), lambda: client.explain("nobody", "viewed")):
-            with pytest.raises(UnsupportedError, match="event"):
-                ask()
+        assert client.lookup("nobody").segments == {"strangers"}
+        assert not client.explain("nobody", "viewed").verdict
 
 
 def test_a_closed_client_says_so(make_client: MakeClient) -> None:

@@ -1,0 +1,156 @@
+"""Event states in Redis: one string beside each entity's hash, replaced by compare-and-set.
+
+Any number of workers and applications write at once. Each reads a state, works out the next one, and puts it in the
+place of exactly the bytes that it read; who was overtaken reads again. So nobody's events are lost, nothing is locked,
+and a writer that is killed leaves the old state or the new one. docs/adr/0008-events-online.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from rules_engine.clock import MINUTE
+from rules_engine.errors import StoreTimeoutError
+from rules_engine.events.encoding import decode_state, encode_state
+from rules_engine.events.pruning import prune
+from rules_engine.events.requirements import StateRequirements
+from rules_engine.events.state import EventState, empty_state, update
+from rules_engine.rules.inputs import Event
+
+#: How far a reader's clock may be behind a writer's: what a reader that slow needs is still kept.
+CLOCK_SKEW = MINUTE
+
+#: Entities whose states are changed in one go.
+BATCH = 500
+
+#: How often a writer tries again before it gives up, and how many seconds it waits at most in between.
+_ATTEMPTS, _LONGEST_WAIT = 100, 0.05
+
+#: Replaces a value if it is still what was read; nothing at all is read as the empty string.
+REPLACE = """\
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1"""
+
+
+def state_name(requirements: StateRequirements) -> bytes:
+    """What ends the key of a state. It differs by what is kept, so that states for old and new definitions coexist.
+
+    >>> state_name(StateRequirements())[:7]
+    b'events:'
+    """
+    return b"events:%016x" % requirements.fingerprint
+
+
+class StateStore:
+    """Reads and changes the event states of one project for one set of definitions.
+
+    Parameters
+    ----------
+    client
+        a redis-py client that gives bytes.
+    key
+        gives the key of an entity's state.
+    requirements
+        what is kept.
+    """
+
+    def __init__(self, client: Any, key: Callable[[str], bytes], requirements: StateRequirements) -> None:
+        self.requirements = requirements
+        self._client = client
+        self._key = key
+
+    def read(self, entities: Sequence[str]) -> list[EventState]:
+        """The states of entities, in order."""
+        return [self._decode(raw) for raw in self._get(entities)]
+
+    def update(self, events: Mapping[str, Sequence[Event]], now: int, before: Sequence[tuple[Any, ...]] = ()) -> int:
+        """Add events to the states of their entities; gives how many states changed.
+
+        When it returns, every reader sees the events. Events that a state already has change nothing, and neither does
+        their order.
+
+        Parameters
+        ----------
+        events
+            by entity.
+        now
+            the instant up to which states are pruned, a minute before it to be exact.
+        before
+            commands that are sent ahead, with the first read.
+
+        Raises
+        ------
+        StoreTimeoutError
+            if other writers were faster again and again.
+        StoreDataError
+            if a state is damaged.
+        """
+        names = iter(events)
+        changed = 0
+        while batch := list(islice(names, BATCH)):
+            changed += self._update({entity: events[entity] for entity in batch}, now - CLOCK_SKEW, before)
+            before = ()
+        return changed
+
+    def _update(self, events: Mapping[str, Sequence[Event]], keep_from: int, before: Sequence[tuple[Any, ...]]) -> int:
+        changed = 0
+        pending = list(events)
+        for attempt in range(_ATTEMPTS):
+            raws = self._get(pending, before)
+            before = ()
+            proposals = list(self._proposals(zip(pending, raws, strict=True), events, keep_from))
+            overtaken = self._replace(proposals)
+            changed += len(proposals) - len(overtaken)
+            if not overtaken:
+                return changed
+            pending = overtaken
+            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.0005 * 2 ** min(attempt, 10))))  # noqa: S311 (no secret)
+        raise StoreTimeoutError(
+            f"the event state of {len(pending)} entities was changed by others {_ATTEMPTS} times in a row",
+            hint="do very many writers send events of one entity? let fewer of them do it",
+        )
+
+    def _proposals(
+        self, read: Iterable[tuple[str, bytes | None]], events: Mapping[str, Sequence[Event]], keep_from: int
+    ) -> Iterator[tuple[str, bytes, bytes]]:
+        """By entity: the bytes that were read, and those that are to take their place."""
+        for entity, raw in read:
+            old = self._decode(raw)
+            new = update(old, events[entity], self.requirements)
+            if not _differs(old, new):
+                continue
+            new = prune(new, self.requirements, keep_from)
+            if raw is None and new.kept == old.kept:
+                continue  # all of it is too old to matter: no state is the same, and shorter
+            yield entity, raw or b"", encode_state(new, self.requirements)
+
+    def _get(self, entities: Sequence[str], before: Sequence[tuple[Any, ...]] = ()) -> list[bytes | None]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for command in before:
+                pipeline.execute_command(*command)
+            for entity in entities:
+                pipeline.get(self._key(entity))
+            raws: list[bytes | None] = pipeline.execute()
+        return raws[len(before) :]
+
+    def _decode(self, raw: bytes | None) -> EventState:
+        return empty_state(self.requirements) if raw is None else decode_state(raw, self.requirements)
+
+    def _replace(self, proposals: Sequence[tuple[str, bytes, bytes]]) -> list[str]:
+        """Put new bytes in the place of old ones; gives the entities where others were faster."""
+        if not proposals:
+            return []
+        with self._client.pipeline(transaction=False) as pipeline:
+            for entity, old, new in proposals:
+                pipeline.eval(REPLACE, 1, self._key(entity), old, new)
+            done = pipeline.execute()
+        return [entity for (entity, _, _), replaced in zip(proposals, done, strict=True) if not replaced]
+
+
+def _differs(old: EventState, new: EventState) -> bool:
+    return any(one is not other for one, other in zip(old.kept, new.kept, strict=True))

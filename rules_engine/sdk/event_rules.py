@@ -1,0 +1,89 @@
+"""What the rules of a read plan need of events, and how it is read from what the store keeps of an entity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rules_engine.events.encoding import decode_state
+from rules_engine.events.kept_events import StateEvents
+from rules_engine.events.plan_data import decode_features
+from rules_engine.events.reading import StateLayout, StateReader
+from rules_engine.events.requirements import requirements_of
+from rules_engine.events.state import empty_state
+from rules_engine.events.store import state_name
+from rules_engine.rules.catalog import EVENT_VIEW
+from rules_engine.rules.nodes import EventAggregate, Sequence
+from rules_engine.rules.program import Program
+from rules_engine.rules.types import Value
+
+
+class EventRules:
+    """The event conditions of a program and the named windowed features. Immutable, and safe to share between threads.
+
+    Attributes
+    ----------
+    requirements
+        what is kept of events.
+    name
+        what ends the key of the states that were kept for it.
+    features
+        by ``"events:name"``: the named windowed features.
+    """
+
+    def __init__(self, program: Program, declared: Mapping[str, Any] | None) -> None:
+        features = {} if declared is None else decode_features(declared)
+        self.requirements = requirements_of(program, features)
+        self.name = state_name(self.requirements)
+        self.features = {f"{EVENT_VIEW}:{name}": aggregate for name, aggregate in features.items()}
+        self._layout = StateLayout(self.requirements)
+        self._nothing = StateReader(empty_state(self.requirements), self._layout)
+
+    def reader(self, raw: bytes | None) -> StateReader:
+        """What a stored state says.
+
+        Raises
+        ------
+        StoreDataError
+            if the bytes are damaged.
+        """
+        return self._nothing if raw is None else StateReader(decode_state(raw, self.requirements), self._layout)
+
+    def log(self, raw: bytes | None) -> StateEvents:
+        """A stored state in the place of a log, for explanations."""
+        return StateEvents(self.reader(raw))
+
+    def values(self, raw: bytes | None) -> LazyState:
+        """What a stored state says; it is decoded when it is first asked."""
+        return LazyState(self, raw)
+
+
+class LazyState:
+    """A state that is decoded when the rules first ask for it: most requests are decided before."""
+
+    __slots__ = ("_raw", "_reader", "_rules")
+
+    def __init__(self, rules: EventRules, raw: bytes | None) -> None:
+        self._rules = rules
+        self._raw = raw
+        self._reader: StateReader | None = None
+
+    @property
+    def reader(self) -> StateReader:
+        """What the state says."""
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = self._rules.reader(self._raw)
+        return reader
+
+    def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
+        """The aggregate's value at an instant; None if it is missing."""
+        return self.reader.aggregate(aggregate, now)
+
+    def sequence(self, sequence: Sequence, now: int) -> bool:
+        """The sequence's answer at an instant."""
+        return self.reader.sequence(sequence, now)
+
+    def instants(self, source: EventAggregate | Sequence) -> Iterable[int]:
+        """The instants at which the value may change without new events; others may be among them."""
+        return self.reader.instants(source)

@@ -1,0 +1,109 @@
+"""Events that an application reports: checked, in the state before the call returns, and on their way to the log."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from rules_engine.clock import from_micros
+from rules_engine.errors import DataError, StoreUnavailableError
+from rules_engine.events.plan_data import decode_declarations
+from rules_engine.events.store import StateStore
+from rules_engine.events.stream import FIELD, MAX_WAITING, encode_raw, stream_key
+from rules_engine.events.validation import EventValidator, Rejection
+from rules_engine.features import redis_client
+from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.features.read_plan import ReadPlan
+from rules_engine.features.redis_layout import KeyMaker, beside
+from rules_engine.rules.inputs import Event
+from rules_engine.sdk.rules import Rules
+
+#: Every so many events it is looked how many wait for a worker.
+_LOOK_EVERY = 100
+
+
+def open_states(rules: Rules, client: Any) -> StateStore:
+    """The states of the definitions that were applied."""
+    plan, name = rules.plan, rules.events.name
+    key = KeyMaker(plan.project, plan.join_key, plan.key_version)
+    return StateStore(client, lambda entity: beside(key(entity), name), rules.events.requirements)
+
+
+def validator_of(plan: ReadPlan) -> EventValidator:
+    """Checks events as they were declared when the plan was written."""
+    return EventValidator(decode_declarations(plan.definitions.get("events") or {"events": {}, "features": {}}))
+
+
+class Tracker:
+    """Takes events for one read plan. Safe to share between threads.
+
+    Parameters
+    ----------
+    rules
+        the rules of the plan.
+    root
+        the project's folder.
+    timeout
+        seconds to wait for the store.
+    """
+
+    def __init__(self, rules: Rules, root: Path, timeout: float | None) -> None:
+        plan = rules.plan
+        if plan.connection.kind not in ("embedded", "redis"):
+            raise StoreUnavailableError(
+                f"the online store ({plan.connection.store}) keeps no events",
+                hint="set `online_store` in feature_repo/feature_store.yaml to the embedded store or to Redis",
+            )
+        self.rules = rules
+        self._root = root
+        self._address = redis_client.resolve(plan.connection, root)
+        self._client: Any = redis_client.connect(plan.connection, self._address, timeout)
+        self._states = open_states(rules, self._client)
+        self._stream = stream_key(plan.project)
+        self._validator = validator_of(plan)
+        self._sent = 0
+        self._lock = threading.Lock()
+
+    def track(self, entity: str, name: str, properties: object, at: int, event_id: str | None) -> str:
+        """Take an event; gives its id. See :meth:`SegmentClient.track`."""
+        if entity == "":
+            raise DataError("an event belongs to an entity, and the key is empty")
+        now = self.rules.now(None)
+        given = uuid4().hex if event_id is None else event_id
+        event = self._validator.check(name, at, given, properties, received=now)
+        if isinstance(event, Rejection):
+            raise DataError(
+                f"the event `{name}` was refused: {event}", hint=f"see `{name}` in feature_repo/events.yaml"
+            )
+        raw = encode_raw(entity, name, from_micros(at), given, properties or {})
+        try:
+            self._send(entity, event, raw, now)
+        except StoreUnavailableError:
+            if self.rules.plan.connection.kind != "embedded":
+                raise
+            EmbeddedStore(self._root).ensure_running()  # it was stopped: whoever needs it starts it
+            self._send(entity, event, raw, now)
+        return given
+
+    def _send(self, entity: str, event: Event, raw: bytes, now: int) -> None:
+        with redis_client.store_errors(self._address):
+            self._check_waiting()
+            # The stream first: what is there is not lost, whatever happens before the state has it.
+            self._states.update({entity: [event]}, now, before=[("XADD", self._stream, "*", FIELD, raw)])
+
+    def _check_waiting(self) -> None:
+        with self._lock:
+            self._sent += 1
+            looks = self._sent % _LOOK_EVERY == 1
+        if looks and self._client.xlen(self._stream) >= MAX_WAITING:
+            with self._lock:
+                self._sent -= 1  # so that the next one looks again
+            raise StoreUnavailableError(
+                f"{MAX_WAITING:,} events wait to be logged, and no more are taken", hint="start `segments run`"
+            )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
