@@ -10,7 +10,6 @@ from rules_engine.rules.forms import WEEKDAYS
 from rules_engine.rules.nodes import (
     Aggregate,
     ClockRef,
-    ContextRef,
     EventAggregate,
     Operand,
     Predicate,
@@ -152,10 +151,9 @@ class SlotTable:
         """The slot, made on first use. Integers and floats conform alike, so they share one."""
         if value_type is not None and value_type.kind is Kind.INTEGER:
             value_type = ValueType(Kind.FLOAT, value_type.is_list)
-        # True == 1 for Python: the types of what is written stand beside it.
-        default = type(source.default) if isinstance(source, ContextRef) else None
+        # True == 1 for Python, so an argument stands there as it is written; else the type keeps the two apart.
         tested = (test.operator, repr(test.argument), test.ignore_case) if test else None
-        key = (source, default, value_type, reading, tested)
+        key = (source, value_type, reading, tested)
         found = self._slots.get(key)
         if found is None:
             found = self._slots[key] = Slot(len(self._slots), source, value_type, reading, test)
