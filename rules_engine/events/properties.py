@@ -72,9 +72,10 @@ def property_type(node: Node) -> ValueType:
         raise Refusal("wrong-shape", node, f"a property is a JSON Schema, not {describe(node)}", hint)
     name = _type_name(node)
     _check_words(node, name)
+    list_type = _list_type(node) if name == "array" else None
     _check_by_jsonschema(node)
-    if name == "array":
-        return _list_type(node)
+    if list_type is not None:
+        return list_type
     _check_pattern(node)
     _check_choices(node)
     return TIME if _format(node) == "date-time" else _TYPES[name]
