@@ -106,6 +106,13 @@ def _diagnose(document: Node, error: Any) -> list[Diagnostic]:
             choices = [str(choice) for choice in error.validator_value]
             nearest_choice = nearest(str(getattr(node, "value", "")), choices)
             return [Diagnostic("invalid-choice", node.span, f"{what} is one of {listing(choices)}", nearest_choice)]
+        case "oneOf":
+            if not isinstance(node, Mapping):
+                return []  # that it is no mapping is told already
+            choices = [choice["required"][0] for choice in error.validator_value]
+            given = [choice for choice in choices if choice in node]
+            said = f"not both `{given[0]}` and `{given[1]}`" if given else "which is missing"
+            return [Diagnostic("missing-key", node.span, f"{what} needs one of {listing(choices)}, {said}")]
         case "minItems" | "minProperties":
             return [Diagnostic("empty-list", node.span, f"{what} is empty")]
         case _:
@@ -126,7 +133,7 @@ def _find(document: Node, path: list[str | int]) -> tuple[Node, Entry | None]:
             entry = node.entry(part)
             node = entry.value
         elif isinstance(node, Items) and isinstance(part, int):
-            node = node.items[part]
+            node, entry = node.items[part], None
     return node, entry
 
 

@@ -10,12 +10,12 @@ _MOMENT: dict[str, Any] = {
     "type": "object",
     "properties": {"at": _INSTANT, "after": _AFTER},
     "additionalProperties": False,
-    "minProperties": 1,
-    "maxProperties": 1,
+    "oneOf": [{"required": ["at"]}, {"required": ["after"]}],
 }
 _PAST = {
     **_MOMENT,
     "properties": {**_MOMENT["properties"], "ago": {"type": "string", "description": "How long before the start."}},
+    "oneOf": [{"required": ["at"]}, {"required": ["after"]}, {"required": ["ago"]}],
 }
 _VERDICT = {"enum": [True, False, "unknown"], "description": "Whether the entity is in the segment."}
 
@@ -23,6 +23,7 @@ _EVENT = {
     "type": "object",
     "description": "Something that the entity did; other keys are its properties.",
     "required": ["event"],
+    "oneOf": [{"required": ["at"]}, {"required": ["after"]}, {"required": ["ago"]}],
     "properties": {
         "event": {"type": "string"},
         "at": _INSTANT,
@@ -57,8 +58,7 @@ _CASE = {
                 "required": ["expect"],
                 "properties": {"at": _INSTANT, "after": _AFTER, "expect": _VERDICT},
                 "additionalProperties": False,
-                "minProperties": 2,
-                "maxProperties": 2,
+                "oneOf": [{"required": ["at"]}, {"required": ["after"]}],
             },
         },
         "enters": {"type": "array", "items": _MOMENT, "description": "Every instant at which the entity enters."},

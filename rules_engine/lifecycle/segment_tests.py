@@ -320,13 +320,9 @@ def _moments(node: Mapping, key: str, start: int) -> tuple[int, ...] | None:
 
 def _moment(node: Mapping, start: int) -> int:
     """The instant that ``at``, ``after`` or ``ago`` names."""
-    given = [key for key in ("at", "after", "ago") if key in node]
-    if len(given) != 1:
-        raise Refusal("missing-key", node, "say when, with one of `at`, `after` and `ago`", "e.g. `after: 31m`")
-    value = node.entry(given[0]).value
-    if given[0] == "at":
-        return _instant(value)
-    return start + duration(value) * (-1 if given[0] == "ago" else 1)
+    if "at" in node:
+        return _instant(node.entry("at").value)
+    return start - duration(node.entry("ago").value) if "ago" in node else start + duration(node.entry("after").value)
 
 
 def _instant(node: Node) -> int:
