@@ -10,22 +10,28 @@ from collections.abc import Callable
 import benchmarks
 
 
-def load() -> dict[str, Callable[[], None]]:
-    """Every benchmark by the name of its module."""
-    names = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
-    modules = {name: importlib.import_module(f"benchmarks.{name}") for name in names}
-    return {name: module.main for name, module in modules.items() if hasattr(module, "main")}
+def names() -> list[str]:
+    """The modules of this package."""
+    return sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
 
 
-def run(names: list[str]) -> int:
+def load(name: str) -> Callable[[], None] | None:
+    """The benchmark in a module; None if it holds none, but something that others use."""
+    main: Callable[[], None] | None = getattr(importlib.import_module(f"benchmarks.{name}"), "main", None)
+    return main
+
+
+def run(wanted: list[str]) -> int:
     """Run the named benchmarks, all if none is named; the exit code."""
-    found = load()
-    unknown = [name for name in names if name not in found]
+    unknown = [name for name in wanted if name not in names()]
+    found = {} if unknown else {name: load(name) for name in wanted or names()}
+    unknown += [name for name in wanted if found.get(name, run) is None]
     if unknown:
-        print(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(found)}", file=sys.stderr)
+        print(f"there is no benchmark {', '.join(unknown)}", file=sys.stderr)
         return 2
-    for name in names or found:
-        found[name]()
+    for main in found.values():
+        if main is not None:
+            main()
     return 0
 
 
