@@ -10,6 +10,7 @@ import csv
 import io
 import math
 import os
+import pwd
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -100,12 +101,19 @@ _POSTGRES_TYPES = {
 
 
 def find_postgres() -> Path | None:
-    """The folder with the server's programs, the newest if there are several."""
+    """The folder with the server's programs, the newest if there are several; None if it cannot be run here."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
-    if found:
-        return found[-1].parent
-    return Path(on_path).parent if on_path and shutil.which("psql") else None
+    programs = found[-1].parent if found else Path(on_path).parent if on_path else None
+    return programs if shutil.which("psql") and (os.geteuid() != 0 or _has_user("postgres")) else None
+
+
+def _has_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 @contextmanager

@@ -119,13 +119,15 @@ class _Rewriter:
         return self._literal(_CONTROLS.get(letter, letter))
 
     def _boundary(self, letter: str) -> str:
+        if letter == "B":
+            raise self._unsupported(
+                r"`\B` is true inside of a character beyond ASCII for RE2 alone, which looks at bytes"
+            )
         if not self._flavor.look_around:
-            return "\\" + letter
+            return r"\b"
         before, after = f"(?<=[{_WORD}])", f"(?=[{_WORD}])"
         not_before, not_after = f"(?<![{_WORD}])", f"(?![{_WORD}])"
-        if letter == "b":
-            return f"(?:{before}{not_after}|{not_before}{after})"
-        return f"(?:{before}{after}|{not_before}{not_after})"
+        return f"(?:{before}{not_after}|{not_before}{after})"
 
     def _named(self, letter: str) -> str:
         r"""The characters of \d, \w, \s, as they stand in a class."""
