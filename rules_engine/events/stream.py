@@ -1,7 +1,7 @@
 """The stream of events in Redis: what waits to be logged, and what was refused.
 
 An entry has one field, ``event``: a JSON object with ``entity``, ``event``, ``at``, ``event_id`` and ``properties``.
-Whoever can write to Redis may add entries; they are checked when they are read.
+Whoever can write to Redis may add entries; they are checked when they are read. The keys of a project lie in one slot.
 """
 
 from __future__ import annotations
@@ -28,12 +28,17 @@ MAX_REFUSED = 100_000
 
 def stream_key(project: str) -> bytes:
     """Where events wait for a worker."""
-    return f"segments:{project}:events".encode()
+    return f"segments:{{{project}}}:events".encode()
 
 
 def refused_key(project: str) -> bytes:
     """Where refused events are kept, with the reason."""
-    return f"segments:{project}:refused".encode()
+    return f"segments:{{{project}}}:refused".encode()
+
+
+def kept_key(project: str) -> bytes:
+    """Where it stands for which definitions states are complete."""
+    return f"segments:{{{project}}}:kept".encode()
 
 
 def encode_raw(entity: str, name: object, at: object, event_id: object, properties: object) -> bytes:

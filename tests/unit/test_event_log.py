@@ -1,0 +1,93 @@
+"""The offline event log on a real disk: whole files, each event once, whatever is merged meanwhile."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from rules_engine.clock import DAY
+from rules_engine.events import log as log_module
+from rules_engine.events.log import EventLog, Logged
+from rules_engine.rules.inputs import Event
+
+
+def event(at: int, identity: str, name: str = "view", **properties: object) -> Event:
+    return Event(name, at, identity, dict(properties))  # type: ignore[arg-type]
+
+
+def test_events_come_back_as_they_were(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events")
+    assert log.days() == []
+    values = {"n": 2**62, "x": 0.1, "t": "æ", "l": (1, 2), "b": True, "o": {"a": 1}}
+    first, second = event(5, "view:a", **values), event(DAY + 1, "buy:b", "buy")
+    log.append([("u", first), ("v", second)], stored_at=1)
+    assert log.days() == [0, 1]
+    assert log.read(0, ["view", "buy"]) == [("u", first)]
+    assert log.read(1, ["buy"]) == [("v", second)]
+    assert log.read(1, ["view"]) == []
+
+
+def test_instants_before_1970_have_their_day(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.append([("u", event(-1, "view:a"))], stored_at=1)
+    assert log.days() == [-1]
+    assert len(log.read(-1, ["view"])) == 1
+
+
+def test_of_an_event_that_was_stored_twice_the_first_counts(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.append([("u", event(5, "view:a", n=1))], stored_at=1)
+    log.append([("u", event(5, "view:a", n=2)), ("v", event(5, "view:a", n=3))], stored_at=2)
+    assert [found.properties["n"] for _, found in log.read(0, ["view"])] == [1, 3]
+    assert [entity for entity, _ in log.read(0, ["view"], since=2)] == ["u", "v"]
+
+
+def test_many_files_become_one_without_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "MANY_FILES", 5)
+    entropy = random.Random(1)
+    log, all_events = EventLog(tmp_path), dict[tuple[str, str], Logged]()
+    for stored_at in range(1, 23):
+        batch = [(entropy.choice("uv"), event(entropy.randrange(9), f"view:{entropy.randrange(30)}")) for _ in range(4)]
+        log.append(batch, stored_at)
+        for entity, one in batch:
+            all_events.setdefault((entity, one.id), (entity, one))
+    assert sorted(log.read(0, ["view"]), key=str) == sorted(all_events.values(), key=str)
+    assert len(list(tmp_path.rglob("*.parquet"))) < 6
+    assert {path.name[:20] for path in tmp_path.rglob("*.parquet")} >= {f"{22:020d}"}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from rules_engine.events import log
+from rules_engine.rules.inputs import Event
+log.MANY_FILES = 4
+mine = log.EventLog(Path(sys.argv[1]))
+for number in range(10_000):
+    mine.append([("u", Event("view", number, f"view:{sys.argv[2]}-{number}"))], number)
+    print(number, flush=True)
+"""
+
+
+def test_what_was_appended_survives_a_kill_and_two_writers(tmp_path: Path) -> None:
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name], stdout=subprocess.PIPE, text=True)
+        for name in "ab"
+    ]
+    time.sleep(2.5)
+    done = []
+    for writer in writers:
+        writer.kill()
+        out, _ = writer.communicate()
+        done.append(len(out.split("\n")) - 1)
+    assert min(done) > 5
+    found = {logged.id for _, logged in EventLog(tmp_path).read(0, ["view"])}
+    assert found >= {f"view:{name}-{number}" for name, count in zip("ab", done, strict=True) for number in range(count)}
+    for path in tmp_path.rglob("*.parquet"):
+        pq.read_table(path, partitioning=None)
