@@ -16,6 +16,7 @@ from rules_engine.clock import parse_duration, parse_instant
 from rules_engine.definitions import source
 from rules_engine.definitions.envelope import ENVELOPES
 from rules_engine.definitions.source import Entry, Items, Node, Scalar, read_documents
+from rules_engine.events.declarations import EventDeclarations, parse_events
 from rules_engine.rules.catalog import Catalog, EventType, Feature
 from rules_engine.rules.forms import FORMS
 from rules_engine.rules.types import FLOAT, INTEGER, STRING, TIME, ValueType, from_feast_name
@@ -27,6 +28,7 @@ NOW = parse_instant("2026-03-02T12:00:00Z")
 
 #: The files that the examples are said to stand in.
 FILE, TEST_FILE = "segments/example.yaml", "segments/example.test.yaml"
+EVENTS_FILE = "feature_repo/events.yaml"
 
 #: The name that a condition which stands alone is given.
 CONDITION = "example"
@@ -63,14 +65,15 @@ class Example:
     refusal: str | None = None
     failure: str | None = None
     explanations: list[str] = field(default_factory=list)
+    is_events: bool = False
 
     def __str__(self) -> str:
         return self.block.place
 
     @property
     def is_definition(self) -> bool:
-        """Whether later examples of the page may refer to what this one defines."""
-        return self.refusal is None and self.names != [CONDITION]
+        """Whether the other examples of the page may refer to what this one defines."""
+        return not self.is_events and self.refusal is None and self.names != [CONDITION]
 
     @property
     def names(self) -> list[str]:
@@ -122,6 +125,8 @@ def _add_yaml(found: list[Example], block: Block) -> None:
         assert found, f"{block.place}: cases stand after the definition that they are of"
         cases, _ = read_documents(block.text, TEST_FILE)
         found[-1].tests += [_test(found[-1], case) for case in cases]
+    elif key == "events":
+        found.append(Example(block, is_events=True))
     elif key in FORMS and not problems:
         found.append(Example(block, [_segment(CONDITION, documents[0])]))
     else:
@@ -152,8 +157,20 @@ def shop() -> Catalog:
     text = (ROOT / "docs/language.md").read_text(encoding="utf-8")
     features = {row["feature"]: _feature(row) for row in _table(text, "feature")}
     ttl = {row["feature"].split(":")[0]: parse_duration(row["ttl"]) for row in _table(text, "feature") if row["ttl"]}
-    events = {row["event"]: _event(row) for row in _table(text, "event")}
-    return Catalog(features, ttl, events)
+    declared = shop_events()
+    return Catalog(features, ttl, declared.types, declared.features)
+
+
+def shop_events() -> EventDeclarations:
+    """The first events.yaml of docs/events.md."""
+    first = next(example for example in examples(ROOT / "docs/events.md") if example.is_events)
+    return parse_events(first.block.text, EVENTS_FILE)
+
+
+def events_table() -> dict[str, EventType]:
+    """The events as the table of docs/language.md has them, without descriptions."""
+    text = (ROOT / "docs/language.md").read_text(encoding="utf-8")
+    return {row["event"]: _event(row) for row in _table(text, "event")}
 
 
 def _feature(row: Mapping[str, str]) -> Feature:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,20 @@ import pytest
 from rules_engine.definitions.envelope import ENVELOPES
 from rules_engine.definitions.source import Node, from_plain, read_documents, to_plain
 from rules_engine.errors import DefinitionError
+from rules_engine.events.declarations import parse_events
 from rules_engine.lifecycle.segment_tests import Case, read_cases, run_case
 from rules_engine.rules.explain import explain
 from rules_engine.rules.forms import FORMS
 from rules_engine.rules.load import Definitions, Settings, load_documents
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.reference import COMMAND, PAGE, page
+from tests.docs_pages import EVENTS_FILE, ROOT, Example, events_table, examples, pages, shop, shop_events
 from tests.docs_pages import NOW as DOCS_NOW
-from tests.docs_pages import ROOT, Example, examples, pages, shop
 
 CATALOG = shop()
 PAGES = {path.relative_to(ROOT).as_posix(): examples(path) for path in pages()}
 ALL = [example for found in PAGES.values() for example in found]
-ACCEPTED = [example for example in ALL if example.refusal is None]
+ACCEPTED = [example for example in ALL if example.refusal is None and not example.is_events]
 REFUSED = [example for example in ALL if example.refusal is not None]
 
 #: Functions whose first argument is the code of a problem.
@@ -41,6 +43,8 @@ def load(example: Example) -> Definitions:
 
 
 def read(example: Example) -> tuple[Definitions, list[Case]]:
+    if example.is_events:
+        parse_events(example.block.text, EVENTS_FILE)
     definitions = load(example)
     cases, problems = read_cases(example.tests, definitions, CATALOG)
     if problems:
@@ -90,6 +94,11 @@ def test_the_pages_have_examples_of_all_kinds() -> None:
     assert len(REFUSED) >= 3
     assert any(example.explanations for example in ALL)
     assert any(example.failure for example in ALL)
+
+
+def test_the_events_of_the_shop_are_those_of_the_table() -> None:
+    declared = shop_events().types
+    assert {name: replace(event, description="") for name, event in declared.items()} == events_table()
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -145,6 +154,14 @@ def test_the_codes_of_refusals_are_listed_and_no_others() -> None:
     warned = set(codes_in(package / "lifecycle"))
     assert known - listed == set()
     assert listed - known - warned == set()
+
+
+def test_the_reasons_to_turn_an_event_away_are_listed() -> None:
+    text = (ROOT / "docs/events.md").read_text(encoding="utf-8")
+    section = text[text.index("\n## Events that are turned away") :]
+    listed = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", "\n".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))
+    source = (ROOT / "rules_engine/events/validation.py").read_text(encoding="utf-8")
+    assert listed == set(re.findall(r"_Invalid\(\s*\"([a-z-]+)\"", source))
 
 
 # --- links ----------------------------------------------------------------------------------------------------------
