@@ -49,12 +49,12 @@ class NotAppliedError(ProjectError):
 
 
 class DefinitionError(SegmentsError):
-    """Definitions were refused. ``diagnostics`` holds every problem of every file, in file order."""
+    """Definitions were refused. ``diagnostics`` holds every problem of every file once, in file order."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         from rules_engine.diagnostics import render_all
 
-        self.diagnostics = tuple(diagnostics)
+        self.diagnostics = tuple(dict.fromkeys(diagnostics))  # YAML aliases bring the same text in several times
         super().__init__(render_all(self.diagnostics))
 
 

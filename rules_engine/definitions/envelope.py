@@ -11,7 +11,8 @@ from typing import Any
 from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 
-NAME_PATTERN = "^[a-z][a-z0-9_]{0,62}$"
+#: ``$`` alone would let a line break through at the end.
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$(?!\n)"
 _TEXT = {"type": "string"}
 
 #: By kind, the JSON Schema of a document; ``{"x-kind": "condition"}`` marks where a condition stands.

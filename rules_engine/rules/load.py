@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +12,15 @@ from rules_engine.definitions.source import Mapping, Node, Scalar, read_document
 from rules_engine.diagnostics import Diagnostic, Severity, Span
 from rules_engine.errors import DefinitionError
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.nodes import Segment
+from rules_engine.rules.nodes import Condition, Segment, SegmentRef
 from rules_engine.rules.parse import ConditionParser
 from rules_engine.rules.program import Program
-from rules_engine.rules.walk import segment_references, walk
+from rules_engine.rules.walk import children, segment_references, walk
 
 TEST_SUFFIX = ".test.yaml"
+
+#: How deep conditions may be nested, through references to other segments too: what follows them uses Python's stack.
+MAX_LEVELS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,7 @@ class _Loader:
         segments = [self._segment(document, named) for document in documents]
         program = Program({segment.name: segment for segment in segments if segment is not None})
         self._refuse_cycles(program)
+        self._refuse_depth(program)
         return program
 
     def _segment(self, document: Mapping, names: dict[str, Mapping]) -> Segment | None:
@@ -199,6 +203,37 @@ class _Loader:
                 )
                 message = f"the segments refer to each other in a circle: {path}"
                 self.problems.append(Diagnostic("segment-cycle", span, message, "remove one of the references"))
+
+    def _refuse_depth(self, program: Program) -> None:
+        """One problem for each segment that goes too deep by itself, and not only by one that it refers to."""
+        levels: dict[str, int] = {}
+        inside = {name: dict(_references(segment.when)) for name, segment in program.segments.items()}
+        waiting = list(program.segments)
+        while waiting:  # segments whose references are known; in a circle, or with a name that is refused, none are
+            ready = [name for name in waiting if all(reference in levels for reference in inside[name])]
+            if not ready:
+                return
+            for name in ready:
+                depths = [level + levels[reference] for reference, level in inside[name].items()]
+                levels[name] = max([_depth(program.segments[name].when), *depths])
+                if levels[name] > MAX_LEVELS >= max((levels[reference] for reference in inside[name]), default=0):
+                    message = f"with the segments that it refers to, `{name}` is more than {MAX_LEVELS} levels deep"
+                    span = program.segments[name].span
+                    self.problems.append(Diagnostic("too-deep", span, message, "refer to fewer segments in a row"))
+            known = set(ready)
+            waiting = [name for name in waiting if name not in known]
+
+
+def _references(condition: Condition, level: int = 1) -> Iterator[tuple[str, int]]:
+    """The segments that a condition refers to, with the level at which they stand; the deepest of one name is last."""
+    found = [(condition.name, level)] if isinstance(condition, SegmentRef) else []
+    for child in children(condition):
+        found += _references(child, level + 1)
+    yield from sorted(found, key=lambda reference: reference[1])
+
+
+def _depth(condition: Condition) -> int:
+    return 1 + max(map(_depth, children(condition)), default=0)
 
 
 def _cycle_through(program: Program, start: str) -> list[str] | None:

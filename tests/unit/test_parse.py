@@ -17,8 +17,11 @@ from rules_engine.clock import DAY, HOUR, MINUTE, parse_instant
 from rules_engine.definitions.source import from_plain, read_documents
 from rules_engine.errors import DefinitionError, UnknownNameError
 from rules_engine.rules.catalog import Catalog, EventType, Feature
+from rules_engine.rules.evaluate import Evaluation
+from rules_engine.rules.explain import explain
 from rules_engine.rules.forms import FORMS
-from rules_engine.rules.load import definition_files, load_folder, load_text
+from rules_engine.rules.inputs import Inputs
+from rules_engine.rules.load import MAX_LEVELS, definition_files, load_folder, load_text
 from rules_engine.rules.nodes import (
     Aggregate,
     AllOf,
@@ -296,7 +299,7 @@ def test_spans_lead_back_to_the_text() -> None:
         ("{feature: country, equals: NO}", "did you mean `user:country`?"),
         ("{feature: user:zzz, equals: NO}", "`user` has `user:age`, `user:country`"),
         ("{feature: user:device, equals: mobile}", "did you mean `session:device`?"),
-        ("{feature: zzz:qqq, equals: NO}", "the feature views are `engagement`, `session`, `user`"),
+        ("{feature: zzz:qqq, equals: NO}", "the feature views are `engagement`, `events`, `session`, `user`"),
         ("{feature: user:age, atleast: 18}", "did you mean `at_least`?"),
         ("{feature: user:age, contains: x}", "for this type there are equals, not_equals, in, not_in, exists"),
         ("{feature: user:age, equals: '18'}", "remove the quotes"),
@@ -453,6 +456,41 @@ def test_a_circle_is_told_once_with_its_way(folder: Path) -> None:
     ]
     assert problems[0].message.endswith("in a circle: `a` -> `b` -> `c` -> `a`")
     assert problems[1].message.endswith("in a circle: `e` -> `e`")
+
+
+def chain(length: int, condition: str = "{{in_segment: s{0}}}") -> str:
+    """Segments of which each refers to the next one."""
+    documents = [f"segment: s{n}\nwhen: {condition.format(n + 1)}\n" for n in range(length)]
+    return "---\n".join([*documents, f"segment: s{length}\nwhen: {{feature: user:age, exists: true}}\n"])
+
+
+def test_references_are_as_deep_as_the_stack_can_follow() -> None:
+    program = load_text(chain(MAX_LEVELS - 1), SHOP).program
+    assert Evaluation(program, Inputs(), 0).segment("s0") is False
+    assert explain(program, "s0", Inputs(), 0).changes_at is None
+    nested = "{{not: " * 45 + "{{in_segment: s{0}}}" + "}}" * 45
+    assert len(load_text(chain(4, nested), SHOP).program.order) == 5
+    for text, name in ((chain(MAX_LEVELS), "s0"), (chain(700), "s500"), (chain(5, nested), "s0")):
+        with pytest.raises(DefinitionError) as caught:
+            load_text(text, SHOP)
+        [problem] = caught.value.diagnostics
+        assert problem.code == "too-deep"
+        assert f"`{name}` is more than 200 levels deep" in problem.message
+
+
+def test_what_stands_in_several_places_through_an_alias_is_told_once() -> None:
+    text = "segment: a\nwhen: {any: [&x {feature: user:aeg, exists: true}, *x]}\n"
+    with pytest.raises(DefinitionError) as caught:
+        load_text(text, SHOP)
+    assert [problem.code for problem in caught.value.diagnostics] == ["unknown-feature"]
+    assert str(caught.value).endswith("\n1 error")
+
+
+@pytest.mark.parametrize("name", ["", "A", "1a", "a-b", "a b", "é", "a" * 64, "a\\n", "_a"])
+def test_names_that_cannot_be_used(name: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        load_text(f'segment: "{name}"\nwhen: {{feature: user:age, exists: true}}\n', SHOP)
+    assert [problem.code for problem in caught.value.diagnostics] == ["invalid-name"]
 
 
 def test_a_folder_without_files_defines_nothing(folder: Path) -> None:
