@@ -175,7 +175,7 @@ def _elements(value: Value, kind: Kind) -> list[Value] | None:
         return None
     storage = _storage(value)
     if _is_empty(value):
-        return list(value) if storage is not None and storage.kind is kind else []
+        return list(value) if kind is Kind.FLOAT else [None] * len(value)
     numbers = (Kind.INTEGER, Kind.FLOAT)
     if storage is None or (storage.kind is not kind and not {storage.kind, kind} <= set(numbers)):
         return None

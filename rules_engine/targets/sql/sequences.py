@@ -96,7 +96,7 @@ class _Writer:
         keys = self._key(first)
         conditions = self._events.matches(first.match)
         if self._sequence.match_on is not None:
-            conditions.append(any_of([is_not_null(key) for key in keys.values()]))
+            conditions.append(any_of([is_not_null(key.copy()) for key in keys.values()]))
         columns = [column(ENTITY), column(AT), *(aliased(key, self._keys[kind]) for kind, key in keys.items())]
         source = table(log)
         inside = self._events.inside(self._sequence.within)

@@ -1,0 +1,114 @@
+-- Segments as of 1998-07-01T00:00:00Z, in duckdb: TRUE, FALSE, or NULL for unknown
+--   funnel: Recipe: funnel
+WITH known_features AS (
+  /* what is known of each entity; NaN and what is past its ttl is missing */
+  SELECT
+    "entity"
+  FROM features
+), past_events AS (
+  /* what has happened by now, each event once */
+  SELECT
+    "entity",
+    "event",
+    "at",
+    "event_id",
+    "view:sku",
+    "cart:sku",
+    "purchase:sku"
+  FROM (
+    SELECT
+      *,
+      ROW_NUMBER() OVER (PARTITION BY "entity", "event_id" ORDER BY "seq") AS delivery
+    FROM events
+  ) AS deliveries
+  WHERE
+    delivery = 1
+    AND "event" IN ('view', 'cart', 'purchase')
+    AND "at" <= 899251200000000 /* 1998-07-01T00:00:00Z */
+), view_events AS (
+  SELECT
+    "entity",
+    "at",
+    "event_id",
+    "view:sku"
+  FROM past_events
+  WHERE
+    "event" = 'view'
+), cart_events AS (
+  SELECT
+    "entity",
+    "at",
+    "event_id",
+    "cart:sku"
+  FROM past_events
+  WHERE
+    "event" = 'cart'
+), purchase_events AS (
+  SELECT
+    "entity",
+    "at",
+    "event_id",
+    "purchase:sku"
+  FROM past_events
+  WHERE
+    "event" = 'purchase'
+), sequence_1_start AS (
+  /* did view */
+  SELECT DISTINCT
+    "entity",
+    "at",
+    "view:sku" AS key_1
+  FROM view_events
+  WHERE
+    "view:sku" IS NOT NULL AND "at" > 896659200000000 /* 1998-06-01T00:00:00Z */
+), sequence_1_step_2 AS (
+  /* did cart within 1h */
+  SELECT DISTINCT
+    sequence_1_start."entity",
+    next_event."at",
+    sequence_1_start.key_1
+  FROM sequence_1_start
+  JOIN cart_events AS next_event
+    ON next_event."entity" = sequence_1_start."entity"
+    AND next_event."at" > sequence_1_start."at"
+    AND next_event."at" <= sequence_1_start."at" + 3600000000
+    AND next_event."cart:sku" = sequence_1_start.key_1
+), sequence_1_step_4 AS (
+  /* did purchase within 1d */
+  SELECT DISTINCT
+    sequence_1_step_2."entity",
+    next_event."at",
+    sequence_1_step_2.key_1
+  FROM sequence_1_step_2
+  JOIN purchase_events AS next_event
+    ON next_event."entity" = sequence_1_step_2."entity"
+    AND next_event."at" > sequence_1_step_2."at"
+    AND next_event."at" <= sequence_1_step_2."at" + 86400000000
+    AND next_event."purchase:sku" = sequence_1_step_2.key_1
+  WHERE
+    NOT EXISTS(
+      SELECT
+        1
+      FROM view_events AS forbidden
+      WHERE
+        forbidden."entity" = sequence_1_step_2."entity"
+        AND forbidden."at" > sequence_1_step_2."at"
+        AND forbidden."view:sku" = sequence_1_step_2.key_1
+        AND forbidden."at" < next_event."at"
+    )
+), sequence_1_done AS (
+  SELECT DISTINCT
+    sequence_1_step_4."entity"
+  FROM sequence_1_step_4
+), operands AS (
+  SELECT
+    known_features.*,
+    sequence_1_done."entity" IS NOT NULL AS sequence_1
+  FROM known_features
+  LEFT JOIN sequence_1_done
+    ON sequence_1_done."entity" = known_features."entity"
+)
+SELECT
+  "entity",
+  sequence_1 AS "funnel"
+FROM operands;
