@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import compress, count
+from itertools import compress
 from struct import unpack
 
 from rules_engine.targets.normal_form import Conjunction, NormalForm
 
-#: Below this width it is faster to take the lowest bit of the whole again and again than to look at words of 64.
-_NARROW = 512
+#: Up to this width, or so many segments, it is faster to take the highest bit of the whole again and again than to look
+#: at words of 64.
+_NARROW, _FEW = 512, 64
 
 #: The highest bit of a word, by its length.
 _LAST_BIT = (0, *(1 << bit for bit in range(64)))
@@ -56,6 +57,8 @@ class Layout:
         for each layer its offset and a mask as wide as it.
     parts
         in the order in which they have to be settled.
+    offsets
+        for each word of 64 bits the position before its first.
     width
         the number of bits before folding.
     """
@@ -64,6 +67,7 @@ class Layout:
     layers: tuple[tuple[int, int], ...]
     conjunctions: tuple[Conjunction, ...]
     parts: tuple[PartBits, ...]
+    offsets: tuple[int, ...]
 
     @property
     def width(self) -> int:
@@ -86,15 +90,15 @@ class Layout:
     def names_of(self, segments: int) -> frozenset[str]:
         """The names of a folded mask."""
         names, found = self.names, []
-        if len(names) <= _NARROW:
+        if len(names) <= _NARROW or segments.bit_count() <= _FEW:
             while segments:
-                lowest = segments & -segments
-                found.append(names[lowest.bit_length() - 1])
-                segments ^= lowest
+                highest = segments.bit_length() - 1
+                found.append(names[highest])
+                segments ^= 1 << highest
             return frozenset(found)
-        size = len(names) // 64 + 1
+        size = len(self.offsets)
         words = unpack(f"<{size}Q", segments.to_bytes(size * 8, "little"))
-        for offset, here in zip(compress(count(-1, 64), words), filter(None, words), strict=True):
+        for offset, here in zip(compress(self.offsets, words), filter(None, words), strict=True):
             word = here
             while word:
                 length = word.bit_length()
@@ -153,7 +157,7 @@ def lay_out(form: NormalForm) -> Layout:
         own.append(range(len(conjunctions), len(conjunctions) + len(alternatives)))
         conjunctions += alternatives
     parts = _parts(conjunctions, own)
-    return Layout(tuple(names), tuple(layers), tuple(conjunctions), parts)
+    return Layout(tuple(names), tuple(layers), tuple(conjunctions), parts, tuple(range(-1, len(names), 64)))
 
 
 def _parts(conjunctions: list[Conjunction], own: list[range]) -> tuple[PartBits, ...]:
