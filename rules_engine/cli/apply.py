@@ -9,6 +9,7 @@ from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
 from rules_engine.project import Project
 
 if TYPE_CHECKING:
+    from rules_engine.lifecycle.backfill import BackfillProgress
     from rules_engine.lifecycle.definitions import Applied
 
 
@@ -21,12 +22,16 @@ def apply(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None:
     from rules_engine.lifecycle.definitions import apply_project
 
     project = Project.open(repo)
-    with output.working("Applying the definitions"):
-        applied = apply_project(project)
+    with output.working("Applying the definitions") as show:
+        applied = apply_project(project, progress=lambda progress: show(_progress(progress)))
     if output_format is Format.JSON:
         output.print_json(_data(applied))
     else:
         _show(applied)
+
+
+def _progress(progress: BackfillProgress) -> str:
+    return f"Reading the event log: day {progress.done} of {progress.days}, {output.plural(progress.events, 'event')}"
 
 
 def _show(applied: Applied) -> None:

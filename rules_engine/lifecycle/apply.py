@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,7 @@ def apply(
     *,
     now: int | None = None,
     repo: FeastRepo | None = None,
+    prepare: Callable[[ReadPlan], None] | None = None,
 ) -> ApplyReport:
     """Apply the Feast definitions and the checked segment definitions of a project.
 
@@ -62,6 +63,8 @@ def apply(
         what counts as now where none is given, in microseconds; None is the wall clock.
     repo
         the project's open repository, if the caller has one.
+    prepare
+        called with the new plan just before it takes effect.
 
     Raises
     ------
@@ -76,6 +79,8 @@ def apply(
         previous = _previous(project)
         change = repo.apply()
         plan = repo.read_plan(definitions, applied_at=now_micros(), now=now)
+        if prepare is not None:
+            prepare(plan)
         plan.save(project.read_plan)
     return ApplyReport(plan, previous, change)
 

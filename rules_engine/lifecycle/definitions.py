@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from rules_engine.rules.load import Definitions, load_folder
 from rules_engine.sdk.rules import encode_definitions
 
 if TYPE_CHECKING:
+    from rules_engine.features.read_plan import ReadPlan
     from rules_engine.lifecycle.apply import ApplyReport
+    from rules_engine.lifecycle.backfill import Backfill, BackfillProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,11 @@ def load_project(project: Project) -> Loaded:
     return Loaded(load_folder(project.segments_dir, catalog), catalog)
 
 
-def apply_project(project: Project) -> Applied:
+def apply_project(project: Project, progress: Callable[[BackfillProgress], None] | None = None) -> Applied:
     """Check the definitions, then put the features and the definitions into effect. Renews the schema for editors.
 
-    Nothing is changed if anything is refused.
+    Nothing is changed if anything is refused. Event states that the definitions need are built from the event log
+    before requests are answered by them; ``progress`` is called meanwhile.
 
     Raises
     ------
@@ -63,6 +67,7 @@ def apply_project(project: Project) -> Applied:
     """
     from rules_engine.features.feast_repo import FeastRepo
     from rules_engine.lifecycle.apply import apply
+    from rules_engine.lifecycle.backfill import Backfill
 
     repo = FeastRepo(project)
     catalog = project_catalog(project, repo)
@@ -70,7 +75,18 @@ def apply_project(project: Project) -> Applied:
     definitions = load_folder(project.segments_dir, catalog)
     write_schema(project, catalog)
     content = encode_definitions(definitions.program, declared)
-    report = apply(project, content, now=definitions.settings.now, repo=repo)
+    backfills: list[Backfill] = []
+
+    def prepare(plan: ReadPlan) -> None:
+        backfills.append(Backfill(project, plan, progress))
+        backfills[0].prepare()
+
+    try:
+        report = apply(project, content, now=definitions.settings.now, repo=repo, prepare=prepare)
+        backfills[0].finish()
+    finally:
+        for backfill in backfills:
+            backfill.close()
     before: dict[str, Any] = dict(report.previous.definitions.get("segments", {})) if report.previous else {}
     after: dict[str, Any] = dict(report.plan.definitions["segments"])
     return Applied(

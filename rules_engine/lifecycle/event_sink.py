@@ -1,0 +1,152 @@
+"""Where checked events go: to the offline log, then into the states. And where refused ones go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+
+from rules_engine.clock import from_micros, now_micros
+from rules_engine.errors import ProjectError, StoreUnavailableError
+from rules_engine.events.log import EventLog, Logged
+from rules_engine.events.store import StateStore
+from rules_engine.events.stream import FIELD, MAX_REFUSED, refused_key
+from rules_engine.events.validation import Rejection
+from rules_engine.features import redis_client
+from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.project import Project
+from rules_engine.rules.inputs import Event
+from rules_engine.sdk.rules import Rules
+from rules_engine.sdk.tracking import open_states, validator_of
+
+_T = TypeVar("_T")
+
+
+def event_log(project: Project) -> EventLog:
+    """The offline event log of a project."""
+    return EventLog(project.feature_repo / "data" / "events")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What was given as an event and is none, and why."""
+
+    raw: bytes
+    rejection: Rejection
+
+    def fields(self, source: str) -> list[bytes | str]:
+        """As an entry of the stream of refused events."""
+        at = from_micros(now_micros()).isoformat()
+        reason = {"code": self.rejection.code, "message": self.rejection.message, "source": source, "refused_at": at}
+        return [FIELD, self.raw, b"reason", orjson.dumps(reason)]
+
+
+class EventSink:
+    """Takes events for the definitions of one read plan.
+
+    Parameters
+    ----------
+    project
+        the project.
+    rules
+        the rules of the plan.
+
+    Attributes
+    ----------
+    client
+        the connection to the store.
+    """
+
+    def __init__(self, project: Project, rules: Rules) -> None:
+        plan = rules.plan
+        if plan.connection.kind not in ("embedded", "redis"):
+            raise ProjectError(
+                f"the online store ({plan.connection.store}) keeps no events",
+                hint="set `online_store` in feature_repo/feature_store.yaml to the embedded store or to Redis",
+            )
+        self.rules = rules
+        self._project = project
+        self._address = redis_client.resolve(plan.connection, project.root)
+        self.client: Any = redis_client.connect(plan.connection, self._address)
+        self._log = event_log(project)
+        self._validator = validator_of(plan)
+        self.states: StateStore = open_states(rules, self.client)
+
+    @property
+    def now(self) -> int:
+        """The instant that counts as now."""
+        return self.rules.now(None)
+
+    def check(self, raw: Mapping[str, Any]) -> Logged | Rejection:
+        """The event, or why it is none."""
+        entity = raw.get("entity")
+        if not isinstance(entity, str) or not entity:
+            return Rejection(
+                "missing-entity", "an event belongs to an `entity`, whose key is a string that is not empty"
+            )
+        given = raw.get("event"), raw.get("at"), raw.get("event_id"), raw.get("properties")
+        event = self._validator.check(*given, received=self.now)
+        return event if isinstance(event, Rejection) else (entity, event)
+
+    def take(self, events: Sequence[Logged]) -> dict[str, list[Event]]:
+        """Log events, then put them into the states; gives them by entity. Doing it again changes nothing.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be written; then do it again.
+        """
+        self._log.append(events, now_micros())
+        groups = grouped(events)
+        self.keep(groups)
+        return groups
+
+    def keep(self, groups: Mapping[str, Sequence[Event]]) -> None:
+        """Put events into the states only."""
+        self.on_store(lambda: self.states.update(groups, self.now))
+
+    def refuse(self, refused: Iterable[Refused], source: str) -> None:
+        """Set refused events aside, with the reason."""
+        key = refused_key(self.rules.plan.project)
+        entries = [one.fields(source) for one in refused]
+
+        def send() -> None:
+            with self.client.pipeline(transaction=False) as pipeline:
+                for entry in entries:
+                    pipeline.execute_command("XADD", key, "MAXLEN", "~", MAX_REFUSED, "*", *entry)
+                pipeline.execute()
+
+        if entries:
+            self.on_store(send)
+
+    def on_store(self, action: Callable[[], _T]) -> _T:
+        """Do something with the store; the embedded one is started if it is down.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be used.
+        """
+        try:
+            with redis_client.store_errors(self._address):
+                return action()
+        except StoreUnavailableError:
+            if self.rules.plan.connection.kind != "embedded":
+                raise
+            EmbeddedStore(self._project.root).ensure_running()
+            with redis_client.store_errors(self._address):
+                return action()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.client.close()
+
+
+def grouped(events: Iterable[Logged]) -> dict[str, list[Event]]:
+    """Events by entity."""
+    groups: dict[str, list[Event]] = {}
+    for entity, event in events:
+        groups.setdefault(entity, []).append(event)
+    return groups
