@@ -10,7 +10,7 @@ from rules_engine.events.reading import StateReader
 from rules_engine.events.requirements import EventRequirement, StateRequirements
 from rules_engine.events.state import EventState, Kept
 from rules_engine.rules.inputs import Event, KeptEvents
-from rules_engine.rules.nodes import EventAggregate, EventMatch
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Sequence
 from rules_engine.rules.types import Value
 
 
@@ -53,6 +53,9 @@ class StateEvents(KeptEvents):
 
     def aggregate_value(self, aggregate: EventAggregate, now: int) -> Value:
         return self._reader.aggregate(aggregate, now)
+
+    def note(self, condition: EventAggregate | Sequence, now: int) -> str | None:
+        return self._reader.note(condition, now)
 
 
 def _events(state: EventState, requirements: StateRequirements) -> Iterator[KeptEvent]:

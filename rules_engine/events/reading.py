@@ -231,6 +231,20 @@ class StateReader:
             return None  # more would not be told apart
         return self._lost((plan.source,), source, now)
 
+    def note(self, source: EventAggregate | Sequence, now: int) -> str | None:
+        """What people have to know of the events behind an answer, where not all of them are kept."""
+        until = self.incomplete_until(source, now)
+        if until is not None:
+            return f"events up to {format_instant(until)} may be lacking"
+        plan = self._layout.plan(source)
+        if isinstance(plan, _SequencePlan) or not isinstance(source, EventAggregate):
+            return None
+        need = self.requirements.events[plan.source.stream[0]].needs[plan.source.need]
+        if plan.limit is not None:
+            reached = self.aggregate(source, now) >= plan.limit
+            return "there may be more, which no definition tells apart" if reached else None
+        return None if need.keep is Keep.ALL else "events that no longer decide are not kept"
+
     def _lost(self, sources: Iterable[_Source], source: EventAggregate | Sequence, now: int) -> int | None:
         lost = (self.state.kept[one.stream[0]].lost.get(one.need) for one in sources)
         until = max((instant for instant in lost if instant is not None), default=None)

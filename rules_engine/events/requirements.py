@@ -218,7 +218,7 @@ def requirements_of(
     >>> viewed = Predicate(EventAggregate(Aggregate.COUNT, EventMatch("view"), 10), "at_least", 3)
     >>> requirement, = requirements_of(Program({"s": Segment("s", viewed)})).events
     >>> [(need.keep.value, need.horizon, need.limit) for need in requirement.needs]
-    [('newest', 10, 4)]
+    [('newest', 10, 3)]
     """
     nodes = [node for root in _roots(program, conditions) for node in walk(root)]
     limits = _limits(nodes, features or {})
@@ -255,7 +255,12 @@ def _count_limit(predicate: Predicate) -> int | None:
         return None
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
         return None
-    return max([0, *(math.floor(float(number)) for number in numbers)]) + 1
+    least = math.ceil if predicate.operator in ("at_least", "less_than") else _above
+    return max([1, *(least(number) for number in numbers)])
+
+
+def _above(number: float) -> int:
+    return math.floor(number) + 1
 
 
 def aggregate_need(aggregate: EventAggregate, limit: int | None) -> Need:

@@ -11,7 +11,7 @@ from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import first_events, in_window, matching
 from rules_engine.rules.format import format_argument, format_value
-from rules_engine.rules.inputs import Event, Inputs
+from rules_engine.rules.inputs import Event, Inputs, KeptEvents
 from rules_engine.rules.nodes import (
     Aggregate,
     AllOf,
@@ -62,6 +62,8 @@ class Reason:
         how far a number or time is from fulfilling the comparison, as people write it.
     events, event_count
         the latest events that counted, and how many did.
+    note
+        what has to be known of the events, where not all of them are kept.
     changes_at
         when this verdict changes by time alone, in UTC; None if never.
     children
@@ -79,6 +81,7 @@ class Reason:
     event_count: int | None = None
     changes_at: datetime | None = None
     children: tuple[Reason, ...] = ()
+    note: str | None = None
 
     def line(self) -> str:
         """The reason in one line, without its children."""
@@ -90,6 +93,8 @@ class Reason:
         if self.event_count:
             instants = ", ".join(format_instant(event.at) for event in self.events)
             notes.append(("events at " if self.event_count <= MAX_EVENTS else "latest events at ") + instants)
+        if self.note:
+            notes.append(self.note)
         if self.changes_at is not None and not self.children:
             notes.append(f"until {_text(self.changes_at)}")
         shown = "; ".join(note for note in notes if note)
@@ -112,6 +117,7 @@ class Reason:
             "distance": self.distance,
             "events": [{"event": event.name, "at": format_instant(event.at), "id": event.id} for event in self.events],
             "event_count": self.event_count,
+            "note": self.note,
             "changes_at": None if self.changes_at is None else _text(self.changes_at),
             "children": [child.to_dict() for child in self.children],
         }
@@ -244,6 +250,7 @@ class _Explainer:
             distance=None if verdict is True or value is None else _distance(predicate, value),
             events=tuple(counted[-MAX_EVENTS:]),
             event_count=len(counted) if isinstance(operand, EventAggregate) else None,
+            note=self._note(operand) if isinstance(operand, EventAggregate) else None,
             changes_at=self._changes_at(predicate),
         )
 
@@ -288,8 +295,13 @@ class _Explainer:
             missing=None if starts else f"no event `{sequence.steps[0].match.event}` to start with",
             events=tuple(seen[-MAX_EVENTS:]),
             event_count=len(seen),
+            note=self._note(sequence),
             changes_at=self._changes_at(sequence),
         )
+
+    def _note(self, condition: EventAggregate | Sequence) -> str | None:
+        events = self._inputs.events
+        return events.note(condition, self._now) if isinstance(events, KeptEvents) else None
 
     # --- the nearest miss -------------------------------------------------------------------------------------------
 

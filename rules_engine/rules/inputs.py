@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rules_engine.rules.nodes import EventAggregate, EventMatch
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Sequence
 from rules_engine.rules.predicates import selects
 from rules_engine.rules.types import Value
 
@@ -42,6 +42,10 @@ class KeptEvents(tuple[Event, ...]):
 
     def aggregate_value(self, aggregate: EventAggregate, now: int) -> Value:
         """The aggregate as it would be over the whole log."""
+        raise NotImplementedError
+
+    def note(self, condition: EventAggregate | Sequence, now: int) -> str | None:
+        """What people have to know of the events behind an answer, because not all of them are here."""
         raise NotImplementedError
 
 

@@ -291,7 +291,7 @@ def test_json() -> None:
     events = [{"event": "view", "at": NOW - timedelta(minutes=1), "event_id": "e1"}]
     condition = "all: [{did: view, within: 10m, count: {at_least: 2}}, {feature: u:x, exists: true}]"
     data = why(condition, events=events, features={"u:x": 1.5}, updated_at={"u": NOW - timedelta(seconds=90)}).to_dict()
-    leaf = {"missing": None, "age_seconds": None, "distance": None, "events": [], "event_count": None, "changes_at": None, "children": []}  # fmt: skip
+    leaf = {"missing": None, "age_seconds": None, "distance": None, "events": [], "event_count": None, "note": None, "changes_at": None, "children": []}  # fmt: skip
     count = {
         **leaf,
         "condition": "count view in 10m at_least 2",
