@@ -32,6 +32,7 @@ COMMANDS = (
     Entry("materialize", "Bring the online store up to date.", RUN),
     Entry("cluster", "Group users by their features; the labels are features too.", RUN),
     Entry("store", "Look after the embedded online store.", RUN),
+    Entry("evaluate", "Evaluate all users as of an instant.", ASK),
     Entry("lookup", "Show which segments someone is in.", ASK),
     Entry("explain", "Show why someone is, or is not, in a segment.", ASK),
 )

@@ -38,7 +38,24 @@ At = Annotated[
     ),
 ]
 
+#: The instant of a batch command, in microseconds, or None. Use as ``as_of: AsOf = None``.
+AsOf = Annotated[
+    int | None,
+    typer.Option(
+        "--as-of",
+        metavar="INSTANT",
+        parser=_instant,
+        help="Everyone as they were then, e.g. 2026-01-31T09:00:00Z. Default: the project's `now`, else the clock.",
+    ),
+]
+
+#: Use as ``segments: Segments = None``.
+Segments = Annotated[
+    list[str] | None,
+    typer.Option("--segment", "--segments", metavar="NAME", help="This segment only; may be given several times."),
+]
+
 #: The key of the one who is asked about.
 Entity = Annotated[str, typer.Argument(metavar="ENTITY", help="The entity's key, e.g. a user id.")]
 
-__all__ = ["HERE", "At", "Entity", "Format", "OutputFormat", "Repo"]
+__all__ = ["HERE", "AsOf", "At", "Entity", "Format", "OutputFormat", "Repo", "Segments"]

@@ -1,0 +1,64 @@
+"""``segments evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rules_engine.cli import output
+from rules_engine.cli.context import Context, read_context
+from rules_engine.cli.options import HERE, AsOf, Format, OutputFormat, Repo, Segments
+from rules_engine.clock import format_instant
+from rules_engine.project import Project
+
+
+def evaluate(
+    as_of: AsOf = None,
+    segments: Segments = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write a row for each user and segment of theirs; the ending is the format: .parquet, .csv or .jsonl.",
+        ),
+    ] = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Write a row for each user instead, with a column for each segment.")
+    ] = False,
+    context: Context = None,
+    repo: Repo = HERE,
+    output_format: OutputFormat = Format.TEXT,
+) -> None:
+    """Evaluate all users as of an instant.
+
+    Answers by the definitions in the files, applied or not, from the offline store: of each feature view the newest row
+    at or before the instant, as long as the view's ttl allows. Nothing of later rows is seen.
+    """
+    from rules_engine.lifecycle.batch import BatchProject, BatchRules
+    from rules_engine.lifecycle.evaluate import evaluate as run
+
+    if matrix and out is None:
+        raise typer.BadParameter("needs --out FILE", param_hint="--matrix")
+    with output.working("Opening the project") as show:
+        opened = BatchProject.open(Project.open(repo), as_of)
+        rules = BatchRules(opened.repo, opened.program, segments or None, read_context(context, opened.program))
+        sizes = run(
+            rules,
+            opened.now,
+            out,
+            as_matrix=matrix,
+            progress=lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})"),
+        )
+    at = format_instant(opened.now)
+    if output_format is Format.JSON:
+        counts = {name: {"users": sizes.members[name], "share": sizes.share(name)} for name in rules.names}
+        output.print_json({"as_of": at, "users": sizes.users, "segments": counts})
+        return
+    output.say((output.plural(sizes.users, "user"), "bold"), f" as of {at}")
+    rows = [[name, f"{sizes.members[name]:,}", f"{sizes.share(name):.1%}"] for name in rules.names]
+    output.table(["segment", "users", "share"], rows, right=["users", "share"])
+    if out is not None:
+        output.say(f"Wrote {out}")

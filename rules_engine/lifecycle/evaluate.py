@@ -1,0 +1,58 @@
+"""What `segments evaluate` does: who is in which segment, of all users, as of an instant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rules_engine.lifecycle import audience
+from rules_engine.lifecycle.batch import Answered, BatchRules, Sizes
+
+#: Called with the users so far, and how much is done, from 0 to 1.
+Progress = Callable[[int, float], None]
+
+
+def evaluate(
+    rules: BatchRules,
+    as_of: int,
+    out: Path | None = None,
+    *,
+    as_matrix: bool = False,
+    progress: Progress = lambda _users, _done: None,
+) -> Sizes:
+    """Evaluate all users, in bounded memory, and count them.
+
+    Parameters
+    ----------
+    rules
+        the segments.
+    as_of
+        the instant, in microseconds.
+    out
+        a file to write the answers to; its ending is its format.
+    as_matrix
+        write a row for each user with a column for each segment; else a row for each user and segment of theirs.
+
+    Raises
+    ------
+    ProjectError, DataError
+        if the offline store cannot be read, or the file cannot be written.
+    """
+    sizes = Sizes(members=dict.fromkeys(rules.names, 0))
+    if out is None:
+        for _ in _counted(rules, as_of, sizes, progress):
+            pass
+        return sizes
+    rows = audience.matrix if as_matrix else audience.pairs
+    schema = audience.matrix_schema(rules.key, rules.names) if as_matrix else audience.pairs_schema(rules.key)
+    with audience.TableFile(out, schema) as file:
+        for answered in _counted(rules, as_of, sizes, progress):
+            file.write(rows(answered, rules.names, schema))
+    return sizes
+
+
+def _counted(rules: BatchRules, as_of: int, sizes: Sizes, progress: Progress) -> Iterator[Answered]:
+    for answered in rules.answers(as_of):
+        sizes.add(answered, rules.names)
+        progress(sizes.users, answered.done)
+        yield answered

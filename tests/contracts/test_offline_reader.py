@@ -1,0 +1,226 @@
+"""Everyone's features as of an instant are Feast's point-in-time join, whichever way they are read."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rules_engine.clock import to_micros
+from rules_engine.errors import DataError, ProjectError, UnknownNameError, UnsupportedError
+from rules_engine.features.feast_repo import FeastRepo
+from rules_engine.features.offline import OfflineUsers, as_declared, row_instant
+from rules_engine.project import Project
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TTL = timedelta(days=3)
+FEATURES = ("facts:amount", "facts:seen", "facts:word", "fresh:score")
+
+STORE = """\
+project: shop
+provider: local
+registry: ../.segments/registry.db
+offline_store: {{type: {offline}}}
+online_store: {{type: sqlite, path: ../.segments/online.db}}
+entity_key_serialization_version: 3
+"""
+
+VIEWS = """\
+from datetime import timedelta
+from pathlib import Path
+from feast import Entity, FeatureView, Field, FileSource, ValueType
+from feast.types import Float64, Int64, String, UnixTimestamp
+
+data = Path(__file__).resolve().parent / "data"
+user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
+facts = FeatureView(
+    name="facts", entities=[user], ttl=timedelta(0),
+    source=FileSource(
+        path=str(data / "facts.parquet"), timestamp_field="at", created_timestamp_column="written",
+        field_mapping={"spent": "amount"},
+    ),
+    schema=[
+        Field(name="amount", dtype=Int64), Field(name="seen", dtype=UnixTimestamp), Field(name="word", dtype=String),
+    ],
+)
+fresh = FeatureView(
+    name="fresh", entities=[user], ttl=timedelta(days=3),
+    source=FileSource(path=str(data / "fresh.parquet"), timestamp_field="at"),
+    schema=[Field(name="score", dtype=Float64)],
+)
+"""
+
+
+def histories(seed: int) -> tuple[pa.Table, pa.Table]:
+    """Rows of users, some of them alone in one view, some with corrections of the same instant."""
+    draw = random.Random(seed)
+    facts, fresh = [], []
+    for number in range(40):
+        user = f"u{number:02d}"
+        for _ in range(draw.randrange(4)):
+            at = START + timedelta(hours=draw.randrange(240))
+            for version in range(draw.choice([1, 1, 2])):
+                seen = None if draw.random() < 0.2 else at - timedelta(seconds=draw.randrange(9999))
+                amount = None if draw.random() < 0.2 else draw.randrange(2**60, 2**60 + 9)
+                row = {"user_id": user, "at": at, "written": at + timedelta(minutes=version)}
+                facts.append({**row, "spent": amount, "seen": seen, "word": draw.choice(["ä", None, "b'"])})
+        instants = {START + timedelta(hours=draw.randrange(240)) for _ in range(draw.randrange(4))}
+        fresh += [{"user_id": user, "at": at, "score": draw.choice([0.5, None, -1.0])} for at in sorted(instants)]
+    draw.shuffle(facts)
+    time = pa.timestamp("us", "UTC")
+    columns = [("user_id", pa.string()), ("at", time), ("written", time), ("spent", pa.int64())]
+    return (
+        pa.Table.from_pylist(facts, pa.schema([*columns, ("seen", time), ("word", pa.string())])),
+        pa.Table.from_pylist(fresh, pa.schema([columns[0], columns[1], ("score", pa.float64())])),
+    )
+
+
+@pytest.fixture(params=["duckdb", "file"])
+def repo(request: pytest.FixtureRequest, make_project: Callable[..., Project]) -> FeastRepo:
+    files = {
+        "feature_repo/feature_store.yaml": STORE.format(offline=request.param),
+        "feature_repo/views.py": VIEWS,
+        "feature_repo/data/.keep": "",
+    }
+    project = make_project(files)
+    facts, fresh = histories(seed=7)
+    pq.write_table(facts, project.feature_repo / "data" / "facts.parquet")
+    pq.write_table(fresh, project.feature_repo / "data" / "fresh.parquet")
+    opened = FeastRepo(project)
+    opened.apply()
+    return opened
+
+
+def instants() -> Iterator[datetime]:
+    """At, just before and just after rows; exactly a ttl after rows, and a microsecond later."""
+    draw, step = random.Random(1), timedelta(microseconds=1)
+    for table in histories(seed=7):
+        for at in draw.sample(table["at"].to_pylist(), 3):
+            yield from (at, at - step, at + TTL, at + TTL + step)
+
+
+def as_of(users: OfflineUsers, parts: Any, instant: datetime) -> dict[str, dict[str, Any]]:
+    """By user the values that are not past their ttl."""
+    found = {}
+    for row in (row for part in parts for row in part.batch.to_pylist()):
+        values = {}
+        for name in FEATURES:
+            view = name.partition(":")[0]
+            at, ttl = row[row_instant(view)], users.ttl.get(view)
+            valid = at is not None and (ttl is None or to_micros(instant) <= to_micros(at) + ttl)
+            values[name] = row[name] if valid else None
+        found[row[users.key]] = values
+    return found
+
+
+def feasts(repo: FeastRepo, users: list[str], instant: datetime) -> dict[str, dict[str, Any]]:
+    who = pd.DataFrame({"user_id": users, "event_timestamp": pd.Timestamp(instant).as_unit("us")})
+    table = repo.store.get_historical_features(who, list(FEATURES), full_feature_names=True).to_arrow()
+    rows = table.to_pylist()
+    return {row["user_id"]: {name: value(row[name.replace(":", "__")]) for name in FEATURES} for row in rows}
+
+
+def corrected() -> set[str]:
+    """The users with two rows of one instant, the later written of which counts."""
+    rows = histories(seed=7)[0].to_pandas()
+    return set(rows[rows.duplicated(["user_id", "at"], keep=False)]["user_id"])
+
+
+def value(found: Any) -> Any:
+    """Feast's file store answers from pandas, which has its own words for missing."""
+    return None if pd.isna(found) else found
+
+
+def plain(values: dict[str, dict[str, Any]], *, exact: bool) -> dict[str, dict[str, Any]]:
+    """Times in whole seconds, as the online store has them; whole numbers as far as pandas keeps them."""
+
+    def shown(found: Any) -> Any:
+        if isinstance(found, datetime):
+            return found.replace(microsecond=0)
+        return float(found) if isinstance(found, int) and not exact else found
+
+    return {user: {name: shown(found) for name, found in row.items()} for user, row in values.items()}
+
+
+@pytest.mark.filterwarnings("ignore")  # Feast's and dask's deprecations
+def test_every_way_of_reading_gives_what_feast_joins(repo: FeastRepo) -> None:
+    users = OfflineUsers(repo, FEATURES)
+    exact = repo.store.config.offline_store.type == "duckdb"
+    for instant in instants():
+        ours = as_of(users, users.batches(to_micros(instant)), instant)
+        pulled = as_of(users, (users._through_feast(to_micros(instant), None)), instant)
+        assert ours, instant
+        joined = plain(feasts(repo, sorted(ours), instant), exact=exact)
+        assert pulled.keys() == ours.keys()
+        alike = ours.keys() - (set() if exact else corrected())  # of two such rows Feast's file store takes any
+        ours, pulled = plain(ours, exact=exact), plain(pulled, exact=exact)
+        assert {user: pulled[user] for user in alike} == {user: ours[user] for user in alike}, instant
+        if exact:
+            assert joined.keys() == ours.keys()
+        # Feast's file store leaves out everyone of whom one view has no row that is valid.
+        alike &= joined.keys()
+        assert {user: ours[user] for user in alike} == {user: joined[user] for user in alike}, instant
+
+
+def test_everyone_is_who_has_a_row_by_then_however_old(repo: FeastRepo) -> None:
+    tables = [table.to_pylist() for table in histories(seed=7)]
+    users = OfflineUsers(repo, ["fresh:score"])
+    for instant in (START - timedelta(days=1), START + timedelta(days=2), START + timedelta(days=900)):
+        found = [key for part in users.batches(to_micros(instant)) for key in part.batch.column("user_id").to_pylist()]
+        assert sorted(found) == sorted({row["user_id"] for rows in tables for row in rows if row["at"] <= instant})
+
+
+def test_only_some_users_can_be_read(repo: FeastRepo) -> None:
+    users = OfflineUsers(repo, FEATURES)
+    late = to_micros(START + timedelta(days=11))
+    (everyone,) = [part.batch.to_pylist() for part in users.batches(late)]
+    asked = [everyone[3]["user_id"], everyone[0]["user_id"], "nobody"]
+    (some,) = [part.batch.to_pylist() for part in users.batches(late, asked)]
+    assert some == [everyone[0], everyone[3]]
+
+
+def test_groups_of_users_are_read_one_after_the_other(repo: FeastRepo, monkeypatch: pytest.MonkeyPatch) -> None:
+    users, late = OfflineUsers(repo, FEATURES), to_micros(START + timedelta(days=11))
+    (whole,) = [part.batch.to_pylist() for part in users.batches(late)]
+    monkeypatch.setattr("rules_engine.features.offline_parquet._VALUES_PER_GROUP", 100)
+    parts = list(users.batches(late))
+    assert len(parts) > 2
+    assert [part.done for part in parts] == sorted(part.done for part in parts)
+    rows = [row for part in parts for row in part.batch.to_pylist()]
+    assert sorted(rows, key=lambda row: row["user_id"]) == whole
+
+
+def test_what_cannot_be_read_says_so(repo: FeastRepo) -> None:
+    with pytest.raises(UnknownNameError, match="no feature `facts:age`"):
+        OfflineUsers(repo, ["facts:age"])
+    users = OfflineUsers(repo, FEATURES)
+    path = repo.project.feature_repo / "data" / "fresh.parquet"
+    path.write_bytes(b"PAR1 is not all of it")
+    with pytest.raises(ProjectError, match="offline store cannot be read"):
+        list(users.batches(to_micros(START)))
+    repo.contents.feature_views[0].aggregations = ["one"]
+    with pytest.raises(UnsupportedError, match="is computed by Feast"):
+        OfflineUsers(repo, FEATURES)
+
+
+def test_columns_become_what_the_online_store_holds() -> None:
+    def column(values: Any, kind: pa.DataType, declared: str) -> list[Any]:
+        return as_declared(pa.array(values, kind), "v:x", declared).to_pylist()
+
+    assert column([1.0, float("nan"), None, -2.9], pa.float64(), "Int64") == [1, None, None, -2]
+    assert column([0.1], pa.float64(), "Float32") == [pytest.approx(0.1, rel=1e-6)]
+    assert column([0.1], pa.float64(), "Float32") != [0.1]
+    moment = datetime(2026, 1, 1, 0, 0, 0, 999_999, tzinfo=UTC)
+    assert column([moment, None], pa.timestamp("us", "UTC"), "UnixTimestamp") == [moment.replace(microsecond=0), None]
+    assert column([None], pa.null(), "String") == [None]
+    assert column([[1]], pa.list_(pa.int64()), "Array(Int64)") == [[1]]
+    with pytest.raises(DataError, match="`v:x` is declared Int64, and its source holds string"):
+        column(["1"], pa.string(), "Int64")
+    with pytest.raises(DataError, match="`v:x` is declared Int32"):
+        column([2**40], pa.int64(), "Int32")

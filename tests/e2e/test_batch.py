@@ -1,0 +1,150 @@
+"""The batch commands on the demo: against pandas on its Parquet files, and against the online store."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.e2e.conftest import Demo
+
+pytestmark = pytest.mark.slow
+
+#: Whose segments can be told from purchases alone.
+SEGMENTS = (
+    "at_risk", "big_basket", "champions", "free_sample_only", "holiday_newcomers", "lapsed_champions",
+    "one_time_buyers", "overdue_regulars", "promising", "winback",
+)  # fmt: skip
+PROBE = """\
+segment: {name}
+when: {{all: [{condition}, {{feature: purchase_history:frequency, at_least: 1}}]}}
+"""
+
+
+@cache
+def rows(root: Path, view: str) -> pd.DataFrame:
+    return pd.read_parquet(root / "feature_repo" / "data" / f"{view}.parquet")
+
+
+def newest(root: Path, view: str, instant: datetime) -> pd.DataFrame:
+    """Brute force: all rows up to an instant, the last of each user."""
+    found = rows(root, view)
+    found = found[found["event_timestamp"] <= pd.Timestamp(instant)].sort_values("event_timestamp", kind="stable")
+    return found.groupby("user_id").last()
+
+
+def expected(root: Path, instant: datetime) -> dict[str, set[str]]:
+    """The members of the demo's segments, with none of the project's rules."""
+    facts, now = newest(root, "purchase_history", instant), pd.Timestamp(instant)
+    often, spent, gap = facts["frequency"], facts["monetary_value"], facts["typical_gap_days"]
+
+    def within(days: int) -> pd.Series:
+        return facts["last_purchase"] > now - pd.Timedelta(days=days)
+
+    lapsed = (often >= 6) & (spent >= 200) & ~within(180)
+    at_risk = ((often >= 4) | (spent >= 150)) & ~within(90) & within(180)
+    overdue = (
+        ((gap <= 14) & ~within(45))
+        | ((gap > 14) & (gap <= 45) & ~within(120))
+        | ((gap > 45) & (gap <= 90) & ~within(240))
+    )
+    overdue &= (often >= 4) & within(365)
+    found = {
+        "at_risk": at_risk,
+        "big_basket": (facts["mean_basket"] >= 75) & (often > 1),
+        "champions": (often >= 8) & (spent >= 300) & within(60),
+        "free_sample_only": spent == 0,
+        "holiday_newcomers": facts["first_purchase"] <= pd.Timestamp("1997-01-07T23:59:59Z"),
+        "lapsed_champions": lapsed,
+        "one_time_buyers": often == 1,
+        "overdue_regulars": overdue,
+        "promising": often.between(2, 4) & within(60) & ((gap <= 60) | (facts["last_basket"] >= 30)),
+        "winback": (lapsed | at_risk | overdue) & (facts["mean_basket"] >= 15) & ~within(30) & (spent != 0),
+    }
+    return {name: set(facts.index[members]) for name, members in found.items()}
+
+
+def instants(root: Path) -> list[datetime]:
+    """Random ones, and such at which somebody enters or leaves a window, with the microseconds beside."""
+    draw, step = random.Random(42), timedelta(microseconds=1)
+    start = datetime(1997, 2, 1, tzinfo=UTC)
+    anywhere = [start + timedelta(seconds=draw.randrange(500 * 86_400)) for _ in range(8)]
+    purchases = rows(root, "purchase_history")["event_timestamp"].sample(4, random_state=1)
+    edges = [at.to_pydatetime() + timedelta(days=draw.choice([0, 30, 60, 90, 180])) for at in purchases]
+    return [*anywhere, *(edge + shift for edge in edges for shift in (-step, timedelta(0), step))]
+
+
+def members(path: Path) -> dict[str, set[str]]:
+    table = pd.read_parquet(path)
+    return {str(name): set(group["user_id"]) for name, group in table.groupby("segment")}
+
+
+def test_everyone_as_of_any_instant_is_what_brute_force_finds(demo: Demo, tmp_path: Path) -> None:
+    from rules_engine.clock import to_micros
+    from rules_engine.lifecycle.batch import BatchProject, BatchRules
+    from rules_engine.lifecycle.evaluate import evaluate
+    from rules_engine.project import Project
+
+    opened = BatchProject.open(Project.open(demo.root))
+    rules = BatchRules(opened.repo, opened.program, SEGMENTS)
+    asked = instants(demo.root)
+    assert len(asked) == 20
+    for instant in asked:
+        sizes = evaluate(rules, to_micros(instant), tmp_path / "members.parquet")
+        want = expected(demo.root, instant)
+        found = members(tmp_path / "members.parquet")
+        assert {name: found.get(name, set()) for name in SEGMENTS} == want, instant
+        assert sizes.members == {name: len(users) for name, users in want.items()}
+        assert sizes.users == len(newest(demo.root, "purchase_history", instant))
+
+
+def test_a_row_counts_until_its_ttl_is_past(demo: Demo, tmp_path: Path) -> None:
+    """Of rfm, which has a ttl of 40 days: after its last snapshot, on the microsecond."""
+    definition = demo.root / "segments" / "recently_measured.yaml"
+    condition = "{feature: rfm:purchases_90d, exists: true}"
+    definition.write_text(PROBE.format(name="recently_measured", condition=condition))
+    last = rows(demo.root, "rfm")["event_timestamp"].max().to_pydatetime()
+    try:
+        for shift, share in ((timedelta(0), 1.0), (timedelta(microseconds=1), 0.0)):
+            at = (last + timedelta(days=40) + shift).isoformat()
+            done = json.loads(demo.run(f"evaluate --as-of {at} --segment recently_measured --format json"))
+            assert done["segments"]["recently_measured"]["share"] == share
+    finally:
+        definition.unlink()
+
+
+def sizes(demo: Demo, arguments: str) -> Mapping[str, int]:
+    done = json.loads(demo.run(f"evaluate {arguments} --format json"))
+    return {name: found["users"] for name, found in done["segments"].items()}
+
+
+def test_the_command_prints_writes_and_takes_a_context(demo: Demo) -> None:
+    shown = demo.run("evaluate --out all.csv")
+    assert shown.startswith("23,570 users as of 1998-07-01T00:00:00Z\nsegment ")
+    assert shown.endswith("Wrote all.csv\n")
+    pairs = pd.read_csv(demo.root / "all.csv", dtype=str)
+    assert list(pairs.columns) == ["user_id", "segment"]
+    found = sizes(demo, "--out all.jsonl --matrix")
+    flags = pd.read_json(demo.root / "all.jsonl", lines=True, dtype={"user_id": str})
+    assert flags.drop(columns="user_id").sum().to_dict() == found
+    assert pairs.groupby("segment").size().to_dict() == {name: count for name, count in found.items() if count}
+    saturday = "--as-of 1998-07-04T16:00:00Z --segment weekend_mobile_regulars"
+    assert sizes(demo, f"{saturday} --context device=mobile")["weekend_mobile_regulars"] > 500
+    assert sizes(demo, saturday)["weekend_mobile_regulars"] == 0
+
+
+def test_what_cannot_be_done_is_said(demo: Demo) -> None:
+    for arguments, code, part in (
+        ("--segment chmpions", 1, "there is no segment `chmpions`"),
+        ("--out all.xlsx", 1, "`.xlsx`, which names no format"),
+        ("--matrix", 2, "needs --out FILE"),
+        ("--as-of 1998-07-01", 2, "1998-07-01"),
+    ):
+        done = demo.segments(f"evaluate {arguments}")
+        assert (done.returncode, part in done.stderr) == (code, True), done.stderr
