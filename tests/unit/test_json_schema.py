@@ -8,25 +8,18 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from rules_engine.clock import DAY
 from rules_engine.definitions.envelope import ENVELOPES
 from rules_engine.definitions.source import read_documents, to_plain
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.forms import FORMS
 from rules_engine.rules.json_schema import build_schema
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
 from rules_engine.rules.operators import OPERATORS
 from tests.conformance.cases import Case, load_cases
 from tests.conformance.test_refusals import ACCEPTED, CATALOG, MARK, marked, name_of
 from tests.docs_pages import examples, pages, shop
 
 OPEN = Catalog(closed=False)
-FEATURED = Catalog(
-    shop().features,
-    shop().ttl,
-    shop().events,
-    {"carts_24h": EventAggregate(Aggregate.COUNT, EventMatch("add_to_cart"), DAY)},
-)
+FEATURED = shop()
 EXAMPLES = [example for page in pages() for example in examples(page) if example.refusal is None]
 
 
@@ -192,10 +185,10 @@ def test_features_are_offered_with_the_operators_of_their_type() -> None:
     for form in alternatives("feature"):
         for key in form["properties"]["feature"]["enum"]:
             offered[key] = form["properties"].keys() & OPERATORS.keys()
-    assert offered.keys() == FEATURED.features.keys() | {"events:carts_24h"}
+    assert offered.keys() == FEATURED.features.keys() | {f"events:{name}" for name in FEATURED.event_features}
     assert "contains" in offered["user:country"]
     assert "at_least" not in offered["user:country"]
-    assert "at_least" in offered["events:carts_24h"]
+    assert "at_least" in offered["events:cart_adds_24h"]
     assert offered["user:tags"] == {"exists", "includes", "includes_any", "includes_all", "includes_none"}
     assert "in_last" in offered["user:signup"]
 
