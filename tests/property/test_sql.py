@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from tests.property import pools
 from tests.property.leaves import Condition, Draw, Vocabulary, maybe, one_of
 from tests.property.strategies import draw_any, draw_condition, draw_events, draw_features, draw_vocabulary
 
-EXAMPLES = int(os.environ.get("SQL_EXAMPLES", "60"))
 USERS, CONDITIONS = 6, 5
 COUNTS: Counter[bool | None] = Counter()
 
@@ -72,7 +70,7 @@ def draw_user(draw: Draw, words: Vocabulary) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(batches())
 def test_sql_is_the_plain_evaluator(batch: Batch) -> None:
     program, users, now = batch.program(), batch.inputs(), to_micros(batch.words.now)
@@ -94,6 +92,6 @@ def test_the_generated_answers_are_spread() -> None:
     if not COUNTS:
         pytest.skip("runs after the test above")
     total = sum(COUNTS.values())
-    assert total >= EXAMPLES * USERS * CONDITIONS * 0.7, COUNTS
+    assert total >= 0.8 * settings.default.max_examples * USERS * CONDITIONS, COUNTS
     for verdict in (True, False, None):
         assert total * 0.08 <= COUNTS[verdict] <= total * 0.75, COUNTS
