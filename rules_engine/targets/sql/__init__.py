@@ -4,8 +4,9 @@
 for DuckDB (on which every test runs), Spark, BigQuery, Snowflake and PostgreSQL. What a dialect cannot say raises
 :class:`~rules_engine.errors.UnsupportedError`, never a filter that means something else.
 
-Sums and means of floats are as exact as the engine's own sum (DuckDB: compensated), and may differ from the other
-targets in the last digit; so may a mean of integers whose sum is beyond 2**53.
+Sums of floats from 1.2e-7 to 1.07e9 in size are exact, as in the other targets. Beyond that they are the engine's own
+(DuckDB: compensated): they may differ in the last digit, and by more where huge values cancel, as in [1e16, 1, -1e16].
+A mean of integers whose sum is beyond 2**53 may differ in the last digit.
 """
 
 from __future__ import annotations
