@@ -11,6 +11,7 @@ import orjson
 from rules_engine.clock import from_micros, now_micros
 from rules_engine.errors import ProjectError, StoreUnavailableError
 from rules_engine.events.log import EventLog, Logged
+from rules_engine.events.plan_data import decode_declarations
 from rules_engine.events.store import StateStore
 from rules_engine.events.stream import FIELD, MAX_REFUSED, refused_key
 from rules_engine.events.validation import Rejection
@@ -18,6 +19,7 @@ from rules_engine.features import redis_client
 from rules_engine.features.embedded import EmbeddedStore
 from rules_engine.project import Project
 from rules_engine.rules.inputs import Event
+from rules_engine.rules.types import ValueType
 from rules_engine.sdk.rules import Rules
 from rules_engine.sdk.tracking import open_states, validator_of
 
@@ -78,6 +80,12 @@ class EventSink:
     def now(self) -> int:
         """The instant that counts as now."""
         return self.rules.now(None)
+
+    @property
+    def property_types(self) -> dict[str, Mapping[str, ValueType]]:
+        """By event: the types of its properties."""
+        declared = self.rules.plan.definitions.get("events") or {"events": {}, "features": {}}
+        return {name: event.properties for name, event in decode_declarations(declared).types.items()}
 
     def check(self, raw: Mapping[str, Any]) -> Logged | Rejection:
         """The event, or why it is none."""

@@ -154,7 +154,12 @@ def test_usage_errors_exit_with_2_and_say_what_is_expected(arguments: list[str],
 
 @pytest.mark.parametrize("entry", [entry for entry in COMMANDS if entry.name != "init"], ids=lambda entry: entry.name)
 def test_a_folder_that_is_no_project_is_an_error_of_every_command(entry: Entry, tmp_path: Path) -> None:
-    path = {"lookup": ["lookup", "42"], "explain": ["explain", "42", "vip"], "store": ["store", "status"]}
+    path = {
+        "ingest": ["ingest", "x.csv"],
+        "lookup": ["lookup", "42"],
+        "explain": ["explain", "42", "vip"],
+        "store": ["store", "status"],
+    }
     arguments = path.get(entry.name, [entry.name])
     if entry.name == "cluster":
         arguments = ["cluster", "fit"]
