@@ -483,8 +483,6 @@ def test_what_postgres_would_cut_off() -> None:
 @pytest.mark.parametrize(
     ("pattern", "dialect", "reason"),
     [
-        (r"a\Bb", "spark", "looks at bytes"),
-        (r"a\Bb", "postgres", "looks at bytes"),
         ("^*a", "spark", "repeats an anchor"),
         (r"\b+", "postgres", "repeats an anchor"),
         ("a{256}", "postgres", "more than 255 times"),

@@ -111,18 +111,14 @@ class _Rewriter:
         return self._literal(character)
 
     def _escape(self, letter: str) -> str:
-        if letter in "bB":
+        if letter == "b":
             self._after_anchor = True
-            return self._boundary(letter)
+            return self._boundary()
         if letter.lower() in _CLASSES:
             return f"[{'^' if letter.isupper() else ''}{self._named(letter.lower())}]"
         return self._literal(_CONTROLS.get(letter, letter))
 
-    def _boundary(self, letter: str) -> str:
-        if letter == "B":
-            raise self._unsupported(
-                r"`\B` is true inside of a character beyond ASCII for RE2 alone, which looks at bytes"
-            )
+    def _boundary(self) -> str:
         if not self._flavor.look_around:
             return r"\b"
         before, after = f"(?<=[{_WORD}])", f"(?=[{_WORD}])"
