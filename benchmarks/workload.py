@@ -38,15 +38,16 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One feature: its name, its kind, and how its values are spread."""
+    """One feature: its name, its kind, how its values are spread, and its feature view."""
 
     name: str
     kind: str
     scale: float = 1.0
+    view: str = "user"
 
     @property
     def ref(self) -> FeatureRef:
-        return FeatureRef("user", self.name)
+        return FeatureRef(self.view, self.name)
 
     @property
     def choices(self) -> list[str]:
@@ -110,7 +111,7 @@ def predicates(condition: Condition) -> Iterator[Predicate]:
 
 def _condition(rng: random.Random, narrow: bool) -> Condition:
     columns = rng.sample(COLUMNS, rng.randint(3, 6))
-    leaves: list[Condition] = [_predicate(column, rng) for column in columns]
+    leaves: list[Condition] = [draw_predicate(column, rng) for column in columns]
     if narrow:
         column = rng.choice(LIMITING)
         leaves[-1] = Predicate(column.ref, "equals", rng.choice(column.choices), STRING)
@@ -121,7 +122,8 @@ def _condition(rng: random.Random, narrow: bool) -> Condition:
     return AllOf(tuple(leaves))
 
 
-def _predicate(column: Column, rng: random.Random) -> Predicate:
+def draw_predicate(column: Column, rng: random.Random) -> Predicate:
+    """A predicate on a feature, as people write them."""
     if column.kind == "boolean":
         return Predicate(column.ref, "equals", rng.random() < 0.8, BOOLEAN)
     if column.kind == "string":

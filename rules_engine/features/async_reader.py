@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from rules_engine.errors import StoreUnavailableError
 from rules_engine.features import redis_client
@@ -14,7 +14,9 @@ from rules_engine.features.read_plan import ReadPlan
 from rules_engine.features.reader import OnlineReader, checked, open_reader
 from rules_engine.features.redis_asyncio import AsyncPool
 from rules_engine.features.redis_endpoint import Endpoint
-from rules_engine.features.selection import EntityFeatures, Layout, Layouts
+from rules_engine.features.selection import EntityFeatures, Layout, Layouts, Row
+
+_Answer = TypeVar("_Answer")
 
 
 class AsyncOnlineReader(Protocol):
@@ -67,24 +69,42 @@ class AsyncRedisReader:
                 checked(entity)
         if not entities or (not layout.fields and beside is None):
             return [EntityFeatures(entity) for entity in entities]
+        return await self._started(self._read, layout, entities)
+
+    async def rows(self, layout: Layout, entities: Sequence[str]) -> list[Row]:
+        """What the store has of entities, undecoded, in order. See :meth:`RedisReader.rows`."""
+        return await self._started(self._rows, layout, entities)
+
+    async def _started(
+        self, ask: Callable[[Layout, Sequence[str]], Awaitable[_Answer]], layout: Layout, entities: Sequence[str]
+    ) -> _Answer:
+        """What is asked; the embedded server is started if it was stopped."""
         try:
-            return await self._read(layout, entities)
+            return await ask(layout, entities)
         except StoreUnavailableError:
             if self._plan.connection.kind != "embedded":
                 raise
             await asyncio.to_thread(EmbeddedStore(self._root).ensure_running)
-            return await self._read(layout, entities)
+            return await ask(layout, entities)
+
+    async def _rows(self, layout: Layout, entities: Sequence[str]) -> list[Row]:
+        rows: list[Any] = []
+        if len(entities) == 1:
+            rows.append(await self._pool.ask(layout.command(entities[0])))
+        else:
+            await self._pool.ask_many([layout.command(entity) for entity in entities], rows.append)
+        for row in rows:
+            if row.__class__ is not list:
+                self._pool.endpoint.refuse(row)
+        return rows
 
     async def _read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
-        endpoint = self._pool.endpoint
-        if len(entities) == 1 and layout.name is None:
-            entity = entities[0]
-            row = await self._pool.ask(layout.command(entity))
-            if row.__class__ is not list:
-                endpoint.refuse(row)
-            return [layout.decode(entity, row)]
+        if layout.name is None:
+            rows = await self._rows(layout, entities)
+            return [layout.decode(*pair) for pair in zip(entities, rows, strict=True)]
         found: list[EntityFeatures] = []
-        await self._pool.ask_many(layout.commands(entities), layout.collector(entities, found, endpoint.refuse))
+        refuse = self._pool.endpoint.refuse
+        await self._pool.ask_many(layout.commands(entities), layout.collector(entities, found, refuse))
         return found
 
     async def for_plan(self, plan: ReadPlan) -> AsyncOnlineReader:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from rules_engine.errors import StoreUnavailableError
 from rules_engine.features import redis_client
@@ -13,7 +13,9 @@ from rules_engine.features.read_plan import ReadPlan
 from rules_engine.features.redis_endpoint import Endpoint
 from rules_engine.features.redis_layout import beside as beside_key
 from rules_engine.features.redis_socket import PIECE, Pool
-from rules_engine.features.selection import EntityFeatures, Layout, Layouts
+from rules_engine.features.selection import EntityFeatures, Layout, Layouts, Row
+
+_Answer = TypeVar("_Answer")
 
 
 class OnlineReader(Protocol):
@@ -56,6 +58,10 @@ class OnlineReader(Protocol):
 class Transport(Protocol):
     """Carries prepared commands to the store, and decodes what comes back."""
 
+    def rows(self, layout: Layout, entities: Sequence[str]) -> list[Row]:
+        """The contents of the layout's fields, undecoded."""
+        ...
+
     def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
         """Read entities, in order."""
         ...
@@ -78,14 +84,22 @@ class SocketTransport:
         self._endpoint = endpoint
         self._pool = Pool(endpoint)
 
-    def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
-        """Read entities, in order. What is on its way at once is bounded, and answers are decoded as they come in."""
-        if len(entities) == 1 and layout.name is None:
-            entity = entities[0]
-            row = self._pool.ask(layout.command(entity))
+    def rows(self, layout: Layout, entities: Sequence[str]) -> list[Row]:
+        """The contents of the layout's fields, undecoded. What is on its way at once is bounded."""
+        if len(entities) == 1:
+            rows = [self._pool.ask(layout.command(entities[0]))]
+        else:
+            rows = []
+            self._pool.ask_many([layout.command(entity) for entity in entities], rows.append)
+        for row in rows:
             if row.__class__ is not list:
                 self._endpoint.refuse(row)
-            return [layout.decode(entity, row)]
+        return rows
+
+    def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
+        """Read entities, in order."""
+        if layout.name is None:
+            return [layout.decode(*pair) for pair in zip(entities, self.rows(layout, entities), strict=True)]
         found: list[EntityFeatures] = []
         self._pool.ask_many(layout.commands(entities), layout.collector(entities, found, self._endpoint.refuse))
         return found
@@ -102,9 +116,17 @@ class ClientTransport:
         self._address = address
         self._client: Any = redis_client.connect(plan.connection, address, timeout)  # its types cover one server only
 
+    def rows(self, layout: Layout, entities: Sequence[str]) -> list[Row]:
+        """The contents of the layout's fields, undecoded."""
+        return [answers[0] for answers in self._answers(layout, entities)]
+
     def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
-        """Read entities, in order: one pipeline for each piece, which redis-py splits by the nodes of a cluster."""
-        found: list[EntityFeatures] = []
+        """Read entities, in order."""
+        return [layout.decoded(*pair) for pair in zip(entities, self._answers(layout, entities), strict=True)]
+
+    def _answers(self, layout: Layout, entities: Sequence[str]) -> list[list[Any]]:
+        """The answers for each entity: one pipeline for each piece, which redis-py splits by the nodes of a cluster."""
+        found: list[list[Any]] = []
         for start in range(0, len(entities), PIECE):
             piece = entities[start : start + PIECE]
             with redis_client.store_errors(self._address), self._client.pipeline(transaction=False) as pipeline:
@@ -115,7 +137,7 @@ class ClientTransport:
                         pipeline.get(beside_key(layout.key(entity), layout.name))
                 answers = pipeline.execute()
             size = len(answers) // len(piece)
-            found += [layout.decoded(entity, answers[at * size : (at + 1) * size]) for at, entity in enumerate(piece)]
+            found += [answers[at * size : (at + 1) * size] for at in range(len(piece))]
         return found
 
     def close(self) -> None:
@@ -162,13 +184,36 @@ class RedisReader:
             return []
         if not layout.fields and beside is None:
             return [EntityFeatures(entity) for entity in entities]
+        return self._started(self.transport.read, layout, entities)
+
+    def rows(self, layout: Layout, entities: Sequence[str]) -> list[Row]:
+        """What the store has of entities, undecoded, in order.
+
+        Parameters
+        ----------
+        layout
+            of features of the same store, with nothing beside them.
+        entities
+            their keys.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be read.
+        """
+        return self._started(self.transport.rows, layout, entities)
+
+    def _started(
+        self, ask: Callable[[Layout, Sequence[str]], list[_Answer]], layout: Layout, entities: Sequence[str]
+    ) -> list[_Answer]:
+        """What is asked; the embedded server is started if it was stopped: whoever needs it starts it."""
         try:
-            return self.transport.read(layout, entities)
+            return ask(layout, entities)
         except StoreUnavailableError:
             if self._plan.connection.kind != "embedded":
                 raise
-            EmbeddedStore(self._root).ensure_running()  # it was stopped: whoever needs it starts it
-            return self.transport.read(layout, entities)
+            EmbeddedStore(self._root).ensure_running()
+            return ask(layout, entities)
 
     def for_plan(self, plan: ReadPlan) -> RedisReader:
         """A reader of a newer plan, with the same connections if the plan has the same store.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 from rules_engine.clock import SECOND
@@ -102,17 +103,29 @@ class Decoder:
         )
 
 
+#: A timestamp from 2004 to 3058: its seconds take five bytes, and it may have nanoseconds.
+_USUAL_TIMESTAMP = re.compile(
+    rb"\x08([\x80-\xff]{4}[\0-\x7f])(?:\x10([\x80-\xff]{0,4}[\0-\x7f]))?", re.DOTALL
+).fullmatch
+
+
+def _number(raw: bytes) -> int:
+    """A whole number of at most five bytes, without a loop."""
+    packed = int.from_bytes(raw, "little")
+    low = packed & 0x7F | packed >> 1 & 0x3F80 | packed >> 2 & 0x1FC000
+    return low | packed >> 3 & 0xFE00000 | packed >> 4 & 0x7F0000000
+
+
 def decode_timestamp(raw: bytes) -> int:
     """The event timestamp of a row, a ``google.protobuf.Timestamp``, in microseconds.
 
     >>> decode_timestamp(bytes.fromhex("0801 1080ade204"))
     1010000
     """
-    # From 2004 to 3058 the seconds take five bytes, and rows of whole seconds have nothing else: no loop for those.
-    if len(raw) == 6 and raw[0] == 0x08 and raw[5] < 0x80 <= (raw[1] & raw[2] & raw[3] & raw[4]):
-        packed = int.from_bytes(raw[1:], "little")
-        seconds = packed & 0x7F | packed >> 1 & 0x3F80 | packed >> 2 & 0x1FC000 | packed >> 3 & 0xFE00000
-        return (seconds | packed >> 4 & 0x7F0000000) * SECOND
+    match = _USUAL_TIMESTAMP(raw)
+    if match is not None:
+        seconds, nanoseconds = match.groups(b"")
+        return _number(seconds) * SECOND + _number(nanoseconds) // 1000
     try:
         fields = dict(fields_of(raw))
         return signed(fields.get(1, 0)) * SECOND + signed(fields.get(2, 0)) // 1000

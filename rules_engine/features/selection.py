@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from struct import Struct
 from typing import Any
@@ -24,13 +24,16 @@ _LONGEST_KEPT = 32
 #: Lengths of entity keys whose part of the command is remembered.
 _LENGTHS_KEPT = 256
 
+#: What the store has of an entity: the contents of a layout's fields, in order.
+Row = Sequence[bytes | None]
+
 _DOUBLE_TAG = 0x29
 _DOUBLE = Struct("<d").unpack_from
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EntityFeatures:
-    """What the online store holds about one entity.
+    """What the online store holds about one entity. Not to be changed; frozen it would take a microsecond to make.
 
     Attributes
     ----------
@@ -100,15 +103,15 @@ def _only(view: PlanView, wanted: set[str]) -> PlanView:
 class _Remembered(dict[bytes, Value]):
     """The values of one feature by their bytes: most features take few values, and finding one beats decoding it."""
 
-    __slots__ = ("_decode", "_name")
+    __slots__ = ("_name", "decoder")
 
-    def __init__(self, decode: Decoder, name: str) -> None:
+    def __init__(self, decoder: Decoder, name: str) -> None:
         super().__init__()
-        self._decode = decode
+        self.decoder = decoder
         self._name = name
 
     def __missing__(self, raw: bytes) -> Value:
-        value = self._decode(raw, self._name)
+        value = self.decoder(raw, self._name)
         # What can be changed is not shared: maps and JSON.
         if len(raw) <= _LONGEST_KEPT and value.__class__ in (str, int, bool):
             if len(self) >= _VALUES_KEPT:
@@ -120,6 +123,19 @@ class _Remembered(dict[bytes, Value]):
 #: A view's name, ttl, position of its timestamp, and its features: position, name, and what decodes. Doubles are told
 #: from the rest: they take many values and are decoded in place.
 _ViewLayout = tuple[str, int | None, int, list[tuple[int, str, Decoder]], list[tuple[int, str, _Remembered]]]
+
+
+class Instants(dict[bytes, int]):
+    """The instants of rows by their bytes: a materialization often writes many rows of one instant."""
+
+    __slots__ = ()
+
+    def __missing__(self, raw: bytes) -> int:
+        instant = decode_timestamp(raw)
+        if len(self) >= _VALUES_KEPT:
+            self.clear()
+        self[raw] = instant
+        return instant
 
 
 class Layout:
@@ -144,7 +160,7 @@ class Layout:
         the hash fields in the order in which their contents are decoded.
     """
 
-    __slots__ = ("_heads", "_tail", "_views", "fields", "key", "name")
+    __slots__ = ("_heads", "_instants", "_tail", "_views", "fields", "key", "name")
 
     def __init__(self, selection: Selection, key: KeyMaker, name: bytes | None = None) -> None:
         self.name = name
@@ -152,6 +168,7 @@ class Layout:
         self.key = key
         self.fields: list[bytes] = []
         self._views: list[_ViewLayout] = []
+        self._instants = Instants()
         for view in selection.views:
             timestamp = len(self.fields)
             self.fields.append(view.timestamp_field)
@@ -223,6 +240,12 @@ class Layout:
             self._heads[length] = head
         return head
 
+    def described(self) -> Iterator[tuple[int, int | None, list[tuple[int, str, Decoder]]]]:
+        """Each view: where its timestamp lies, its ttl, and where its features lie, with names and decoders."""
+        for _, ttl, position, doubles, others in self._views:
+            rest = [(at, name, remembered.decoder) for at, name, remembered in others]
+            yield position, ttl, [*doubles, *rest]
+
     def decode(self, entity: str, contents: Sequence[bytes | None]) -> EntityFeatures:
         """A view without a timestamp has no row; whatever lies in its fields is not Feast's.
 
@@ -234,11 +257,12 @@ class Layout:
         values: dict[str, Value] = {}
         updated_at: dict[str, int] = {}
         expires_at: dict[str, int] = {}
+        instants = self._instants
         for view, ttl, position, doubles, others in self._views:
             timestamp = contents[position]
             if timestamp is None:
                 continue
-            at = updated_at[view] = decode_timestamp(timestamp)
+            at = updated_at[view] = instants[timestamp]
             if ttl is not None:
                 expires_at[view] = at + ttl + 1
             for index, name, remembered in others:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from rules_engine.clock import from_micros
 from rules_engine.errors import SegmentsError, StoreError
-from rules_engine.features.async_reader import AsyncOnlineReader, open_async_reader
+from rules_engine.features.async_reader import AsyncOnlineReader, AsyncRedisReader, open_async_reader
 from rules_engine.features.reader import checked
 from rules_engine.features.selection import EntityFeatures
 from rules_engine.project import Project
@@ -27,6 +27,8 @@ from rules_engine.sdk.trackers import Trackers
 _TURN = 100
 
 _Current = tuple[Rules, AsyncOnlineReader | None]
+
+_Read = TypeVar("_Read")
 
 
 class AsyncSegmentClient:
@@ -84,10 +86,9 @@ class AsyncSegmentClient:
         question = rules.question(segments)
         now = rules.now(at)
         try:
-            (found,) = await self._read(current, (checked(entity),), question)
+            return (await self._answer(current, (checked(entity),), question, given, now))[0]
         except StoreError as error:
             return self._unanswered([entity], now, error)[0]
-        return rules.membership(question, found, given, now, from_micros(now))
 
     async def lookup_many(
         self,
@@ -107,16 +108,24 @@ class AsyncSegmentClient:
         question = rules.question(segments)
         now = rules.now(at)
         try:
-            read = await self._read(current, keys, question)
+            return await self._answer(current, keys, question, given, now)
         except StoreError as error:
             return self._unanswered(keys, now, error)
-        instant = from_micros(now)
-        answers: list[Membership] = []
-        for start in range(0, len(read), _TURN):
-            answers += [rules.membership(question, found, given, now, instant) for found in read[start : start + _TURN]]
-            if len(answers) < len(read):
-                await asyncio.sleep(0)  # many entities must not hold up other tasks
-        return answers
+
+    async def _answer(
+        self, current: _Current, keys: Sequence[str], question: Question, given: Mapping[str, Any], now: int
+    ) -> list[Membership]:
+        """Memberships: by undecoded rows if the reader has some and the question asks for no more."""
+        rules, at = current[0], (now, from_micros(now))
+        on_rows = rules.on_rows(question)
+        reader = current[1]
+        if on_rows is not None and keys:
+            reader = reader or await self._reader(current)
+        if on_rows is not None and keys and isinstance(reader, AsyncRedisReader):
+            rows = zip(keys, await reader.rows(on_rows.layout, keys), strict=True)
+            return await in_turns(lambda pair: rules.row_membership(on_rows, question, *pair, given, at), list(rows))
+        read = await self._read(current, keys, question)
+        return await in_turns(lambda found: rules.membership(question, found, given, *at), read)
 
     def _unanswered(self, keys: list[str], now: int, error: StoreError) -> list[Membership]:
         if self._on_error == "raise":
@@ -236,3 +245,13 @@ class AsyncSegmentClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def in_turns(answer: Callable[[_Read], Membership], read: Sequence[_Read]) -> list[Membership]:
+    """The answer to each; when there are many, other tasks have their turn in between."""
+    found: list[Membership] = []
+    for start in range(0, len(read), _TURN):
+        if start:
+            await asyncio.sleep(0)
+        found += map(answer, read[start : start + _TURN])
+    return found

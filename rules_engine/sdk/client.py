@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from rules_engine.clock import from_micros, to_micros
 from rules_engine.errors import DataError, SegmentsError, StoreError
-from rules_engine.features.reader import OnlineReader, checked, open_reader
+from rules_engine.features.reader import OnlineReader, RedisReader, checked, open_reader
 from rules_engine.features.selection import EntityFeatures
 from rules_engine.project import Project
 from rules_engine.rules.explain import Explanation
@@ -26,6 +26,8 @@ from rules_engine.sdk.trackers import Trackers
 OnError = Literal["raise", "no_match"]
 
 log = logging.getLogger("rules_engine.sdk")
+
+_Current = tuple[Rules, OnlineReader | None]
 
 #: What a request without a context has; never changed.
 NO_CONTEXT: Mapping[str, Any] = {}
@@ -74,7 +76,7 @@ class SegmentClient:
         self._applied = Applied(project.read_plan)
         self._lock = threading.Lock()
         #: Rules and the reader of their plan, which is opened when it is first needed. Replaced together, in one step.
-        self._current: tuple[Rules, OnlineReader | None] = (self._applied.rules, None)
+        self._current: _Current = (self._applied.rules, None)
         self._trackers = Trackers(project.root, timeout)
         self._closed = False
 
@@ -141,10 +143,9 @@ class SegmentClient:
         question = rules.question(segments)
         now = rules.now(at)
         try:
-            (found,) = self._read(current, (checked(entity),), question)
+            return self._answer(current, (checked(entity),), question, given, now)[0]
         except StoreError as error:
             return self._unanswered([entity], now, error)[0]
-        return rules.membership(question, found, given, now, from_micros(now))
 
     def lookup_many(
         self,
@@ -164,10 +165,23 @@ class SegmentClient:
         question = rules.question(segments)
         now = rules.now(at)
         try:
-            read = self._read(current, keys, question)
+            return self._answer(current, keys, question, given, now)
         except StoreError as error:
             return self._unanswered(keys, now, error)
-        instant = from_micros(now)
+
+    def _answer(
+        self, current: _Current, keys: Sequence[str], question: Question, given: Mapping[str, Any], now: int
+    ) -> list[Membership]:
+        """Memberships: by undecoded rows if the reader has some and the question asks for no more."""
+        rules, instant = current[0], from_micros(now)
+        on_rows = rules.on_rows(question)
+        if on_rows is not None and keys:
+            reader = current[1] or self._reader(current)
+            if isinstance(reader, RedisReader):
+                rows = reader.rows(on_rows.layout, keys)
+                pairs = zip(keys, rows, strict=True)
+                return [rules.row_membership(on_rows, question, *pair, given, (now, instant)) for pair in pairs]
+        read = self._read(current, keys, question)
         return [rules.membership(question, found, given, now, instant) for found in read]
 
     def _unanswered(self, keys: list[str], now: int, error: StoreError) -> list[Membership]:
@@ -284,7 +298,7 @@ class SegmentClient:
 
     # --- the store --------------------------------------------------------------------------------------------------
 
-    def _now(self) -> tuple[Rules, OnlineReader | None]:
+    def _now(self) -> _Current:
         """The rules and the reader to answer with; a request takes them once and keeps to them."""
         current = self._current
         if not self._applied.changed(current[0]):
@@ -292,7 +306,7 @@ class SegmentClient:
         self._applied.load()
         return self._replaced()
 
-    def _replaced(self) -> tuple[Rules, OnlineReader | None]:
+    def _replaced(self) -> _Current:
         """What is answered with from now on, if the rules are newer than those that were."""
         with self._lock:
             held, reader = self._current
@@ -305,14 +319,12 @@ class SegmentClient:
                 self._current = rules, None
             return self._current
 
-    def _read(
-        self, current: tuple[Rules, OnlineReader | None], keys: Sequence[str], question: Question
-    ) -> list[EntityFeatures]:
+    def _read(self, current: _Current, keys: Sequence[str], question: Question) -> list[EntityFeatures]:
         if not question.features and question.beside is None:
             return [EntityFeatures(key) for key in keys]
         return (current[1] or self._reader(current)).read(keys, question.features, question.beside)
 
-    def _reader(self, current: tuple[Rules, OnlineReader | None]) -> OnlineReader:
+    def _reader(self, current: _Current) -> OnlineReader:
         """The reader, opened when it is first needed: a store that is down is an error of the lookup."""
         rules, reader = current
         if reader is not None:

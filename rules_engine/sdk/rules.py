@@ -11,7 +11,7 @@ from rules_engine.clock import from_micros, now_micros, to_micros
 from rules_engine.errors import DataError, ProjectError
 from rules_engine.events.plan_data import encode_declarations
 from rules_engine.features.read_plan import ReadPlan
-from rules_engine.features.selection import EntityFeatures
+from rules_engine.features.selection import EntityFeatures, Layouts, Row
 from rules_engine.rules.codec import decode_program, encode_program
 from rules_engine.rules.explain import Explanation, explain
 from rules_engine.rules.inputs import Inputs
@@ -20,10 +20,14 @@ from rules_engine.rules.types import Kind, Value, ValueType, from_feast_name
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.event_rules import EventRules, LazyState
 from rules_engine.sdk.membership import Membership
+from rules_engine.sdk.row_rules import RowRules
 from rules_engine.targets.index import RuleIndex
 
 if TYPE_CHECKING:
     from rules_engine.events.declarations import EventDeclarations
+
+#: An instant in microseconds, and the same as a datetime.
+At = tuple[int, datetime]
 
 #: How many sets of asked segments are remembered.
 _QUESTIONS_KEPT = 256
@@ -71,6 +75,8 @@ class Rules:
             for feature in view.features
         }
         self._questions: dict[frozenset[str] | None, Question] = {}
+        self._layouts = Layouts(plan)
+        self._row_rules: dict[frozenset[str] | None, RowRules] = {}
 
     def question(self, segments: Iterable[str] | None) -> Question:
         """What is asked, resolved once for each set of segments.
@@ -110,6 +116,30 @@ class Rules:
             return to_micros(at)
         except ValueError as error:
             raise DataError(f"at: {error}", hint="e.g. datetime(2026, 1, 31, 9, tzinfo=UTC)") from None
+
+    def on_rows(self, question: Question) -> RowRules | None:
+        """The rules of a question on undecoded rows; None if it is about more than the rows of a store, or less."""
+        if question.beside is not None or not question.features:
+            return None
+        found = self._row_rules.get(question.segments)
+        if found is None:
+            if len(self._row_rules) >= _QUESTIONS_KEPT:
+                self._row_rules.clear()
+            made = RowRules(self._index, question.segments, self._layouts.of(question.features))
+            found = self._row_rules[question.segments] = made
+        return found
+
+    def row_membership(
+        self, rules: RowRules, question: Question, entity: str, row: Row, context: Mapping[str, Any], at: At
+    ) -> Membership:
+        """Which of the asked segments an entity is in, by its undecoded row."""
+        now, instant = at
+        return Membership(
+            entity,
+            rules.match(row, context, now),
+            instant,
+            lambda: self._change(question, rules.inputs(entity, row, context), None, now),
+        )
 
     def membership(
         self, question: Question, found: EntityFeatures, context: Mapping[str, Any], now: int, at: datetime
