@@ -43,7 +43,8 @@ def materialize(
 
 
 def _progress(progress: ViewProgress) -> str:
-    return f"{progress.view} ({progress.number} of {progress.views}): {output.plural(progress.rows, 'row')}"
+    speed = f", {progress.rows / progress.seconds:,.0f} a second" if progress.rows and progress.seconds else ""
+    return f"{progress.view} ({progress.number} of {progress.views}): {output.plural(progress.rows, 'row')}{speed}"
 
 
 def _show(report: MaterializeReport) -> None:

@@ -37,13 +37,14 @@ _BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ViewProgress:
-    """How far a run is: rows of a view that are written so far. The last call for a view has ``done``."""
+    """How far a run is: rows of a view that are written so far, in how long. The last call for a view has ``done``."""
 
     view: str
     number: int
     views: int
     rows: int
     done: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ class _Run:
         def on_rows(written: int) -> None:
             nonlocal rows
             rows += written
-            self._progress(ViewProgress(name, number, count, rows))
+            self._progress(ViewProgress(name, number, count, rows, seconds=time.perf_counter() - began))
 
         if start is None or to_micros(start) <= self._end:
             # Our own stores keep the newest row by themselves.
@@ -200,7 +201,7 @@ class _Run:
             self._record.done(view, self._end)
         else:
             reason = f"already materialized up to {format_instant(to_micros(start))}"
-        self._progress(ViewProgress(name, number, count, rows, done=True))
+        self._progress(ViewProgress(name, number, count, rows, done=True, seconds=time.perf_counter() - began))
         begin = None if start is None else to_micros(start)
         return ViewReport(name, begin, self._end, reason, rows, time.perf_counter() - began)
 

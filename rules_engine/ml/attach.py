@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from rules_engine.clock import format_instant, from_micros, to_micros
 from rules_engine.errors import DataError, ProjectError
@@ -200,7 +201,7 @@ def _instants(repo: FeastRepo, name: str, users: pd.Index[Any], before: pd.DataF
 
 
 def _write_online(repo: FeastRepo, name: str, rows: pd.DataFrame, progress: Callable[[int, int], None]) -> None:
-    """Write rows as Feast does, in batches. The store leaves out a row older than the one it has."""
+    """Write rows in batches. The store leaves out a row older than the one it has."""
     done = 0
 
     def on_rows(count: int) -> None:
@@ -211,6 +212,12 @@ def _write_online(repo: FeastRepo, name: str, rows: pd.DataFrame, progress: Call
     direct = DirectWrites(repo) if repo.connection().kind in ("embedded", "redis") else None
     errors = contextlib.nullcontext() if direct is None else redis_client.store_errors(direct.address)
     try:
+        if repo.writes_in_bulk:
+            table = pa.Table.from_pandas(rows, preserve_index=False)
+            view = repo.store.get_feature_view(name)
+            with quiet(), errors:
+                repo.store.provider.online_store.write_arrow(repo.store.config, view, table.to_batches(_BATCH), on_rows)
+            return
         with quiet(), errors, watched_writes(repo, direct, on_rows):
             for start in range(0, len(rows), _BATCH):
                 repo.store.write_to_online_store(name, rows.iloc[start : start + _BATCH])
