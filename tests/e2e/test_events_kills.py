@@ -1,0 +1,125 @@
+"""Writers, workers and the store are killed at random: in the end all is as a pass over the full log says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from rules_engine.clock import to_micros
+from rules_engine.events.stream import stream_key
+from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.features.read_plan import Connection, ReadPlan
+from rules_engine.lifecycle.event_sink import event_log
+from rules_engine.lifecycle.worker import Worker
+from rules_engine.project import Project
+from rules_engine.sdk import SegmentClient
+from rules_engine.sdk.rules import Rules
+from tests.event_shop import checked, instants, members, random_raw, shop_plan
+
+#: Sends every line of a file, again and again until it is taken, as an application would after an error.
+SENDER = """
+import json, sys
+from datetime import datetime
+from pathlib import Path
+from rules_engine.errors import StoreError
+from rules_engine.project import Project
+from rules_engine.sdk import SegmentClient
+client = SegmentClient(Project(Path(sys.argv[1])))
+for line in open(sys.argv[2]):
+    entity, raw = json.loads(line)
+    while True:
+        try:
+            client.track(entity, raw["event"], raw["properties"], at=datetime.fromisoformat(raw["at"]),
+                         event_id=raw["event_id"])
+            break
+        except StoreError:
+            pass
+"""
+
+WORKER = """
+import sys
+from pathlib import Path
+from rules_engine.lifecycle import worker
+from rules_engine.project import Project
+worker.BATCH = 20
+worker.Worker(Project(Path(sys.argv[1])), take_over_after=0.2).run()
+"""
+
+
+Process = subprocess.Popen[bytes]
+
+
+def spawn(program: str, *arguments: object) -> Process:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], env=environment)
+
+
+def kill_at_random(
+    entropy: random.Random, server: EmbeddedStore, senders: list[Process], workers: list[Process], project: Project
+) -> None:
+    """Until all is sent: SIGKILL for the store, or for a worker, which is replaced."""
+    deadline = time.monotonic() + 60
+    kills = 0
+    while (any(sender.poll() is None for sender in senders) or kills < 6) and time.monotonic() < deadline:
+        time.sleep(entropy.uniform(0.3, 0.8))
+        if entropy.random() < 0.3:
+            with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):  # it is being started
+                os.kill(int((server.data_dir / "v.pid").read_text()), signal.SIGKILL)
+        else:
+            place = entropy.randrange(len(workers))
+            workers[place].kill()
+            workers[place].wait()
+            workers[place] = spawn(WORKER, project.root)
+        kills += 1
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_nothing_is_lost_and_nothing_counts_twice(
+    make_store: Callable[..., EmbeddedStore], tmp_path: Path, seed: int
+) -> None:
+    entropy = random.Random(seed)
+    server = make_store(tmp_path / "shop")
+    project = Project(server.root)
+    shop_plan(Connection("embedded")).save(project.read_plan)
+    server.ensure_running()
+    logs = {f"u{number}": random_raw(entropy, 25) for number in range(20)}
+    pairs = [(entity, raw) for entity, log in logs.items() for raw in log]
+    entropy.shuffle(pairs)
+    files = []
+    for number in range(2):  # every event is sent by one of two processes, some by both
+        mine = [pair for place, pair in enumerate(pairs) if place % 2 == number or place % 7 == 0]
+        files.append(tmp_path / f"sender{number}.jsonl")
+        files[-1].write_text("\n".join(json.dumps(pair) for pair in mine))
+    senders = [spawn(SENDER, project.root, file) for file in files]
+    workers = [spawn(WORKER, project.root) for _ in range(2)]
+    try:
+        kill_at_random(entropy, server, senders, workers, project)
+        ended = [sender.wait(60) for sender in senders]
+    finally:
+        for process in [*workers, *senders]:
+            process.kill()
+            process.wait()
+    assert ended == [0, 0]
+    Worker(project, take_over_after=0).run(once=True)
+    with redis.Redis.from_url(server.url) as client:
+        assert client.xlen(stream_key("shop")) == 0
+    log = event_log(project)
+    found = [(entity, event.id) for day in log.days() for entity, event in log.read(day, ["view", "cart", "purchase"])]
+    assert len(found) == len(set(found))
+    assert set(found) == {(entity, event.id) for entity, raws in logs.items() for event in checked(raws)}
+    rules = Rules(ReadPlan.load(project.read_plan))
+    with SegmentClient(project) as client:
+        for at in instants():
+            for one in client.lookup_many(list(logs), at=at):
+                assert one.segments == members(rules, checked(logs[one.entity]), to_micros(at)), (one.entity, at)
