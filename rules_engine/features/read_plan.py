@@ -12,10 +12,8 @@ A password spelt out in ``feature_store.yaml`` is in the plan too, which therefo
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -128,6 +126,8 @@ class ReadPlan:
     @cached_property
     def definitions_version(self) -> str:
         """A hash of the definitions: equal definitions have equal versions, on every machine."""
+        import hashlib  # requests do not need it
+
         text = json.dumps(self.definitions, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -240,6 +240,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[tuple[int, Path]]:
+    import tempfile  # only `apply` writes
+
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         yield handle, Path(name)

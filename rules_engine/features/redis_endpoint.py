@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import socket
-import ssl
 from dataclasses import dataclass
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 from rules_engine.errors import ProjectError, StoreDataError, StoreError, StoreTimeoutError, StoreUnavailableError
 from rules_engine.features.redis_client import TIMEOUT, Address
+
+if TYPE_CHECKING:
+    import ssl
 
 #: Connections of one client at most, unless the connection string says otherwise (``max_connections``).
 MAX_CONNECTIONS = 64
@@ -22,8 +24,6 @@ _OPTIONS = frozenset(
         "unix_socket_path", "username",
     }
 )  # fmt: skip
-
-_CERTIFICATE = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 #: What an error of the server begins with if it is about who we are.
 _REFUSALS = ("NOAUTH", "WRONGPASS", "ERR AUTH", "ERR invalid password", "NOPERM", "ERR Client sent AUTH")
@@ -97,11 +97,14 @@ class Endpoint:
         options = self.address.options
         if not options.get("ssl") or self.path is not None:
             return None
+        import ssl  # it takes ten milliseconds, and most servers are reached without
+
+        modes = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
         asked = options.get("ssl_cert_reqs") or "required"
         try:
             context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"))
             context.check_hostname = asked != "none" and bool(options.get("ssl_check_hostname", True))
-            context.verify_mode = _CERTIFICATE[str(asked)]
+            context.verify_mode = modes[str(asked)]
             if options.get("ssl_certfile"):
                 password = options.get("ssl_password")
                 context.load_cert_chain(
@@ -186,7 +189,7 @@ def is_timeout(error: BaseException) -> bool:
 
     A socket whose kernel keeps the time says that it would block.
     """
-    return isinstance(error, TimeoutError | BlockingIOError | ssl.SSLWantReadError | ssl.SSLWantWriteError)
+    return isinstance(error, TimeoutError | BlockingIOError)
 
 
 def tune(sock: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rules_engine.clock import from_micros
 from rules_engine.errors import SegmentsError, StoreError
@@ -15,13 +15,15 @@ from rules_engine.features.async_reader import AsyncOnlineReader, AsyncRedisRead
 from rules_engine.features.reader import checked
 from rules_engine.features.selection import EntityFeatures
 from rules_engine.project import Project
-from rules_engine.rules.explain import Explanation
 from rules_engine.rules.program import Program
 from rules_engine.sdk.applied import Applied
 from rules_engine.sdk.client import NO_CONTEXT, OnError, checked_context, find_project, unanswered
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 from rules_engine.sdk.trackers import Trackers
+
+if TYPE_CHECKING:
+    from rules_engine.rules.explain import Explanation
 
 #: Memberships that are computed before other tasks have their turn.
 _TURN = 100

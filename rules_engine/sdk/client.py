@@ -8,19 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rules_engine.clock import from_micros, to_micros
 from rules_engine.errors import DataError, SegmentsError, StoreError
 from rules_engine.features.reader import OnlineReader, RedisReader, checked, open_reader
 from rules_engine.features.selection import EntityFeatures
 from rules_engine.project import Project
-from rules_engine.rules.explain import Explanation
 from rules_engine.rules.program import Program
 from rules_engine.sdk.applied import Applied
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 from rules_engine.sdk.trackers import Trackers
+
+if TYPE_CHECKING:
+    from rules_engine.rules.explain import Explanation
 
 #: What a lookup does when the store cannot be read: raise the error, or answer that the entity is in no segment.
 OnError = Literal["raise", "no_match"]

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rules_engine.clock import from_micros, now_micros, to_micros
 from rules_engine.errors import DataError, ProjectError
-from rules_engine.events.plan_data import encode_declarations
 from rules_engine.features.read_plan import ReadPlan
 from rules_engine.features.selection import EntityFeatures, Layouts, Row
 from rules_engine.rules.codec import decode_program, encode_program
-from rules_engine.rules.explain import Explanation, explain
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import Kind, Value, ValueType, from_feast_name
 from rules_engine.rules.walk import dependencies
-from rules_engine.sdk.event_rules import EventRules, LazyState
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.row_rules import RowRules
 from rules_engine.targets.index import RuleIndex
 
 if TYPE_CHECKING:
     from rules_engine.events.declarations import EventDeclarations
+    from rules_engine.rules.explain import Explanation
+    from rules_engine.sdk.event_rules import EventRules, LazyState
 
 #: An instant in microseconds, and the same as a datetime.
 At = tuple[int, datetime]
@@ -36,7 +36,11 @@ _QUESTIONS_KEPT = 256
 def encode_definitions(program: Program, declared: EventDeclarations | None = None) -> dict[str, Any]:
     """Checked definitions, and the events that are declared, as the read plan carries them."""
     content = {"segments": encode_program(program)}
-    return content if declared is None or not declared.events else content | {"events": encode_declarations(declared)}
+    if declared is None or not declared.events:
+        return content
+    from rules_engine.events.plan_data import encode_declarations
+
+    return content | {"events": encode_declarations(declared)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,8 @@ class Rules:
         self.plan = plan
         try:
             self.program = decode_program(plan.definitions["segments"])
-            self.events = EventRules(self.program, plan.definitions.get("events"))
+            #: The named windowed features. What reads events is loaded only where events are declared or asked for.
+            self._windowed = {} if plan.definitions.get("events") is None else self.events.features
         except (KeyError, TypeError, ValueError) as error:
             hint = "write it anew with `segments apply`"
             raise ProjectError(f"the definitions in the read plan cannot be read: {error}", hint=hint) from error
@@ -77,6 +82,13 @@ class Rules:
         self._questions: dict[frozenset[str] | None, Question] = {}
         self._layouts = Layouts(plan)
         self._row_rules: dict[frozenset[str] | None, RowRules] = {}
+
+    @cached_property
+    def events(self) -> EventRules:
+        """What the rules need of events."""
+        from rules_engine.sdk.event_rules import EventRules
+
+        return EventRules(self.program, self.plan.definitions.get("events"))
 
     def question(self, segments: Iterable[str] | None) -> Question:
         """What is asked, resolved once for each set of segments.
@@ -156,6 +168,8 @@ class Rules:
 
     def explain(self, segment: str, found: EntityFeatures, context: Mapping[str, Any], now: int) -> Explanation:
         """Why an entity is, or is not, in a segment."""
+        from rules_engine.rules.explain import explain
+
         inputs = _inputs(found, context)
         if self.question([segment]).beside is not None:
             inputs = replace(inputs, events=self.events.log(found.beside))
@@ -164,19 +178,19 @@ class Rules:
     def sources(self, names: Iterable[str] | None) -> tuple[list[str] | None, bytes | None]:
         """What is to be read for some features: those of Feast (None is all), and the name of the event state."""
         if names is None:
-            return None, self.events.name if self.events.features else None
+            return None, self.events.name if self._windowed else None
         wanted = list(names)
-        stored = [name for name in wanted if name not in self.events.features]
+        stored = [name for name in wanted if name not in self._windowed]
         return stored, self.events.name if len(stored) < len(wanted) else None
 
     def features(self, names: Iterable[str] | None, found: EntityFeatures, now: int) -> dict[str, Any]:
         """Values as Python has them; None for what is missing or past its view's ttl."""
         expired = {view for view, expires_at in found.expires_at.items() if now >= expires_at}
         values = {}
-        events = self.events.values(found.beside)
-        for name in [*self._types, *self.events.features] if names is None else names:
-            aggregate = self.events.features.get(name)
-            if aggregate is not None:
+        events = self.events.values(found.beside) if self._windowed else None
+        for name in [*self._types, *self._windowed] if names is None else names:
+            if events is not None and name in self._windowed:
+                aggregate = self._windowed[name]
                 values[name] = _public(events.aggregate(aggregate, now), aggregate.of_type)
                 continue
             missing = name.partition(":")[0] in expired
