@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from rules_engine.clock import MINUTE
+from rules_engine.clock import DAY, MINUTE
 from rules_engine.errors import StoreTimeoutError
 from rules_engine.events.encoding import decode_state, encode_state
 from rules_engine.events.pruning import prune
@@ -26,6 +26,9 @@ CLOCK_SKEW = MINUTE
 
 #: Entities whose states are changed in one go.
 BATCH = 500
+
+#: A state is pruned each time so many events were added, or when it was not for so long.
+PRUNE_EVERY, PRUNE_AFTER = 8, DAY
 
 #: How often a writer tries again before it gives up, and how many seconds it waits at most in between.
 _ATTEMPTS, _LONGEST_WAIT = 100, 0.05
@@ -79,7 +82,7 @@ class StateStore:
         events
             by entity.
         now
-            the instant up to which states are pruned, a minute before it to be exact.
+            what no instant from a minute before it on needs may go.
         before
             commands that are sent ahead, with the first read.
 
@@ -124,8 +127,9 @@ class StateStore:
             new = update(old, events[entity], self.requirements)
             if not _differs(old, new):
                 continue
-            new = prune(new, self.requirements, keep_from)
-            if raw is None and new.kept == old.kept:
+            if _is_worth_pruning(old, new, keep_from):
+                new = prune(new, self.requirements, keep_from)
+            if raw is None and not _events_of(new) and new.kept == old.kept:
                 continue  # all of it is too old to matter: no state is the same, and shorter
             yield entity, raw or b"", encode_state(new, self.requirements)
 
@@ -150,6 +154,20 @@ class StateStore:
                 pipeline.eval(REPLACE, 1, self._key(entity), old, new)
             done = pipeline.execute()
         return [entity for (entity, _, _), replaced in zip(proposals, done, strict=True) if not replaced]
+
+
+def _is_worth_pruning(old: EventState, new: EventState, keep_from: int) -> bool:
+    """Pruning costs as much as all the rest: so every few events, and if something may be kept a day too long."""
+    if _events_of(old) // PRUNE_EVERY != _events_of(new) // PRUNE_EVERY:
+        return True
+    since = new.pruned_at
+    if since is None:
+        since = min((kept.ats[0] for kept in new.kept if kept.ats), default=keep_from)
+    return keep_from - since > PRUNE_AFTER
+
+
+def _events_of(state: EventState) -> int:
+    return sum(len(kept.ats) for kept in state.kept)
 
 
 def _differs(old: EventState, new: EventState) -> bool:

@@ -192,6 +192,9 @@ def test_the_asynchronous_client_tracks_and_sees(shop: SegmentClient, project: P
 
 def test_an_instant_before_what_is_kept_is_refused(shop: SegmentClient) -> None:
     shop.track("u", "view", at=NOW)
+    assert shop.is_member("u", "idle", at=NOW - timedelta(hours=1))  # nothing is gone yet
+    for _ in range(10):
+        shop.track("u", "view", at=NOW)
     with pytest.raises(DataError, match="answers from"):
         shop.lookup("u", at=NOW - timedelta(hours=1))
 
