@@ -36,6 +36,7 @@ COMMANDS = (
     Entry("cluster", "Group users by their features; the labels are features too.", RUN),
     Entry("store", "Look after the embedded online store.", RUN),
     Entry("evaluate", "Evaluate all users as of an instant.", ASK),
+    Entry("parity", "Compare request-time answers with batch answers.", ASK),
     Entry("lookup", "Show which segments someone is in.", ASK),
     Entry("explain", "Show why someone is, or is not, in a segment.", ASK),
 )

@@ -198,6 +198,16 @@ class FeastRepo:
         self.entity()
         _check_fields(self._plan_views(self._desired()))
 
+    def pending(self) -> RegistryChange:
+        """What :meth:`apply` would change in Feast's registry, found without changing anything."""
+        with quiet():
+            registry = self.store.registry
+            registry.refresh(self.name)
+            before = self._specs(registry.list_all_feature_views(self.name))
+            before |= self._specs(registry.list_feature_services(self.name))
+        after = self._specs(definition for kind in _LISTED_KINDS for definition in getattr(self.contents, kind))
+        return _change(before, after)
+
     def apply(self) -> RegistryChange:
         """Bring Feast's registry to the state of the files.
 
@@ -219,11 +229,7 @@ class FeastRepo:
         except (FeastError, ValueError) as error:
             raise ProjectError(f"Feast refuses the definitions: {error}") from error
         after = self._specs(definition for kind in _LISTED_KINDS for definition in getattr(self.contents, kind))
-        return RegistryChange(
-            added=_names(after.keys() - before.keys()),
-            updated=_names(key for key in after.keys() & before.keys() if after[key] != before[key]),
-            removed=_names(before.keys() - after.keys()),
-        )
+        return _change(before, after)
 
     def _specs(self, definitions: Iterable[Any]) -> dict[tuple[str, str], Any]:
         """What each definition says, without what Feast keeps beside it (versions, states, materialized intervals)."""
@@ -306,6 +312,14 @@ class FeastRepo:
         section = content.get("online_store")
         spelt = section.get("connection_string") if isinstance(section, dict) else None
         return expanded if spelt is None else str(spelt)
+
+
+def _change(before: Mapping[tuple[str, str], Any], after: Mapping[tuple[str, str], Any]) -> RegistryChange:
+    return RegistryChange(
+        added=_names(after.keys() - before.keys()),
+        updated=_names(key for key in after.keys() & before.keys() if after[key] != before[key]),
+        removed=_names(before.keys() - after.keys()),
+    )
 
 
 def _names(keys: Iterable[tuple[str, str]]) -> tuple[str, ...]:

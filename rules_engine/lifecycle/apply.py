@@ -11,6 +11,7 @@ from rules_engine.errors import ProjectError
 from rules_engine.features.feast_repo import FeastRepo, RegistryChange
 from rules_engine.features.read_plan import ReadPlan
 from rules_engine.lifecycle.lock import project_lock
+from rules_engine.lifecycle.versions import plan_content, record
 from rules_engine.project import Project
 
 
@@ -26,17 +27,20 @@ class ApplyReport:
         the one before it; None if there was none that could be read.
     registry
         what changed in Feast's registry.
+    version
+        the number under which the plan is kept.
     """
 
     plan: ReadPlan
     previous: ReadPlan | None
     registry: RegistryChange
+    version: int
 
     @property
     def changed(self) -> bool:
         """Whether anything differs from before."""
         previous = self.previous
-        return bool(self.registry) or previous is None or _content(previous) != _content(self.plan)
+        return bool(self.registry) or previous is None or plan_content(previous) != plan_content(self.plan)
 
 
 def apply(
@@ -49,9 +53,9 @@ def apply(
 ) -> ApplyReport:
     """Apply the Feast definitions and the checked segment definitions of a project.
 
-    Everything that can be refused is refused before anything is changed. Then Feast's registry is changed, and last
-    the read plan is replaced in one step. Until then requests answer from the old plan; an apply that is killed is
-    completed by running it again.
+    Everything that can be refused is refused before anything is changed. Then Feast's registry is changed, the new plan
+    is kept as a version, and last the read plan is replaced in one step. Until then requests answer from the old plan;
+    an apply that is killed is completed by running it again.
 
     Parameters
     ----------
@@ -81,8 +85,9 @@ def apply(
         plan = repo.read_plan(definitions, applied_at=now_micros(), now=now)
         if prepare is not None:
             prepare(plan)
+        kept = record(project, plan)
         plan.save(project.read_plan)
-    return ApplyReport(plan, previous, change)
+    return ApplyReport(plan, previous, change, kept.number)
 
 
 def _previous(project: Project) -> ReadPlan | None:
@@ -91,7 +96,3 @@ def _previous(project: Project) -> ReadPlan | None:
         return ReadPlan.load(project.read_plan)
     except ProjectError:
         return None
-
-
-def _content(plan: ReadPlan) -> tuple[Any, ...]:
-    return plan.definitions_version, plan.now, plan.entity, plan.join_key, plan.key_version, plan.connection, plan.views

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from rules_engine.clock import now_micros
 from rules_engine.errors import UnsupportedError
-from rules_engine.features.offline import OfflineUsers, row_instant
+from rules_engine.features.offline import OfflineUsers, Part, row_instant
 from rules_engine.lifecycle.catalog import project_catalog
 from rules_engine.project import Project
 from rules_engine.rules.explain import Explanation, explain
@@ -53,6 +53,8 @@ class BatchRules:
         those to answer; None for all.
     context
         what a request would bring, the same for everyone.
+    users
+        with at least the features that the segments read, to share one reading; None for a reading of its own.
 
     Attributes
     ----------
@@ -75,19 +77,15 @@ class BatchRules:
         program: Program,
         segments: Collection[str] | None = None,
         context: Mapping[str, Any] | None = None,
+        users: OfflineUsers | None = None,
     ) -> None:
         self.program = program
         self.names = tuple(sorted(program.names if segments is None else set(segments)))
         self._context = dict(context or {})
         refuse_events(program, self.names)
         self._index = ColumnIndex(RuleIndex(program), self.names)
-        read = {
-            name
-            for reached in program.closure(self.names)
-            for name in dependencies(program.segment(reached).when).features
-        }
-        self._features = tuple(sorted(read))
-        self._users = OfflineUsers(repo, read | set(self._index.features))
+        self._features = tuple(sorted(features_read(program, self.names)))
+        self._users = OfflineUsers(repo, self._features) if users is None else users
         self.key = self._users.key
 
     def answers(self, as_of: int, keys: Sequence[str] | None = None) -> Iterator[Answered]:
@@ -99,14 +97,18 @@ class BatchRules:
             if the offline store cannot be read, or holds other types than are declared.
         """
         for part in self._users.batches(as_of, keys):
-            batch = part.batch
-            expires_at = {
-                view: pa.array(micros(batch.column(row_instant(view))) + ttl + 1, mask=_nulls(batch, view))
-                for view, ttl in self._users.ttl.items()
-                if row_instant(view) in batch.schema.names
-            }
-            matches = self._index.match_many(batch, as_of, context=self._context, expires_at=expires_at)
-            yield Answered(batch.column(self.key), matches, part.done)
+            yield self.answer(part, as_of)
+
+    def answer(self, part: Part, as_of: int) -> Answered:
+        """The answers of the users in a part that was read as of that instant."""
+        batch = part.batch
+        expires_at = {
+            view: pa.array(micros(batch.column(row_instant(view))) + ttl + 1, mask=_nulls(batch, view))
+            for view, ttl in self._users.ttl.items()
+            if row_instant(view) in batch.schema.names
+        }
+        matches = self._index.match_many(batch, as_of, context=self._context, expires_at=expires_at)
+        return Answered(batch.column(self.key), matches, part.done)
 
     def inputs(self, as_of: int, keys: Sequence[str]) -> dict[str, Inputs]:
         """What the rules read of some users as of an instant. Someone unknown then is absent."""
@@ -157,6 +159,12 @@ def refuse_events(program: Program, names: Sequence[str]) -> None:
             f"these segments read events, which the offline store does not have: {', '.join(reading)}",
             hint="name the other segments with --segment; these are answered at request time",
         )
+
+
+def features_read(program: Program, names: Collection[str]) -> set[str]:
+    """The features that segments read, themselves or through others."""
+    conditions = [program.segment(reached).when for reached in program.closure(names)]
+    return {feature for condition in conditions for feature in dependencies(condition).features}
 
 
 def reads_events(program: Program, name: str) -> bool:

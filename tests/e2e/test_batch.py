@@ -10,8 +10,11 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from rules_engine.sdk import SegmentClient
 from tests.e2e.conftest import Demo
 
 pytestmark = pytest.mark.slow
@@ -148,3 +151,112 @@ def test_what_cannot_be_done_is_said(demo: Demo) -> None:
     ):
         done = demo.segments(f"evaluate {arguments}")
         assert (done.returncode, part in done.stderr) == (code, True), done.stderr
+
+
+# --- plan -----------------------------------------------------------------------------------------------------------
+
+
+def online(root: Path, everyone: list[str]) -> dict[str, frozenset[str]]:
+    with SegmentClient.from_repo(root) as client:
+        return {found.entity: found.segments for found in client.lookup_many(everyone)}
+
+
+def test_a_plan_names_the_very_users_that_move_when_it_is_applied(demo: Demo) -> None:
+    everyone = sorted(rows(demo.root, "purchase_history")["user_id"].unique())
+    assert demo.run("plan") == "Nothing differs from what is applied\n"
+    changed, removed = (demo.root / "segments" / f"{name}.yaml" for name in ("champions", "promising"))
+    added = demo.root / "segments" / "spenders.yaml"
+    texts = {path: path.read_text() for path in (changed, removed)}
+    tests = removed.with_suffix(".test.yaml")
+    texts[tests] = tests.read_text()
+    try:
+        changed.write_text(texts[changed].replace("in_last: 60d", "in_last: 30d").replace("at_least: 8", "at_least: 6"))
+        removed.unlink()
+        tests.unlink()
+        spent = "{feature: purchase_history:monetary_value, at_least: 500}"
+        added.write_text(PROBE.format(name="spenders", condition=spent))
+        plan = json.loads(demo.run("plan --format json --out moves.parquet"))
+        before = online(demo.root, everyone)
+        demo.run("apply")
+        after = online(demo.root, everyone)
+    finally:
+        for path, text in texts.items():
+            path.write_text(text)
+        added.unlink()
+        demo.run("apply")
+    moves = pd.read_parquet(demo.root / "moves.parquet")
+    named = set(moves.itertuples(index=False, name=None))
+    assert named == {(user, name, "enters") for user in everyone for name in after[user] - before[user]} | {
+        (user, name, "leaves") for user in everyone for name in before[user] - after[user]
+    }
+    kinds = {found["segment"]: found["change"] for found in plan["segments"]}
+    assert kinds == {"champions": "changed", "next_champions": "affected", "promising": "removed", "spenders": "added"}
+    counts = moves.groupby(["segment", "change"]).size()
+    for found in plan["segments"]:
+        name = found["segment"]
+        assert (found["enters"], found["leaves"]) == (counts.get((name, "enters"), 0), counts.get((name, "leaves"), 0))
+        assert found["stays"] == sum(name in before[user] & after[user] for user in everyone)
+        for example in found["examples"]:
+            assert (example["entity"], name, example["move"]) in named
+            if example["explanation"] is not None:
+                assert example["explanation"]["verdict"] is (example["move"] == "enters")
+    assert {found["segment"]: found["dependents"] for found in plan["segments"]}["champions"] == ["next_champions"]
+    assert all(counts[name, move] > 10 for name, move in (("champions", "enters"), ("champions", "leaves")))
+
+
+def test_a_plan_can_be_a_gate_and_a_comment(demo: Demo) -> None:
+    changed = demo.root / "segments" / "champions.yaml"
+    text = changed.read_text()
+    try:
+        changed.write_text(text.replace("at_least: 8", "at_least: 6"))
+        strict = demo.segments("plan --format markdown --fail-if-change 10%")
+        loose = demo.segments("plan --fail-if-change 20.5%")
+        misspelt = demo.segments("plan --fail-if-change 20")
+    finally:
+        changed.write_text(text)
+    assert strict.returncode == 1
+    assert "| champions | changed | 95 | 0 | 722 |" in strict.stdout
+    assert "<details><summary>" in strict.stdout
+    assert strict.stderr == "error: 13.2% of `champions` moves; 10.0% may\n"
+    assert (loose.returncode, loose.stderr) == (0, "")
+    assert misspelt.returncode == 2
+
+
+# --- parity ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_online_store_and_batch_agree_on_everyone(demo: Demo) -> None:
+    found = json.loads(demo.run("parity --sample 3000 --format json"))
+    assert (found["users"], found["disagreements"], found["left_out"]) == (3000, [], [])
+    assert len(found["segments"]) == 12
+    other = json.loads(demo.run("parity --sample 300 --seed 1 --as-of 1998-08-11T00:00:00.000001Z --format json"))
+    assert (other["as_of"], other["disagreements"]) == ("1998-08-11T00:00:00.000001Z", []), "past the ttl of rfm"
+
+
+def test_a_disagreement_is_shown_with_both_values_and_fails(demo: Demo) -> None:
+    path = demo.root / "feature_repo" / "data" / "purchase_history.parquet"
+    original = path.read_bytes()
+    with SegmentClient.from_repo(demo.root) as client:
+        everyone = sorted(rows(demo.root, "purchase_history")["user_id"].unique())
+        champion = next(found.entity for found in client.lookup_many(everyone) if "champions" in found)
+    history = pd.read_parquet(path)
+    history.loc[history["user_id"] == champion, "frequency"] = 2
+    try:
+        table = pa.Table.from_pandas(history, schema=pq.read_schema(path), preserve_index=False)
+        pq.write_table(table, path)
+        done = demo.segments("parity --all --format json")
+        shown = demo.segments("parity --all")
+    finally:
+        path.write_bytes(original)
+    assert (done.returncode, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    assert found["users"] == len(everyone)
+    assert {disagreement["entity"] for disagreement in found["disagreements"]} == {champion}
+    of_champions = [found for found in found["disagreements"] if found["segment"] == "champions"]
+    member, condition = of_champions
+    assert (member["condition"], member["online"], member["offline"]) == ("member", True, False)
+    assert condition["condition"] == "purchase_history:frequency at_least 8"
+    assert (condition["online"], condition["offline"], condition["offline_value"]) == (True, False, "2")
+    assert int(condition["online_value"]) >= 8
+    assert shown.returncode == 1
+    assert "false (2)" in shown.stdout

@@ -1,0 +1,72 @@
+"""``segments parity``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rules_engine.cli import output
+from rules_engine.cli.options import HERE, AsOf, Format, OutputFormat, Repo
+from rules_engine.clock import format_instant
+from rules_engine.project import Project
+
+if TYPE_CHECKING:
+    from rules_engine.lifecycle.parity import Disagreement, Parity
+
+#: So many disagreements are shown as text; JSON has all.
+_SHOWN = 20
+
+_WORDS = {True: "true", False: "false", None: "unknown"}
+
+
+def parity(
+    sample: Annotated[int, typer.Option("--sample", min=1, metavar="N", help="Compare so many users.")] = 1000,
+    everyone: Annotated[bool, typer.Option("--all", help="Compare all users.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Another seed draws other users.")] = 0,
+    as_of: AsOf = None,
+    repo: Repo = HERE,
+    output_format: OutputFormat = Format.TEXT,
+) -> None:
+    """Compare request-time answers with batch answers.
+
+    Users are drawn at random and answered by the applied definitions, from the online store and from the offline store
+    as of the same instant. Every condition that comes out differently is shown with both values, and the exit code is
+    1. Before the end of the last materialization the two differ rightly: the online store keeps the newest rows only.
+    """
+    from rules_engine.lifecycle.parity import compare
+
+    with output.working("Opening the project") as show:
+        found = compare(Project.open(repo), None if everyone else sample, as_of, seed, show)
+    if output_format is Format.JSON:
+        data = asdict(found) | {"as_of": format_instant(found.as_of)}
+        output.print_json(data)
+    else:
+        _show(found)
+    if found.disagreements:
+        raise typer.Exit(1)
+
+
+def _show(found: Parity) -> None:
+    number = output.plural(len(found.disagreements), "disagreement")
+    compared = f"{output.plural(found.users, 'user')} and {output.plural(len(found.segments), 'segment')}"
+    output.say((number, "bold"), f" among {compared} as of {format_instant(found.as_of)}")
+    if found.left_out:
+        output.say(f"not compared, because they read events: {', '.join(found.left_out)}")
+    if not found.disagreements:
+        return
+    rows = [_row(disagreement) for disagreement in found.disagreements[:_SHOWN]]
+    output.table(["user", "segment", "condition", "online", "offline"], rows)
+    rest = len(found.disagreements) - _SHOWN
+    if rest > 0:
+        output.say(f"and {rest:,} more; --format json shows all")
+
+
+def _row(found: Disagreement) -> list[str]:
+    online = _side(found.online, found.online_value)
+    return [found.entity, found.segment, found.condition, online, _side(found.offline, found.offline_value)]
+
+
+def _side(verdict: bool | None, value: str | None) -> str:
+    return _WORDS[verdict] if value is None else f"{_WORDS[verdict]} ({value})"

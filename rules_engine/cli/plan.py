@@ -1,0 +1,177 @@
+"""``segments plan``."""
+
+from __future__ import annotations
+
+import html
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rules_engine.cli import output
+from rules_engine.cli.options import HERE, AsOf, Repo
+from rules_engine.clock import format_instant
+from rules_engine.project import Project
+
+if TYPE_CHECKING:
+    from rules_engine.lifecycle.plan import Movement, Plan
+
+
+class PlanFormat(StrEnum):
+    """How a plan is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+def _percent(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    if found is None:
+        raise typer.BadParameter(f"`{text}` is no percentage such as 20%")
+    return float(found[1]) / 100
+
+
+def plan(
+    as_of: AsOf = None,
+    fail_if_change: Annotated[
+        float | None,
+        typer.Option(
+            "--fail-if-change",
+            metavar="PERCENT",
+            parser=_percent,
+            help="Exit with 1 if a larger part than that of a segment's users enters or leaves, e.g. 20%.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write everyone who moves, to a .parquet, .csv or .jsonl file."),
+    ] = None,
+    repo: Repo = HERE,
+    output_format: Annotated[
+        PlanFormat, typer.Option("--format", help="Text for people, JSON for programs, Markdown for a pull request.")
+    ] = PlanFormat.TEXT,
+) -> None:
+    """Show what applying the files would change, and whom it moves.
+
+    Compares the files with what is applied. For each segment that is added, changed or removed, or that refers to such
+    a one, all users are evaluated by both definitions, as of one instant. Nothing is changed.
+    """
+    from rules_engine.lifecycle.plan import make_plan
+
+    with output.working("Opening the project") as show:
+        found = make_plan(
+            Project.open(repo), as_of, out, lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})")
+        )
+    if output_format is PlanFormat.JSON:
+        output.print_json(_data(found))
+    elif output_format is PlanFormat.MARKDOWN:
+        _markdown(found)
+    else:
+        _text(found)
+    _judge(found, fail_if_change)
+
+
+def _judge(found: Plan, limit: float | None) -> None:
+    if limit is None:
+        return
+    uncounted = [movement.segment for movement in found.movements if movement.uncounted is not None]
+    if uncounted:
+        output.remark(("warning", "bold yellow"), f": --fail-if-change does not see {', '.join(uncounted)}")
+    over = found.over(limit)
+    for movement in over:
+        output.remark(("error", "bold red"), f": {movement.change:.1%} of `{movement.segment}` moves; {limit:.1%} may")
+    if over:
+        raise typer.Exit(1)
+
+
+def _text(found: Plan) -> None:
+    if not found.changes_anything:
+        output.say("Nothing differs from what is applied")
+        return
+    for line in _features(found):
+        output.say(line)
+    if not found.movements:
+        return
+    output.say((output.plural(found.users, "user"), "bold"), f" as of {format_instant(found.as_of)}")
+    output.table(_HEADERS, [_row(movement) for movement in found.movements], right=_HEADERS[2:5])
+    for movement in found.movements:
+        if movement.uncounted is not None:
+            output.say(f"{movement.segment} is not counted: {movement.uncounted}")
+        if movement.dependents:
+            output.say(f"{movement.segment} is referred to by {', '.join(movement.dependents)}")
+        for example in movement.examples:
+            output.say()
+            output.say((example.entity, "bold"), f" {example.move} {movement.segment}")
+            if example.explanation is not None:
+                output.say(str(example.explanation))
+
+
+_HEADERS = ["segment", "change", "enter", "leave", "stay"]
+
+
+def _row(movement: Movement) -> list[str]:
+    counts = (movement.enters, movement.leaves, movement.stays)
+    shown = ["?"] * 3 if movement.uncounted is not None else [f"{count:,}" for count in counts]
+    return [movement.segment, movement.kind, *shown]
+
+
+def _features(found: Plan) -> list[str]:
+    change = found.features
+    groups = (("added", change.added), ("changed", change.updated), ("removed", change.removed))
+    return [f"features {word}: {', '.join(names)}" for word, names in groups if names]
+
+
+def _markdown(found: Plan) -> None:
+    if not found.changes_anything:
+        output.say("Nothing differs from what is applied.")
+        return
+    lines = [f"- {line}" for line in _features(found)]
+    if found.movements:
+        lines += [""] if lines else []
+        lines += [f"**{output.plural(found.users, 'user')}** as of {format_instant(found.as_of)}", ""]
+        lines += ["| segment | change | enter | leave | stay |", "| --- | --- | ---: | ---: | ---: |"]
+        lines += [f"| {' | '.join(_row(movement))} |" for movement in found.movements]
+    for movement in found.movements:
+        if movement.uncounted is not None:
+            lines += ["", f"`{movement.segment}` is not counted: {movement.uncounted}."]
+        for example in movement.examples:
+            if example.explanation is not None:
+                title = html.escape(f"{example.entity} {example.move} {movement.segment}")
+                fence = ["```text", str(example.explanation), "```"]
+                lines += ["", f"<details><summary>{title}</summary>", "", *fence, "", "</details>"]
+    output.say("\n".join(lines))
+
+
+def _data(found: Plan) -> dict[str, Any]:
+    change = found.features
+    return {
+        "as_of": format_instant(found.as_of),
+        "users": found.users,
+        "features": {"added": change.added, "changed": change.updated, "removed": change.removed},
+        "segments": [_movement_data(movement) for movement in found.movements],
+    }
+
+
+def _movement_data(movement: Movement) -> dict[str, Any]:
+    is_counted = movement.uncounted is None
+    examples = [
+        {
+            "entity": example.entity,
+            "move": example.move,
+            "explanation": None if example.explanation is None else example.explanation.to_dict(),
+        }
+        for example in movement.examples
+    ]
+    return {
+        "segment": movement.segment,
+        "change": movement.kind,
+        "enters": movement.enters if is_counted else None,
+        "leaves": movement.leaves if is_counted else None,
+        "stays": movement.stays if is_counted else None,
+        "uncounted": movement.uncounted,
+        "dependents": movement.dependents,
+        "examples": examples,
+    }

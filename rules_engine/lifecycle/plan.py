@@ -1,0 +1,240 @@
+"""What `segments plan` finds: how the files differ from what is applied, and whom that moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rules_engine.errors import NotAppliedError
+from rules_engine.features.feast_repo import FeastRepo, RegistryChange
+from rules_engine.features.offline import OfflineUsers
+from rules_engine.features.read_plan import ReadPlan
+from rules_engine.lifecycle import audience
+from rules_engine.lifecycle.batch import BatchProject, BatchRules, features_read, reads_events
+from rules_engine.project import Project
+from rules_engine.rules.codec import decode_program, encode_program
+from rules_engine.rules.explain import Explanation
+from rules_engine.rules.program import Program
+
+ADDED, CHANGED, AFFECTED, REMOVED = "added", "changed", "affected", "removed"
+ENTERS, LEAVES = "enters", "leaves"
+
+#: How many users are named for each segment and direction.
+_EXAMPLES = 3
+
+Progress = Callable[[int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A user who moves, and why by the new definition; a segment that is removed explains nothing."""
+
+    entity: str
+    move: str
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """One segment of a plan.
+
+    Attributes
+    ----------
+    segment, kind
+        its name, and whether it is added, changed or removed itself, or affected because it refers to such a one.
+    enters, leaves, stays
+        how many users.
+    dependents
+        the segments that refer to it, directly or through others.
+    examples
+        some users who move.
+    uncounted
+        why nobody was counted; None if everybody was.
+    """
+
+    segment: str
+    kind: str
+    enters: int = 0
+    leaves: int = 0
+    stays: int = 0
+    dependents: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
+    uncounted: str | None = None
+
+    @property
+    def change(self) -> float:
+        """Those who move, as a part of those who are in it now; a segment that is new has nobody to compare with.
+
+        >>> Movement("vip", CHANGED, enters=1, leaves=2, stays=4).change
+        0.5
+        """
+        if self.kind == ADDED or not self.enters + self.leaves:
+            return 0.0
+        before = self.leaves + self.stays
+        return (self.enters + self.leaves) / before if before else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What applying the files would change, as of an instant (microseconds) and among so many users."""
+
+    as_of: int
+    features: RegistryChange
+    movements: tuple[Movement, ...] = ()
+    users: int = 0
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether the files differ from what is applied."""
+        return bool(self.features or self.movements)
+
+    def over(self, limit: float) -> tuple[Movement, ...]:
+        """The segments of which a larger part than that moves."""
+        return tuple(movement for movement in self.movements if movement.change > limit)
+
+
+def make_plan(
+    project: Project,
+    as_of: int | None = None,
+    out: Path | None = None,
+    progress: Progress = lambda _users, _done: None,
+) -> Plan:
+    """Compare the files with what is applied, and evaluate both for all users; nothing is changed.
+
+    Parameters
+    ----------
+    out
+        a file for everyone who moves: a row for each user and segment, with ``enters`` or ``leaves``.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem of every file.
+    ProjectError, UnsupportedError, DataError
+        if the Feast repository, the read plan or the offline store cannot be used.
+    """
+    opened = BatchProject.open(project, as_of)
+    before, after = _applied(project), opened.program
+    features, found = opened.repo.pending(), differences(before, after)
+    known = opened.repo.catalog().features.keys()
+    movements = [_uncounted(name, kind, before, after, known) for name, kind in found.items()]
+    counted = {movement.segment: movement.kind for movement in movements if movement.uncounted is None}
+    tally = _Tally(opened.repo, before, after, counted, opened.now)
+    if counted or out is not None:
+        tally.run(out, progress)
+    return Plan(opened.now, features, tuple(tally.result(movement) for movement in movements), tally.users)
+
+
+def _applied(project: Project) -> Program:
+    """The applied definitions; none, if nothing was applied yet."""
+    try:
+        return decode_program(ReadPlan.load(project.read_plan).definitions.get("segments", {}))
+    except NotAppliedError:
+        return Program({})
+
+
+def differences(before: Program, after: Program) -> dict[str, str]:
+    r"""By segment what happens to it, where something does.
+
+    >>> from rules_engine.rules.catalog import Catalog
+    >>> from rules_engine.rules.load import load_text
+    >>> text = "segment: a\nwhen: {feature: u:x, equals: 1}\n---\nsegment: b\nwhen: {not_in_segment: a}"
+    >>> old, new = (load_text(found, Catalog(closed=False)).program for found in (text, text.replace("1", "2")))
+    >>> differences(old, new)
+    {'a': 'changed', 'b': 'affected'}
+    """
+    old, new = encode_program(before), encode_program(after)
+    kinds = dict.fromkeys(new.keys() - old.keys(), ADDED) | dict.fromkeys(old.keys() - new.keys(), REMOVED)
+    kinds |= {name: CHANGED for name in new.keys() & old.keys() if new[name] != old[name]}
+    touched = set(kinds)
+    for name in new.keys() & old.keys() - touched:
+        if touched & {*after.closure([name]), *before.closure([name])}:
+            kinds[name] = AFFECTED
+    return dict(sorted(kinds.items()))
+
+
+def _uncounted(name: str, kind: str, before: Program, after: Program, known: Any) -> Movement:
+    """A segment's movement without numbers, and with the reason if there can be none."""
+    dependents = tuple(
+        other for other in after.names if other != name and name in after.closure([other]) and name in after.segments
+    )
+    reason = None
+    for program, word in ((before, "applied"), (after, "new")):
+        if name not in program.segments:
+            continue
+        gone = sorted(features_read(program, [name]) - known)
+        if reads_events(program, name):
+            reason = f"the {word} definition reads events, which the offline store does not have"
+        elif gone:
+            reason = f"the {word} definition reads `{gone[0]}`, which the feature repository no longer has"
+    return Movement(name, kind, dependents=dependents, uncounted=reason)
+
+
+@dataclass(slots=True)
+class _Count:
+    enters: int = 0
+    leaves: int = 0
+    stays: int = 0
+    examples: dict[str, list[str]] = field(default_factory=lambda: {ENTERS: [], LEAVES: []})
+
+
+class _Tally:
+    """Both programs, evaluated over one reading of the users."""
+
+    def __init__(self, repo: FeastRepo, before: Program, after: Program, kinds: Mapping[str, str], as_of: int) -> None:
+        old = [name for name in kinds if name in before.segments]
+        new = [name for name in kinds if name in after.segments]
+        self._reading = OfflineUsers(repo, features_read(before, old) | features_read(after, new))
+        self._before = BatchRules(repo, before, old, users=self._reading)
+        self._after = BatchRules(repo, after, new, users=self._reading)
+        self._counts = {name: _Count() for name in kinds}
+        self._as_of = as_of
+        self.users = 0
+
+    def run(self, out: Path | None, progress: Progress) -> None:
+        """Count everyone, and write who moves."""
+        if out is None:
+            for _ in self._moves(progress):
+                pass
+            return
+        schema = pa.schema([(self._reading.key, pa.string()), ("segment", pa.string()), ("change", pa.string())])
+        with audience.TableFile(out, schema) as file:
+            for name, move, entities in self._moves(progress):
+                columns = [entities.cast(pa.string()), *(pa.repeat(text, len(entities)) for text in (name, move))]
+                file.write(pa.record_batch(columns, schema=schema))
+
+    def _moves(self, progress: Progress) -> Iterator[tuple[str, str, pa.Array]]:
+        for part in self._reading.batches(self._as_of):
+            old, new = self._before.answer(part, self._as_of), self._after.answer(part, self._as_of)
+            self.users += len(old.entities)
+            for name, count in self._counts.items():
+                was, will = old.members(name), new.members(name)
+                count.stays += int(np.count_nonzero(was & will))
+                for move, flags in ((ENTERS, will & ~was), (LEAVES, was & ~will)):
+                    entities = old.entities.filter(pa.array(flags))
+                    setattr(count, move, getattr(count, move) + len(entities))
+                    count.examples[move] += entities[: _EXAMPLES - len(count.examples[move])].to_pylist()
+                    yield name, move, entities
+            progress(self.users, part.done)
+
+    def result(self, movement: Movement) -> Movement:
+        """The movement with its numbers and examples."""
+        count = self._counts.get(movement.segment)
+        if count is None:
+            return movement
+        examples = tuple(self._explained(movement, count))
+        return replace(movement, enters=count.enters, leaves=count.leaves, stays=count.stays, examples=examples)
+
+    def _explained(self, movement: Movement, count: _Count) -> Iterator[Example]:
+        pairs = [(entity, move) for move, entities in count.examples.items() for entity in entities]
+        if movement.kind == REMOVED or not pairs:
+            yield from (Example(entity, move) for entity, move in pairs)
+            return
+        inputs = self._after.inputs(self._as_of, [entity for entity, _ in pairs])
+        for entity, move in pairs:
+            yield Example(entity, move, self._after.explain(movement.segment, entity, inputs[entity], self._as_of))
