@@ -89,7 +89,7 @@ with quiet(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_std
     before, cpu, start = peak_bytes(), time.process_time(), time.perf_counter()
     store.materialize(AT - timedelta(days=1000), AT + timedelta(days=1))
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-print(json.dumps({"seconds": seconds, "cpu": cpu, "imported": before, "peak": peak_bytes()}))
+print(); print(json.dumps({"seconds": seconds, "cpu": cpu, "imported": before, "peak": peak_bytes()}))
 """
 
 
@@ -169,7 +169,7 @@ def _run(side: str, users: int, repo: Path, client: redis.Redis) -> Figure:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{side} failed:\n{done.stderr[-2000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))  # DuckDB prints too
     if client.dbsize() != users:
         raise RuntimeError(f"{side} wrote {client.dbsize():,} of {users:,} users")
     return Figure(

@@ -42,13 +42,13 @@ class ArrowEngineConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Feast's 
     """
 
     type: Literal["rules_engine.features.arrow_engine.ArrowEngine"] = "rules_engine.features.arrow_engine.ArrowEngine"
-    memory_limit: str = "512MB"
+    memory_limit: str = "128MB"
 
 
 class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types are Any here
     """See the module."""
 
-    def __init__(self, *, memory_limit: str = "512MB", **options: Any) -> None:
+    def __init__(self, *, memory_limit: str = "128MB", **options: Any) -> None:
         super().__init__(**{**options, "backend": "pandas"})
         self._memory_limit = memory_limit
 
@@ -106,9 +106,9 @@ class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types ar
         if connection is None or not type(connection).__module__.lstrip("_").startswith("duckdb"):
             yield
             return
-        settings = ("memory_limit", "temp_directory", "preserve_insertion_order")
+        settings = ("memory_limit", "temp_directory", "preserve_insertion_order", "enable_progress_bar")
         before = {name: connection.execute(f"SELECT current_setting('{name}')").fetchone()[0] for name in settings}
-        values = dict(zip(settings, (self._memory_limit, folder, "false"), strict=True))
+        values = dict(zip(settings, (self._memory_limit, folder, "false", "false"), strict=True))
         try:
             _set(connection, values)
             yield

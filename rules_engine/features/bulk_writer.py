@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import redis
-from redis.exceptions import ClusterDownError, NoScriptError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, NoScriptError, TryAgainError
 
 from rules_engine.features.bulk_rows import BulkRows
 
@@ -28,7 +28,8 @@ _ARGUMENTS = 200
 #: A piece is sent again after these pauses, in seconds, before a failure is passed on.
 _PAUSES = (0.1, 0.5, 2.0)
 
-_LOST = (redis.ConnectionError, ConnectionError, ClusterDownError, TryAgainError, NoScriptError)
+#: Failures that pass: no connection, a script that is not there any more, keys that moved to another node (AskError).
+_LOST = (redis.ConnectionError, ConnectionError, ClusterDownError, TryAgainError, NoScriptError, AskError)
 
 # KEYS: the rows' keys. ARGV: seconds until a key expires or 0, fields of a row, their names, then each row's values.
 # A row's first field is its timestamp, a google.protobuf.Timestamp. Lua unpacks at most 8,000 values at once.
