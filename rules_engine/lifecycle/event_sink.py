@@ -95,7 +95,7 @@ class EventSink:
                 "missing-entity", "an event belongs to an `entity`, whose key is a string that is not empty"
             )
         given = raw.get("event"), raw.get("at"), raw.get("event_id"), raw.get("properties")
-        event = self._validator.check(*given, received=self.now)
+        event = self._validator.check(*given, received=max(self.now, now_micros()))
         return event if isinstance(event, Rejection) else (entity, event)
 
     def take(self, events: Sequence[Logged]) -> dict[str, list[Event]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from rules_engine.clock import from_micros
+from rules_engine.clock import from_micros, now_micros
 from rules_engine.errors import DataError, StoreUnavailableError
 from rules_engine.events.plan_data import decode_declarations
 from rules_engine.events.store import StateStore
@@ -72,7 +72,7 @@ class Tracker:
             raise DataError("an event belongs to an entity, and the key is empty")
         now = self.rules.now(None)
         given = uuid4().hex if event_id is None else event_id
-        event = self._validator.check(name, at, given, properties, received=now)
+        event = self._validator.check(name, at, given, properties, received=max(now, now_micros()))
         if isinstance(event, Rejection):
             raise DataError(
                 f"the event `{name}` was refused: {event}", hint=f"see `{name}` in feature_repo/events.yaml"
