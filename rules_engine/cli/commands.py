@@ -37,6 +37,8 @@ COMMANDS = (
     Entry("store", "Look after the embedded online store.", RUN),
     Entry("evaluate", "Evaluate all users as of an instant.", ASK),
     Entry("parity", "Compare request-time answers with batch answers.", ASK),
+    Entry("overlap", "Show how far segments have the same users.", ASK),
+    Entry("export", "Write the users of a segment to a file.", ASK),
     Entry("lookup", "Show which segments someone is in.", ASK),
     Entry("explain", "Show why someone is, or is not, in a segment.", ASK),
 )

@@ -37,7 +37,7 @@ class TableFile:
                 hint=f"use one of {', '.join(ENDINGS)}",
             )
         self._path = path
-        self._schema = schema
+        self.schema = schema
         self.rows = 0
 
     def __enter__(self) -> Self:
@@ -48,7 +48,7 @@ class TableFile:
             ) as made:
                 self._partial = Path(made.name)
             self._partial.chmod(0o644)
-            self._writer = _WRITERS[self._path.suffix](self._partial, self._schema)
+            self._writer = _WRITERS[self._path.suffix](self._partial, self.schema)
         except OSError as error:
             raise self._refused(error) from error
         return self

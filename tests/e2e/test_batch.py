@@ -260,3 +260,54 @@ def test_a_disagreement_is_shown_with_both_values_and_fails(demo: Demo) -> None:
     assert int(condition["online_value"]) >= 8
     assert shown.returncode == 1
     assert "false (2)" in shown.stdout
+
+
+# --- overlap --------------------------------------------------------------------------------------------------------
+
+
+def test_pairs_are_those_of_the_sets(demo: Demo) -> None:
+    found = json.loads(demo.run("overlap --format json --plot overlap.png"))
+    want = expected(demo.root, datetime(1998, 7, 1, tzinfo=UTC))
+    checked = [pair for pair in found["pairs"] if {pair["first"], pair["second"]} <= want.keys()]
+    assert len(checked) == len(SEGMENTS) * (len(SEGMENTS) - 1) // 2
+    for pair in checked:
+        one, other = want[pair["first"]], want[pair["second"]]
+        assert pair["both"] == len(one & other)
+        assert pair["jaccard"] == pytest.approx(len(one & other) / len(one | other))
+        assert (pair["of_first"], pair["of_second"]) == (len(one & other) / len(one), len(one & other) / len(other))
+    assert [pair["jaccard"] for pair in found["pairs"]] == sorted(
+        (pair["jaccard"] for pair in found["pairs"]), reverse=True
+    )
+    assert (demo.root / "overlap.png").read_bytes().startswith(b"\x89PNG")
+    shown = demo.run("overlap --duplicates 0.5 --segment winback --segment at_risk")
+    assert "at_risk and winback are nearly the same: " in shown
+
+
+# --- export ---------------------------------------------------------------------------------------------------------
+
+
+def test_changes_since_the_last_export_lead_from_one_to_the_next(demo: Demo) -> None:
+    days = (datetime(1998, 5, 1, tzinfo=UTC), datetime(1998, 6, 1, tzinfo=UTC), datetime(1998, 7, 1, tzinfo=UTC))
+    known: set[str] = set()
+    for day in days:
+        changes = "export champions --out to/champions.csv --changes-since-last --format json"
+        done = json.loads(demo.run(f"{changes} --as-of {day.isoformat()}"))
+        moved = pd.read_csv(demo.root / "to" / "champions.csv", dtype=str)
+        entered, left = (set(moved[moved["change"] == change]["user_id"]) for change in ("entered", "left"))
+        assert (done["entered"], done["left"]) == (len(entered), len(left))
+        assert left <= known
+        assert not entered & known
+        known = (known | entered) - left
+        assert known == expected(demo.root, day)["champions"]
+        assert done["members"] == len(known)
+        assert (done["since"] is None) == (day == days[0])
+    back = demo.segments("export champions --out to/champions.csv --changes-since-last --as-of 1998-06-01T00:00:00Z")
+    assert back.returncode == 1
+    assert "is as of 1998-07-01T00:00:00Z, which is later" in back.stderr
+    shown = demo.run("export champions --out to/all.jsonl")
+    assert shown == f"Wrote to/all.jsonl: champions has {len(known)} users as of 1998-07-01T00:00:00Z\n"
+    everyone = [json.loads(line)["user_id"] for line in (demo.root / "to" / "all.jsonl").read_text().splitlines()]
+    assert set(everyone) == known
+    assert len(everyone) == len(known)
+    again = json.loads(demo.run("export champions --out to/all.jsonl --changes-since-last --format json"))
+    assert (again["entered"], again["left"]) == (0, 0)

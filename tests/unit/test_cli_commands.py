@@ -156,6 +156,7 @@ def test_usage_errors_exit_with_2_and_say_what_is_expected(arguments: list[str],
 def test_a_folder_that_is_no_project_is_an_error_of_every_command(entry: Entry, tmp_path: Path) -> None:
     path = {
         "ingest": ["ingest", "x.csv"],
+        "export": ["export", "vip", "--out", "vip.csv"],
         "lookup": ["lookup", "42"],
         "explain": ["explain", "42", "vip"],
         "store": ["store", "status"],
