@@ -13,9 +13,12 @@ transformations, aggregations or filters, views that are written to an offline s
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal
 
 from feast.infra.common.materialization_job import MaterializationJobStatus
@@ -42,13 +45,13 @@ class ArrowEngineConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Feast's 
     """
 
     type: Literal["rules_engine.features.arrow_engine.ArrowEngine"] = "rules_engine.features.arrow_engine.ArrowEngine"
-    memory_limit: str = "128MB"
+    memory_limit: str = "256MB"
 
 
 class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types are Any here
     """See the module."""
 
-    def __init__(self, *, memory_limit: str = "128MB", **options: Any) -> None:
+    def __init__(self, *, memory_limit: str = "256MB", **options: Any) -> None:
         super().__init__(**{**options, "backend": "pandas"})
         self._memory_limit = memory_limit
 
@@ -97,23 +100,37 @@ class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types ar
         if not hasattr(table, "to_pyarrow_batches"):
             yield iter(job.to_arrow().to_batches(max_chunksize=BATCH))
             return
-        with tempfile.TemporaryDirectory(prefix="feast-segments-") as folder, self._limited(table, folder):
+        with self._limited(table):
             yield iter(table.to_pyarrow_batches(chunk_size=BATCH))
 
     @contextmanager
-    def _limited(self, table: Any, folder: str) -> Iterator[None]:
+    def _limited(self, table: Any) -> Iterator[None]:
+        """Let DuckDB find the newest rows in little memory, as long as the block lasts."""
         connection = getattr(table.get_backend(), "con", None)
         if connection is None or not type(connection).__module__.lstrip("_").startswith("duckdb"):
             yield
             return
-        settings = ("memory_limit", "temp_directory", "preserve_insertion_order", "enable_progress_bar")
+        settings = {
+            "memory_limit": self._memory_limit,
+            "preserve_insertion_order": "false",
+            "enable_progress_bar": "false",
+            # It makes one large aggregate of "the newest row", which cannot move to disk, and fails beyond the limit.
+            "disabled_optimizers": "top_n_window_elimination",
+        }
         before = {name: connection.execute(f"SELECT current_setting('{name}')").fetchone()[0] for name in settings}
-        values = dict(zip(settings, (self._memory_limit, folder, "false", "false"), strict=True))
+        _set(connection, {**settings, "temp_directory": _folder()})
         try:
-            _set(connection, values)
             yield
         finally:
             _set(connection, before)
+
+
+@cache
+def _folder() -> str:
+    """Where DuckDB may put what does not fit: one folder, as it cannot change to another one once it used one."""
+    folder = tempfile.TemporaryDirectory(prefix="feast-segments-")
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 class _Builder(LocalFeatureBuilder):  # type: ignore[misc]  # Feast's types are Any here
@@ -165,6 +182,10 @@ def _renamed(batch: Any, renames: dict[str, str]) -> Any:
 
 
 def _set(connection: Any, values: dict[str, Any]) -> None:
+    """Set what this version of DuckDB knows and, as to its folder, still lets one set."""
+    import duckdb
+
     for name, value in values.items():
         text = str(value).replace("'", "''")
-        connection.execute(f"SET {name} = '{text}'")
+        with contextlib.suppress(duckdb.Error):
+            connection.execute(f"SET {name} = '{text}'")
