@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 #: About how many values of source rows one group of users has.
-_VALUES_PER_GROUP = 60_000_000
+_VALUES_PER_GROUP = 10_000_000
 
 _MEMORY_LIMIT = "1GB"
 
@@ -102,7 +102,7 @@ def newest_rows(
         with tempfile.TemporaryDirectory(prefix="duckdb-", dir=folder) as spill, duckdb.connect() as connection:
             connection.execute(f"SET TimeZone = 'UTC'; SET memory_limit = '{_MEMORY_LIMIT}'")
             connection.execute(f"SET temp_directory = {_text(spill)}")
-            connection.execute("SET enable_progress_bar = false")
+            connection.execute("SET enable_progress_bar = false; SET preserve_insertion_order = false")
             if keys is not None:
                 connection.register("wanted", pa.table({"entity": pa.array(keys, pa.large_string())}))
             for group in range(groups):
