@@ -29,7 +29,7 @@ def draw(cells: Sequence[Any], rates: Mapping[str, Mapping[str, float]]) -> list
 def _latency(cells: Sequence[Any]) -> str:
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
     for axis, users in zip(axes, (1, 100), strict=False):
         chosen = [cell for cell in cells if cell.users == users and cell.segments == 100 and cell.features != 30]
         names = [name for name in chosen[0].times if name not in ("our read", "our rules")]
@@ -38,7 +38,7 @@ def _latency(cells: Sequence[Any]) -> str:
             places = [place + at * width for place in range(len(chosen))]
             heights = [cell.times[name].p50 for cell in chosen]
             bars = axis.bar(places, heights, width, label=name, color=_COLOURS.get(name, _PEER))
-            axis.bar_label(bars, [f"{height:.2g}" for height in heights], fontsize=7, padding=1)
+            axis.bar_label(bars, [_short(height) for height in heights], fontsize=6.5, padding=1)
         axis.set_xticks([place + 0.4 - width / 2 for place in range(len(chosen))], [cell.features for cell in chosen])
         axis.set(yscale="log", xlabel="features", ylabel="milliseconds, p50")
         axis.set_title(f"{users} user{'s' if users > 1 else ''}, 100 segments")
@@ -46,6 +46,10 @@ def _latency(cells: Sequence[Any]) -> str:
     axes[0].legend(fontsize=8, frameon=False)
     _split(axes[2], cells)
     return _save(figure, "requests_latency.png")
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _split(axis: Any, cells: Sequence[Any]) -> None:

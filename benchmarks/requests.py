@@ -119,7 +119,9 @@ class Bench:
             question = rules.question(None)
             assert set(question.features) == set(names), "the segments read exactly the features"
             self._check(client, users)
-            read = {turn: reader.read(self.people(users, turn), question.features) for turn in range(16)}
+            on_rows = rules.on_rows(question)
+            assert on_rows is not None
+            read = {turn: reader.rows(on_rows.layout, self.people(users, turn)) for turn in range(16)}
 
             def bare(turn: int) -> object:
                 with self.redis.pipeline(transaction=False) as pipeline:
@@ -133,11 +135,11 @@ class Bench:
                 return client.lookup_many(self.people(users, turn))
 
             def ours_read(turn: int) -> object:
-                return reader.read(self.people(users, turn), question.features)
+                return reader.rows(on_rows.layout, self.people(users, turn))
 
             def ours_rules(turn: int) -> object:
-                found = read[turn % 16]
-                return [rules.membership(question, one, {}, 0, from_micros(0)) for one in found]
+                at = 0, from_micros(0)
+                return [rules.row_membership(on_rows, question, "", row, {}, at) for row in read[turn % 16]]
 
             def feast(turn: int) -> dict[str, list[Any]]:
                 rows = [{"user_id": user} for user in self.people(users, turn)]
@@ -277,14 +279,15 @@ print((time.perf_counter() - began) * 1000)
 """
 
 _FIRST = """
-import resource, sys, time
+import sys, time
+import psutil
 import rules_engine.sdk
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = psutil.Process().memory_info().rss
 began = time.perf_counter()
 with rules_engine.sdk.SegmentClient.from_repo(sys.argv[1]) as client:
     client.lookup("5")
     print((time.perf_counter() - began) * 1000)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((psutil.Process().memory_info().rss - before) / 2**20)
 """
 
 
@@ -309,7 +312,7 @@ def starting_up(bench: Bench, root: Path) -> dict[str, float]:
     command = ["-m", "rules_engine.cli.main", "lookup", "5", "--repo", str(root)]
     return {
         "import rules_engine, ms": median([run("-c", _IMPORT.format(more=""))[0] for _ in range(9)]),
-        "import with SegmentClient, ms": median(
+        "the same, and SegmentClient, ms": median(
             [run("-c", _IMPORT.format(more="rules_engine.SegmentClient"))[0] for _ in range(9)]
         ),
         "from_repo to first answer, ms": median([one[0] for one in first]),
@@ -338,7 +341,7 @@ def targets(cells: Sequence[Cell], start: Mapping[str, float]) -> dict[str, dict
         "lookup / redis-py HMGET, 1 user": at_most(one["lookup"].p50 / one["redis-py HMGET"].p50, 1.0),
         "Feast / lookup, 1 user": at_least(one["Feast"].p50 / one["lookup"].p50, 8.0),
         "Feast / lookup, 100 users": at_least(hundred["Feast"].p50 / hundred["lookup"].p50, 8.0),
-        "import rules_engine, ms": at_most(start["import with SegmentClient, ms"], 100.0),
+        "import rules_engine, ms": at_most(start["import rules_engine, ms"], 100.0),
         "from_repo to first answer, ms": at_most(start["from_repo to first answer, ms"], 300.0),
         "segments lookup, ms": at_most(start["segments lookup, a process, ms"], 600.0),
     }
@@ -346,7 +349,7 @@ def targets(cells: Sequence[Cell], start: Mapping[str, float]) -> dict[str, dict
 
 def show(cells: Sequence[Cell], rates: Mapping[str, Mapping[str, float]], start: Mapping[str, float]) -> None:
     """Print everything."""
-    console = Console()
+    console = Console(width=140)
     names = list(cells[0].times)
     table = Table(title="Milliseconds of a request, p50 (p99)")
     for heading in ("users", "features", "segments", *names):

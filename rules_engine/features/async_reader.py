@@ -88,15 +88,17 @@ class AsyncRedisReader:
             return await ask(layout, entities)
 
     async def _rows(self, layout: Layout, entities: Sequence[str]) -> list[Row]:
+        whole = layout.whole
+        command = layout.whole_command if whole else layout.command
         rows: list[Any] = []
         if len(entities) == 1:
-            rows.append(await self._pool.ask(layout.command(entities[0])))
+            rows.append(await self._pool.ask(command(entities[0])))
         else:
-            await self._pool.ask_many([layout.command(entity) for entity in entities], rows.append)
+            await self._pool.ask_many([command(entity) for entity in entities], rows.append)
         for row in rows:
             if row.__class__ is not list:
                 self._pool.endpoint.refuse(row)
-        return rows
+        return [layout.picked(row) for row in rows] if whole else rows
 
     async def _read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
         if layout.name is None:

@@ -86,15 +86,17 @@ class SocketTransport:
 
     def rows(self, layout: Layout, entities: Sequence[str]) -> list[Row]:
         """The contents of the layout's fields, undecoded. What is on its way at once is bounded."""
+        whole = layout.whole
+        command = layout.whole_command if whole else layout.command
         if len(entities) == 1:
-            rows = [self._pool.ask(layout.command(entities[0]))]
+            rows = [self._pool.ask(command(entities[0]))]
         else:
             rows = []
-            self._pool.ask_many([layout.command(entity) for entity in entities], rows.append)
+            self._pool.ask_many([command(entity) for entity in entities], rows.append)
         for row in rows:
             if row.__class__ is not list:
                 self._endpoint.refuse(row)
-        return rows
+        return [layout.picked(row) for row in rows] if whole else rows
 
     def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
         """Read entities, in order."""

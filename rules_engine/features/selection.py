@@ -21,6 +21,13 @@ _LAYOUTS_KEPT = 256
 _VALUES_KEPT = 512
 _LONGEST_KEPT = 32
 
+#: The whole hash is read where so many fields are wanted, and this part of all that the plan has in it: for each single
+#: field the server searches the hash from its beginning.
+_WHOLE_FROM = 48
+_WHOLE_PART = 0.7
+#: ... unless it turns out to hold so many times more than is wanted.
+_WHOLE_AT_MOST = 2
+
 #: Lengths of entity keys whose part of the command is remembered.
 _LENGTHS_KEPT = 256
 
@@ -149,6 +156,8 @@ class Layout:
         makes the entities' keys.
     name
         of what is read beside the features, if something is.
+    size
+        the number of fields that the plan has in the hash.
 
     Attributes
     ----------
@@ -158,11 +167,13 @@ class Layout:
         of what is read beside the features, if something is.
     fields
         the hash fields in the order in which their contents are decoded.
+    whole
+        whether it is faster to read the whole hash and pick the fields from it.
     """
 
-    __slots__ = ("_heads", "_instants", "_tail", "_views", "fields", "key", "name")
+    __slots__ = ("_heads", "_instants", "_tail", "_views", "fields", "key", "name", "whole")
 
-    def __init__(self, selection: Selection, key: KeyMaker, name: bytes | None = None) -> None:
+    def __init__(self, selection: Selection, key: KeyMaker, name: bytes | None = None, size: int = 0) -> None:
         self.name = name
         decoders = {feature.type: Decoder(feature.type) for view in selection.views for feature in view.features}
         self.key = key
@@ -181,6 +192,7 @@ class Layout:
             rest = [one for one in features if one[2].feast_type != "Float64"]
             others = [(at, name, _Remembered(decode, name)) for at, name, decode in rest]
             self._views.append((view.name, view.ttl, timestamp, doubles, others))
+        self.whole = len(self.fields) >= max(_WHOLE_FROM, _WHOLE_PART * size)
         #: The command up to the entity, by the length of the entity's key; and from there on.
         self._heads: dict[int, bytes] = {}
         self._tail = key.suffix + b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in self.fields)
@@ -191,6 +203,19 @@ class Layout:
         length = len(value)
         head = self._heads.get(length)
         return (self._head(length) if head is None else head) + value + self._tail
+
+    def whole_command(self, entity: str) -> bytes:
+        """``HGETALL key`` as it goes over the wire."""
+        key = self.key(entity)
+        return b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+    def picked(self, contents: Sequence[bytes]) -> Row:
+        """The layout's fields out of a whole hash."""
+        fields = iter(contents)
+        found = dict(zip(fields, fields, strict=True))
+        if len(found) > _WHOLE_AT_MOST * len(self.fields):
+            self.whole = False
+        return list(map(found.get, self.fields))
 
     def commands(self, entities: Sequence[str]) -> list[bytes]:
         """All that is asked about entities, in order."""
@@ -298,6 +323,7 @@ class Layouts:
 
     def __init__(self, plan: ReadPlan) -> None:
         self._plan = plan
+        self._size = sum(1 + len(view.features) for view in plan.views)
         self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self._made: dict[tuple[tuple[str, ...] | None, bytes | None], Layout] = {}
 
@@ -315,5 +341,5 @@ class Layouts:
             if len(self._made) >= _LAYOUTS_KEPT:
                 self._made.clear()
             # Two threads may both make it; they make the same.
-            layout = self._made[wanted] = Layout(Selection.of(self._plan, features), self._key, beside)
+            layout = self._made[wanted] = Layout(Selection.of(self._plan, features), self._key, beside, self._size)
         return layout

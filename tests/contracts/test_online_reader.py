@@ -32,7 +32,7 @@ from rules_engine.features.read_plan import Connection, PlanFeature, PlanView, R
 from rules_engine.features.reader import ClientTransport, OnlineReader, RedisReader, SocketTransport, open_reader
 from rules_engine.features.redis_client import Address, resolve
 from rules_engine.features.redis_layout import KeyMaker
-from rules_engine.features.selection import EntityFeatures
+from rules_engine.features.selection import EntityFeatures, Layouts
 from rules_engine.project import Project
 
 import_feast()
@@ -593,8 +593,13 @@ def test_options_that_only_redis_py_knows_are_left_to_it(shop: Project) -> None:
     named = replace(plan.connection, connection_string=plan.connection.connection_string + ",client_name=me")
     reader = RedisReader(replace(plan, connection=named), shop.root)
     assert isinstance(reader.transport, ClientTransport)
-    assert isinstance(RedisReader(plan, shop.root).transport, SocketTransport)
+    direct = RedisReader(plan, shop.root)
+    assert isinstance(direct.transport, SocketTransport)
     assert [row.values for row in reader.read(["a", "b"])] == [{"brief:score": 1.0}, {}]
+    layout = Layouts(plan).of(["brief:score"])
+    rows = reader.rows(layout, ["a", "b"])
+    assert [len(list(filter(None, row))) for row in rows] == [2, 0]
+    assert rows == direct.rows(layout, ["a", "b"])
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "localhost:port", "db=1", ":6379"])

@@ -235,6 +235,37 @@ def test_a_damaged_value_leaves_no_answer_behind(server: Server, make_reader: Ca
         assert is_right("7", reader.read(["7"])[0])
 
 
+def test_a_wide_question_reads_the_whole_hash_unless_that_holds_much_more(server: Server) -> None:
+    features = tuple(PlanFeature(f"f{number}", "Int64", number) for number in range(60))
+    plan = ReadPlan("shop", "user", "user_id", 3, plan_for(server.address).connection, (PlanView("v", "v", features),))
+    contents = {field_bytes(number): b"\x20" + varint(number) for number in range(0, 60, 2)} | {b"_ts:v": SEEN}
+    expected = {f"v:f{number}": number for number in range(0, 60, 2)}
+    with redis.Redis(port=server.port) as client:
+        client.hset(KEY("wide"), mapping=contents)
+        client.hset(KEY("wider"), mapping={f"other {number}": "x" for number in range(200)} | contents)
+
+        def calls(during: Callable[[], object]) -> tuple[str, ...]:
+            client.config_resetstat()
+            during()
+            return tuple(
+                sorted(name for name in client.info("commandstats") if name in ("cmdstat_hmget", "cmdstat_hgetall"))
+            )
+
+        reader = RedisReader(plan, Path())
+        users = ["wide", "nobody", "wide"]
+        assert calls(lambda: [reader.read(users), reader.read(["wide"])]) == ("cmdstat_hgetall",)
+        assert [row.values for row in reader.read(users)] == [expected, {}, expected]
+        assert [row.values for row in asyncio.run(read_async(plan, users))] == [expected, {}, expected]
+        assert calls(lambda: reader.read(["wide"], ["v:f2", "v:f3"])) == ("cmdstat_hmget",)
+        assert [row.values for row in reader.read(["wide", "wider"])] == [expected, expected]
+        assert calls(lambda: reader.read(users)) == ("cmdstat_hmget",)
+        assert [row.values for row in reader.read(["wider", *users])] == [expected, expected, {}, expected]
+        client.set(KEY("odd"), "x")
+        with pytest.raises(StoreError, match="no hash"):
+            RedisReader(plan, Path()).read(["odd"])
+        reader.close()
+
+
 # --- many at once ----------------------------------------------------------------------------------------------------
 
 
