@@ -1,7 +1,8 @@
 """Materialization: rows a second and peak memory, Feast's own engine and store against ours, on servers alike.
 
 ``python -m benchmarks materialize`` measures 100,000 and 1,000,000 users. ``FEAST_SEGMENTS_BENCH_USERS=10000000`` (or
-several, with commas) measures others, and ``FEAST_SEGMENTS_BENCH_ONLY=ours`` only us. Both sides run Feast's own
+several, with commas) measures others, ``FEAST_SEGMENTS_BENCH_ONLY=ours`` only us, and ``FEAST_SEGMENTS_BENCH_LOG=no`` a
+server that does not write a log of what it was told, as a Redis without further settings. Both sides run Feast's own
 ``FeatureStore.materialize`` on the same definitions and the same Parquet file, each in a process of its own: ten
 features, every fifth user with an older row too. Feast runs with ``online_write_batch_size: 10000``, which costs it no
 time and saves it half of its memory.
@@ -157,6 +158,7 @@ def measure(side: str, users: int, root: Path) -> Figure:
         settings = _SIDES[side].format(address=server.connection_string)
         (repo / "feature_store.yaml").write_text(_YAML + settings)
         with redis.Redis.from_url(server.url) as client:
+            client.config_set("appendonly", os.environ.get("FEAST_SEGMENTS_BENCH_LOG", "yes"))
             return _run(side, users, repo, client)
     finally:
         server.stop()
@@ -241,7 +243,7 @@ def main() -> None:
             figures += [measure(side, users, Path(folder)) for side in sides]
     targets = asked(figures)
     show(figures, targets)
-    if not chosen and not only:
+    if not chosen and not only and "FEAST_SEGMENTS_BENCH_LOG" not in os.environ:
         path = write("materialize", {"figures": [asdict(figure) for figure in figures], "targets": targets})
         print(f"Written to benchmarks/results/{path.name}")
 

@@ -45,13 +45,13 @@ class ArrowEngineConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Feast's 
     """
 
     type: Literal["rules_engine.features.arrow_engine.ArrowEngine"] = "rules_engine.features.arrow_engine.ArrowEngine"
-    memory_limit: str = "256MB"
+    memory_limit: str = "128MB"
 
 
 class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types are Any here
     """See the module."""
 
-    def __init__(self, *, memory_limit: str = "256MB", **options: Any) -> None:
+    def __init__(self, *, memory_limit: str = "128MB", **options: Any) -> None:
         super().__init__(**{**options, "backend": "pandas"})
         self._memory_limit = memory_limit
 
