@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError, ProjectError, UnknownNameError
 from rules_engine.features.read_plan import write_atomically
-from rules_engine.ml.definition import ClusterDefinition
+from rules_engine.ml.definition import DEFAULT_MAX_MOVED, ClusterDefinition
+from rules_engine.ml.matching import Matching
 from rules_engine.project import Project
 
 Matrix = NDArray[np.float64]
@@ -29,6 +30,7 @@ Matrix = NDArray[np.float64]
 #: Raised by one whenever an older version of this package could misread the file.
 FORMAT = 1
 
+_ATTACHED = "attached"
 _VERSION_FILE = re.compile(r"v([1-9][0-9]{0,8})\.json\Z")
 
 
@@ -49,7 +51,7 @@ class Cluster:
     Attributes
     ----------
     number
-        1 is the cluster with the highest mean of the definition's ``order_by``.
+        what the cluster keeps through all versions. In the first one, 1 has the highest mean of ``order_by``.
     label
         its name.
     size
@@ -100,6 +102,12 @@ class ClusterModel:
         ``v1``, ``v2``, ...; empty until the model is stored.
     created_at
         when it was stored, in microseconds.
+    matching
+        what became of the clusters of the version before; None for a first version.
+    last_number
+        the highest number that a cluster had up to this version.
+    checksum
+        of the file it was read from; empty for a model that was not stored.
     """
 
     definition: ClusterDefinition
@@ -113,6 +121,9 @@ class ClusterModel:
     libraries: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
     created_at: int = 0
+    matching: Matching | None = None
+    last_number: int = 0
+    checksum: str = field(default="", compare=False)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -127,6 +138,15 @@ class ClusterModel:
     def score(self) -> KScore:
         """The score of the number of clusters that was chosen."""
         return next(score for score in self.scores if score.k == len(self.clusters))
+
+    def is_same_fit(self, other: ClusterModel) -> bool:
+        """Whether both are what the same definition finds in the same data, whatever their clusters are called."""
+        return self._fit() == other._fit()
+
+    def _fit(self) -> tuple[Any, ...]:
+        definition = replace(self.definition, max_moved=DEFAULT_MAX_MOVED)
+        centroids = sorted(cluster.centroid for cluster in self.clusters)
+        return (definition, self.as_of, self.left_out, self.data, self.scalers, self.scores, centroids, self.libraries)
 
     def standardize(self, values: Matrix) -> Matrix:
         """Users' values, one row each, in the units of the centroids.
@@ -171,6 +191,8 @@ class ClusterModel:
             "clusters": [_fields(cluster) for cluster in self.clusters],
             "scores": [_fields(score) for score in self.scores],
             "libraries": dict(self.libraries),
+            "matching": self.matching.to_plain() if self.matching else None,
+            "last_number": self.last_number,
         }
 
     def to_json(self) -> bytes:
@@ -199,7 +221,7 @@ class ClusterModel:
         if checksum != _checksum(content):
             raise DataError(f"{source} was changed after it was written: its checksum does not fit", hint=hint)
         try:
-            return _model(content)
+            return replace(_model(content), checksum=checksum)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{source} is damaged: {error}", hint=hint) from error
 
@@ -245,7 +267,18 @@ def _model(content: dict[str, Any]) -> ClusterModel:
         raise ValueError("its clusters and features do not fit together")
     rest = {key: content[key] for key in ("as_of", "users", "left_out", "data", "libraries", "version", "created_at")}
     scores = tuple(KScore(**score) for score in content["scores"])
-    return ClusterModel(definition=definition, scalers=scalers, clusters=clusters, scores=scores, **rest)
+    # Files of earlier versions of this package lack these two.
+    matching = Matching.from_plain(content["matching"]) if content.get("matching") else None
+    last_number = content.get("last_number") or max(cluster.number for cluster in clusters)
+    return ClusterModel(
+        definition=definition,
+        scalers=scalers,
+        clusters=clusters,
+        scores=scores,
+        matching=matching,
+        last_number=last_number,
+        **rest,
+    )
 
 
 class ModelFolder:
@@ -297,12 +330,34 @@ class ModelFolder:
         -------
         The stored model, and whether it is new.
         """
+        same = self.same_fit(model)
+        if same is not None:
+            return same, False
         known = self.versions()
-        if known:
-            newest = self.load(known[-1])
-            if newest.content() == model.content():
-                return newest, False
         version = f"v{int(known[-1][1:]) + 1 if known else 1}"
-        stored = replace(model, version=version, created_at=created_at)
-        write_atomically(self.file(version), stored.to_json())
-        return stored, True
+        text = replace(model, version=version, created_at=created_at).to_json()
+        write_atomically(self.file(version), text)
+        return ClusterModel.from_json(text), True
+
+    def same_fit(self, model: ClusterModel) -> ClusterModel | None:
+        """The newest version, if it is the same fit."""
+        newest = self.load() if self.versions() else None
+        return newest if newest is not None and newest.is_same_fit(model) else None
+
+    # --- which one counts ---------------------------------------------------------------------------------------------
+
+    def mark_attached(self, version: str) -> None:
+        """Remember the version whose labels the users have."""
+        write_atomically(self.path / _ATTACHED, version.encode() + b"\n")
+
+    def attached(self) -> str | None:
+        """The version whose labels the users have, if it is known."""
+        try:
+            version = (self.path / _ATTACHED).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return None
+        return version if version in self.versions() else None
+
+    def previous(self) -> ClusterModel | None:
+        """The version that a new fit takes its labels from: the one that was attached last, else the newest."""
+        return self.load(self.attached()) if self.versions() else None

@@ -75,7 +75,8 @@ def fit(definition: ClusterDefinition, frame: pd.DataFrame, as_of: int) -> Clust
     trials = _trials(definition, standardized)
     _, centroids = max(trials, key=lambda trial: (trial[0].silhouette, -trial[0].k))
     clusters = _clusters(definition, centroids, standardized, fitted)
-    return replace(bare, clusters=clusters, scores=tuple(trial[0] for trial in trials))
+    scores = tuple(trial[0] for trial in trials)
+    return replace(bare, clusters=clusters, scores=scores, last_number=len(clusters))
 
 
 def matrix(frame: pd.DataFrame) -> tuple[Matrix, Any]:
@@ -147,18 +148,19 @@ def propose_names(features: Sequence[ClusterFeature], centroids: Matrix) -> list
     >>> propose_names([orders, basket], np.array([[2.0, 0.5], [-1.0, 1.5], [-1.0, 0.1]]))
     ['frequent, big', 'big, rare', 'rare']
     """
-    words = [_words(features, centroid) for centroid in centroids]
-    lengths = [min(2, len(found)) for found in words]
+    described = [words(features, centroid) for centroid in centroids]
+    lengths = [min(2, len(found)) for found in described]
     for _ in features:
-        names = [", ".join(found[:length]) for found, length in zip(words, lengths, strict=True)]
+        names = [", ".join(found[:length]) for found, length in zip(described, lengths, strict=True)]
         for position, name in enumerate(names):
             if names.count(name) > 1:
-                lengths[position] = min(lengths[position] + 1, len(words[position]))
-    names = [", ".join(found[:length]) for found, length in zip(words, lengths, strict=True)]
+                lengths[position] = min(lengths[position] + 1, len(described[position]))
+    names = [", ".join(found[:length]) for found, length in zip(described, lengths, strict=True)]
     return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, 1)]
 
 
-def _words(features: Sequence[ClusterFeature], centroid: Matrix) -> list[str]:
+def words(features: Sequence[ClusterFeature], centroid: Matrix) -> list[str]:
+    """Words for what sets a cluster apart, the most telling first."""
     by_weight = sorted(range(len(features)), key=lambda column: -abs(centroid[column]))
     notable = [column for column in by_weight if abs(centroid[column]) >= _NOTABLE]
     return [features[column].word(high=bool(centroid[column] > 0)) for column in notable] or ["middling"]

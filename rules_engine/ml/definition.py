@@ -8,6 +8,8 @@
       - {feature: rfm:frequency, scale: log, low: seldom, high: frequent}
     order_by: rfm:frequency               # cluster 1 is the one with the highest mean
     k: {from: 3, to: 8}
+    max_moved: 20%                        # how many users a refit may move to another cluster
+    names: [{cluster: 1, label: regulars}]
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ FILE = "clusters.yaml"
 SCALES = ("standard", "log")
 DEFAULT_K = (3, 8)
 MAX_K = 50
+#: The share of users that may move to another cluster at a refit.
+DEFAULT_MAX_MOVED = 0.2
 
 _EXAMPLE = (
     "write e.g. `clusters: user_clusters` and `features: [{feature: VIEW:NAME}, {feature: VIEW:NAME, scale: log}]`"
@@ -85,6 +89,24 @@ SCHEMA: dict[str, Any] = {
             "maximum": 2**32 - 1,
             "description": "Equal seeds give equal clusters.",
         },
+        "max_moved": {
+            "type": "string",
+            "pattern": r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$(?!\n)",
+            "description": "A refit that moves more users than this to another cluster is refused, e.g. 20%.",
+        },
+        "names": {
+            "type": "array",
+            "description": "Names for clusters, instead of the proposed ones. A cluster keeps its number at a refit.",
+            "items": {
+                "type": "object",
+                "required": ["cluster", "label"],
+                "additionalProperties": False,
+                "properties": {
+                    "cluster": {"type": "integer", "minimum": 1, "description": "The cluster's number."},
+                    "label": {"type": "string", "minLength": 1, "maxLength": 80, "description": "Its name."},
+                },
+            },
+        },
     },
 }
 
@@ -127,6 +149,10 @@ class ClusterDefinition:
         how many clusters there may be.
     seed
         equal seeds give equal clusters.
+    max_moved
+        the share of users that a refit may move to another cluster.
+    names
+        numbers of clusters, each with the name that somebody gave it.
     """
 
     name: str
@@ -136,6 +162,8 @@ class ClusterDefinition:
     k_to: int = DEFAULT_K[1]
     seed: int = 0
     description: str = ""
+    max_moved: float = DEFAULT_MAX_MOVED
+    names: tuple[tuple[int, str], ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -161,6 +189,8 @@ class ClusterDefinition:
             k_to=k["to"],
             seed=content.get("seed", 0),
             description=content.get("description", ""),
+            max_moved=float(content["max_moved"].rstrip("%")) / 100 if "max_moved" in content else DEFAULT_MAX_MOVED,
+            names=tuple((given["cluster"], given["label"]) for given in content.get("names", ())),
         )
 
     def to_plain(self) -> dict[str, Any]:
@@ -172,6 +202,8 @@ class ClusterDefinition:
             "order_by": self.order_by,
             "k": {"from": self.k_from, "to": self.k_to},
             "seed": self.seed,
+            "max_moved": f"{self.max_moved * 100:g}%",
+            "names": [{"cluster": number, "label": label} for number, label in self.names],
         }
 
 
@@ -237,7 +269,12 @@ def _problems(document: Node, catalog: Catalog) -> list[Diagnostic]:
         assert isinstance(node, Scalar)
         found += _feature_problems(node, seen, str(document.entry("clusters").value.value), catalog)  # type: ignore[union-attr]
         seen[str(node.value)] = node
-    return found + _order_problems(document.get("order_by"), seen) + _k_problems(document.get("k"))
+    return (
+        found
+        + _order_problems(document.get("order_by"), seen)
+        + _k_problems(document.get("k"))
+        + _name_problems(document.get("names"))
+    )
 
 
 def _feature_problems(node: Scalar, seen: Mapping[str, Scalar], view: str, catalog: Catalog) -> list[Diagnostic]:
@@ -271,3 +308,18 @@ def _k_problems(node: Node | None) -> list[Diagnostic]:
         return []
     message = f"from {k['from']} to {k['to']} is no range"
     return [Diagnostic("empty-range", node.span, message, f"write {{from: {k['to']}, to: {k['from']}}}")]
+
+
+def _name_problems(node: Node | None) -> list[Diagnostic]:
+    found: list[Diagnostic] = []
+    seen: set[object] = set()
+    for item in node.items if isinstance(node, Items) else ():
+        assert isinstance(item, MappingNode)
+        for key, what in (("cluster", "number"), ("label", "name")):
+            value = item.entry(key).value
+            assert isinstance(value, Scalar)
+            if (key, value.value) in seen:
+                message = f"two clusters cannot have the {what} `{value.value}`"
+                found.append(Diagnostic("duplicate-name", value.span, message, "change one of them"))
+            seen.add((key, value.value))
+    return found

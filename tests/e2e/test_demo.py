@@ -211,9 +211,13 @@ def test_a_refit_shows_at_once_and_an_old_version_can_be_attached_again(
     one = "00001"
     before = _label_online(demo, one)
     changed = original.replace("k: {from: 4, to: 8}", "k: {from: 2, to: 2}").replace("high: active", "high: lively")
+    changed += "names: [{cluster: 1, label: keen}]\n"  # it would keep its name, as most of its users stay
     definition.write_text(changed)
     try:
-        model = json.loads(demo.segments("cluster fit --format json").stdout)
+        refused = demo.segments("cluster fit")
+        assert refused.returncode == 1
+        assert re.search(r"error: [\d,]+ of 23,570 users \(\d\d\.\d%\) would move to another cluster", refused.stderr)
+        model = json.loads(demo.segments("cluster fit --accept-drift --format json").stdout)
         assert (model["version"], model["new"], len(model["clusters"])) == ("v2", True, 2)
         attached = demo.segments("cluster attach")
         assert attached.returncode == 0

@@ -213,6 +213,9 @@ GOOD = "clusters: user_clusters\nfeatures: [{feature: habits:orders}, {feature: 
         (GOOD.replace("}]", ", scale: lgo}]"), "invalid-choice", "2:70"),
         ("features: []\nclusters: user_clusters\n", "empty-list", "1:11"),
         (GOOD + "---\n" + GOOD, "duplicate-clusters", "4:1"),
+        (GOOD + "max_moved: 0.2\n", "wrong-shape", "3:12"),
+        (GOOD + "names: [{cluster: 1, label: a}, {cluster: 1, label: b}]\n", "duplicate-name", "3:43"),
+        (GOOD + "names: [{cluster: 1, label: a}, {cluster: 2, label: a}]\n", "duplicate-name", "3:53"),
     ],
 )
 def test_mistakes_in_the_definition_are_shown_at_their_place(tmp_path: Path, text: str, code: str, place: str) -> None:
@@ -237,7 +240,9 @@ def test_a_missing_definition_and_an_unknown_name_are_said(tmp_path: Path) -> No
 
 
 def test_a_definition_comes_back_from_plain_data_as_it_was() -> None:
-    made = definition(order_by="habits:basket", seed=5, description="What people do")
+    names = [{"cluster": 3, "label": "regulars"}]
+    made = definition(order_by="habits:basket", seed=5, description="What people do", max_moved="7.5%", names=names)
+    assert (made.max_moved, made.names) == (0.075, ((3, "regulars"),))
     assert ClusterDefinition.from_plain(made.to_plain()) == made
 
 

@@ -1,0 +1,91 @@
+"""What became of the clusters of the version before: which are the same, which were born, died, split or merged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A cluster that is not simply the one it was.
+
+    Attributes
+    ----------
+    kind
+        ``born`` and ``merged`` are about a new cluster; ``died`` and ``split`` about one of the version before;
+        ``renamed`` about one that has another name than in the version before.
+    number, label
+        the cluster.
+    others
+        by label, a share of the cluster's users: where they come from (``born``, ``merged``), where they went
+        (``died``, ``split``), or the name before (``renamed``). Largest first.
+    """
+
+    kind: str
+    number: int
+    label: str
+    others: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """How a model's clusters relate to those of the version before, by the users that both can label.
+
+    Attributes
+    ----------
+    previous
+        the version before.
+    users
+        how many users both versions can label, on the data that the new one was fitted to.
+    moved
+        how many of them are in another cluster than the version before would put them into.
+    rand_index
+        the adjusted Rand index of the two groupings: 1 if they are the same, about 0 if they have nothing in common.
+    overlap
+        by number of a kept cluster, the users in both its old and its new form, as a share of those in either.
+    changes
+        the clusters that are not simply kept.
+
+    >>> Matching("v1", users=200, moved=30, rand_index=0.8, overlap={1: 0.9}, changes=()).share_moved
+    0.15
+    """
+
+    previous: str
+    users: int
+    moved: int
+    rand_index: float
+    overlap: Mapping[int, float]
+    changes: tuple[Change, ...]
+
+    @property
+    def share_moved(self) -> float:
+        """The share of users who moved; all of them, if nobody can be compared."""
+        return self.moved / self.users if self.users else 1.0
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> Matching:
+        """The inverse of :meth:`to_plain`."""
+        return cls(
+            previous=content["previous"],
+            users=content["users"],
+            moved=content["moved"],
+            rand_index=content["adjusted_rand_index"],
+            overlap={kept["number"]: kept["overlap"] for kept in content["kept"]},
+            changes=tuple(Change(**change) for change in content["changes"]),
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """The matching as data for JSON."""
+        return {
+            "previous": self.previous,
+            "users": self.users,
+            "moved": self.moved,
+            "share_moved": self.share_moved,
+            "adjusted_rand_index": self.rand_index,
+            "kept": [{"number": number, "overlap": overlap} for number, overlap in self.overlap.items()],
+            "changes": [
+                {"kind": c.kind, "number": c.number, "label": c.label, "others": dict(c.others)} for c in self.changes
+            ],
+        }
