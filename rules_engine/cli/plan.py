@@ -49,6 +49,12 @@ def plan(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write everyone who moves, to a .parquet, .csv or .jsonl file."),
     ] = None,
+    examples: Annotated[
+        int,
+        typer.Option(
+            "--examples", min=0, max=100, metavar="N", help="How many users to explain per segment and direction."
+        ),
+    ] = 1,
     repo: Repo = HERE,
     output_format: Annotated[
         PlanFormat, typer.Option("--format", help="Text for people, JSON for programs, Markdown for a pull request.")
@@ -63,7 +69,11 @@ def plan(
 
     with output.working("Opening the project") as show:
         found = make_plan(
-            Project.open(repo), as_of, out, lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})")
+            Project.open(repo),
+            as_of,
+            out,
+            lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})"),
+            examples=examples,
         )
     if output_format is PlanFormat.JSON:
         output.print_json(_data(found))

@@ -24,9 +24,6 @@ from rules_engine.rules.program import Program
 ADDED, CHANGED, AFFECTED, REMOVED = "added", "changed", "affected", "removed"
 ENTERS, LEAVES = "enters", "leaves"
 
-#: How many users are named for each segment and direction.
-_EXAMPLES = 3
-
 Progress = Callable[[int, float], None]
 
 
@@ -103,6 +100,8 @@ def make_plan(
     as_of: int | None = None,
     out: Path | None = None,
     progress: Progress = lambda _users, _done: None,
+    *,
+    examples: int = 1,
 ) -> Plan:
     """Compare the files with what is applied, and evaluate both for all users; nothing is changed.
 
@@ -110,6 +109,8 @@ def make_plan(
     ----------
     out
         a file for everyone who moves: a row for each user and segment, with ``enters`` or ``leaves``.
+    examples
+        how many users are explained for each segment and direction.
 
     Raises
     ------
@@ -124,7 +125,7 @@ def make_plan(
     known = opened.repo.catalog().features.keys()
     movements = [_uncounted(name, kind, before, after, known) for name, kind in found.items()]
     counted = {movement.segment: movement.kind for movement in movements if movement.uncounted is None}
-    tally = _Tally(opened.repo, before, after, counted, opened.now)
+    tally = _Tally(opened.repo, before, after, counted, opened.now, examples)
     if counted or out is not None:
         tally.run(out, progress)
     return Plan(opened.now, features, tuple(tally.result(movement) for movement in movements), tally.users)
@@ -186,7 +187,9 @@ class _Count:
 class _Tally:
     """Both programs, evaluated over one reading of the users."""
 
-    def __init__(self, repo: FeastRepo, before: Program, after: Program, kinds: Mapping[str, str], as_of: int) -> None:
+    def __init__(
+        self, repo: FeastRepo, before: Program, after: Program, kinds: Mapping[str, str], as_of: int, examples: int
+    ) -> None:
         old = [name for name in kinds if name in before.segments]
         new = [name for name in kinds if name in after.segments]
         self._reading = OfflineUsers(repo, features_read(before, old) | features_read(after, new))
@@ -194,6 +197,7 @@ class _Tally:
         self._after = BatchRules(repo, after, new, users=self._reading)
         self._counts = {name: _Count() for name in kinds}
         self._as_of = as_of
+        self._examples = examples
         self.users = 0
 
     def run(self, out: Path | None, progress: Progress) -> None:
@@ -218,7 +222,7 @@ class _Tally:
                 for move, flags in ((ENTERS, will & ~was), (LEAVES, was & ~will)):
                     entities = old.entities.filter(pa.array(flags))
                     setattr(count, move, getattr(count, move) + len(entities))
-                    count.examples[move] += entities[: _EXAMPLES - len(count.examples[move])].to_pylist()
+                    count.examples[move] += entities[: self._examples - len(count.examples[move])].to_pylist()
                     yield name, move, entities
             progress(self.users, part.done)
 
