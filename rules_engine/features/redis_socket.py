@@ -90,6 +90,7 @@ class Connection:
 
         The next piece is sent when half of one is answered, so that the server is not idle while answers are decoded.
         """
+        gets = self._parser.gets
         sent = answered = 0
         total = len(commands)
         while answered < total:
@@ -98,12 +99,12 @@ class Connection:
                 piece = commands[sent : sent + PIECE]
                 self._sock.sendall(piece[0] if len(piece) == 1 else b"".join(piece))
                 sent += len(piece)
-            reply = self._parser.gets()
-            if reply is False:
-                self._fill()
-                continue
-            answered += 1
-            accept(reply)
+            self._fill()
+            reply = gets()
+            while reply is not False:
+                answered += 1
+                accept(reply)
+                reply = gets()
 
     def _fill(self) -> None:
         size = self._sock.recv_into(self._buffer)

@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Any
 
 from rules_engine.features.redis_decode import Decoder
-from rules_engine.features.selection import Instants, Layout
+from rules_engine.features.selection import Instants, Layout, Row
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.types import Value
 from rules_engine.targets.event_values import LoggedEvents
@@ -99,7 +99,7 @@ class RowRules:
         self._reads_values = bool(plan.ages or plan.others)
         self._is_simple = not (plan.ages or plan.others or plan.context or plan.late)
 
-    def match(self, row: Sequence[bytes | None], context: Mapping[str, Any], now: int) -> frozenset[str]:
+    def match(self, row: Row, context: Mapping[str, Any], now: int) -> frozenset[str]:
         """The names of exactly the segments whose answer is true.
 
         Raises
@@ -126,7 +126,7 @@ class RowRules:
             alive = self._look_further(alive, row, context, now)
         return self._layout.names_of(self._layout.fold(alive))
 
-    def _look_further(self, alive: int, row: Sequence[bytes | None], context: Mapping[str, Any], now: int) -> int:
+    def _look_further(self, alive: int, row: Row, context: Mapping[str, Any], now: int) -> int:
         """What is left after the time, the context, and what is asked only while it matters."""
         rest = self._rest
         features: Mapping[str, Value] = self._values(row, now) if self._reads_values else {}
@@ -137,10 +137,10 @@ class RowRules:
             alive = look_late(alive, rest.late, Request(features, context, LoggedEvents(()), now))
         return alive
 
-    def _values(self, row: Sequence[bytes | None], now: int) -> Mapping[str, Value]:
+    def _values(self, row: Row, now: int) -> Mapping[str, Value]:
         return unexpired(self.inputs("", row, {}), now)
 
-    def inputs(self, entity: str, row: Sequence[bytes | None], context: Mapping[str, Any]) -> Inputs:
+    def inputs(self, entity: str, row: Row, context: Mapping[str, Any]) -> Inputs:
         """A row as the evaluator takes it."""
         found = self.layout.decode(entity, row)
         return Inputs(found.values, context, (), found.updated_at, found.expires_at)

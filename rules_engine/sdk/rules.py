@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from rules_engine.clock import from_micros, now_micros, to_micros
@@ -146,12 +146,13 @@ class Rules:
     ) -> Membership:
         """Which of the asked segments an entity is in, by its undecoded row."""
         now, instant = at
-        return Membership(
-            entity,
-            rules.match(row, context, now),
-            instant,
-            lambda: self._change(question, rules.inputs(entity, row, context), None, now),
-        )
+        change = partial(self._row_change, rules, question, entity, row, context, now)
+        return Membership(entity, rules.match(row, context, now), instant, change)
+
+    def _row_change(
+        self, rules: RowRules, question: Question, entity: str, row: Row, context: Mapping[str, Any], now: int
+    ) -> datetime | None:
+        return self._change(question, rules.inputs(entity, row, context), None, now)
 
     def membership(
         self, question: Question, found: EntityFeatures, context: Mapping[str, Any], now: int, at: datetime
