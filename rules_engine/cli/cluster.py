@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli.options import HERE, At, Format, OutputFormat, Repo
+from rules_engine.cli.options import HERE, At, Format, OutputFormat, Repo, percent
 from rules_engine.cli.output import print_json, remark, say, table, working
 from rules_engine.clock import format_instant, now_micros
 from rules_engine.diagnostics import listing
@@ -37,13 +36,6 @@ Name = Annotated[
 Stored = Annotated[str | None, typer.Argument(help="Which clusters. Default: the only ones that were fitted.")]
 
 
-def _percent(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
-    if found is None:
-        raise typer.BadParameter(f"`{text}` is no percentage such as 20%")
-    return float(found[1]) / 100
-
-
 @app.command()
 def fit(
     name: Name = None,
@@ -53,7 +45,7 @@ def fit(
         typer.Option(
             "--max-moved",
             metavar="PERCENT",
-            parser=_percent,
+            parser=percent,
             help="Refuse a model that moves more users to another cluster. Default: clusters.yaml's, else 20%.",
         ),
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,18 @@ import typer
 
 from rules_engine.cli.output import Format
 from rules_engine.clock import parse_instant
+
+
+def percent(text: str) -> float:
+    """The part that a percentage such as ``20%`` means.
+
+    >>> percent("20%")
+    0.2
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    if found is None:
+        raise typer.BadParameter(f"`{text}` is no percentage such as 20%")
+    return float(found[1]) / 100
 
 
 def _instant(text: str) -> int:

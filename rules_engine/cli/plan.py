@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rules_engine.cli import output
-from rules_engine.cli.options import HERE, AsOf, Repo
+from rules_engine.cli.options import HERE, AsOf, Repo, percent
 from rules_engine.clock import format_instant
 from rules_engine.project import Project
 
@@ -27,13 +26,6 @@ class PlanFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
-def _percent(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
-    if found is None:
-        raise typer.BadParameter(f"`{text}` is no percentage such as 20%")
-    return float(found[1]) / 100
-
-
 def plan(
     as_of: AsOf = None,
     fail_if_change: Annotated[
@@ -41,7 +33,7 @@ def plan(
         typer.Option(
             "--fail-if-change",
             metavar="PERCENT",
-            parser=_percent,
+            parser=percent,
             help="Exit with 1 if a larger part than that of a segment's users enters or leaves, e.g. 20%.",
         ),
     ] = None,
