@@ -28,6 +28,7 @@ from benchmarks.peers import zen_list
 from benchmarks.request_project import COLUMNS, USERS, Made, make, program
 from benchmarks.timing import machine, write
 from rules_engine.clock import from_micros
+from rules_engine.features.embedded import EmbeddedStore
 from rules_engine.features.feast_import import quiet
 from rules_engine.features.redis_layout import KeyMaker
 from rules_engine.features.selection import Layouts
@@ -370,8 +371,16 @@ def show(cells: Sequence[Cell], rates: Mapping[str, Mapping[str, float]], start:
 
 
 def main() -> None:
+    """Measure, print, write down and draw; the server is stopped, and keeps the data for the next run."""
+    made = make()
+    try:
+        run(Bench(made))
+    finally:
+        EmbeddedStore(made.project.root).stop()
+
+
+def run(bench: Bench) -> None:
     """Measure, print, write down and draw."""
-    bench = Bench(make())
     # Feast's first read imports and caches what later ones use; it is not counted.
     cells = [bench.measure(*combination, TARGET_CALLS[combination[0]]) for combination in TARGET]
     for users in (1, 100):
