@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules_engine.events.encoding import decode_state, encode_state
-from rules_engine.events.evolution import carry_over, uncovered
 from rules_engine.events.kept_events import StateEvents
 from rules_engine.events.pruning import prune
 from rules_engine.events.reading import StateLayout, StateReader
@@ -270,20 +269,3 @@ def test_beyond_the_bound_every_answer_is_exact_or_says_that_it_may_not_be(drawn
             for sequence in requirements.sequences:
                 if reader.incomplete_until(sequence, now) is None:
                     assert reader.sequence(sequence, now) is sequence_matches(sequence, log, now)
-
-
-@given(simulations(comparisons() | sequences(), st.lists(aggregates(), max_size=3)), st.data())
-def test_a_state_serves_new_definitions_that_need_no_more(drawn: Drawn, data: st.DataObject) -> None:
-    program, old, actions = drawn
-    names = data.draw(st.lists(st.sampled_from(program.names), unique=True))
-    fewer = Program({name: program.segments[name] for name in names})
-    new = requirements_of(fewer, lateness=LATENESS)
-    assert uncovered(old, new) == ()
-    simulation = Simulation(old)
-    for action in actions:
-        action(simulation)
-    middle = Simulation(new, simulation.now, list(simulation.log))
-    middle.state = carry_over(simulation.state, old, new)
-    for action in (Simulation.store, Simulation.prune, wait(3), Simulation.prune, Simulation.store):
-        action(middle)
-        assert not middle.disagreements(middle.now)

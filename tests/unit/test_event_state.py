@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rules_engine.clock import DAY, HOUR, MINUTE
 from rules_engine.errors import DataError
-from rules_engine.events.evolution import carry_over, uncovered
 from rules_engine.events.kept_events import StateEvents
 from rules_engine.events.pruning import prune
 from rules_engine.events.reading import StateLayout, StateReader
-from rules_engine.events.requirements import Keep, StateRequirements, requirements_of
+from rules_engine.events.requirements import StateRequirements, requirements_of
 from rules_engine.events.state import EventState, empty_state, update
 from rules_engine.rules.explain import explain
 from rules_engine.rules.inputs import Event, Inputs
@@ -267,30 +265,3 @@ def test_the_latest_start_has_to_have_the_property_that_is_matched_on() -> None:
     (sequence,) = requirements.sequences
     assert isinstance(sequence, Sequence)
     assert reader_of(state, requirements).sequence(sequence, NOW) is True
-
-
-# --- new definitions ------------------------------------------------------------------------------------------------
-
-
-def test_what_new_definitions_need_beyond_the_old_ones() -> None:
-    old = kept_for(a={"did": "view", "within": "1d"})
-    new = kept_for(
-        a={"did": "view", "within": "1h"},
-        b={"did": "view", "within": "1d", "count": {"at_least": 5}},
-        c={"did": "buy", "within": "1d"},
-    )
-    assert [(need.match.event, need.keep, need.limit) for need in uncovered(old, new)] == [
-        ("buy", Keep.NEWEST, 1),
-        ("view", Keep.NEWEST, 5),
-    ]
-
-
-def test_ids_that_were_not_kept_whole_cannot_become_so() -> None:
-    last = EventAggregate(Aggregate.LAST, EventMatch("view"), DAY, "page", STRING)
-    old = requirements_of(
-        Program({}), {"views": EventAggregate(Aggregate.DISTINCT, EventMatch("view"), DAY, "page", STRING)}
-    )
-    new = requirements_of(Program({}), {"last": last})
-    assert len(uncovered(old, new)) == 1
-    state = carry_over(state_of(old, event("view", 1, page="p")), old, new)
-    assert state == replace(empty_state(new), pruned_at=NOW)
