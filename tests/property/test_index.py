@@ -168,8 +168,8 @@ def test_columns_say_what_one_user_at_a_time_hears(example: Example) -> None:
 def test_examples_are_of_every_kind() -> None:
     """A guard: agreement on examples that are all alike would show nothing.
 
-    Which examples are drawn depends on the constants in the product's code, so the shares move a little with it: enough
-    examples, and bounds well away from the usual shares of a fifth and more.
+    Which examples are drawn depends on the constants in the product's code, so the shares move a little with it; of
+    more examples they move less.
     """
     answers: Counter[object] = Counter()
     changes: Counter[bool] = Counter()
@@ -186,6 +186,6 @@ def test_examples_are_of_every_kind() -> None:
 
     count()
     for counter in (answers, changes):
-        assert min(counter.values()) >= sum(counter.values()) * 0.05, counter
+        assert min(counter.values()) >= sum(counter.values()) * 0.1, counter
     assert set(answers) == {True, False, None}
     assert set(changes) == {True, False}
