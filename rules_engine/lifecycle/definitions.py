@@ -105,7 +105,8 @@ def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], in
     declared = read_events(project.events_yaml)
     definitions = load_folder(project.segments_dir, catalog)
     write_schema(project, catalog)
-    return encode_definitions(definitions.program, declared), definitions.settings.now
+    settings = definitions.settings
+    return encode_definitions(definitions.program, declared, definitions.triggers, settings), settings.now
 
 
 def _of_version(project: Project, catalog: Catalog, number: int) -> tuple[Mapping[str, Any], int | None]:

@@ -12,7 +12,7 @@ from rules_engine.rules import nodes
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import Kind, ValueType
 
-_CLASSES: dict[str, type] = {
+CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         nodes.FeatureRef,
@@ -32,7 +32,7 @@ _CLASSES: dict[str, type] = {
         ValueType,
     )
 }
-_ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (nodes.ClockField, nodes.Aggregate, Kind)}
+ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (nodes.ClockField, nodes.Aggregate, Kind)}
 
 
 def encode_program(program: Program) -> dict[str, Any]:
@@ -76,16 +76,16 @@ def encode(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a rule")
 
 
-def decode(data: Any) -> Any:
-    """The inverse of :func:`encode`."""
+def decode(data: Any, classes: Mapping[str, type] = CLASSES, enums: Mapping[str, type[Enum]] = ENUMS) -> Any:
+    """The inverse of :func:`encode`, for values of these classes."""
     if isinstance(data, list):
-        return tuple(decode(item) for item in data)
+        return tuple(decode(item, classes, enums) for item in data)
     if not isinstance(data, dict):
         return data
     if "enum" in data:
-        return _ENUMS[data["enum"]](data["value"])
-    cls = _CLASSES[data["node"]]
-    return cls(**{name: decode(data[name]) for name in _stored_fields(cls)})
+        return enums[data["enum"]](data["value"])
+    cls = classes[data["node"]]
+    return cls(**{name: decode(data[name], classes, enums) for name in _stored_fields(cls)})
 
 
 @cache

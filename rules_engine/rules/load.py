@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rules_engine.clock import parse_instant
@@ -12,9 +13,10 @@ from rules_engine.definitions.source import Mapping, Node, Scalar, read_document
 from rules_engine.diagnostics import Diagnostic, Severity, Span
 from rules_engine.errors import DefinitionError
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.nodes import Condition, Segment, SegmentRef
+from rules_engine.rules.nodes import Condition, FeatureRef, Segment, SegmentRef
 from rules_engine.rules.parse import ConditionParser
 from rules_engine.rules.program import Program
+from rules_engine.rules.trigger_nodes import SinkSettings, Trigger
 from rules_engine.rules.walk import children, segment_references, walk
 
 TEST_SUFFIX = ".test.yaml"
@@ -25,10 +27,15 @@ MAX_LEVELS = 200
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the ``project:`` document says. ``now`` is in microseconds; None is the wall clock."""
+    """What the ``project:`` document says. ``now`` is in microseconds; None is the wall clock.
+
+    ``consent`` has by name the feature that is true where somebody consented; ``sinks`` where actions may go.
+    """
 
     name: str = ""
     now: int | None = None
+    consent: MappingType[str, FeatureRef] = field(default_factory=dict)
+    sinks: MappingType[str, SinkSettings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,7 @@ class Definitions:
 
     program: Program
     settings: Settings = Settings()
+    triggers: MappingType[str, Trigger] = field(default_factory=dict)
 
 
 def definition_files(folder: Path) -> list[Path]:

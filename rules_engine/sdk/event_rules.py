@@ -9,7 +9,7 @@ from rules_engine.events.encoding import decode_state
 from rules_engine.events.kept_events import StateEvents
 from rules_engine.events.plan_data import decode_features
 from rules_engine.events.reading import StateLayout, StateReader
-from rules_engine.events.requirements import requirements_of
+from rules_engine.events.requirements import StateRequirements, requirements_of
 from rules_engine.events.state import empty_state
 from rules_engine.events.store import state_name
 from rules_engine.rules.catalog import EVENT_VIEW
@@ -19,7 +19,14 @@ from rules_engine.rules.types import Value
 
 
 class EventRules:
-    """The event conditions of a program and the named windowed features. Immutable, and safe to share between threads.
+    """What a program, the named windowed features and the triggers need of events. Immutable, safe to share.
+
+    Parameters
+    ----------
+    program
+        the segments.
+    definitions
+        what the read plan carries: of it, the declared events and the triggers.
 
     Attributes
     ----------
@@ -31,9 +38,10 @@ class EventRules:
         by ``"events:name"``: the named windowed features.
     """
 
-    def __init__(self, program: Program, declared: Mapping[str, Any] | None) -> None:
+    def __init__(self, program: Program, definitions: Mapping[str, Any]) -> None:
+        declared = definitions.get("events")
         features = {} if declared is None else decode_features(declared)
-        self.requirements = requirements_of(program, features)
+        self.requirements = _requirements(program, features, definitions)
         self.name = state_name(self.requirements)
         self.features = {f"{EVENT_VIEW}:{name}": aggregate for name, aggregate in features.items()}
         self._layout = StateLayout(self.requirements)
@@ -56,6 +64,19 @@ class EventRules:
     def values(self, raw: bytes | None) -> LazyState:
         """What a stored state says; it is decoded when it is first asked."""
         return LazyState(self, raw)
+
+
+def _requirements(
+    program: Program, features: Mapping[str, EventAggregate], definitions: Mapping[str, Any]
+) -> StateRequirements:
+    if not definitions.get("triggers"):
+        return requirements_of(program, features)
+    from rules_engine.rules.trigger_codec import decode_triggers
+    from rules_engine.rules.trigger_nodes import hidden_segments, payload_aggregates
+
+    triggers = decode_triggers(definitions).values()
+    whole = Program({**program.segments, **hidden_segments(triggers)})
+    return requirements_of(whole, {**features, **payload_aggregates(triggers)})
 
 
 class LazyState:

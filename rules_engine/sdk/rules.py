@@ -24,6 +24,8 @@ from rules_engine.targets.index import RuleIndex
 if TYPE_CHECKING:
     from rules_engine.events.declarations import EventDeclarations
     from rules_engine.rules.explain import Explanation
+    from rules_engine.rules.load import Settings
+    from rules_engine.rules.trigger_nodes import Trigger
     from rules_engine.sdk.event_rules import EventRules, LazyState
 
 #: An instant in microseconds, and the same as a datetime.
@@ -33,14 +35,27 @@ At = tuple[int, datetime]
 _QUESTIONS_KEPT = 256
 
 
-def encode_definitions(program: Program, declared: EventDeclarations | None = None) -> dict[str, Any]:
-    """Checked definitions, and the events that are declared, as the read plan carries them."""
-    content = {"segments": encode_program(program)}
-    if declared is None or not declared.events:
-        return content
-    from rules_engine.events.plan_data import encode_declarations
+def encode_definitions(
+    program: Program,
+    declared: EventDeclarations | None = None,
+    triggers: Mapping[str, Trigger] | None = None,
+    settings: Settings | None = None,
+) -> dict[str, Any]:
+    """Checked definitions, and the events that are declared, as the read plan carries them.
 
-    return content | {"events": encode_declarations(declared)}
+    Triggers, consents and sinks are read back with :mod:`rules_engine.rules.trigger_codec`.
+    """
+    content = {"segments": encode_program(program)}
+    if declared is not None and declared.events:
+        from rules_engine.events.plan_data import encode_declarations
+
+        content["events"] = encode_declarations(declared)
+    if triggers or (settings is not None and (settings.consent or settings.sinks)):
+        from rules_engine.rules.trigger_codec import encode_triggers
+
+        consent, sinks = (None, None) if settings is None else (settings.consent, settings.sinks)
+        content |= encode_triggers(triggers or {}, consent, sinks)
+    return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +103,7 @@ class Rules:
         """What the rules need of events."""
         from rules_engine.sdk.event_rules import EventRules
 
-        return EventRules(self.program, self.plan.definitions.get("events"))
+        return EventRules(self.program, self.plan.definitions)
 
     def question(self, segments: Iterable[str] | None) -> Question:
         """What is asked, resolved once for each set of segments.

@@ -39,9 +39,9 @@ def test_every_conformance_case_survives(case: Case) -> None:
 
 def test_the_cases_have_nodes_of_every_kind() -> None:
     text = "".join(json.dumps(encode_program(Scenario(case.condition, **case.data()).program)) for case in CASES)
-    assert [name for name in codec._CLASSES if f'"node": "{name}"' not in text] == []
-    used = [name for name in codec._ENUMS if f'"enum": "{name}"' in text]
-    assert used == list(codec._ENUMS)
+    assert [name for name in codec.CLASSES if f'"node": "{name}"' not in text] == []
+    used = [name for name in codec.ENUMS if f'"enum": "{name}"' in text]
+    assert used == list(codec.ENUMS)
 
 
 def test_a_program_keeps_what_people_wrote_and_loses_its_places() -> None:

@@ -1,0 +1,265 @@
+"""The syntax tree of a trigger, frozen and safe to share: what starts it, what it waits for, and what it sends where.
+
+The conditions inside are ordinary ones. They are evaluated as segments beside the others, under names that nobody can
+give to a segment (:func:`hidden_segments`), so they have the meaning that they have everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from rules_engine.diagnostics import NO_SPAN, Span
+from rules_engine.rules.nodes import Condition, EventAggregate, EventMatch, FeatureRef, Predicate, Segment
+from rules_engine.rules.types import BOOLEAN
+
+# --- what starts it -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OnEnter:
+    """The entity becomes a member of the segment."""
+
+    segment: str
+
+    def __str__(self) -> str:
+        return f"enter {self.segment}"
+
+
+@dataclass(frozen=True, slots=True)
+class OnExit:
+    """The entity's membership of the segment ends: its answer is false or unknown from now on."""
+
+    segment: str
+
+    def __str__(self) -> str:
+        return f"exit {self.segment}"
+
+
+@dataclass(frozen=True, slots=True)
+class OnEvent:
+    """Such an event arrives."""
+
+    match: EventMatch
+
+    def __str__(self) -> str:
+        return f"event {self.match}"
+
+
+Cause = OnEnter | OnExit | OnEvent
+
+# --- what it waits for ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """At most ``max`` times in (now - per, now] for one entity; ``per`` is in microseconds."""
+
+    max: int
+    per: int
+
+
+class QuietPolicy(Enum):
+    """What becomes of a trigger that is due in quiet hours."""
+
+    DEFER = "defer"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """The local times [start, end) in microseconds since midnight, over midnight if ``start`` is the later one."""
+
+    start: int
+    end: int
+    timezone: str | FeatureRef
+    policy: QuietPolicy = QuietPolicy.DEFER
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """The consent that the project's settings name so, and the feature that is true where it was given."""
+
+    name: str
+    feature: FeatureRef
+
+
+# --- what it sends, and where ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A value of the payload that is the same in every action; a list is a tuple."""
+
+    value: bool | int | float | str | tuple[bool | int | float | str, ...] | None
+
+
+PayloadValue = FeatureRef | EventAggregate | Constant
+
+
+class SinkKind(Enum):
+    """Where actions can go."""
+
+    STREAM = "stream"
+    WEBHOOK = "webhook"
+    KAFKA = "kafka"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class SinkRef:
+    """A sink by kind and name. Sinks of two kinds may have one name only if one of them is a stream."""
+
+    kind: SinkKind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """An action that follows a cause.
+
+    Attributes
+    ----------
+    if_
+        judged when it is due.
+    delay, cooldown
+        in microseconds.
+    cancel_if
+        judged at the start and at every later look until it is due.
+    holdout
+        the share of entities that get nothing, in hundredths of a percent: 1000 is 10%.
+    payload
+        names and values, in the order of the file.
+    """
+
+    name: str
+    on: Cause
+    send: tuple[SinkRef, ...]
+    if_: Condition | None = None
+    delay: int = 0
+    cancel_if: Condition | None = None
+    cooldown: int | None = None
+    cap: Cap | None = None
+    quiet_hours: QuietHours | None = None
+    consent: Consent | None = None
+    holdout: int = 0
+    payload: tuple[tuple[str, PayloadValue], ...] = ()
+    description: str = ""
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+    @property
+    def if_name(self) -> str:
+        """The name of the hidden segment of ``if``."""
+        return f"trigger.{self.name}.if"
+
+    @property
+    def cancel_if_name(self) -> str:
+        """The name of the hidden segment of ``cancel_if``."""
+        return f"trigger.{self.name}.cancel_if"
+
+    @property
+    def consent_name(self) -> str:
+        """The name of the hidden segment of those who gave the consent."""
+        return f"trigger.{self.name}.consent"
+
+    @property
+    def segment(self) -> str | None:
+        """The segment whose members' entering or leaving starts it."""
+        return None if isinstance(self.on, OnEvent) else self.on.segment
+
+
+def hidden_segments(triggers: Iterable[Trigger]) -> dict[str, Segment]:
+    """The conditions of triggers as segments, named ``trigger.NAME.if``, ``.cancel_if`` and ``.consent``.
+
+    >>> consent = Consent("marketing", FeatureRef("user", "marketing"))
+    >>> list(hidden_segments([Trigger("mail", OnEnter("vip"), (), consent=consent)]))
+    ['trigger.mail.consent']
+    """
+    return {
+        name: Segment(name, condition, span=trigger.span)
+        for trigger in triggers
+        for name, condition in _conditions(trigger)
+    }
+
+
+def _conditions(trigger: Trigger) -> Iterator[tuple[str, Condition]]:
+    if trigger.if_ is not None:
+        yield trigger.if_name, trigger.if_
+    if trigger.cancel_if is not None:
+        yield trigger.cancel_if_name, trigger.cancel_if
+    if trigger.consent is not None:
+        yield trigger.consent_name, Predicate(trigger.consent.feature, "equals", True, BOOLEAN)
+
+
+def payload_aggregates(triggers: Iterable[Trigger]) -> dict[str, EventAggregate]:
+    """What payloads read of events, by ``trigger.NAME.payload.KEY``: it has to be kept exactly, to be shown."""
+    return {
+        f"trigger.{trigger.name}.payload.{key}": value
+        for trigger in triggers
+        for key, value in trigger.payload
+        if isinstance(value, EventAggregate)
+    }
+
+
+def payload_features(triggers: Iterable[Trigger]) -> frozenset[str]:
+    """The features (``VIEW:NAME``) that payloads and the zones of quiet hours read, beside those of conditions."""
+    found: set[str] = set()
+    for trigger in triggers:
+        found |= {value.key for _, value in trigger.payload if isinstance(value, FeatureRef)}
+        if trigger.quiet_hours is not None and isinstance(trigger.quiet_hours.timezone, FeatureRef):
+            found.add(trigger.quiet_hours.timezone.key)
+    return frozenset(found)
+
+
+# --- sinks as the project's settings describe them ------------------------------------------------------------------
+
+#: How long delivery of an action is tried, if the settings do not say it: a day.
+GIVE_UP_AFTER = 24 * 3_600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """An HTTP endpoint. ``url``, ``secret`` and the headers' values may hold ``${VARIABLES}``, as they are written."""
+
+    name: str
+    url: str
+    secret: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout: int = 10_000_000
+    give_up_after: int = GIVE_UP_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """A Kafka topic. ``options`` are those of librdkafka, such as ``sasl.password: ${KAFKA_PASSWORD}``."""
+
+    name: str
+    brokers: str
+    topic: str
+    options: tuple[tuple[str, str], ...] = ()
+    timeout: int = 10_000_000
+    give_up_after: int = GIVE_UP_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class FileSettings:
+    """A file of JSON lines; a relative path is below the project's folder."""
+
+    name: str
+    path: str
+    give_up_after: int = GIVE_UP_AFTER
+
+
+SinkSettings = WebhookSettings | KafkaSettings | FileSettings
+
+SINK_KINDS: Mapping[type, SinkKind] = {
+    WebhookSettings: SinkKind.WEBHOOK,
+    KafkaSettings: SinkKind.KAFKA,
+    FileSettings: SinkKind.FILE,
+}
