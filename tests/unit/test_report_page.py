@@ -60,9 +60,7 @@ def test_a_report_loads_nothing_runs_nothing_and_shows_names_as_they_are() -> No
         "data:image/png;base64",
     ]
     assert reader.alts == [HOSTILE, HOSTILE]
-    assert reader.shown.count(HOSTILE) == 12, (
-        "title twice, lead, fact twice, footer, section twice, caption, note, table"
-    )
+    assert reader.shown.count(HOSTILE) == 13, "two titles, lead, fact, section, captions, note, header, cell, footer"
 
 
 def test_the_pictures_are_the_ones_that_were_drawn_and_the_same_each_time() -> None:
