@@ -1,0 +1,1 @@
+"""Where actions go: one module for each kind of sink."""
