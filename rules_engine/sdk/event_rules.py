@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rules_engine.events.encoding import decode_state
 from rules_engine.events.kept_events import StateEvents
 from rules_engine.events.plan_data import decode_features
 from rules_engine.events.reading import StateLayout, StateReader
 from rules_engine.events.requirements import StateRequirements, requirements_of
-from rules_engine.events.state import empty_state
+from rules_engine.events.state import EventState, empty_state
 from rules_engine.events.store import state_name
+from rules_engine.events.waiting import decode_current
 from rules_engine.rules.catalog import EVENT_VIEW
 from rules_engine.rules.nodes import EventAggregate, Sequence
 from rules_engine.rules.program import Program
@@ -55,7 +55,11 @@ class EventRules:
         StoreDataError
             if the bytes are damaged.
         """
-        return self._nothing if raw is None else StateReader(decode_state(raw, self.requirements), self._layout)
+        return self._nothing if raw is None else StateReader(decode_current(raw, self.requirements), self._layout)
+
+    def read(self, state: EventState) -> StateReader:
+        """What a state says that is decoded already."""
+        return StateReader(state, self._layout)
 
     def log(self, raw: bytes | None) -> StateEvents:
         """A stored state in the place of a log, for explanations."""

@@ -1,0 +1,142 @@
+"""A record as bytes, for the store: a header with version and checksum, then JSON, deflated where it is long."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import orjson
+
+from rules_engine.errors import StoreDataError
+from rules_engine.triggers.record import Change, Outgoing, Pending, Reason, Record, State, Transition, TriggerStep
+
+#: Raised by one when records are written differently.
+RECORD_VERSION = 1
+
+_HEADER = struct.Struct("<BBI")
+_DEFLATED = 1
+#: Shorter JSON is not deflated: setting the compressor up costs more than all the rest.
+_PLAIN = 400
+_WINDOW_BITS, _MEMORY_LEVEL = -12, 4
+_MAX_JSON = 1 << 26
+_HINT = "remove it: the entity is then looked at as if it were new"
+
+
+def encode_record(record: Record) -> bytes:
+    """The record as bytes.
+
+    >>> record = Record(at=5, members={"vip": 3}, pending=(Pending("mail", "enter:vip:3", 3, 9),))
+    >>> decode_record(encode_record(record)) == record
+    True
+    """
+    body, flags = orjson.dumps(_pack(record)), 0
+    if len(body) > _PLAIN:
+        compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
+        body, flags = compressor.compress(body) + compressor.flush(), _DEFLATED
+    return _HEADER.pack(RECORD_VERSION, flags, zlib.crc32(body)) + body
+
+
+def decode_record(data: bytes | None) -> Record:
+    """The inverse of :func:`encode_record`; of nothing, the record of somebody new.
+
+    Raises
+    ------
+    StoreDataError
+        if the bytes are damaged, or were written by another version of this program.
+    """
+    if data is None:
+        return Record()
+    if len(data) < _HEADER.size:
+        raise StoreDataError(f"a record of triggers of {len(data)} bytes is cut off", hint=_HINT)
+    version, flags, checksum = _HEADER.unpack_from(data)
+    if version != RECORD_VERSION:
+        message = f"a record of triggers has version {version}; this program reads version {RECORD_VERSION}"
+        raise StoreDataError(message, hint=_HINT)
+    body = data[_HEADER.size :]
+    if zlib.crc32(body) != checksum:
+        raise StoreDataError("a record of triggers is damaged: its checksum does not fit", hint=_HINT)
+    try:
+        return _unpack(orjson.loads(_inflated(body) if flags & _DEFLATED else body))
+    except (zlib.error, ValueError, TypeError, LookupError) as error:
+        raise StoreDataError(f"a record of triggers cannot be read: {error}", hint=_HINT) from error
+
+
+def _inflated(body: bytes) -> bytes:
+    inflater = zlib.decompressobj(_WINDOW_BITS)
+    text = inflater.decompress(body, _MAX_JSON)
+    if not inflater.eof:
+        raise ValueError("it ends too early, or is too large")
+    return text
+
+
+def _pack(record: Record) -> list[Any]:
+    """The fields in order; empty ones at the end are left out."""
+    packed = [
+        record.rules,
+        record.at,
+        record.last_id,
+        record.members,
+        record.dues,
+        [[one.trigger, one.cause, one.begins, one.due] for one in record.pending],
+        record.fired,
+        [*record.seen, *record.seen.values()],
+        sorted(record.fresh),
+        record.repeats,
+        [_pack_outgoing(one) for one in record.outbox],
+    ]
+    while packed and not packed[-1]:
+        packed.pop()
+    return packed
+
+
+def _unpack(packed: list[Any]) -> Record:
+    rules, at, last_id, members, dues, pending, fired, seen, fresh, repeats, outbox = (
+        *packed,
+        *_EMPTY[len(packed) :],
+    )
+    half = len(seen) // 2
+    return Record(
+        rules=rules,
+        at=at,
+        last_id=None if last_id is None else (last_id[0], last_id[1]),
+        members=members,
+        dues=dues,
+        pending=tuple([Pending(*one) for one in pending]),
+        fired={name: tuple(instants) for name, instants in fired.items()},
+        seen=dict(zip(seen[:half], seen[half:], strict=True)),
+        fresh=frozenset(fresh),
+        repeats=repeats,
+        outbox=tuple([_unpack_outgoing(one) for one in outbox]),
+    )
+
+
+_EMPTY: tuple[Any, ...] = (0, None, None, {}, {}, (), {}, (), (), {}, ())
+
+
+def _pack_outgoing(one: Outgoing) -> list[Any]:
+    if isinstance(one, Transition):
+        return [0, one.segment, one.change.value, one.at, one.cause, one.version, one.number]
+    reason = None if one.reason is None else one.reason.value
+    return [
+        1,
+        one.trigger,
+        one.cause,
+        one.state.value,
+        one.at,
+        one.due,
+        reason,
+        one.version,
+        *([one.payload, one.sinks] if one.sinks else []),
+    ]
+
+
+def _unpack_outgoing(packed: list[Any]) -> Outgoing:
+    kind, *fields = packed
+    if kind == 0:
+        segment, change, *rest = fields
+        return Transition(segment, Change(change), *rest)
+    trigger, cause, state, at, due, reason, version, *sent = fields
+    payload, sinks = sent or ({}, ())
+    known = None if reason is None else Reason(reason)
+    return TriggerStep(trigger, cause, State(state), at, due, known, version, payload, tuple(sinks))

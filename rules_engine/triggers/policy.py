@@ -1,0 +1,86 @@
+"""What keeps a due trigger from firing: holdout, quiet hours, cooldown and cap. Pure functions of instants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from rules_engine.clock import DAY
+from rules_engine.rules.local_time import crossings, local_time
+from rules_engine.rules.trigger_nodes import QuietHours, Trigger
+
+#: Shares are in hundredths of a percent.
+WHOLE = 10_000
+
+#: No zone repeats or skips more than a day, so the next end of quiet hours is not further away.
+_LONGEST_NIGHT = 3 * DAY
+
+
+def is_held_out(trigger: Trigger, entity: str) -> bool:
+    """Whether the entity is among those that the trigger leaves alone; always the same ones.
+
+    >>> from rules_engine.rules.trigger_nodes import OnEnter
+    >>> mail = Trigger("mail", OnEnter("vip"), (), holdout=1_000)
+    >>> sum(is_held_out(mail, str(number)) for number in range(10_000))
+    1016
+    """
+    return trigger.holdout > 0 and share_of(trigger.name, entity) < trigger.holdout
+
+
+def share_of(trigger: str, entity: str) -> int:
+    """A number below :data:`WHOLE` that depends on the names only, and falls evenly."""
+    whole = f"{trigger}\0{entity}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(whole, digest_size=8).digest(), "big") % WHOLE
+
+
+def is_quiet(hours: QuietHours, zone: str, at: int) -> bool | None:
+    """Whether an instant lies in the quiet hours of a zone; None if there is no such zone.
+
+    >>> from rules_engine.clock import HOUR
+    >>> night = QuietHours(21 * HOUR, 8 * HOUR, "UTC")
+    >>> [is_quiet(night, "UTC", hour * HOUR) for hour in (7, 8, 20, 21)], is_quiet(night, "Mars/Olympus", 0)
+    ([True, False, False, True], None)
+    """
+    local = local_time(at, zone)
+    if local is None:
+        return None
+    time = local[0]
+    if hours.start <= hours.end:
+        return hours.start <= time < hours.end
+    return time >= hours.start or time < hours.end
+
+
+def quiet_until(hours: QuietHours, zone: str, at: int) -> int:
+    """The first instant after ``at``, which is quiet, that is not.
+
+    Where clocks are set, that may be the shift itself: the end of the quiet hours may not occur on that day.
+
+    >>> from rules_engine.clock import HOUR
+    >>> quiet_until(QuietHours(21 * HOUR, 8 * HOUR, "UTC"), "UTC", 22 * HOUR) // HOUR
+    32
+    """
+    found = crossings(at, at + _LONGEST_NIGHT, zone, (hours.end,))
+    return next(instant for instant in found if not is_quiet(hours, zone, instant))
+
+
+def is_cooling(trigger: Trigger, fired: Sequence[int], at: int) -> bool:
+    """Whether the trigger fired for this entity less than its cooldown ago."""
+    return trigger.cooldown is not None and bool(fired) and fired[-1] > at - trigger.cooldown
+
+
+def is_capped(trigger: Trigger, fired: Sequence[int], at: int) -> bool:
+    """Whether the trigger fired for this entity as often as its cap allows."""
+    if trigger.cap is None or len(fired) < trigger.cap.max:
+        return False
+    return fired[-trigger.cap.max] > at - trigger.cap.per
+
+
+def remembered(trigger: Trigger, fired: Sequence[int], at: int) -> tuple[int, ...]:
+    """The instants of firing that cooldown and cap look at, with one more.
+
+    >>> from rules_engine.rules.trigger_nodes import Cap, OnEnter
+    >>> remembered(Trigger("mail", OnEnter("vip"), (), cap=Cap(2, 60)), (1, 2), 3)
+    (2, 3)
+    """
+    number = trigger.cap.max if trigger.cap is not None else 1 if trigger.cooldown is not None else 0
+    return (*fired, at)[-number:] if number else ()
