@@ -12,8 +12,9 @@ from rules_engine.clock import format_instant
 from rules_engine.project import Project
 
 if TYPE_CHECKING:
+    from rules_engine.lifecycle.apply import ApplyReport
     from rules_engine.lifecycle.backfill import BackfillProgress
-    from rules_engine.lifecycle.definitions import Applied
+    from rules_engine.lifecycle.stages import Stage
 
 
 def apply(
@@ -25,26 +26,42 @@ def apply(
     versions: Annotated[
         bool, typer.Option("--versions", help="List what was applied, when and by whom, and change nothing.")
     ] = False,
+    expect: Annotated[
+        str | None,
+        typer.Option("--expect", metavar="PLAN", help="Only if it is the plan that `segments plan` showed, by its id."),
+    ] = None,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
     """Put features and definitions into effect.
 
-    The definitions are checked, the Feast repository is applied, and the read plan is written that lookups answer
-    from. If anything is refused, nothing is changed. Applications answer from the new plan from their next requests on.
+    Walks the stages that `segments plan` shows, and prints each when it is done: the Feast repository is applied, event
+    states are built that the definitions need, and the read plan is replaced that lookups answer from, in one step. If
+    anything is refused, nothing is changed. Applications answer from the new plan from their next requests on.
     Every plan is kept as a version with a number; with --to its segments are put into effect again.
     """
+    from rules_engine.cli.plan import shows, stage_text
     from rules_engine.lifecycle.definitions import apply_project
 
     project = Project.open(repo)
     if versions:
         _list(project, output_format)
         return
+    done: list[Stage] = []
     with output.working("Applying the definitions") as show:
-        applied = apply_project(project, progress=lambda progress: show(_progress(progress)), to=to)
+
+        def finished(stage: Stage) -> None:
+            if not shows(stage):
+                return
+            done.append(stage)
+            show(f"Done: {stage_text(stage)}")
+
+        applied = apply_project(
+            project, progress=lambda progress: show(_progress(progress)), to=to, expect=expect, done=finished
+        )
     if output_format is Format.JSON:
         output.print_json(_data(applied))
     else:
-        _show(applied)
+        _show(applied, done)
         if to is not None:
             output.say("The files are as they were: `segments plan` shows how they differ from this version")
 
@@ -73,33 +90,37 @@ def _progress(progress: BackfillProgress) -> str:
     return f"Reading the event log: day {progress.done} of {progress.days}, {output.plural(progress.events, 'event')}"
 
 
-def _show(applied: Applied) -> None:
-    plan = applied.report.plan
+def _show(applied: ApplyReport, done: list[Stage]) -> None:
+    from rules_engine.cli.plan import stage_text
+
+    plan = applied.plan
     segments = output.plural(len(plan.definitions["segments"]), "segment")
     views = output.plural(len(plan.views), "feature view")
-    if not applied.report.changed:
+    if not applied.stages.differs:
         output.say("Nothing changed: ", (plan.project, "bold"), f" has {segments} and {views}, as before")
         return
     output.say("Applied ", (plan.project, "bold"), f": {segments}, {views}")
-    registry = applied.report.registry
-    for what, words in (
-        ("segments", (("added", applied.added), ("changed", applied.changed), ("removed", applied.removed))),
-        ("features", (("added", registry.added), ("changed", registry.updated), ("removed", registry.removed))),
-    ):
-        for word, names in words:
-            if names:
-                output.say(f"  {what} {word}: {', '.join(names)}")
+    for number, stage in enumerate(done, 1):
+        output.say(f"  {number}. {stage_text(stage)}")
+    registry = applied.registry
     if registry.added or registry.updated:
         output.say("Next: `segments materialize` brings the online store up to date")
 
 
-def _data(applied: Applied) -> dict[str, Any]:
-    plan, registry = applied.report.plan, applied.report.registry
+def _data(applied: ApplyReport) -> dict[str, Any]:
+    from rules_engine.cli.plan import shows
+    from rules_engine.lifecycle.stages import Names, stage_data, to_data
+
+    plan, registry, stages = applied.plan, applied.registry, applied.stages
     return {
         "project": plan.project,
-        "changed": applied.report.changed,
-        "version": applied.report.version,
+        "changed": stages.differs,
+        "plan": stages.id,
+        "version": applied.version,
         "definitions_version": plan.definitions_version,
-        "segments": {"added": applied.added, "changed": applied.changed, "removed": applied.removed},
-        "features": {"added": registry.added, "changed": registry.updated, "removed": registry.removed},
+        "segments": to_data(stages.of("segments")),
+        "triggers": to_data(stages.of("triggers")),
+        "events": to_data(stages.of("events")),
+        "features": to_data(Names(registry.added, registry.updated, registry.removed)),
+        "stages": [stage_data(stage) for stage in stages.stages if shows(stage)] if stages.differs else [],
     }

@@ -15,7 +15,10 @@ from rules_engine.clock import format_instant
 from rules_engine.project import Project
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rules_engine.lifecycle.plan import Movement, Plan
+    from rules_engine.lifecycle.stages import Names, Stage, Stages
 
 
 class PlanFormat(StrEnum):
@@ -93,22 +96,52 @@ def _text(found: Plan) -> None:
     if not found.changes_anything:
         output.say("Nothing differs from what is applied")
         return
-    for line in _features(found):
-        output.say(line)
-    if not found.movements:
-        return
-    output.say((output.plural(found.users, "user"), "bold"), f" as of {format_instant(found.as_of)}")
-    output.table(_HEADERS, [_row(movement) for movement in found.movements], right=_HEADERS[2:5])
+    if found.movements:
+        output.say((output.plural(found.users, "user"), "bold"), f" as of {format_instant(found.as_of)}")
+        output.table(_HEADERS, [_row(movement) for movement in found.movements], right=_HEADERS[2:5])
     for movement in found.movements:
-        if movement.uncounted is not None:
-            output.say(f"{movement.segment} is not counted: {movement.uncounted}")
-        if movement.dependents:
-            output.say(f"{movement.segment} is referred to by {', '.join(movement.dependents)}")
+        for remark in _remarks(movement):
+            output.say(remark)
         for example in movement.examples:
             output.say()
             output.say((example.entity, "bold"), f" {example.move} {movement.segment}")
             if example.explanation is not None:
                 output.say(str(example.explanation))
+    output.say()
+    output.say("`segments apply` will, as plan ", (found.stages.id, "bold"))
+    for line in stage_lines(found.stages):
+        output.say(f"  {line}")
+
+
+def stage_lines(stages: Stages) -> list[str]:
+    """The stages as numbered lines; one that does nothing is left out."""
+    shown = (stage_text(stage) for stage in stages.stages if shows(stage))
+    return [f"{number}. {text}" for number, text in enumerate(shown, 1)]
+
+
+def shows(stage: Stage) -> bool:
+    """Whether a stage changes anything that one would look for. Feast's registry is always brought up to date."""
+    from rules_engine.lifecycle.stages import Register
+
+    return not isinstance(stage, Register) or bool(stage.change)
+
+
+def stage_text(stage: Stage) -> str:
+    """A stage as one line."""
+    head, *details = stage.lines()
+    return f"{head}: {'; '.join(details)}" if details else head
+
+
+def _remarks(movement: Movement) -> Iterator[str]:
+    """What stands below the table about a segment."""
+    if movement.uncounted is not None:
+        yield f"{movement.segment} is not counted: {movement.uncounted}"
+    if movement.dependents:
+        yield f"{movement.segment} is referred to by {', '.join(movement.dependents)}"
+    for start in movement.starts:
+        count = "those" if movement.uncounted is not None else output.plural(movement.moving(start.move), "user")
+        word = "enter" if start.move == "enters" else "leave"
+        yield f"trigger {start.trigger} starts for {count} who {word} {movement.segment}"
 
 
 _HEADERS = ["segment", "change", "enter", "leave", "stay"]
@@ -120,39 +153,47 @@ def _row(movement: Movement) -> list[str]:
     return [movement.segment, movement.kind, *shown]
 
 
-def _features(found: Plan) -> list[str]:
-    change = found.features
-    groups = (("added", change.added), ("changed", change.updated), ("removed", change.removed))
-    return [f"features {word}: {', '.join(names)}" for word, names in groups if names]
+def _features(found: Plan) -> Names:
+    from rules_engine.lifecycle.stages import Names, Register
+
+    changes = [stage.change for stage in found.stages.stages if isinstance(stage, Register)]
+    return next((Names(change.added, change.updated, change.removed) for change in changes), Names())
 
 
 def _markdown(found: Plan) -> None:
     if not found.changes_anything:
         output.say("Nothing differs from what is applied.")
         return
-    lines = [f"- {line}" for line in _features(found)]
+    lines = []
     if found.movements:
-        lines += [""] if lines else []
         lines += [f"**{output.plural(found.users, 'user')}** as of {format_instant(found.as_of)}", ""]
         lines += ["| segment | change | enter | leave | stay |", "| --- | --- | ---: | ---: | ---: |"]
         lines += [f"| {' | '.join(_row(movement))} |" for movement in found.movements]
     for movement in found.movements:
-        if movement.uncounted is not None:
-            lines += ["", f"`{movement.segment}` is not counted: {movement.uncounted}."]
+        lines += [line for remark in _remarks(movement) for line in ("", f"{remark}.")]
         for example in movement.examples:
             if example.explanation is not None:
                 title = html.escape(f"{example.entity} {example.move} {movement.segment}")
                 fence = ["```text", str(example.explanation), "```"]
                 lines += ["", f"<details><summary>{title}</summary>", "", *fence, "", "</details>"]
+    lines += ["", f"`segments apply` will, as plan `{found.stages.id}`", "", *stage_lines(found.stages)]
     output.say("\n".join(lines))
 
 
 def _data(found: Plan) -> dict[str, Any]:
-    change = found.features
+    from rules_engine.lifecycle.stages import stage_data, to_data
+
+    stages = [stage_data(stage) for stage in found.stages.stages if shows(stage)]
     return {
+        "plan": found.stages.id,
         "as_of": format_instant(found.as_of),
         "users": found.users,
-        "features": {"added": change.added, "changed": change.updated, "removed": change.removed},
+        "features": to_data(_features(found)),
+        "triggers": to_data(found.stages.of("triggers")),
+        "events": to_data(found.stages.of("events")),
+        "stages": [stage_data(stage) for stage in found.stages.stages if shows(stage)]
+        if found.changes_anything
+        else [],
         "segments": [_movement_data(movement) for movement in found.movements],
     }
 
@@ -175,5 +216,9 @@ def _movement_data(movement: Movement) -> dict[str, Any]:
         "stays": movement.stays if is_counted else None,
         "uncounted": movement.uncounted,
         "dependents": movement.dependents,
+        "triggers": [
+            {"trigger": start.trigger, "move": start.move, "users": movement.moving(start.move) if is_counted else None}
+            for start in movement.starts
+        ],
         "examples": examples,
     }

@@ -241,15 +241,22 @@ class FeastRepo:
             specs[type(definition).__name__, str(definition.name)] = spec
         return specs
 
-    def read_plan(self, definitions: Mapping[str, Any], applied_at: int, now: int | None = None) -> ReadPlan:
+    def read_plan(
+        self, definitions: Mapping[str, Any], applied_at: int, now: int | None = None, *, of_files: bool = False
+    ) -> ReadPlan:
         """The read plan for the registry's state and the given definitions.
+
+        Parameters
+        ----------
+        of_files
+            for the state that the registry will be in when the files are applied.
 
         Raises
         ------
         ProjectError
             if two features share a field of the store.
         """
-        views = self._plan_views(self._registered())
+        views = self._plan_views(self._desired() if of_files else self._registered())
         _check_fields(views)
         key = self.entity()
         return ReadPlan(

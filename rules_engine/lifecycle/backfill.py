@@ -79,6 +79,22 @@ class Backfill:
         """Whether the definitions read events, and the store is one that keeps them."""
         return bool(self._names) and self._rules.plan.connection.kind in ("embedded", "redis")
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether states are needed that are not complete yet.
+
+        Raises
+        ------
+        StoreError
+            if the store does not answer.
+        """
+        return self.is_needed and not self._is_kept()
+
+    @property
+    def events_read(self) -> list[str]:
+        """The names of the events that the definitions read."""
+        return list(self._names)
+
     def prepare(self) -> None:
         """Build the states that are not complete yet. An interrupted run goes on where it ended.
 

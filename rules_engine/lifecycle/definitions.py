@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rules_engine.errors import ProjectError
 from rules_engine.events.declarations import read_events
 from rules_engine.lifecycle.catalog import project_catalog
 from rules_engine.lifecycle.schema import write_schema
@@ -16,9 +17,10 @@ from rules_engine.rules.load import Definitions, load_folder
 from rules_engine.sdk.rules import encode_definitions
 
 if TYPE_CHECKING:
-    from rules_engine.features.read_plan import ReadPlan
+    from rules_engine.features.feast_repo import FeastRepo
     from rules_engine.lifecycle.apply import ApplyReport
-    from rules_engine.lifecycle.backfill import Backfill, BackfillProgress
+    from rules_engine.lifecycle.backfill import BackfillProgress
+    from rules_engine.lifecycle.stages import Stage, Stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +29,6 @@ class Loaded:
 
     definitions: Definitions
     catalog: Catalog
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What applying a project did: to Feast's registry and read plan, and by name to the segments."""
-
-    report: ApplyReport
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    removed: tuple[str, ...]
 
 
 def load_project(project: Project) -> Loaded:
@@ -53,14 +45,8 @@ def load_project(project: Project) -> Loaded:
     return Loaded(load_folder(project.segments_dir, catalog), catalog)
 
 
-def apply_project(
-    project: Project, progress: Callable[[BackfillProgress], None] | None = None, *, to: int | None = None
-) -> Applied:
-    """Check the definitions, then put the features and the definitions into effect. Renews the schema for editors.
-
-    Nothing is changed if anything is refused. Event states that the definitions need are built from the event log
-    before requests are answered by them; ``progress`` is called meanwhile. With ``to``, the segments and events of that
-    version are put into effect in place of those of the files.
+def project_stages(project: Project, repo: FeastRepo, *, to: int | None = None, store_needed: bool = True) -> Stages:
+    """What applying the files of a project would do, or with ``to`` going back to the segments of a version.
 
     Raises
     ------
@@ -70,41 +56,61 @@ def apply_project(
         if the Feast repository cannot be used, or no longer has a feature that the version reads.
     UnknownNameError
         if there is no such version.
+    StoreError
+        if the definitions read events, and the online store is needed to know their states but does not answer.
     """
-    from rules_engine.features.feast_repo import FeastRepo
-    from rules_engine.lifecycle.apply import apply
-    from rules_engine.lifecycle.backfill import Backfill
+    from rules_engine.lifecycle.staging import find_stages
 
-    repo = FeastRepo(project)
     catalog = project_catalog(project, repo)
     content, now = _of_files(project, catalog) if to is None else _of_version(project, catalog, to)
-    backfills: list[Backfill] = []
+    return find_stages(project, content, now, repo, store_needed=store_needed)
 
-    def prepare(plan: ReadPlan) -> None:
-        backfills.append(Backfill(project, plan, progress))
-        backfills[0].prepare()
 
-    try:
-        report = apply(project, content, now=now, repo=repo, prepare=prepare)
-        backfills[0].finish()
-    finally:
-        for backfill in backfills:
-            backfill.close()
-    before: dict[str, Any] = dict(report.previous.definitions.get("segments", {})) if report.previous else {}
-    after: dict[str, Any] = dict(report.plan.definitions["segments"])
-    return Applied(
-        report,
-        added=tuple(sorted(after.keys() - before.keys())),
-        changed=tuple(sorted(name for name in after.keys() & before.keys() if after[name] != before[name])),
-        removed=tuple(sorted(before.keys() - after.keys())),
-    )
+def apply_project(
+    project: Project,
+    progress: Callable[[BackfillProgress], None] | None = None,
+    *,
+    to: int | None = None,
+    expect: str | None = None,
+    done: Callable[[Stage], None] = lambda _: None,
+) -> ApplyReport:
+    """Check the definitions, then put the features and the definitions into effect. Renews the schema for editors.
+
+    Nothing is changed if anything is refused. Event states that the definitions need are built from the event log
+    before requests are answered by them; ``progress`` is called meanwhile, and ``done`` after each stage. With ``to``,
+    the segments, events and triggers of that version are put into effect in place of those of the files.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem of every file.
+    ProjectError, UnsupportedError
+        if the Feast repository cannot be used, or no longer has a feature that the version reads; or if the plan is
+        another one than ``expect``.
+    UnknownNameError
+        if there is no such version.
+    StoreError
+        if the definitions read events, and the online store does not answer.
+    """
+    from rules_engine.features.feast_repo import FeastRepo
+    from rules_engine.lifecycle.apply import perform
+
+    repo = FeastRepo(project)
+    stages = project_stages(project, repo, to=to)
+    if expect is not None and stages.id != expect:
+        raise ProjectError(
+            f"this is plan {stages.id}, and plan {expect} was expected: the files or what is applied changed since",
+            hint="look at `segments plan` again",
+        )
+    if to is None:
+        write_schema(project, project_catalog(project))
+    return perform(project, stages, repo, done=done, progress=progress)
 
 
 def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], int | None]:
     """What to put into effect, and what counts as now."""
     declared = read_events(project.events_yaml)
     definitions = load_folder(project.segments_dir, catalog)
-    write_schema(project, catalog)
     settings = definitions.settings
     return encode_definitions(definitions.program, declared, definitions.triggers, settings), settings.now
 

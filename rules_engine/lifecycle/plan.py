@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rules_engine.errors import NotAppliedError
-from rules_engine.features.feast_repo import FeastRepo, RegistryChange
-from rules_engine.features.offline import OfflineUsers
-from rules_engine.features.read_plan import ReadPlan
+from rules_engine.clock import now_micros
+from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.lifecycle import audience
-from rules_engine.lifecycle.batch import BatchProject, BatchRules, features_read, reads_events
+from rules_engine.lifecycle.batch import BatchRules
+from rules_engine.lifecycle.definitions import project_stages
+from rules_engine.lifecycle.differences import ADDED, AFFECTED, CHANGED, REMOVED, differences
+from rules_engine.lifecycle.everyone import Everyone, features_read
+from rules_engine.lifecycle.stages import Stages
+from rules_engine.lifecycle.staging import applied_plan
 from rules_engine.project import Project
-from rules_engine.rules.codec import decode_program, encode_program
+from rules_engine.rules.codec import decode_program
 from rules_engine.rules.explain import Explanation
 from rules_engine.rules.program import Program
+from rules_engine.rules.trigger_codec import decode_triggers
+from rules_engine.rules.trigger_nodes import OnEnter, OnExit, Trigger
 
-ADDED, CHANGED, AFFECTED, REMOVED = "added", "changed", "affected", "removed"
 ENTERS, LEAVES = "enters", "leaves"
 
 Progress = Callable[[int, float], None]
@@ -34,6 +38,14 @@ class Example:
     entity: str
     move: str
     explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A trigger that starts for everyone who moves so. Its own conditions may then hold some of them back."""
+
+    trigger: str
+    move: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,9 @@ class Movement:
         the segments that refer to it, directly or through others.
     examples
         some users who move.
+    starts
+        the triggers that start for those who move. None does where a segment is added or removed: whoever is in a new
+        one is there from the beginning, and did not enter.
     uncounted
         why nobody was counted; None if everybody was.
     """
@@ -61,7 +76,12 @@ class Movement:
     stays: int = 0
     dependents: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
+    starts: tuple[Start, ...] = ()
     uncounted: str | None = None
+
+    def moving(self, move: str) -> int:
+        """How many users enter, or leave."""
+        return self.enters if move == ENTERS else self.leaves
 
     @property
     def change(self) -> float:
@@ -78,17 +98,17 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What applying the files would change, as of an instant (microseconds) and among so many users."""
+    """What applying the files would do, and whom it moves, as of an instant (microseconds) and among so many users."""
 
     as_of: int
-    features: RegistryChange
+    stages: Stages
     movements: tuple[Movement, ...] = ()
     users: int = 0
 
     @property
     def changes_anything(self) -> bool:
         """Whether the files differ from what is applied."""
-        return bool(self.features or self.movements)
+        return bool(self.stages.differs or self.movements)
 
     def over(self, limit: float) -> tuple[Movement, ...]:
         """The segments of which a larger part than that moves."""
@@ -119,47 +139,31 @@ def make_plan(
     ProjectError, UnsupportedError, DataError
         if the Feast repository, the read plan or the offline store cannot be used.
     """
-    opened = BatchProject.open(project, as_of)
-    before, after = _applied(project), opened.program
-    features, found = opened.repo.pending(), differences(before, after)
-    known = opened.repo.catalog().features.keys()
-    movements = [_uncounted(name, kind, before, after, known) for name, kind in found.items()]
+    repo = FeastRepo(project)
+    stages = project_stages(project, repo, store_needed=False)
+    now = next(instant for instant in (as_of, stages.now, now_micros()) if instant is not None)
+    before, after = _applied(project), decode_program(stages.definitions["segments"])
+    triggers, known = decode_triggers(stages.definitions), repo.catalog().features.keys()
+    movements = [
+        _uncounted(name, kind, before, after, known, triggers.values())
+        for name, kind in differences(before, after).items()
+    ]
     counted = {movement.segment: movement.kind for movement in movements if movement.uncounted is None}
-    tally = _Tally(opened.repo, before, after, counted, opened.now, examples)
+    tally = _Tally(repo, before, after, counted, now, examples)
     if counted or out is not None:
         tally.run(out, progress)
-    return Plan(opened.now, features, tuple(tally.result(movement) for movement in movements), tally.users)
+    return Plan(now, stages, tuple(tally.result(movement) for movement in movements), tally.users)
 
 
 def _applied(project: Project) -> Program:
     """The applied definitions; none, if nothing was applied yet."""
-    try:
-        return decode_program(ReadPlan.load(project.read_plan).definitions.get("segments", {}))
-    except NotAppliedError:
-        return Program({})
+    plan = applied_plan(project)
+    return Program({}) if plan is None else decode_program(plan.definitions.get("segments", {}))
 
 
-def differences(before: Program, after: Program) -> dict[str, str]:
-    r"""By segment what happens to it, where something does.
-
-    >>> from rules_engine.rules.catalog import Catalog
-    >>> from rules_engine.rules.load import load_text
-    >>> text = "segment: a\nwhen: {feature: u:x, equals: 1}\n---\nsegment: b\nwhen: {not_in_segment: a}"
-    >>> old, new = (load_text(found, Catalog(closed=False)).program for found in (text, text.replace("1", "2")))
-    >>> differences(old, new)
-    {'a': 'changed', 'b': 'affected'}
-    """
-    old, new = encode_program(before), encode_program(after)
-    kinds = dict.fromkeys(new.keys() - old.keys(), ADDED) | dict.fromkeys(old.keys() - new.keys(), REMOVED)
-    kinds |= {name: CHANGED for name in new.keys() & old.keys() if new[name] != old[name]}
-    touched = set(kinds)
-    for name in new.keys() & old.keys() - touched:
-        if touched & {*after.closure([name]), *before.closure([name])}:
-            kinds[name] = AFFECTED
-    return dict(sorted(kinds.items()))
-
-
-def _uncounted(name: str, kind: str, before: Program, after: Program, known: Any) -> Movement:
+def _uncounted(
+    name: str, kind: str, before: Program, after: Program, known: Any, triggers: Iterable[Trigger]
+) -> Movement:
     """A segment's movement without numbers, and with the reason if there can be none."""
     dependents = tuple(
         other for other in after.names if other != name and name in after.closure([other]) and name in after.segments
@@ -169,11 +173,19 @@ def _uncounted(name: str, kind: str, before: Program, after: Program, known: Any
         if name not in program.segments:
             continue
         gone = sorted(features_read(program, [name]) - known)
-        if reads_events(program, name):
-            reason = f"the {word} definition reads events, which the offline store does not have"
-        elif gone:
+        if gone:
             reason = f"the {word} definition reads `{gone[0]}`, which the feature repository no longer has"
-    return Movement(name, kind, dependents=dependents, uncounted=reason)
+    starts = _starts(name, triggers) if kind in (CHANGED, AFFECTED) else ()
+    return Movement(name, kind, dependents=dependents, starts=starts, uncounted=reason)
+
+
+def _starts(segment: str, triggers: Iterable[Trigger]) -> tuple[Start, ...]:
+    moves = {OnEnter: ENTERS, OnExit: LEAVES}
+    return tuple(
+        Start(trigger.name, moves[type(trigger.on)])
+        for trigger in triggers
+        if isinstance(trigger.on, OnEnter | OnExit) and trigger.on.segment == segment
+    )
 
 
 @dataclass(slots=True)
@@ -192,9 +204,9 @@ class _Tally:
     ) -> None:
         old = [name for name in kinds if name in before.segments]
         new = [name for name in kinds if name in after.segments]
-        self._reading = OfflineUsers(repo, features_read(before, old) | features_read(after, new))
-        self._before = BatchRules(repo, before, old, users=self._reading)
-        self._after = BatchRules(repo, after, new, users=self._reading)
+        self._reading = Everyone(repo, (before, old), (after, new))
+        self._before = BatchRules(repo, before, old, everyone=self._reading)
+        self._after = BatchRules(repo, after, new, everyone=self._reading)
         self._counts = {name: _Count() for name in kinds}
         self._as_of = as_of
         self._examples = examples
@@ -213,8 +225,8 @@ class _Tally:
                 file.write(pa.record_batch(columns, schema=schema))
 
     def _moves(self, progress: Progress) -> Iterator[tuple[str, str, pa.Array]]:
-        for part in self._reading.batches(self._as_of):
-            old, new = self._before.answer(part, self._as_of), self._after.answer(part, self._as_of)
+        for crowd in self._reading.at(self._as_of):
+            old, new = self._before.answer(crowd, self._as_of), self._after.answer(crowd, self._as_of)
             self.users += len(old.entities)
             for name, count in self._counts.items():
                 was, will = old.members(name), new.members(name)
@@ -224,7 +236,7 @@ class _Tally:
                     setattr(count, move, getattr(count, move) + len(entities))
                     count.examples[move] += entities[: self._examples - len(count.examples[move])].to_pylist()
                     yield name, move, entities
-            progress(self.users, part.done)
+            progress(self.users, crowd.done)
 
     def result(self, movement: Movement) -> Movement:
         """The movement with its numbers and examples."""

@@ -40,7 +40,7 @@ def record(project: Project, plan: ReadPlan) -> Version:
     kept = versions(project)
     if kept and plan_content(kept[-1].plan) == plan_content(plan):
         return kept[-1]
-    number = kept[-1].number + 1 if kept else 1
+    number = next_number(project)
     version = Version(number, _user(), plan.applied_at, plan.definitions_version, plan)
     content = {
         "format": _FORMAT,
@@ -52,6 +52,11 @@ def record(project: Project, plan: ReadPlan) -> Version:
     }
     write_atomically(_folder(project) / f"{number:06d}.json", json.dumps(content, indent=1).encode() + b"\n")
     return version
+
+
+def next_number(project: Project) -> int:
+    """The number that the next version gets."""
+    return max((int(path.stem) for path in _folder(project).glob("[0-9]*.json")), default=0) + 1
 
 
 def versions(project: Project) -> list[Version]:

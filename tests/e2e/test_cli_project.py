@@ -101,8 +101,9 @@ def test_a_new_project_works_at_once(shop: Shop) -> None:
     assert shop.init.startswith("Made the project My-Shop in ")
     assert shop.apply.splitlines() == [
         "Applied my_shop: 3 segments, 2 feature views",
-        "  segments added: lapsed, vip, welcome",
-        "  features added: orders, profile",
+        "  1. bring Feast's registry up to date: features added: orders, profile",
+        "  2. keep it as version 1",
+        "  3. put it into effect: segments added: lapsed, vip, welcome",
         "Next: `segments materialize` brings the online store up to date",
     ]
     lines = shop.materialize.splitlines()
@@ -243,12 +244,20 @@ def test_applying_says_what_changed(copy: Path) -> None:
     (copy / "segments" / "silent.yaml").write_text(
         "segment: silent\nwhen: {not: {feature: profile:newsletter, equals: true}}"
     )
-    assert good("apply", "--repo", copy).splitlines() == [
+    plan = json.loads(good("plan", "--repo", copy, "--format", "json"))
+    stages = [
+        "  1. bring Feast's registry up to date: features changed: orders, profile",  # the copy's data is elsewhere
+        "  2. keep it as version 2",
+        "  3. put it into effect: segments added: silent; segments changed: vip; segments removed: lapsed",
+    ]
+    assert good("plan", "--repo", copy, "--examples", 0).splitlines()[-4:] == [
+        f"`segments apply` will, as plan {plan['plan']}",
+        *stages,
+    ]
+    assert f"this is plan {plan['plan']}, and plan 123 was" in bad("apply", "--repo", copy, "--expect", "123")
+    assert good("apply", "--repo", copy, "--expect", plan["plan"]).splitlines() == [
         "Applied my_shop: 3 segments, 2 feature views",
-        "  segments added: silent",
-        "  segments changed: vip",
-        "  segments removed: lapsed",
-        "  features changed: orders, profile",  # the copy's data is in another folder
+        *stages,
         "Next: `segments materialize` brings the online store up to date",
     ]
     schema = (copy / ".segments" / "schema.json").read_text()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from rules_engine.features.feast_repo import RegistryChange
-from rules_engine.lifecycle.plan import ADDED, CHANGED, REMOVED, Movement, Plan, differences
+from rules_engine.lifecycle.differences import ADDED, CHANGED, REMOVED, differences
+from rules_engine.lifecycle.plan import Movement, Plan
+from rules_engine.lifecycle.stages import Keep, Register, Stages
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
 from rules_engine.rules.program import Program
 
-NOTHING = RegistryChange((), (), ())
+NOTHING = Stages((Register(RegistryChange((), (), ())),), "a", differs=False)
 
 
 def program(**conditions: str) -> Program:
@@ -46,4 +48,4 @@ def test_the_change_is_the_part_of_the_members_that_moves(movement: Movement, ch
 
 def test_a_plan_without_differences_changes_nothing() -> None:
     assert not Plan(0, NOTHING).changes_anything
-    assert Plan(0, RegistryChange(("view",), (), ())).changes_anything
+    assert Plan(0, Stages((Keep(1),), "a")).changes_anything

@@ -1,0 +1,28 @@
+"""Which segments differ between two sets of definitions, themselves or through those that they refer to."""
+
+from __future__ import annotations
+
+from rules_engine.rules.codec import encode_program
+from rules_engine.rules.program import Program
+
+ADDED, CHANGED, AFFECTED, REMOVED = "added", "changed", "affected", "removed"
+
+
+def differences(before: Program, after: Program) -> dict[str, str]:
+    r"""By segment what happens to it, where something does.
+
+    >>> from rules_engine.rules.catalog import Catalog
+    >>> from rules_engine.rules.load import load_text
+    >>> text = "segment: a\nwhen: {feature: u:x, equals: 1}\n---\nsegment: b\nwhen: {not_in_segment: a}"
+    >>> old, new = (load_text(found, Catalog(closed=False)).program for found in (text, text.replace("1", "2")))
+    >>> differences(old, new)
+    {'a': 'changed', 'b': 'affected'}
+    """
+    old, new = encode_program(before), encode_program(after)
+    kinds = dict.fromkeys(new.keys() - old.keys(), ADDED) | dict.fromkeys(old.keys() - new.keys(), REMOVED)
+    kinds |= {name: CHANGED for name in new.keys() & old.keys() if new[name] != old[name]}
+    touched = set(kinds)
+    for name in new.keys() & old.keys() - touched:
+        if touched & {*after.closure([name]), *before.closure([name])}:
+            kinds[name] = AFFECTED
+    return dict(sorted(kinds.items()))
