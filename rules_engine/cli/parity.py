@@ -31,9 +31,10 @@ def parity(
 ) -> None:
     """Compare request-time answers with batch answers.
 
-    Users are drawn at random and answered by the applied definitions, from the online store and from the offline store
-    as of the same instant. Every condition that comes out differently is shown with both values, and the exit code is
-    1. Before the end of the last materialization the two differ rightly: the online store keeps the newest rows only.
+    Users are drawn at random and answered by the applied definitions: from the online store and, as of the same
+    instant, from the offline store and the event log. Every condition that comes out differently is shown with both
+    values, and the exit code is 1. Before the end of the last materialization the two differ rightly: the online store
+    keeps the newest rows only.
     """
     from rules_engine.lifecycle.parity import compare
 
@@ -52,8 +53,6 @@ def _show(found: Parity) -> None:
     number = output.plural(len(found.disagreements), "disagreement")
     compared = f"{output.plural(found.users, 'user')} and {output.plural(len(found.segments), 'segment')}"
     output.say((number, "bold"), f" among {compared} as of {format_instant(found.as_of)}")
-    if found.left_out:
-        output.say(f"not compared, because they read events: {', '.join(found.left_out)}")
     if not found.disagreements:
         return
     rows = [_row(disagreement) for disagreement in found.disagreements[:_SHOWN]]

@@ -81,6 +81,18 @@ class EventLog:
         names = {path.name for path in self.folder.glob("event=*/day=*")}
         return sorted(_day_of(name) for name in names)
 
+    def files(self, name: str, first: int | None, last: int) -> list[Path]:
+        """The files of an event's days from ``first`` (None: from the beginning) to ``last``, as of now.
+
+        Compaction may take them away at any time; what was in them is in others then.
+        """
+        found: list[Path] = []
+        for folder in sorted((self.folder / f"event={name}").glob("day=*")):
+            day = _day_of(folder.name)
+            if day <= last and (first is None or day >= first):
+                found += _files(folder)
+        return found
+
     def read(self, day: int, names: Iterable[str], since: int | None = None) -> list[Logged]:
         """The events of a day, each once, in the order in which they were stored.
 
@@ -137,8 +149,16 @@ def _rows(table: pa.Table, name: str) -> Iterator[Logged]:
     ats = table["at"].cast(pa.int64()).to_pylist()
     columns = [table[column].to_pylist() for column in ("entity", "event_id", "properties")]
     for entity, identity, properties, at in zip(*columns, ats, strict=True):
-        values = orjson.loads(properties)
-        yield entity, Event(name, at, identity, {key: _value(value) for key, value in values.items()})
+        yield entity, Event(name, at, identity, decode_properties(properties))
+
+
+def decode_properties(text: str) -> dict[str, Any]:
+    """Properties as rules read them, from the column ``properties``.
+
+    >>> decode_properties('{"sku": "A1", "sizes": [1, 2]}')
+    {'sku': 'A1', 'sizes': (1, 2)}
+    """
+    return {key: _value(value) for key, value in orjson.loads(text).items()}
 
 
 def _value(value: Any) -> Any:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,10 +21,12 @@ from rules_engine.errors import DataError, ProjectError, UnknownNameError, Unsup
 from rules_engine.features import offline_parquet
 from rules_engine.features.feast_import import quiet
 from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.offline_parquet import ViewColumns, row_instant
+from rules_engine.features.offline_parquet import PLACE, ViewColumns, row_instant
 
 #: How many users a batch holds.
 BATCH_ROWS = 65_536
+
+Places = npt.NDArray[np.int64]
 
 #: Before any row.
 _FIRST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -33,10 +37,14 @@ _COMPUTED = ("aggregations", "feature_transformation", "source_views")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A batch of users, and how far the reading is: from 0 to 1."""
+    """A batch of users, and how far the reading is: from 0 to 1.
+
+    ``places`` are the places of the users among those who were given as users too, -1 for who is none of them.
+    """
 
     batch: pa.RecordBatch
     done: float
+    places: Places | None = None
 
 
 class OfflineUsers:
@@ -80,8 +88,13 @@ class OfflineUsers:
         self._views = {name: views[name] for name in served}
         self._columns = [_columns(views[name], self.key, sorted(features)) for name in served]
 
-    def batches(self, as_of: int, keys: Sequence[str] | None = None) -> Iterator[Part]:
-        """Everyone, or only the users with these keys, sorted by key within some groups.
+    def batches(self, as_of: int, keys: Sequence[str] | None = None, others: pa.Array | None = None) -> Iterator[Part]:
+        """Everyone, or only the users with these keys, in any order.
+
+        Parameters
+        ----------
+        others
+            keys of users who count whether or not there is a row of theirs; each once. Parts then have ``places``.
 
         Raises
         ------
@@ -90,28 +103,33 @@ class OfflineUsers:
         DataError
             if a column is not of the type that the feature declares.
         """
-        for part in self._read(as_of, keys):
-            yield Part(self._declared(part.batch), part.done)
+        for batch, done in self._read(as_of, keys, others):
+            places = None if others is None else batch[PLACE].fill_null(-1).to_numpy()
+            yield Part(self._declared(batch), done, places)
 
-    def _read(self, as_of: int, keys: Sequence[str] | None) -> Iterator[Part]:
+    def _read(
+        self, as_of: int, keys: Sequence[str] | None, others: pa.Array | None
+    ) -> Iterator[tuple[pa.RecordBatch, float]]:
         paths = [offline_parquet.local_path(self._repo.project.feature_repo, view) for view in self._views.values()]
-        if offline_parquet.is_available() and all(paths):
-            sources = [(str(path), columns) for path, columns in zip(paths, self._columns, strict=True)]
-            folder = self._repo.project.state_dir
-            try:
-                for batch, done in offline_parquet.newest_rows(sources, self.key, as_of, keys, BATCH_ROWS, folder):
-                    yield Part(batch, done)
-            except offline_parquet.ReadError as error:
-                raise self._unreadable(error) from error
-        else:
-            yield from self._through_feast(as_of, keys)
+        if not (offline_parquet.is_available() and all(paths)):
+            yield from self._through_feast(as_of, keys, others)
+            return
+        sources = [(str(path), columns) for path, columns in zip(paths, self._columns, strict=True)]
+        folder = self._repo.project.state_dir
+        try:
+            yield from offline_parquet.newest_rows(sources, self.key, as_of, keys, others, BATCH_ROWS, folder)
+        except offline_parquet.ReadError as error:
+            raise self._unreadable(error) from error
 
-    def _through_feast(self, as_of: int, keys: Sequence[str] | None) -> Iterator[Part]:
+    def _through_feast(
+        self, as_of: int, keys: Sequence[str] | None, others: pa.Array | None = None
+    ) -> Iterator[tuple[pa.RecordBatch, float]]:
         """The same from any offline store. Feast gives whole tables, so all users are held at once."""
         tables = [
             self._pull(view, columns, as_of) for view, columns in zip(self._views.values(), self._columns, strict=True)
         ]
-        found = pa.concat_arrays([chunk for table in tables for chunk in table[self.key].chunks] or [_no_keys()])
+        also = _no_keys() if others is None else others.cast(pa.large_string())
+        found = pa.concat_arrays([chunk for table in tables for chunk in table[self.key].chunks] + [also])
         everyone = pc.unique(found).drop_null().sort()
         if keys is not None:
             everyone = everyone.filter(pc.is_in(everyone, value_set=pa.array(keys, everyone.type)))
@@ -119,9 +137,10 @@ class OfflineUsers:
         for table in tables:
             rows = pc.index_in(everyone, value_set=table[self.key].combine_chunks())
             joined |= {name: table[name].combine_chunks().take(rows) for name in table.column_names if name != self.key}
-        whole = pa.table(joined)
-        for batch in whole.to_batches(BATCH_ROWS):
-            yield Part(batch, 1.0)
+        if others is not None:
+            joined[PLACE] = pc.index_in(everyone, value_set=also).cast(pa.int64())
+        for batch in pa.table(joined).to_batches(BATCH_ROWS):
+            yield batch, 1.0
 
     def _pull(self, view: Any, columns: ViewColumns, as_of: int) -> pa.Table:
         source, store = view.batch_source, self._repo.store.provider.offline_store
@@ -153,8 +172,10 @@ class OfflineUsers:
     def _declared(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with every feature as its declared type, as the online store would hold it."""
         columns = {}
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            columns[name] = column if name not in self._types else as_declared(column, name, self._types[name])
+        for name in batch.schema.names:
+            if name != PLACE:
+                column = batch[name]
+                columns[name] = column if name not in self._types else as_declared(column, name, self._types[name])
         return pa.record_batch(columns)
 
 

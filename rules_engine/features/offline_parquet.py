@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,6 +22,9 @@ import pyarrow.parquet as pq
 _VALUES_PER_GROUP = 10_000_000
 
 _MEMORY_LIMIT = "1GB"
+
+#: The column with the place of a user among the other users who were given.
+PLACE = "@"
 
 
 def row_instant(view: str) -> str:
@@ -69,6 +73,7 @@ def newest_rows(
     key: str,
     as_of: int,
     keys: Sequence[str] | None,
+    others: pa.Array | None,
     rows: int,
     folder: Path,
 ) -> Iterator[tuple[pa.RecordBatch, float]]:
@@ -84,6 +89,8 @@ def newest_rows(
         in microseconds.
     keys
         the only users to read; None for all.
+    others
+        users who count without a row too; the column ``PLACE`` then says where among them a user is.
     rows
         at most so many in a batch.
     folder
@@ -105,9 +112,12 @@ def newest_rows(
             connection.execute("SET enable_progress_bar = false; SET preserve_insertion_order = false")
             if keys is not None:
                 connection.register("wanted", pa.table({"entity": pa.array(keys, pa.large_string())}))
+            if others is not None:
+                places = pa.array(np.arange(len(others)))
+                connection.register("others", pa.table({"entity": others.cast(pa.large_string()), "place": places}))
             for group in range(groups):
                 which = _only(keys, group, groups)
-                result = connection.execute(_query(sources, key, as_of, which))
+                result = connection.execute(_query(sources, key, as_of, which, others is not None))
                 stream = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch  # by DuckDB's version
                 for batch in stream(rows):
                     yield batch, (group + 0.5) / groups
@@ -131,7 +141,7 @@ def _only(keys: Sequence[str] | None, group: int, groups: int) -> str:
     return f"hash(entity) % {groups} = {group}" if groups > 1 else "entity IS NOT NULL"
 
 
-def _query(sources: Sequence[tuple[str, ViewColumns]], key: str, as_of: int, which: str) -> str:
+def _query(sources: Sequence[tuple[str, ViewColumns]], key: str, as_of: int, which: str, has_others: bool) -> str:
     newest = [
         f"v{number} AS ({_newest(path, columns, as_of, which)})" for number, (path, columns) in enumerate(sources)
     ]
@@ -139,7 +149,11 @@ def _query(sources: Sequence[tuple[str, ViewColumns]], key: str, as_of: int, whi
     for number, (_, columns) in enumerate(sources):
         selected.append(f"v{number}.instant AS {_name(row_instant(columns.view))}")
         selected += [f"v{number}.line.c{at} AS {_name(name)}" for at, name in enumerate(columns.features)]
-    joined = " ".join(["v0", *(f"FULL JOIN v{number} USING (entity)" for number in range(1, len(sources)))])
+    if has_others:
+        newest.append(f"o AS (SELECT entity, place FROM others WHERE {which})")  # noqa: S608  # names are quoted
+        selected.append(f"o.place AS {_name(PLACE)}")
+    tables = [*(f"v{number}" for number in range(len(sources))), *(["o"] if has_others else [])]
+    joined = " ".join([tables[0], *(f"FULL JOIN {table} USING (entity)" for table in tables[1:])])
     return f"WITH {', '.join(newest)} SELECT {', '.join(selected)} FROM {joined} ORDER BY entity"  # noqa: S608  # names are quoted
 
 

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
-from rules_engine.clock import from_micros, now_micros, to_micros
+from rules_engine.clock import from_micros, to_micros
+from rules_engine.events.offline import Source
 from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.offline import OfflineUsers
 from rules_engine.features.read_plan import ReadPlan
-from rules_engine.lifecycle.batch import BatchRules, features_read, reads_events
+from rules_engine.features.reader import OnlineReader, open_reader
+from rules_engine.lifecycle.batch import BatchRules
+from rules_engine.lifecycle.batch_events import sources_of
+from rules_engine.lifecycle.everyone import Crowd, Everyone, features_read
 from rules_engine.project import Project
 from rules_engine.rules.explain import Explanation, Reason
-from rules_engine.rules.inputs import Inputs
+from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.sdk import SegmentClient
+from rules_engine.sdk.event_rules import LazyState
+from rules_engine.sdk.rules import Rules
 
 #: How many users are asked for in one round trip.
 _BATCH = 500
 
 Progress = Callable[[str], None]
+
+#: What rules read: a feature by its name, or an event condition.
+Operand = str | Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +60,6 @@ class Parity:
         how many were compared.
     segments
         which.
-    left_out
-        segments that read events, which batch cannot answer.
     disagreements
         every condition, and every membership (as the condition ``member``), that differs.
     """
@@ -59,7 +67,6 @@ class Parity:
     as_of: int
     users: int
     segments: tuple[str, ...]
-    left_out: tuple[str, ...]
     disagreements: tuple[Disagreement, ...]
 
 
@@ -83,61 +90,98 @@ def compare(
     ProjectError, StoreError, DataError, UnsupportedError
         if one of the stores cannot be read.
     """
-    repo = FeastRepo(project)
-    with SegmentClient(project) as client:
-        program = client.program
-        left_out = tuple(name for name in program.names if reads_events(program, name))
-        rules = BatchRules(repo, program, [name for name in program.names if name not in left_out])
-        set_now = ReadPlan.load(project.read_plan).now
-        now = as_of if as_of is not None else now_micros() if set_now is None else set_now
-        users = sample_users(repo, now, sample, seed)
-        found: list[Disagreement] = []
-        for start in range(0, len(users), _BATCH):
-            found += _compare(client, rules, users[start : start + _BATCH], now)
-            progress(f"Compared {min(start + _BATCH, len(users)):,} of {len(users):,} users")
-    return Parity(now, len(users), rules.names, left_out, tuple(found))
+    repo, plan = FeastRepo(project), ReadPlan.load(project.read_plan)
+    rules = Rules(plan)
+    now = rules.now(None) if as_of is None else as_of
+    everyone = Everyone(repo, (rules.program, rules.program.names))
+    batch = BatchRules(repo, rules.program, everyone=everyone)
+    keys = None if sample is None else sample_users(everyone, now, sample, seed)
+    users = 0
+    found: list[Disagreement] = []
+    with SegmentClient(project) as client, closing(open_reader(plan, project.root)) as reader:
+        comparison = _Comparison(client, rules, reader, batch, now)
+        for crowd in everyone.at(now, keys):
+            for start in range(0, crowd.batch.num_rows, _BATCH):
+                some = crowd.slice(start, _BATCH)
+                found += comparison.of(some)
+                users += some.batch.num_rows
+                progress(f"Compared {users:,} users")
+    found.sort(key=lambda one: (one.entity, one.segment))
+    return Parity(now, users, batch.names, tuple(found))
 
 
-def sample_users(repo: FeastRepo, as_of: int, sample: int | None, seed: int) -> list[str]:
-    """Users at random among all that the offline store knows as of an instant, sorted; the same for the same seed."""
+def sample_users(everyone: Everyone, as_of: int, sample: int, seed: int) -> list[str]:
+    """Users at random, sorted; the same for the same seed."""
     draw = np.random.default_rng(seed)
-    kept: list[tuple[float, str]] = []
-    for part in OfflineUsers(repo, ()).batches(as_of):
-        keys = part.batch.column(0).to_pylist()
-        kept += zip(draw.random(len(keys)).tolist(), keys, strict=True)
-        if sample is not None:
-            kept = sorted(kept)[:sample]
-    return sorted(key for _, key in kept)
+    keys = sorted(key for some in everyone.entities(as_of) for key in some.to_pylist())
+    chosen = draw.choice(len(keys), min(sample, len(keys)), replace=False)
+    return sorted(keys[place] for place in chosen)
 
 
-def _compare(client: SegmentClient, rules: BatchRules, users: Sequence[str], now: int) -> Iterator[Disagreement]:
-    at, names = from_micros(now), rules.names
-    online = {found.entity: found.segments for found in client.lookup_many(users, segments=names, at=at)}
-    offline: dict[str, set[str]] = {user: set() for user in users}
-    for answered in rules.answers(now, users):
-        entities = answered.entities.to_pylist()
-        for name in names:
-            for row in np.flatnonzero(answered.members(name)):
-                offline[entities[row]].add(name)
-    inputs = rules.inputs(now, users)
-    read = {name: sorted(features_read(rules.program, [name])) for name in names}
-    features = sorted({feature for of_one in read.values() for feature in of_one})
-    for user in users:
-        values = client.features(user, features, at=at)
-        differing = {name for name in features if _plain(values[name]) != _valid(inputs[user], name, now)}
-        for name in names:
-            was, is_now = name in online[user], name in offline[user]
-            if was == is_now and not differing.intersection(read[name]):
-                continue
-            if was != is_now:
-                yield Disagreement(user, name, "member", was, is_now)
-            ours = client.explain(user, name, at=at)
-            yield from _conditions(user, name, ours, rules.explain(name, user, inputs[user], now))
+class _Comparison:
+    """Both answers to the same question."""
+
+    def __init__(self, client: SegmentClient, rules: Rules, reader: OnlineReader, batch: BatchRules, now: int) -> None:
+        self._client, self._rules, self._reader, self._batch, self._now = client, rules, reader, batch, now
+        program = rules.program
+        self._read = {name: {*features_read(program, [name]), *sources_of(program, [name])} for name in batch.names}
+        everything = set[Operand]().union(*self._read.values())
+        self._features = sorted(operand for operand in everything if isinstance(operand, str))
+        self._sources = [operand for operand in everything if not isinstance(operand, str)]
+
+    def of(self, crowd: Crowd) -> Iterator[Disagreement]:
+        """What differs for some users."""
+        users, at = crowd.batch.column(self._batch.key).to_pylist(), from_micros(self._now)
+        online = self._client.lookup_many(users, segments=self._batch.names, at=at)
+        offline = self._batch.answer(crowd, self._now).matches.segments()
+        values = zip(self._online_values(users), self._offline_values(crowd), strict=True)
+        suspects: dict[str, list[tuple[str, bool, bool]]] = {}
+        for user, said, here, (ones, others) in zip(users, online, offline, values, strict=True):
+            differing = {operand for operand, value in ones.items() if value != others[operand]}
+            for name in self._batch.names:
+                was, is_now = name in said.segments, name in here
+                if was != is_now or differing & self._read[name]:
+                    suspects.setdefault(user, []).append((name, was, is_now))
+        inputs = self._batch.inputs(self._now, list(suspects)) if suspects else {}
+        for user, names in suspects.items():
+            for name, was, is_now in names:
+                if was != is_now:
+                    yield Disagreement(user, name, "member", was, is_now)
+                ours = self._client.explain(user, name, at=at)
+                yield from _conditions(user, name, ours, self._batch.explain(name, user, inputs[user], self._now))
+
+    def _online_values(self, users: Sequence[str]) -> Iterator[dict[Operand, Any]]:
+        events = self._rules.events if self._sources else None
+        for found in self._reader.read(users, self._features, None if events is None else events.name):
+            values: dict[Any, Any] = {**self._rules.features(self._features, found, self._now)}
+            if events is not None:
+                state = events.values(found.beside)
+                values |= {source: _value(state, source, self._now) for source in self._sources}
+            yield {operand: _plain(value) for operand, value in values.items()}
+
+    def _offline_values(self, crowd: Crowd) -> Iterator[dict[Operand, Any]]:
+        columns: dict[Operand, Sequence[Any]] = {name: self._feature(crowd, name) for name in self._features}
+        columns |= {source: self._event(crowd, source) for source in self._sources}
+        for row in zip(*columns.values(), strict=True) if columns else [()] * crowd.batch.num_rows:
+            yield dict(zip(columns, map(_plain, row), strict=True))
+
+    def _feature(self, crowd: Crowd, name: str) -> Sequence[Any]:
+        """A feature's values as rules read them: missing if they are past their view's ttl."""
+        column, expires_at = crowd.batch.column(name), crowd.expires_at.get(name.partition(":")[0])
+        if expires_at is not None:
+            column = pc.if_else(pc.less_equal(expires_at, self._now).fill_null(False), None, column)
+        found: Sequence[Any] = column.to_pylist()
+        return found
+
+    def _event(self, crowd: Crowd, source: Source) -> Sequence[Any]:
+        """An event condition's values; counts only as far as a state tells them apart."""
+        values: Sequence[Any] = crowd.events[source].to_pylist()
+        limit = None if isinstance(source, SequenceNode) else self._rules.events.requirements.limits[source]
+        return values if limit is None else [min(value, limit) for value in values]
 
 
-def _valid(inputs: Inputs, feature: str, now: int) -> Any:
-    expires_at = inputs.expires_at.get(feature.partition(":")[0])
-    return None if expires_at is not None and now >= expires_at else _plain(inputs.features.get(feature))
+def _value(state: LazyState, source: Source, now: int) -> Any:
+    return state.sequence(source, now) if isinstance(source, SequenceNode) else state.aggregate(source, now)
 
 
 def _plain(value: Any) -> Any:

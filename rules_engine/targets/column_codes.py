@@ -6,7 +6,8 @@ is done once for each distinct value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,43 @@ _FEW_EDGES = 32
 
 #: Masks as lines of words, and for each row the line that applies.
 Lookup = tuple[Words64, Codes]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Coded:
+    """A column of values of any types: each different one once, and for each row its place; -1 where it is missing."""
+
+    values: tuple[Value, ...]
+    codes: Codes
+
+    @classmethod
+    def of(cls, values: Iterable[Value]) -> Coded:
+        """The column of some values; None is missing.
+
+        >>> Coded.of([1, True, None, 1]).codes
+        array([ 0,  1, -1,  0])
+        """
+        places: dict[tuple[type, Value], int] = {}
+        codes = [-1 if value is None else places.setdefault((type(value), value), len(places)) for value in values]
+        return cls(tuple(value for _, value in places), np.array(codes, dtype=np.intp))
+
+    def slice(self, offset: int, length: int) -> Coded:
+        return Coded(self.values, self.codes[offset : offset + length])
+
+    def take(self, rows: pa.Array) -> Coded:
+        return Coded(self.values, self.codes[rows.to_numpy(zero_copy_only=False)])
+
+    def to_pylist(self) -> list[Value]:
+        return [None if code < 0 else self.values[code] for code in self.codes.tolist()]
+
+    def look_up(self, table: Table, now: int, words: int) -> Lookup:
+        """The masks of the values; the last line is that of a missing value."""
+        masks = [table.mask(value, now) for value in self.values]
+        return stack([*masks, table.missing], words), np.where(self.codes < 0, len(masks), self.codes)
+
+
+#: What an event condition comes to, row by row.
+EventColumn = pa.Array | Coded
 
 
 def to_words(mask: int, words: int) -> Words64:

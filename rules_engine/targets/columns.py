@@ -16,7 +16,9 @@ import pyarrow as pa
 from rules_engine.errors import DataError, UnsupportedError
 from rules_engine.rules.nodes import ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
 from rules_engine.targets.column_codes import (
+    Coded,
     ColumnTable,
+    EventColumn,
     Flags,
     Lookup,
     Words64,
@@ -38,7 +40,7 @@ Rows = npt.NDArray[np.intp]
 #: Up to so many words, a mask is worked on word by word: that is faster than row by row.
 _FEW_WORDS = 64
 
-EventColumns = Mapping[EventAggregate | Sequence, pa.Array]
+EventColumns = Mapping[EventAggregate | Sequence, EventColumn]
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,12 +237,18 @@ class _Batch:
         """The masks of a table for these rows of the batch, or for all."""
         source = table.table.slot.source
         if isinstance(source, EventAggregate | Sequence):
-            return table.look_up(_take(self.events[source], rows), self.now)
+            return self._look_up_events(table, self.events[source], rows)
         if isinstance(source, ClockRef):
             return self._look_up_clock(table.table, source, table.words, rows)
         assert isinstance(source, FeatureRef), source
         found = table.look_up(_take(self.batch.column(source.key), rows), self.now)
         return self._expire(source.view, found, rows)
+
+    def _look_up_events(self, table: ColumnTable, column: EventColumn, rows: Rows | None) -> Lookup:
+        if not isinstance(column, Coded):
+            return table.look_up(_take(column, rows), self.now)
+        chosen = column if rows is None else column.take(pa.array(rows))
+        return chosen.look_up(table.table, self.now, table.words)
 
     def _look_up_clock(self, table: Table, clock: ClockRef, words: int, rows: Rows | None) -> Lookup:
         assert isinstance(clock.timezone, FeatureRef), clock

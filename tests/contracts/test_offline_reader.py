@@ -15,7 +15,7 @@ import pytest
 from rules_engine.clock import to_micros
 from rules_engine.errors import DataError, ProjectError, UnknownNameError, UnsupportedError
 from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.offline import OfflineUsers, as_declared, row_instant
+from rules_engine.features.offline import OfflineUsers, Part, as_declared, row_instant
 from rules_engine.project import Project
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -154,7 +154,8 @@ def test_every_way_of_reading_gives_what_feast_joins(repo: FeastRepo) -> None:
     exact = repo.store.config.offline_store.type == "duckdb"
     for instant in instants():
         ours = as_of(users, users.batches(to_micros(instant)), instant)
-        pulled = as_of(users, (users._through_feast(to_micros(instant), None)), instant)
+        through_feast = (Part(batch, done) for batch, done in users._through_feast(to_micros(instant), None))
+        pulled = as_of(users, through_feast, instant)
         assert ours, instant
         joined = plain(feasts(repo, sorted(ours), instant), exact=exact)
         assert pulled.keys() == ours.keys()
@@ -183,6 +184,26 @@ def test_only_some_users_can_be_read(repo: FeastRepo) -> None:
     asked = [everyone[3]["user_id"], everyone[0]["user_id"], "nobody"]
     (some,) = [part.batch.to_pylist() for part in users.batches(late, asked)]
     assert some == [everyone[0], everyone[3]]
+
+
+def test_others_count_without_rows_and_are_told_by_their_places(repo: FeastRepo) -> None:
+    users, late = OfflineUsers(repo, FEATURES), to_micros(START + timedelta(days=11))
+    (everyone,) = [part.batch.to_pylist() for part in users.batches(late)]
+    known = [row["user_id"] for row in everyone]
+    others = pa.array(["zoe", known[5], "amy", known[2]], pa.large_string())
+    through_feast = list(users._through_feast(late, None, others))
+    for keys, want in ((None, {*known, "zoe", "amy"}), (["zoe", known[2], known[0]], {"zoe", known[2], known[0]})):
+        (part,) = users.batches(late, keys, others)
+        assert part.places is not None
+        assert "@" not in part.batch.schema.names
+        found = dict(zip(part.batch["user_id"].to_pylist(), part.places.tolist(), strict=True))
+        places = {"zoe": 0, known[5]: 1, "amy": 2, known[2]: 3}
+        assert found == {user: places.get(user, -1) for user in want}
+        assert all(row in everyone for row in part.batch.to_pylist() if row["user_id"] in known)
+    ((batch, _),) = through_feast
+    assert dict(zip(batch["user_id"].to_pylist(), batch["@"].fill_null(-1).to_pylist(), strict=True)) == {
+        user: places.get(user, -1) for user in {*known, "zoe", "amy"}
+    }
 
 
 def test_groups_of_users_are_read_one_after_the_other(repo: FeastRepo, monkeypatch: pytest.MonkeyPatch) -> None:

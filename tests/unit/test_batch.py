@@ -10,11 +10,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from rules_engine.errors import DataError, UnsupportedError
+from rules_engine.errors import DataError
 from rules_engine.lifecycle import audience
-from rules_engine.lifecycle.batch import Answered, Sizes, refuse_events
-from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.load import load_text
+from rules_engine.lifecycle.batch import Answered, Sizes
 from rules_engine.rules.nodes import FeatureRef, Predicate, Segment
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import INTEGER
@@ -87,23 +85,6 @@ def test_a_file_that_cannot_be_is_refused(tmp_path: Path) -> None:
         audience.TableFile(tmp_path / "file" / "x.csv", audience.pairs_schema("id")),
     ):
         pass
-
-
-def test_segments_that_read_events_are_refused_by_name_even_through_others() -> None:
-    text = """
-segment: plain
-when: {feature: u:x, equals: 1}
----
-segment: buyers
-when: {did: purchase, within: 7d}
----
-segment: others
-when: {all: [{not_in_segment: buyers}, {feature: u:x, equals: 2}]}
-"""
-    program = load_text(text, Catalog(closed=False)).program
-    refuse_events(program, ["plain"])
-    with pytest.raises(UnsupportedError, match="does not have: buyers, others"):
-        refuse_events(program, program.names)
 
 
 def test_nobody_is_no_share() -> None:
