@@ -28,6 +28,7 @@ def validate(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> No
             {
                 "ok": not failed,
                 "segments": report.segments,
+                "triggers": report.triggers,
                 "files": report.files,
                 "test_files": report.test_files,
                 "problems": [output.diagnostic_data(problem) for problem in problems],
@@ -39,6 +40,9 @@ def validate(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> No
         if not failed:
             files = output.plural(report.files, "file")
             tests = output.plural(report.test_files, "test file")
-            output.say(("ok", "bold green"), f": {output.plural(report.segments, 'segment')} in {files}, and {tests}")
+            checked = output.plural(report.segments, "segment")
+            if report.triggers:
+                checked += f" and {output.plural(report.triggers, 'trigger')}"
+            output.say(("ok", "bold green"), f": {checked} in {files}, and {tests}")
     if failed:
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ from rules_engine.diagnostics import Diagnostic, listing, nearest
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$(?!\n)"
 _TEXT = {"type": "string"}
 
-#: By kind, the JSON Schema of a document; ``{"x-kind": "condition"}`` marks where a condition stands.
+#: By kind, the JSON Schema of a document; ``{"x-kind": ...}`` marks what the language checks itself.
 ENVELOPES: dict[str, dict[str, Any]] = {
     "segment": {
         "type": "object",
@@ -34,6 +34,35 @@ ENVELOPES: dict[str, dict[str, Any]] = {
             "when": {"x-kind": "condition", "description": "The condition under which someone belongs to the segment."},
         },
     },
+    "trigger": {
+        "type": "object",
+        "description": "What is done when somebody enters or leaves a segment, or an event comes.",
+        "required": ["trigger", "send"],
+        "additionalProperties": False,
+        "properties": {
+            "trigger": {
+                "type": "string",
+                "pattern": NAME_PATTERN,
+                "description": "The trigger's name: small letters, digits and underscores.",
+            },
+            "description": {**_TEXT, "description": "What the trigger is for, for people."},
+            "owner": {**_TEXT, "description": "Whom to ask about it."},
+            "tags": {"type": "array", "items": {"type": "string"}, "description": "Words to find it by."},
+            "on_enter": {"x-kind": "segment", "description": "It starts when somebody enters this segment."},
+            "on_exit": {"x-kind": "segment", "description": "It starts when somebody's membership of this ends."},
+            "on_event": {"x-kind": "event", "description": "It starts when such an event comes."},
+            "if": {"x-kind": "condition", "description": "Judged when it is due: it fires only if this is true."},
+            "delay": {"x-kind": "duration", "description": "How long it waits before it fires."},
+            "cancel_if": {"x-kind": "condition", "description": "Judged as long as it waits: true ends the waiting."},
+            "cooldown": {"x-kind": "duration", "description": "How long it does not fire again for one entity."},
+            "cap": {"x-kind": "cap", "description": "How often it fires for one entity, in how long a time."},
+            "quiet_hours": {"x-kind": "quiet_hours", "description": "The local times at which it does not fire."},
+            "requires_consent": {"x-kind": "consent", "description": "The consent, by its name in `project:`."},
+            "holdout": {"x-kind": "holdout", "description": "The share of entities that get nothing, to compare with."},
+            "send": {"x-kind": "send", "description": "The sinks that the action goes to."},
+            "payload": {"x-kind": "payload", "description": "What the action tells: names and values."},
+        },
+    },
     "project": {
         "type": "object",
         "description": "Settings of the whole project; at most one in all files.",
@@ -47,6 +76,11 @@ ENVELOPES: dict[str, dict[str, Any]] = {
                 "description": "The instant that counts as now where none is given: for historical data. "
                 "Leave it out for live data.",
             },
+            "consent": {
+                "x-kind": "consents",
+                "description": "By name, the feature that is true where somebody consented.",
+            },
+            "sinks": {"x-kind": "sinks", "description": "By name, where the actions of triggers go."},
         },
     },
 }

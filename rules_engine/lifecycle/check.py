@@ -10,18 +10,20 @@ from rules_engine.errors import DefinitionError
 from rules_engine.lifecycle.catalog import project_catalog
 from rules_engine.lifecycle.lint import lint
 from rules_engine.lifecycle.segment_tests import load_cases
+from rules_engine.lifecycle.trigger_lint import lint_triggers
 from rules_engine.project import Project
 from rules_engine.rules.load import TEST_SUFFIX, definition_files, load_folder
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """How much was checked, and every problem that was found; ``segments`` is 0 where the files cannot be read."""
+    """How much was checked, and every problem that was found; counts are 0 where the files cannot be read."""
 
     files: int
     test_files: int
     segments: int
     problems: tuple[Diagnostic, ...] = ()
+    triggers: int = 0
 
 
 def check_project(project: Project) -> CheckReport:
@@ -41,8 +43,9 @@ def check_project(project: Project) -> CheckReport:
     except DefinitionError as error:
         return CheckReport(files, len(tests), 0, _in_order(error.diagnostics))
     _, problems = load_cases(tests, project.root, definitions, catalog)
-    warnings = lint(definitions.program)
-    return CheckReport(files, len(tests), len(definitions.program.names), _in_order([*problems, *warnings]))
+    warnings = [*lint(definitions.program), *lint_triggers(definitions)]
+    found = _in_order([*problems, *warnings])
+    return CheckReport(files, len(tests), len(definitions.program.names), found, len(definitions.triggers))
 
 
 def _in_order(problems: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:

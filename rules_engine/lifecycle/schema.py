@@ -14,6 +14,8 @@ from rules_engine.project import Project
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.json_schema import build_schema
 from rules_engine.rules.load import definition_files, read_file
+from rules_engine.rules.settings_parse import sink_kind
+from rules_engine.rules.trigger_schema import Names
 
 
 def schema_file(project: Project) -> Path:
@@ -26,7 +28,8 @@ def project_schema(project: Project, catalog: Catalog | None = None) -> dict[str
 
     Definitions need not be sound for it: the schema is there to help to make them so.
     """
-    return build_schema(project_catalog(project) if catalog is None else catalog, segment_names(project))
+    found = project_catalog(project) if catalog is None else catalog
+    return build_schema(found, names=defined_names(project))
 
 
 def write_schema(project: Project, catalog: Catalog | None = None, to: Path | None = None) -> Path:
@@ -44,11 +47,30 @@ def write_schema(project: Project, catalog: Catalog | None = None, to: Path | No
 
 def segment_names(project: Project) -> set[str]:
     """The names of all segments in the files, also where the rest of a file cannot be read."""
-    documents = [
+    return _segments(_documents(project))
+
+
+def defined_names(project: Project) -> Names:
+    """The names of all segments, sinks and consents in the files, also where the rest of a file cannot be read."""
+    documents = _documents(project)
+    settings = next((document for document in documents if "project" in document), None)
+    sinks, consent = (settings.get(key) if settings else None for key in ("sinks", "consent"))
+    return Names(
+        _segments(documents),
+        {entry.key: sink_kind(entry.value) for entry in sinks} if isinstance(sinks, Mapping) else {},
+        [entry.key for entry in consent] if isinstance(consent, Mapping) else (),
+    )
+
+
+def _documents(project: Project) -> list[Mapping]:
+    return [
         document
         for path in definition_files(project.segments_dir)
         for document in read_file(path, path.name)[0]
         if isinstance(document, Mapping)
     ]
+
+
+def _segments(documents: list[Mapping]) -> set[str]:
     names = (document.get("segment") for document in documents)
     return {name.value for name in names if isinstance(name, Scalar) and isinstance(name.value, str)}

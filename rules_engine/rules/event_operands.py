@@ -35,7 +35,7 @@ class EventParser:
 
     def did(self, node: Mapping, negated: bool) -> Predicate | None:
         """``did`` and ``did_not`` as a comparison of a count."""
-        match = self._match(node, "did_not" if negated else "did")
+        match = self.match(node, "did_not" if negated else "did")
         within = self._window(node.entry("within").value, match)
         operator, number = ("equals", 0) if negated else self._count(node)
         if match is None:
@@ -79,9 +79,9 @@ class EventParser:
             if key not in inner:
                 example = f"`{function_name}: {{event: purchase, of: amount}}`"
                 raise Refusal("missing-key", inner, f"`{function_name}` needs `{key}`", f"for example {example}")
-        match = self._match(inner, "event")
+        match = self.match(inner, "event")
         of_type = self._property_type(match, inner.entry("of").value)
-        within = self._window(node.entry("within").value, match)
+        within = self._aggregate_window(node, match)
         if match is None:
             return None
         aggregate = EventAggregate(
@@ -89,6 +89,26 @@ class EventParser:
         )
         self._check_of(aggregate, inner.entry("of").value)
         return self.with_type(aggregate, of_type)
+
+    def count_of(self, node: Mapping) -> EventAggregate | None:
+        """``count: {event: NAME}``, as payloads write it."""
+        inner = node.entry("count").value
+        if not isinstance(inner, Mapping) or "event" not in inner:
+            raise Refusal("wrong-shape", inner, f"`count` takes `{{event: NAME}}`, not {describe(inner)}")
+        for entry in inner:
+            if entry.key not in ("event", *AGGREGATE_OPTIONAL):
+                hint = nearest(entry.key, ("event", *AGGREGATE_OPTIONAL)) or "there are `event` and `where`"
+                raise at_key("unknown-key", entry, f"`{entry.key}` has no place in `count`", hint)
+        match = self.match(inner, "event")
+        within = self._aggregate_window(node, match)
+        return None if match is None else EventAggregate(Aggregate.COUNT, match, within)
+
+    def _aggregate_window(self, node: Mapping, match: EventMatch | None) -> int | None:
+        """The window of an aggregate; without ``within``, where it may be left out, as long as the event is kept."""
+        if "within" in node:
+            return self._window(node.entry("within").value, match)
+        declared = self._catalog.events.get(match.event) if match else None
+        return None if declared is None else declared.retention
 
     def with_type(self, aggregate: EventAggregate, of_type: ValueType | None) -> EventAggregate:
         """The aggregate over a property of this type; where none is known, only its numbers are reduced."""
@@ -127,7 +147,7 @@ class EventParser:
 
     # --- which events -----------------------------------------------------------------------------------------------
 
-    def _match(self, node: Mapping, key: str) -> EventMatch | None:
+    def match(self, node: Mapping, key: str) -> EventMatch | None:
         """The event named under ``key`` with its ``where``; None after a problem in ``where``, which is collected."""
         value = node.entry(key).value
         event = string_value(value, "the name of an event")
@@ -247,7 +267,7 @@ class EventParser:
         if position == 0 and "within" in node:
             message = "the first step has nothing before it to be within"
             raise at_key("sequence-first-within", node.entry("within"), message, "write `within` beside `sequence`")
-        match = self._match(node, head)
+        match = self.match(node, head)
         within = duration(node.entry("within").value) if "within" in node else None
         if match is not None and within is not None:
             self._check_retention(node.entry("within").value, within, match.event)

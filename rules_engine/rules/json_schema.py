@@ -17,6 +17,7 @@ from rules_engine.rules.catalog import EVENT_VIEW, Catalog
 from rules_engine.rules.forms import ANCHORS, CLOCKS, FORMS, WEEKDAYS, Form, Shape
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, Operator, operators_for
 from rules_engine.rules.text import MAX_PATTERN_LENGTH
+from rules_engine.rules.trigger_schema import Names, cause_schema, trigger_definitions
 from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
 
 JsonSchema = dict[str, Any]
@@ -33,6 +34,9 @@ _WINDOW: JsonSchema = {
     "description": "How far back to look: a duration such as 30m, 24h or 30d, or `ever`.",
     "examples": ["1h", "24h", "7d", "30d", "ever"],
 }
+#: What an envelope calls otherwise than the definitions do.
+_DEFINED_AS = {"segment": "segment_name"}
+
 _LITERALS: dict[Kind, JsonSchema] = {
     Kind.BOOLEAN: {"type": "boolean"},
     Kind.INTEGER: {"type": "number"},
@@ -53,14 +57,23 @@ _FLAG_OPTIONS: dict[str, JsonSchema] = {
 }
 
 
-def build_schema(catalog: Catalog, segments: Collection[str] = ()) -> JsonSchema:
-    """The schema of definition and test files, with the names that the catalog and the segments hold.
+def build_schema(catalog: Catalog, segments: Collection[str] = (), names: Names | None = None) -> JsonSchema:
+    """The schema of definition and test files, with the names that the catalog and the project's files hold.
+
+    Parameters
+    ----------
+    catalog
+        the features and events that may be named.
+    segments
+        the names of the segments.
+    names
+        the names of segments, sinks and consents, in place of ``segments``.
 
     >>> schema = build_schema(Catalog(), ["vip"])
     >>> schema["definitions"]["segment_name"]["examples"]
     ['vip']
     """
-    builder = _Builder(catalog, segments)
+    builder = _Builder(catalog, Names(segments) if names is None else names)
     kinds = {kind: builder.envelope(envelope) for kind, envelope in ENVELOPES.items()}
     kinds["test"] = builder.tests()
     return {
@@ -76,15 +89,19 @@ def build_schema(catalog: Catalog, segments: Collection[str] = ()) -> JsonSchema
 
 
 class _Builder:
-    def __init__(self, catalog: Catalog, segments: Collection[str]) -> None:
+    def __init__(self, catalog: Catalog, names: Names) -> None:
         self._catalog = catalog
-        self._segments = sorted(segments)
+        self._names = names
+        self._segments = sorted(names.segments)
 
     def envelope(self, envelope: JsonSchema) -> JsonSchema:
         schema = deepcopy(envelope)
         for name, part in schema["properties"].items():
-            if part.get("x-kind") == "condition":
-                schema["properties"][name] = {"$ref": "#/definitions/condition", "description": part["description"]}
+            if "x-kind" in part:
+                kind = _DEFINED_AS.get(part["x-kind"], part["x-kind"])
+                schema["properties"][name] = {"$ref": f"#/definitions/{kind}", "description": part["description"]}
+        if "on_enter" in schema["properties"]:
+            schema["oneOf"] = cause_schema()
         return schema
 
     def tests(self) -> JsonSchema:
@@ -103,6 +120,9 @@ class _Builder:
             "segment_name": {"type": "string", "examples": self._segments},
             "event_name": self._event_name(),
             "where": {"type": "object", "minProperties": 1, "additionalProperties": self._property_condition(None)},
+            "duration": _DURATION,
+            "window": _WINDOW,
+            **trigger_definitions(self._catalog, self._names, self._where),
         }
 
     def _event_name(self) -> JsonSchema:

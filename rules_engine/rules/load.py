@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rules_engine.clock import parse_instant
 from rules_engine.definitions.envelope import ENVELOPES, check_schema, document_kind
 from rules_engine.definitions.source import Mapping, Node, Scalar, read_documents, to_plain
 from rules_engine.diagnostics import Diagnostic, Severity, Span
@@ -16,7 +15,9 @@ from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.nodes import Condition, FeatureRef, Segment, SegmentRef
 from rules_engine.rules.parse import ConditionParser
 from rules_engine.rules.program import Program
-from rules_engine.rules.trigger_nodes import SinkSettings, Trigger
+from rules_engine.rules.settings_parse import SettingsParser
+from rules_engine.rules.trigger_nodes import SinkSettings, Trigger, hidden_segments
+from rules_engine.rules.trigger_parse import Known, TriggerParser
 from rules_engine.rules.walk import children, segment_references, walk
 
 TEST_SUFFIX = ".test.yaml"
@@ -132,46 +133,63 @@ class _Loader:
                 self.problems.append(kind)
             elif isinstance(document, Mapping):
                 by_kind[kind].append(document)
-        settings = self._settings(by_kind["project"])
-        return Definitions(self._program(by_kind["segment"]), settings)
+        named = self._named(by_kind["segment"], "segment")
+        settings, known = self._settings(by_kind["project"], named)
+        program = self._program(by_kind["segment"], named)
+        triggers = self._triggers(by_kind["trigger"], known)
+        self._refuse_depth(Program({**program.segments, **hidden_segments(triggers.values())}))
+        return Definitions(program, settings, triggers)
 
-    def _settings(self, documents: list[Mapping]) -> Settings:
+    def _settings(self, documents: list[Mapping], segments: Collection[str]) -> tuple[Settings, Known]:
         for extra in documents[1:]:
             first = documents[0].span
             message = f"there is another `project:` at {first.file}:{first.line}"
             self.problems.append(Diagnostic("duplicate-project", extra.span, message, "keep one of them"))
-        settings = Settings()
+        settings, known = Settings(), Known(segments)
         for document in documents[:1]:
             found = check_schema(document, ENVELOPES["project"])
             self.problems += found
-            if not found:
-                settings = Settings(str(to_plain(document.entry("project").value)), self._now(document.get("now")))
-        return settings
+            if "project" not in document:
+                continue
+            parser = SettingsParser(ConditionParser(self._catalog, segments))
+            parsed = parser.settings(document)
+            self.problems += parser.problems
+            known = Known(segments, parsed.kinds, parsed.consent)
+            consent = {name: feature for name, feature in parsed.consent.items() if feature is not None}
+            sinks = {name: sink for name, sink in parsed.sinks.items() if sink is not None}
+            settings = Settings(parsed.name, parsed.now, consent, sinks)
+        return settings, known
 
-    def _now(self, node: Node | None) -> int | None:
-        if not isinstance(node, Scalar):
-            return None
-        try:
-            return parse_instant(str(node.value))
-        except ValueError as error:
-            code = "instant-without-offset" if "has no offset" in str(error) else "invalid-instant"
-            self.problems.append(Diagnostic(code, node.span, str(error)))
-            return None
-
-    def _program(self, documents: list[Mapping]) -> Program:
+    def _named(self, documents: list[Mapping], kind: str) -> dict[str, Mapping]:
+        """The documents of a kind by their names; a second one of a name is a problem."""
+        code = "duplicate-segment" if kind == "segment" else "duplicate-trigger"
         named: dict[str, Mapping] = {}
         for document in documents:
-            name = document.entry("segment").value
+            name = document.entry(kind).value
             if isinstance(name, Scalar) and isinstance(name.value, str):
                 if name.value in named:
                     first = named[name.value].span
-                    message = f"there is another segment `{name.value}` at {first.file}:{first.line}"
-                    self.problems.append(Diagnostic("duplicate-segment", name.span, message, "rename one of them"))
+                    message = f"there is another {kind} `{name.value}` at {first.file}:{first.line}"
+                    self.problems.append(Diagnostic(code, name.span, message, "rename one of them"))
                 named.setdefault(name.value, document)
+        return named
+
+    def _triggers(self, documents: list[Mapping], known: Known) -> dict[str, Trigger]:
+        self._named(documents, "trigger")
+        triggers: dict[str, Trigger] = {}
+        for document in documents:
+            found = check_schema(document, ENVELOPES["trigger"])
+            parser = TriggerParser(self._catalog, known)
+            trigger = parser.trigger(document)
+            self.problems += [*found, *parser.problems]
+            if trigger is not None and not found:
+                triggers[trigger.name] = trigger
+        return triggers
+
+    def _program(self, documents: list[Mapping], named: dict[str, Mapping]) -> Program:
         segments = [self._segment(document, named) for document in documents]
         program = Program({segment.name: segment for segment in segments if segment is not None})
         self._refuse_cycles(program)
-        self._refuse_depth(program)
         return program
 
     def _segment(self, document: Mapping, names: dict[str, Mapping]) -> Segment | None:

@@ -63,7 +63,7 @@ class ConditionParser:
         self._catalog = catalog
         self._segments = segments
         self.problems: list[Diagnostic] = []
-        self._events = EventParser(catalog, self.problems)
+        self.events = EventParser(catalog, self.problems)
         self._parsers: dict[Shape, Callable[[Mapping, Form], Condition | None]] = {
             Shape.CONDITIONS: self._group,
             Shape.CONDITION: self._negation,
@@ -138,20 +138,37 @@ class ConditionParser:
 
     def _segment(self, node: Mapping, form: Form) -> Condition:
         value = node.entry(form.head).value
-        name = string_value(value, "the name of a segment")
+        reference = SegmentRef(self.segment_name(value), value.span)
+        return reference if form.head == "in_segment" else Not(reference, node.span)
+
+    def segment_name(self, node: Node) -> str:
+        """The name of a segment that there is.
+
+        Raises
+        ------
+        Refusal
+            if there is none of that name.
+        """
+        name = string_value(node, "the name of a segment")
         if self._segments is not None and name not in self._segments:
             hint = nearest(name, self._segments) or f"there are {listing(self._segments)}"
-            raise Refusal("unknown-segment", value, f"there is no segment `{name}`", hint)
-        reference = SegmentRef(name, value.span)
-        return reference if form.head == "in_segment" else Not(reference, node.span)
+            raise Refusal("unknown-segment", node, f"there is no segment `{name}`", hint)
+        return name
 
     # --- predicates -------------------------------------------------------------------------------------------------
 
     def _feature(self, node: Mapping, form: Form) -> Condition:
-        operand, value_type = self._feature_operand(node.entry(form.head).value)
+        operand, value_type = self.feature(node.entry(form.head).value)
         return self._predicate(node, form, operand, value_type)
 
-    def _feature_operand(self, node: Node) -> tuple[Operand, ValueType | None]:
+    def feature(self, node: Node) -> tuple[Operand, ValueType | None]:
+        """What `VIEW:NAME` stands for, and its type, where one is known.
+
+        Raises
+        ------
+        Refusal
+            if there is no such feature, or rules cannot read it.
+        """
         text = string_value(node, "a feature, `VIEW:NAME`")
         view, colon, name = text.partition(":")
         if not (view and colon and name):
@@ -199,13 +216,24 @@ class ConditionParser:
             raise Refusal("invalid-choice", value, f"there is no clock `{name}`", hint)
         field = ClockField(name)
         kind = Kind.TIME_OF_DAY if field is ClockField.TIME_OF_DAY else Kind.DAY_OF_WEEK
-        zone = self._timezone(node.entry("timezone").value) if "timezone" in node else "UTC"
+        zone = self.timezone(node.entry("timezone").value) if "timezone" in node else "UTC"
         return self._predicate(node, form, ClockRef(field, zone), ValueType(kind))
 
-    def _timezone(self, node: Node) -> str | FeatureRef:
+    def timezone(self, node: Node, bare_feature: bool = False) -> str | FeatureRef:
+        """The zone that is named, or the feature that holds its name; ``bare_feature``: also written `VIEW:NAME`.
+
+        Raises
+        ------
+        Refusal
+            if there is no such zone or feature, or the feature is no string.
+        """
         if isinstance(node, Mapping):
-            return self._timezone_feature(node)
+            if "feature" not in node or len(node.entries) != 1:
+                raise Refusal("wrong-shape", node, "a time zone is an IANA name, or `{feature: VIEW:NAME}`")
+            return self._timezone_feature(node.entry("feature").value)
         name = string_value(node, "an IANA time zone, or `{feature: VIEW:NAME}`")
+        if ":" in name and bare_feature:
+            return self._timezone_feature(node)
         if ":" in name and name in self._catalog.features:
             raise Refusal("invalid-timezone", node, f"`{name}` is a feature", f"write `timezone: {{feature: {name}}}`")
         if find_zone(name) is None:
@@ -215,11 +243,8 @@ class ConditionParser:
             raise Refusal("invalid-timezone", node, f"there is no time zone `{name}`", hint)
         return name
 
-    def _timezone_feature(self, node: Mapping) -> FeatureRef:
-        if "feature" not in node or len(node.entries) != 1:
-            raise Refusal("wrong-shape", node, "a time zone is an IANA name, or `{feature: VIEW:NAME}`")
-        reference = node.entry("feature").value
-        operand, value_type = self._feature_operand(reference)
+    def _timezone_feature(self, reference: Node) -> FeatureRef:
+        operand, value_type = self.feature(reference)
         if not isinstance(operand, FeatureRef) or value_type not in (None, STRING):
             raise Refusal(
                 "operator-type", reference, f"a time zone is a string, and `{operand}` is of type {value_type}"
@@ -247,20 +272,20 @@ class ConditionParser:
     # --- events -----------------------------------------------------------------------------------------------------
 
     def _did(self, node: Mapping, form: Form) -> Condition | None:
-        return self._events.did(node, negated=form.head == "did_not")
+        return self.events.did(node, negated=form.head == "did_not")
 
     def _aggregate(self, node: Mapping, form: Form) -> Condition | None:
-        aggregate = self._events.aggregate(node, form.head)
+        aggregate = self.events.aggregate(node, form.head)
         if aggregate is None:
             return None
         entry = single_operator(node, form.keys, f"`{form.head}`")
         operator = check_operator(entry, aggregate, aggregate.type)
         if aggregate.of_type is None and aggregate.type is None:
-            aggregate = self._events.with_type(aggregate, infer_type(operator, entry.value))
+            aggregate = self.events.with_type(aggregate, infer_type(operator, entry.value))
         return self._predicate(node, form, aggregate, aggregate.type)
 
     def _sequence(self, node: Mapping, _form: Form) -> Sequence | None:
-        return self._events.sequence(node)
+        return self.events.sequence(node)
 
 
 def _default(node: Node, value_type: ValueType | None) -> object:

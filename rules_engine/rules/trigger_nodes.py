@@ -233,6 +233,7 @@ class WebhookSettings:
     headers: tuple[tuple[str, str], ...] = ()
     timeout: int = 10_000_000
     give_up_after: int = GIVE_UP_AFTER
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,7 @@ class KafkaSettings:
     options: tuple[tuple[str, str], ...] = ()
     timeout: int = 10_000_000
     give_up_after: int = GIVE_UP_AFTER
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +256,7 @@ class FileSettings:
     name: str
     path: str
     give_up_after: int = GIVE_UP_AFTER
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
 
 SinkSettings = WebhookSettings | KafkaSettings | FileSettings

@@ -52,7 +52,24 @@ def read_event(name: str, spec: Mapping[str, Any]) -> EventType:
 CATALOG = read_catalog()
 
 
+SEGMENT = "segment: s\nwhen: {feature: user:age, equals: 5}\n"
+
+#: What stands beside a case of a trigger.
+PROJECT = """\
+project: shop
+consent: {marketing: user:vip}
+sinks:
+  crm: {webhook: "https://crm.example/actions", secret: "${CRM_SECRET}"}
+  orders: {kafka: "kafka.example:9092", topic: actions}
+  audit: {file: actions.jsonl}
+"""
+
+
 def marked(case: Mapping[str, Any]) -> str:
+    if "trigger" in case:
+        return f"{PROJECT}---\n{SEGMENT}---\n{{trigger: t, {case['trigger'].removeprefix('{')}\n"
+    if "project" in case:
+        return f"project: shop\n{case['project']}\n"
     return case["text"] if "text" in case else f"segment: s\nwhen: {case['when']}\n"
 
 

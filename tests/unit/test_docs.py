@@ -36,6 +36,9 @@ _MAKERS = {"Refusal", "at_key", "Diagnostic", "_refuse", "PatternProblem", "_war
 def load(example: Example) -> Definitions:
     """An example beside the definitions of its page, as they would stand in one project."""
     others = [other for other in PAGES[example.block.page] if other is not example and other.is_definition]
+    if any("project" in document for one in others for document in one.documents):
+        # There is one set of settings in a project: an example that has its own stands alone.
+        others = [] if any("project" in document for document in example.documents) else others
     documents: list[Node] = [document for one in [*others, example] for document in one.documents]
     definitions = load_documents(documents, CATALOG)
     now = definitions.settings.now

@@ -14,6 +14,8 @@ from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.forms import FORMS
 from rules_engine.rules.json_schema import build_schema
 from rules_engine.rules.operators import OPERATORS
+from rules_engine.rules.trigger_nodes import SinkKind
+from rules_engine.rules.trigger_schema import Names
 from tests.conformance.cases import Case, load_cases
 from tests.conformance.test_refusals import ACCEPTED, CATALOG, MARK, marked, name_of
 from tests.docs_pages import examples, pages, shop
@@ -160,6 +162,24 @@ def test_wrong_structure_is_refused(when: str) -> None:
         {"segment": "s", "when": {"in_segment": "vip"}, "tags": "a"},
         {"segment": "s", "when": {"in_segment": "vip"}, "colour": "red"},
         {"project": 5},
+        {"project": "p", "sinks": {"crm": {"timeout": "5s"}}},
+        {"project": "p", "sinks": {"crm": {"webhook": "https://a.example", "secret": "hunter2"}}},
+        {"project": "p", "sinks": {"orders": {"kafka": "a:1"}}},
+        {"project": "p", "consent": {"marketing": "user:age"}},
+        {"trigger": "t", "on_enter": "vip"},
+        {"trigger": "t", "send": [{"stream": "a"}]},
+        {"trigger": "t", "on_enter": "vip", "on_exit": "vip", "send": [{"stream": "a"}]},
+        {"trigger": "t", "on_enter": "vip", "send": []},
+        {"trigger": "t", "on_enter": "vip", "send": [{"mail": "a"}]},
+        {"trigger": "t", "on_enter": "vip", "send": [{"stream": "a", "file": "b"}]},
+        {"trigger": "t", "on_event": {"did": "look"}, "send": [{"stream": "a"}]},
+        {"trigger": "t", "on_event": {"did": "view", "within": "1d"}, "send": [{"stream": "a"}]},
+        {"trigger": "t", "on_enter": "vip", "delay": "1mo", "send": [{"stream": "a"}]},
+        {"trigger": "t", "on_enter": "vip", "cap": {"max": 0, "per": "1d"}, "send": [{"stream": "a"}]},
+        {"trigger": "t", "on_enter": "vip", "holdout": {"percent": 100}, "send": [{"stream": "a"}]},
+        {"trigger": "t", "on_enter": "vip", "payload": {"a": "x"}, "send": [{"stream": "a"}]},
+        {"trigger": "t", "on_enter": "vip", "payload": {"a": {"feature": "user:height"}}, "send": [{"stream": "a"}]},
+        {"trigger": "t", "on_enter": "vip", "if": {"feature": "user:age"}, "send": [{"stream": "a"}]},
         {"test": "s", "cases": []},
         {"test": "s", "cases": [{"name": "x"}]},
         {"test": "s", "cases": [{"name": "x", "expect": "maybe"}]},
@@ -228,3 +248,16 @@ def test_what_an_editor_shows_comes_from_the_tables() -> None:
     for kind, envelope in ENVELOPES.items():
         assert json.dumps(envelope["description"]) in text, kind
     assert '"x-kind"' not in text
+
+
+def test_sinks_consents_and_zones_are_offered_to_triggers() -> None:
+    names = Names(["vip"], {"crm": SinkKind.WEBHOOK, "audit": SinkKind.FILE, "broken": None}, ["marketing"])
+    defined = build_schema(FEATURED, names=names)["definitions"]
+    [stream, webhook, _, file] = defined["send"]["items"]["anyOf"]
+    assert stream["properties"]["stream"]["examples"] == []
+    assert webhook["properties"]["webhook"]["examples"] == ["crm"]
+    assert file["properties"]["file"]["examples"] == ["audit"]
+    assert defined["consent"]["examples"] == ["marketing"]
+    assert defined["consents"]["additionalProperties"]["enum"] == ["user:newsletter"]
+    [_, held] = defined["quiet_hours"]["properties"]["timezone"]["anyOf"]
+    assert "user:timezone" in held["properties"]["feature"]["enum"]
