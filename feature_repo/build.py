@@ -1,7 +1,7 @@
 """Build the offline features of the demo from the CDNOW purchases: `python feature_repo/build.py`.
 
-Writes to feature_repo/data/: purchase_history.parquet, rfm.parquet, an empty user_clusters.parquet if there is
-none, and rejected_purchases.csv. Running it again gives the same files.
+Writes to feature_repo/data/: purchase_history.parquet, rfm.parquet, empty user_clusters.parquet and
+purchase_propensity.parquet if there are none, and rejected_purchases.csv. Running it again gives the same files.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def build(source: Path, data: Path, console: Console) -> Report:
         snapshots = rfm(history)
         parquet.write(data / "rfm.parquet", snapshots, parquet.RFM)
     parquet.write_empty(data / "user_clusters.parquet", parquet.USER_CLUSTERS)
+    parquet.write_empty(data / "purchase_propensity.parquet", parquet.PURCHASE_PROPENSITY)
     return Report(read, len(history), len(snapshots), time.perf_counter() - started)
 
 

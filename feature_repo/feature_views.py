@@ -9,7 +9,7 @@ from datetime import timedelta
 from entities import user
 from feast import FeatureView, Field
 from feast.types import Float64, Int64, String, UnixTimestamp
-from sources import purchase_history_source, rfm_source, user_clusters_source
+from sources import purchase_history_source, purchase_propensity_source, rfm_source, user_clusters_source
 
 purchase_history = FeatureView(
     name="purchase_history",
@@ -61,5 +61,18 @@ user_clusters = FeatureView(
         Field(name="cluster", dtype=Int64, description="The cluster's number in its model"),
         Field(name="distance", dtype=Float64, description="Distance to the cluster's centre, in standard deviations"),
         Field(name="model_version", dtype=String, description="The model that gave the label"),
+    ],
+)
+
+purchase_propensity = FeatureView(
+    name="purchase_propensity",
+    description="How likely the customer buys within 90 days, from `segments model fit` and `segments model score`.",
+    entities=[user],
+    ttl=timedelta(days=40),  # a score of last month is good until the next one is late
+    source=purchase_propensity_source,
+    schema=[
+        Field(name="score", dtype=Float64, description="Probability of a purchase within 90 days, from 0 to 1"),
+        Field(name="percentile", dtype=Float64, description="Share of customers in the test with a lower score"),
+        Field(name="model_version", dtype=String, description="The model that gave the score"),
     ],
 )

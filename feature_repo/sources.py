@@ -22,3 +22,4 @@ def _parquet(name: str, description: str) -> FileSource:
 purchase_history_source = _parquet("purchase_history", "One row per customer and day with a purchase")
 rfm_source = _parquet("rfm", "One row per customer and first instant of a month")
 user_clusters_source = _parquet("user_clusters", "Cluster labels, written by `segments cluster attach`")
+purchase_propensity_source = _parquet("purchase_propensity", "Scores, written by `segments model score`")

@@ -51,6 +51,16 @@ USER_CLUSTERS = pa.schema(
     ]
 )
 
+PURCHASE_PROPENSITY = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("event_timestamp", TIME),
+        ("score", pa.float64()),
+        ("percentile", pa.float64()),
+        ("model_version", pa.string()),
+    ]
+)
+
 
 def write(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
     """Write a frame in one step: a reader sees the old file or the new one, never half of one."""

@@ -58,11 +58,14 @@ def features_as_of(repo: FeastRepo, features: Sequence[str], as_of: int) -> pd.D
     return frame.loc[:, list(features)].sort_index()
 
 
-def latest_rows(repo: FeastRepo, view_name: str) -> pd.DataFrame:
-    """Every user's newest row of a view, indexed by user, with its instant in ``event_timestamp``."""
+def latest_rows(repo: FeastRepo, view_name: str, until: int | None = None) -> pd.DataFrame:
+    """Every user's newest row of a view, indexed by user, with its instant in ``event_timestamp``.
+
+    ``until``, in microseconds, leaves out later rows.
+    """
     view = repo.store.get_feature_view(view_name)
     names = [field.name for field in view.features]
-    table = _latest(repo, view, names, _FIRST, _LAST)
+    table = _latest(repo, view, names, _FIRST, _LAST if until is None else from_micros(until))
     frame: pd.DataFrame = table.to_pandas().set_index(repo.entity().join_key)
     frame = frame.rename(columns={view.batch_source.timestamp_field: "event_timestamp"})
     return frame.loc[:, [*names, "event_timestamp"]].sort_index()

@@ -281,7 +281,7 @@ def test_the_demo_can_be_run_again_on_a_stopped_store(demo: Demo, expected: Mapp
     demo.run("store stop")
     again = demo.run("demo")
     assert _sizes(again) == {name: len(members) for name, members in expected.items()}
-    assert "Nothing changed: cdnow has 12 segments and 3 feature views" in again
+    assert "Nothing changed: cdnow has 12 segments and 4 feature views" in again
     assert re.search(r"user_clusters v\d+ \(the same as before\)", again) or "user_clusters v3" in again
 
 

@@ -479,6 +479,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, Fe
     report = materialize(project, repo=repo)
     assert {view.view: view.rows for view in report.views} == {
         "purchase_history": 23_570,
+        "purchase_propensity": 0,
         "rfm": 23_570,
         "user_clusters": 0,
     }

@@ -75,8 +75,11 @@ def test_the_demo_repository(tmp_path: Path) -> None:
         "user_clusters:cluster": INTEGER,
         "user_clusters:distance": FLOAT,
         "user_clusters:model_version": STRING,
+        "purchase_propensity:score": FLOAT,
+        "purchase_propensity:percentile": FLOAT,
+        "purchase_propensity:model_version": STRING,
     }
-    assert catalog.ttl == {"rfm": 40 * DAY}
+    assert catalog.ttl == {"rfm": 40 * DAY, "purchase_propensity": 40 * DAY}
     assert all(feature.description for feature in catalog.features.values())
     assert not (tmp_path / ".segments").exists()  # looking changes nothing
     assert not list(tmp_path.rglob("__pycache__"))

@@ -246,6 +246,7 @@ def test_the_build_is_a_script_and_says_what_it_did(tmp_path: Path) -> None:
         "purchase_history.parquet",
         "rfm.parquet",
         "user_clusters.parquet",
+        "purchase_propensity.parquet",
         "rejected_purchases.csv",
     }
     assert files["rejected_purchases.csv"] == b"line,reason,text\n"

@@ -1,0 +1,338 @@
+"""A fitted model as plain numbers, and one user's score by them: what a request computes, with nothing to import.
+
+What scikit-learn fitted is exported to weights, or to trees as arrays. :mod:`batch` computes the same for many users
+with numpy, in the same order of operations and with the same logarithms and exponentials: both give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rules_engine.clock import DAY
+
+#: Of an odds ratio that a float can still tell from certainty.
+_STEEPEST = 700.0
+
+_FLOAT32 = struct.Struct("f")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One number that a model computes with, made of a feature.
+
+    Attributes
+    ----------
+    feature
+        ``VIEW:NAME``.
+    kind
+        ``number``; ``flag`` (0 or 1); ``age`` (days since a time); ``category`` (1 if the value is ``value``);
+        ``missing`` (1 if there is none).
+    log
+        whether log(1 + x) is taken. Where that does not exist, the value counts as missing.
+    fill
+        what stands in for a missing value, before the logarithm.
+    mean, deviation
+        the column is (x - mean) / deviation. Trees need neither: 0 and 1.
+    typical
+        the finished column for a typical user; what reasons compare with.
+    """
+
+    feature: str
+    kind: str
+    log: bool = False
+    value: str = ""
+    fill: float = 0.0
+    mean: float = 0.0
+    deviation: float = 1.0
+    typical: float = 0.0
+
+    def of(self, value: Any, now: int) -> float:
+        """The column for a feature's value; None is a missing one.
+
+        >>> Column("v:n", "number", log=True, fill=1.0).of(0, now=0)
+        0.0
+        """
+        found = number_of(self.kind, value, now)
+        if self.kind == "category":
+            x = 1.0 if value == self.value else 0.0
+        elif self.kind == "missing":
+            x = 1.0 if value is None or found is None or (self.log and found <= -1) else 0.0
+        else:
+            x = self.fill if found is None or (self.log and found <= -1) else found
+            x = math.log1p(x) if self.log else x
+        return (x - self.mean) / self.deviation
+
+
+def number_of(kind: str, value: Any, now: int) -> float | None:
+    """A feature's value as the number that a column starts from; None if it is missing."""
+    if value is None:
+        return None
+    if kind == "age":
+        return float((now - value) / DAY)
+    if isinstance(value, str):
+        return 0.0
+    found = float(value)
+    return found if math.isfinite(found) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A tree as arrays, one entry per node, the root first. A leaf has -1 in ``left``.
+
+    A row goes left if its column is at most the threshold.
+    """
+
+    column: Sequence[int]
+    threshold: Sequence[float]
+    left: Sequence[int]
+    right: Sequence[int]
+    value: Sequence[float]
+
+    def of(self, row: Sequence[float]) -> float:
+        """The value of the leaf that a row falls into.
+
+        >>> Tree((0, 0, 0), (1.5, 0, 0), (1, -1, -1), (2, -1, -1), (0.0, 0.1, 0.9)).of([2.0])
+        0.9
+        """
+        left, node = self.left, 0
+        while left[node] >= 0:
+            node = left[node] if row[self.column[node]] <= self.threshold[node] else self.right[node]
+        return self.value[node]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What one feature does to a score: how much lower it would be if the feature were as it typically is."""
+
+    feature: str
+    value: Any
+    typical: Any
+    effect: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A model that scores.
+
+    Attributes
+    ----------
+    version
+        which one it is.
+    algorithm
+        ``logistic_regression``, ``random_forest`` or ``gradient_boosting``.
+    columns
+        what it computes with.
+    intercept, weights
+        of a linear model; the intercept is also where boosting starts.
+    trees
+        of the others.
+    calibration
+        ``none``; ``sigmoid``, with ``knots`` (slope, intercept); ``isotonic``, with ``knots`` and ``levels``.
+    quantiles
+        of the scores in the test, lowest first: what a percentile is relative to.
+    typical
+        by feature, a typical user's value, for people.
+    """
+
+    version: str
+    algorithm: str
+    columns: tuple[Column, ...]
+    intercept: float = 0.0
+    weights: tuple[float, ...] = ()
+    trees: tuple[Tree, ...] = ()
+    calibration: str = "none"
+    knots: tuple[float, ...] = ()
+    levels: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    typical: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that the score is made of."""
+        return tuple(dict.fromkeys(column.feature for column in self.columns))
+
+    def row(self, values: Mapping[str, Any], now: int) -> list[float] | None:
+        """The columns for a user's values; None if all are missing, and then there is no score."""
+        if all(values.get(feature) is None for feature in self.features):
+            return None
+        return [column.of(values.get(column.feature), now) for column in self.columns]
+
+    def score(self, values: Mapping[str, Any], now: int) -> float | None:
+        """How likely a user is to do it, from 0 to 1; None if all of the features are missing.
+
+        Parameters
+        ----------
+        values
+            by feature; None, or absent, is missing. Times are microseconds.
+        now
+            the instant, in microseconds.
+
+        >>> scorer = Scorer("v1", "logistic_regression", (Column("v:n", "number"),), weights=(2.0,))
+        >>> scorer.score({"v:n": 0}, now=0), scorer.score({}, now=0)
+        (0.5, None)
+        """
+        row = self.row(values, now)
+        return None if row is None else self.probability(self.raw(row))
+
+    def raw(self, row: Sequence[float]) -> float:
+        """What the model says before it is calibrated: log odds, or of a forest a share of votes."""
+        if self.algorithm == "logistic_regression":
+            total = self.intercept
+            for weight, x in zip(self.weights, row, strict=True):
+                total += weight * x
+            return total
+        if self.algorithm == "random_forest":
+            row = [_FLOAT32.unpack(_FLOAT32.pack(x))[0] for x in row]
+        total = self.intercept
+        for tree in self.trees:
+            total += tree.of(row)
+        return total / len(self.trees) if self.algorithm == "random_forest" else total
+
+    def probability(self, raw: float) -> float:
+        """The calibrated probability."""
+        if self.calibration == "isotonic":
+            return interpolated(self.knots, self.levels, raw)
+        if self.calibration == "sigmoid":
+            return expit(self.knots[0] * raw + self.knots[1])
+        return raw if self.algorithm == "random_forest" else expit(raw)
+
+    def percentile(self, score: float) -> float:
+        """The share of users in the test whose score was lower, from 0 to 1.
+
+        >>> Scorer("v1", "random_forest", (), quantiles=(0.0, 0.2, 1.0)).percentile(0.1)
+        0.25
+        """
+        steps = len(self.quantiles) - 1
+        at = bisect_right(self.quantiles, score)
+        if at == 0:
+            return 0.0
+        if at > steps:
+            return 1.0
+        low, high = self.quantiles[at - 1], self.quantiles[at]
+        return (at - 1 + (score - low) / (high - low)) / steps
+
+    def reasons(self, values: Mapping[str, Any], now: int) -> list[Reason]:
+        """What each feature does to a user's score, the strongest first; empty if there is no score.
+
+        One feature after the other is set to what it typically is, and the score is computed again: the difference is
+        what the feature does. M. Robnik-Šikonja and I. Kononenko, "Explaining classifications for individual
+        instances", IEEE Transactions on Knowledge and Data Engineering 20 (2008), 589-600. It works the same way for
+        every model; the effects of features that act together need not add up to the whole.
+        """
+        row = self.row(values, now)
+        if row is None:
+            return []
+        score = self.probability(self.raw(row))
+        found = []
+        for feature in self.features:
+            other = [
+                column.typical if column.feature == feature else x for column, x in zip(self.columns, row, strict=True)
+            ]
+            effect = score - self.probability(self.raw(other))
+            found.append(Reason(feature, values.get(feature), self.typical.get(feature), effect))
+        return sorted(found, key=lambda reason: -abs(reason.effect))
+
+    # --- plain data --------------------------------------------------------------------------------------------------
+
+    def to_plain(self) -> dict[str, Any]:
+        """The scorer as data for JSON."""
+        return {
+            "version": self.version,
+            "algorithm": self.algorithm,
+            "columns": [_fields(column) for column in self.columns],
+            "intercept": self.intercept,
+            "weights": list(self.weights),
+            "trees": [{name: list(getattr(tree, name)) for name in _TREE} for tree in self.trees],
+            "calibration": self.calibration,
+            "knots": list(self.knots),
+            "levels": list(self.levels),
+            "quantiles": list(self.quantiles),
+            "typical": dict(self.typical),
+        }
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> Scorer:
+        """The inverse of :meth:`to_plain`.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            if the data is no scorer, or has numbers that no fit gives.
+        """
+        found = cls(
+            **{
+                **content,
+                "columns": tuple(Column(**column) for column in content["columns"]),
+                "trees": tuple(Tree(**{name: tuple(tree[name]) for name in _TREE}) for tree in content["trees"]),
+                **{name: tuple(map(float, content[name])) for name in ("weights", "knots", "levels", "quantiles")},
+            }
+        )
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Refuse what could not have been fitted: a damaged file must not give scores, nor an endless loop.
+
+        Raises
+        ------
+        ValueError
+            with what is wrong.
+        """
+        numbers = [self.intercept, *self.weights, *self.knots, *self.levels, *self.quantiles]
+        numbers += [x for column in self.columns for x in (column.fill, column.mean, column.deviation, column.typical)]
+        if not all(map(math.isfinite, numbers)) or any(column.deviation <= 0 for column in self.columns):
+            raise ValueError("its numbers make no sense")
+        if self.algorithm == "logistic_regression" and len(self.weights) != len(self.columns):
+            raise ValueError("its weights and columns do not fit together")
+        if self.algorithm == "random_forest" and not self.trees:
+            raise ValueError("it is a forest without trees")
+        for tree in self.trees:
+            _check_tree(tree, len(self.columns))
+
+
+_TREE = ("column", "threshold", "left", "right", "value")
+
+
+def _check_tree(tree: Tree, columns: int) -> None:
+    """A child comes after its parent, so that every walk ends."""
+    size = len(tree.left)
+    if not size or any(len(getattr(tree, name)) != size for name in _TREE):
+        raise ValueError("a tree of it is cut off")
+    for node, (left, right, column) in enumerate(zip(tree.left, tree.right, tree.column, strict=True)):
+        if left >= 0 and not (node < left < size and node < right < size and 0 <= column < columns):
+            raise ValueError("a tree of it leads nowhere")
+
+
+def expit(x: float) -> float:
+    """1 / (1 + exp(-x)).
+
+    >>> expit(0.0), expit(-1e6)
+    (0.5, 0.0)
+    """
+    if x < -_STEEPEST:
+        return 0.0
+    return 1.0 / (1.0 + math.exp(-x)) if x < _STEEPEST else 1.0
+
+
+def interpolated(knots: Sequence[float], levels: Sequence[float], x: float) -> float:
+    """The line through the knots at x; level beyond its ends.
+
+    >>> interpolated((0.0, 2.0), (0.1, 0.3), 1.0)
+    0.2
+    """
+    at = bisect_right(knots, x)
+    if at == 0:
+        return levels[0]
+    if at == len(knots):
+        return levels[-1]
+    low, high = knots[at - 1], knots[at]
+    return levels[at - 1] + (levels[at] - levels[at - 1]) * ((x - low) / (high - low))
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}

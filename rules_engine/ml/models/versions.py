@@ -1,0 +1,199 @@
+"""The stored versions of a model, which of them counts, and what counted before.
+
+::
+
+    .segments/propensity/NAME/v1.json, v2.json, ...     a version never changes once it is written
+    .segments/propensity/NAME/promotions.json           which versions were promoted, and when
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rules_engine.clock import format_instant, parse_instant
+from rules_engine.diagnostics import listing
+from rules_engine.errors import DataError, ProjectError, UnknownNameError
+from rules_engine.features.read_plan import write_atomically
+from rules_engine.ml.models.model import PropensityModel
+from rules_engine.project import Project
+
+_VERSION_FILE = re.compile(r"v([1-9][0-9]{0,8})\.json\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """That a version came to count: by ``promote``, or again by ``rollback``. ``at`` is in microseconds."""
+
+    action: str
+    version: str
+    at: int
+
+
+class Versions:
+    """The versions of one project's model of one name."""
+
+    def __init__(self, project: Project, name: str) -> None:
+        self.name = name
+        self.path = root(project) / name
+
+    def names(self) -> tuple[str, ...]:
+        """Every stored version, oldest first."""
+        found = (_VERSION_FILE.match(path.name) for path in self.path.glob("v*.json"))
+        return tuple(f"v{number}" for number in sorted(int(match[1]) for match in found if match))
+
+    def file(self, version: str) -> Path:
+        """Where a version lies."""
+        return self.path / f"{version}.json"
+
+    def load(self, version: str) -> PropensityModel:
+        """A version.
+
+        Raises
+        ------
+        UnknownNameError
+            if there is no such version, or none at all.
+        DataError
+            if the file cannot be used.
+        """
+        known = self.names()
+        if not known:
+            raise UnknownNameError(f"no model of `{self.name}` was fitted yet", hint="run `segments model fit`")
+        if version not in known:
+            raise UnknownNameError(f"`{self.name}` has no version `{version}`", hint=f"there is {listing(known)}")
+        path = self.file(version)
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise ProjectError(f"cannot read {path}: {error.strerror}") from error
+        found = PropensityModel.from_json(text, str(path))
+        if found.version != version or found.definition.name != self.name:
+            raise DataError(
+                f"{path} holds {found.definition.name} {found.version}: it was copied from elsewhere",
+                hint="put it back where it was",
+            )
+        return found
+
+    def newest(self) -> PropensityModel | None:
+        """The newest version, if there is one."""
+        known = self.names()
+        return self.load(known[-1]) if known else None
+
+    def save(self, model: PropensityModel, created_at: int) -> tuple[PropensityModel, bool]:
+        """Store a model as the next version, unless the newest one is the same.
+
+        Returns
+        -------
+        The stored model, and whether it is new.
+        """
+        newest = self.newest()
+        if newest is not None and newest.is_same_fit(model):
+            return newest, False
+        version = f"v{int(newest.version[1:]) + 1 if newest else 1}"
+        scorer = replace(model.scorer, version=version)
+        text = replace(model, scorer=scorer, version=version, created_at=created_at).to_json()
+        write_atomically(self.file(version), text)
+        return PropensityModel.from_json(text), True
+
+    # --- which one counts --------------------------------------------------------------------------------------------
+
+    def promoted(self) -> str | None:
+        """The version that gives scores; None if none was promoted."""
+        standing = _standing(self.history())
+        return standing[-1] if standing else None
+
+    def current(self, version: str | None = None) -> PropensityModel:
+        """The named version, else the promoted one.
+
+        Raises
+        ------
+        UnknownNameError
+            if there is no such version, or none was promoted.
+        """
+        wanted = version or self.promoted()
+        if wanted is None:
+            known = self.names()
+            hint = f"run `segments model promote {self.name} {known[-1]}`" if known else "run `segments model fit`"
+            raise UnknownNameError(f"no version of `{self.name}` is promoted", hint=hint)
+        return self.load(wanted)
+
+    def promote(self, version: str, at: int) -> None:
+        """Let a version count.
+
+        Raises
+        ------
+        UnknownNameError, DataError
+            if there is no such version, or its file cannot be used.
+        """
+        self.load(version)
+        if version != self.promoted():
+            self._note(Promotion("promote", version, at))
+
+    def rollback(self, at: int) -> str:
+        """Let the version count that did so before.
+
+        Raises
+        ------
+        UnknownNameError
+            if there was none before.
+        """
+        standing = _standing(self.history())
+        if len(standing) < 2:
+            there = f"`{standing[0]}` is the first that was promoted" if standing else "none was promoted"
+            raise UnknownNameError(
+                f"there is nothing to go back to: of `{self.name}`, {there}",
+                hint="`segments model promote NAME VERSION` takes any version",
+            )
+        self.load(standing[-2])
+        self._note(Promotion("rollback", standing[-2], at))
+        return standing[-2]
+
+    def history(self) -> tuple[Promotion, ...]:
+        """Everything that was promoted and rolled back, oldest first.
+
+        Raises
+        ------
+        DataError
+            if the file cannot be read.
+        """
+        path = self.path / "promotions.json"
+        try:
+            content = orjson.loads(path.read_bytes())
+            return tuple(Promotion(one["action"], one["version"], parse_instant(one["at"])) for one in content)
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} cannot be read: {error}", hint="remove it, and promote a version anew") from error
+
+    def _note(self, promotion: Promotion) -> None:
+        content = [*map(_plain, self.history()), _plain(promotion)]
+        write_atomically(self.path / "promotions.json", orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def root(project: Project) -> Path:
+    """Where all models of a project lie."""
+    return project.state_dir / "propensity"
+
+
+def fitted(project: Project) -> list[str]:
+    """The names of the models that have a version."""
+    return sorted(path.name for path in root(project).glob("*") if Versions(project, path.name).names())
+
+
+def _standing(history: tuple[Promotion, ...]) -> list[str]:
+    """The promoted versions that were not taken back, the current one last."""
+    found: list[str] = []
+    for promotion in history:
+        if promotion.action == "rollback":
+            found.pop()
+        else:
+            found.append(promotion.version)
+    return found
+
+
+def _plain(promotion: Promotion) -> dict[str, Any]:
+    return {"action": promotion.action, "version": promotion.version, "at": format_instant(promotion.at)}
