@@ -36,6 +36,7 @@ COMMANDS = (
     Entry("cluster", "Group users by their features; the labels are features too.", RUN),
     Entry("store", "Look after the embedded online store.", RUN),
     Entry("evaluate", "Evaluate all users as of an instant.", ASK),
+    Entry("backtest", "Show how a segment would have changed over time.", ASK),
     Entry("parity", "Compare request-time answers with batch answers.", ASK),
     Entry("overlap", "Show how far segments have the same users.", ASK),
     Entry("export", "Write the users of a segment to a file.", ASK),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rules_engine.cli.output import Format
-from rules_engine.clock import parse_instant
+from rules_engine.clock import parse_duration, parse_instant
 
 
 def percent(text: str) -> float:
@@ -24,11 +24,31 @@ def percent(text: str) -> float:
     return float(found[1]) / 100
 
 
-def _instant(text: str) -> int:
+def instant(text: str) -> int:
+    """The instant that a text such as ``2026-01-31T09:00:00Z`` means, in microseconds."""
     try:
         return parse_instant(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def duration(text: str) -> int:
+    """The duration that a text such as ``7d`` means, in microseconds.
+
+    >>> duration("1h")
+    3600000000
+    """
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def png(text: str) -> Path:
+    """A path that ends in ``.png``."""
+    if not text.endswith(".png"):
+        raise typer.BadParameter(f"`{text}` does not end in .png")
+    return Path(text)
 
 
 #: The project's folder. Use as ``repo: Repo = HERE`` and open it with ``Project.open(repo)``.
@@ -46,7 +66,7 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="INSTANT",
-        parser=_instant,
+        parser=instant,
         help="The instant that counts as now, e.g. 2026-01-31T09:00:00Z. Default: the project's `now`, else the clock.",
     ),
 ]
@@ -57,7 +77,7 @@ AsOf = Annotated[
     typer.Option(
         "--as-of",
         metavar="INSTANT",
-        parser=_instant,
+        parser=instant,
         help="Everyone as they were then, e.g. 2026-01-31T09:00:00Z. Default: the project's `now`, else the clock.",
     ),
 ]

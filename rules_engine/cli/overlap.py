@@ -9,7 +9,7 @@ import typer
 
 from rules_engine.cli import output
 from rules_engine.cli.context import Context, read_context
-from rules_engine.cli.options import HERE, AsOf, Format, OutputFormat, Repo, Segments
+from rules_engine.cli.options import HERE, AsOf, Format, OutputFormat, Repo, Segments, png
 from rules_engine.clock import format_instant
 from rules_engine.project import Project
 
@@ -28,7 +28,7 @@ def overlap(
         typer.Option("--duplicates", min=0, max=1, metavar="PART", help="From so much in common on, say so."),
     ] = 0.9,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw a heat map; needs matplotlib.")
+        Path | None, typer.Option("--plot", metavar="FILE.png", parser=png, help="Draw a heat map; needs matplotlib.")
     ] = None,
     context: Context = None,
     repo: Repo = HERE,
@@ -43,8 +43,6 @@ def overlap(
     from rules_engine.lifecycle.overlap import heat_map
     from rules_engine.lifecycle.overlap import overlap as run
 
-    if plot is not None and plot.suffix != ".png":
-        raise typer.BadParameter(f"`{plot}` does not end in .png", param_hint="--plot")
     with output.working("Opening the project") as show:
         opened = BatchProject.open(Project.open(repo), as_of)
         rules = BatchRules(opened.repo, opened.program, segments or None, read_context(context, opened.program))

@@ -191,9 +191,7 @@ def _data(found: Plan) -> dict[str, Any]:
         "features": to_data(_features(found)),
         "triggers": to_data(found.stages.of("triggers")),
         "events": to_data(found.stages.of("events")),
-        "stages": [stage_data(stage) for stage in found.stages.stages if shows(stage)]
-        if found.changes_anything
-        else [],
+        "stages": stages if found.changes_anything else [],
         "segments": [_movement_data(movement) for movement in found.movements],
     }
 

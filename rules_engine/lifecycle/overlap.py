@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rules_engine.errors import MissingExtraError
 from rules_engine.lifecycle.batch import BatchRules
+from rules_engine.lifecycle.plots import new_figure, save
 
 Progress = Callable[[int, float], None]
 
@@ -97,16 +97,10 @@ def heat_map(found: Overlap, path: Path) -> None:
     MissingExtraError
         if matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "demo", "the heat map") from error
     names = list(found.sizes)
     parts = _parts(found, names)
     side = max(4.0, 1.8 + 0.55 * len(names))
-    figure = Figure(figsize=(side + 1.5, side), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(side + 1.5, side, "the heat map")
     axes = figure.add_subplot()
     shown = axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
@@ -119,8 +113,7 @@ def heat_map(found: Overlap, path: Path) -> None:
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     axes.tick_params(labelsize=8)
     figure.colorbar(shown, ax=axes, format=lambda value, _: f"{value:.0%}", shrink=0.8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
 def _percent(part: float) -> str:

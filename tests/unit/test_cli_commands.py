@@ -155,6 +155,7 @@ def test_usage_errors_exit_with_2_and_say_what_is_expected(arguments: list[str],
 @pytest.mark.parametrize("entry", [entry for entry in COMMANDS if entry.name != "init"], ids=lambda entry: entry.name)
 def test_a_folder_that_is_no_project_is_an_error_of_every_command(entry: Entry, tmp_path: Path) -> None:
     path = {
+        "backtest": ["backtest", "vip", "--from", "2026-01-01T00:00:00Z"],
         "ingest": ["ingest", "x.csv"],
         "export": ["export", "vip", "--out", "vip.csv"],
         "lookup": ["lookup", "42"],
