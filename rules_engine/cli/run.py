@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -13,29 +14,23 @@ from rules_engine.project import Project
 
 
 def run(
-    once: Annotated[bool, typer.Option("--once", help="End when nothing waits any more.")] = False,
-    take_over_after: Annotated[
-        float,
-        typer.Option(
-            "--take-over-after",
-            metavar="SECONDS",
-            min=0,
-            help="When to take over events that another worker took and did not finish.",
-        ),
-    ] = 30.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when all is done that waits, and every timer that is due.")
+    ] = False,
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
-    """Work off the stream of events.
+    """Work off the streams of events.
 
-    Events that applications report are checked, written to the event log and put into the online store. Start as many
-    workers as you like, they share the work; one that is killed loses nothing. Ctrl-C or SIGTERM ends a worker after
-    the events that it is at.
+    Events that applications report are checked, written to the event log and put into the online store; who enters or
+    leaves a segment is noted in the ledger, and triggers are started, watched and fired. Start as many workers as you
+    like, they share the work; the work of one that is killed is taken over within seconds, and nothing is lost or done
+    twice. Ctrl-C or SIGTERM ends a worker after the events that it is at, and hands its work over at once.
     """
     from rules_engine.lifecycle.worker import Worker
 
     project = Project.open(repo)
-    worker = Worker(project, take_over_after=take_over_after)
+    worker = Worker(project)
     before = {number: signal.signal(number, lambda *_: worker.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if not once:
@@ -45,8 +40,9 @@ def run(
         for number, handler in before.items():
             signal.signal(number, handler)
     if output_format is Format.JSON:
-        output.print_json(
-            {"accepted": progress.accepted, "refused": progress.refused, "taken_over": progress.taken_over}
-        )
+        output.print_json(asdict(progress))
     else:
         output.say(f"Took {output.plural(progress.accepted, 'event')}, refused {progress.refused:,}")
+        if progress.transitions or progress.fired:
+            moved = output.plural(progress.transitions, "membership")
+            output.say(f"  {moved} began or ended, {output.plural(progress.fired, 'trigger')} fired")

@@ -1,8 +1,9 @@
 """An event state as bytes, for the store.
 
-A header (version, fingerprint of the requirements, checksum); then JSON, deflated; then the digests of ids as they are,
-because they do not compress. Instants are differences, in the largest unit of which all of them are whole numbers.
-docs/adr/0004-event-state.md has the measurements.
+A header (version, fingerprint of the requirements, checksum, sizes); then JSON, deflated unless it is short; then the
+digests of ids as they are, because they do not compress. Instants are differences, in the largest unit of which all of
+them are whole numbers. docs/adr/0004-event-state.md has the measurements. Behind a state there may be events that wait:
+:mod:`rules_engine.events.waiting`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from rules_engine.events.state import DIGEST_SIZE, EventState, Kept, nothing_kep
 from rules_engine.events.totals import Total
 from rules_engine.rules.types import Value
 
-_HEADER = struct.Struct("<BQI")
+_HEADER = struct.Struct("<BQIII")
+#: JSON up to this size is not deflated: it would take longer than all the rest, and save little.
+_PLAIN = 256
+#: Set in the size of JSON that is deflated.
+_DEFLATED = 1 << 31
 #: A small window and little memory: setting the compressor up costs more than compressing a small state.
 _WINDOW_BITS, _MEMORY_LEVEL = -12, 4
 _MAX_JSON = 1 << 26
@@ -43,12 +48,15 @@ def encode_state(state: EventState, requirements: StateRequirements) -> bytes:
     >>> decode_state(encode_state(empty_state(nothing), nothing), nothing) == empty_state(nothing)
     True
     """
-    pairs = list(zip(state.kept, requirements.events, strict=True))
-    body = _to_json(state, requirements)
-    compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
-    digests = [key for kept, requirement in pairs if not requirement.whole_ids for key in kept.keys]
-    payload = b"".join((compressor.compress(body), compressor.flush(), *digests))
-    return _HEADER.pack(STATE_VERSION, state.fingerprint, zlib.crc32(payload)) + payload
+    pairs = zip(state.kept, requirements.events, strict=True)
+    digests = b"".join([key for kept, requirement in pairs if not requirement.whole_ids for key in kept.keys])
+    body, flag = _to_json(state, requirements), 0
+    if len(body) > _PLAIN:
+        compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
+        body, flag = compressor.compress(body) + compressor.flush(), _DEFLATED
+    payload = body + digests
+    checksum = zlib.crc32(payload)
+    return _HEADER.pack(STATE_VERSION, state.fingerprint, checksum, len(body) | flag, len(digests)) + payload
 
 
 def _to_json(state: EventState, requirements: StateRequirements) -> bytes:
@@ -70,7 +78,7 @@ def fingerprint_of(data: bytes) -> int:
     """
     if len(data) < _HEADER.size:
         raise StoreDataError(f"an event state of {len(data)} bytes is cut off", hint=_HINT)
-    version, fingerprint, _ = _HEADER.unpack_from(data)
+    version, fingerprint, *_ = _HEADER.unpack_from(data)
     if version != STATE_VERSION:
         raise StoreDataError(
             f"an event state has version {version}; this program reads version {STATE_VERSION}", hint=_HINT
@@ -90,21 +98,39 @@ def decode_state(data: bytes, requirements: StateRequirements) -> EventState:
     if fingerprint != requirements.fingerprint:
         raise StoreDataError("an event state was written for other definitions than those applied", hint=_HINT)
     payload = data[_HEADER.size :]
-    if zlib.crc32(payload) != _HEADER.unpack_from(data)[2]:
+    _, _, checksum, size, ids = _HEADER.unpack_from(data)
+    if zlib.crc32(payload) != checksum or (size & ~_DEFLATED) + ids != len(payload):
         raise StoreDataError("an event state is damaged: its checksum does not fit", hint=_HINT)
     try:
-        return _decode_payload(payload, requirements)
+        body = payload[: len(payload) - ids]
+        return _decode_payload(_inflated(body) if size & _DEFLATED else body, payload[len(body) :], requirements)
     except (zlib.error, ValueError, TypeError, LookupError, OverflowError) as error:
         raise StoreDataError(f"an event state cannot be read: {error}", hint=_HINT) from error
 
 
-def _decode_payload(payload: bytes, requirements: StateRequirements) -> EventState:
+def state_size(data: bytes) -> int:
+    """How many bytes at the beginning are the state; the rest are events that wait.
+
+    Raises
+    ------
+    StoreDataError
+        if these are not the bytes of a state.
+    """
+    fingerprint_of(data)
+    *_, size, ids = _HEADER.unpack_from(data)
+    return int(_HEADER.size + (size & ~_DEFLATED) + ids)
+
+
+def _inflated(body: bytes) -> bytes:
     inflater = zlib.decompressobj(_WINDOW_BITS)
-    text = inflater.decompress(payload, _MAX_JSON)
-    if not inflater.eof:
+    text = inflater.decompress(body, _MAX_JSON)
+    if not inflater.eof or inflater.unused_data:
         raise ValueError("it ends too early, or is too large")
+    return text
+
+
+def _decode_payload(text: bytes, digests: bytes, requirements: StateRequirements) -> EventState:
     pruned_at, *packed = orjson.loads(text)
-    digests = inflater.unused_data
     exotic = b"{" in text
     kept, read = [], 0
     for one, requirement in zip(packed, requirements.events, strict=True):

@@ -22,7 +22,7 @@ from rules_engine.rules.walk import walk
 DEFAULT_BOUND = 1000
 
 #: Raised by one when a state is kept or encoded differently: older states are then told from new ones.
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 #: How late an event may come and still enter a sum, mean or count that has no start.
 DEFAULT_LATENESS = 7 * DAY

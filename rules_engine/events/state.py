@@ -146,6 +146,13 @@ def _with_rows(kept: Kept, rows: Iterable[Row], requirement: EventRequirement) -
     if not fresh:
         return kept
     late = 0 if kept.settled is None else sum(at <= kept.settled and mask & totalled > 0 for at, _, mask, *_ in fresh)
+    if len(fresh) == 1 and (not kept.ats or fresh[0][:2] > (kept.ats[-1], kept.keys[-1])):  # as most events come
+        at, key, mask, *values = fresh[0]
+        columns = tuple([(*column, value) for column, value in zip(kept.columns, values, strict=True)])
+        ids = (*kept.keys, key)
+        return Kept(
+            (*kept.ats, at), ids, (*kept.masks, mask), columns, kept.lost, kept.settled, kept.totals, kept.late + late
+        )
     stored = zip(kept.ats, kept.keys, kept.masks, *kept.columns, strict=True)
-    ats, keys, masks, *columns = zip(*sorted([*stored, *fresh], key=_order), strict=True)
-    return Kept(ats, keys, masks, tuple(columns), kept.lost, kept.settled, kept.totals, kept.late + late)
+    ats, keys, masks, *sorted_columns = zip(*sorted([*stored, *fresh], key=_order), strict=True)
+    return Kept(ats, keys, masks, tuple(sorted_columns), kept.lost, kept.settled, kept.totals, kept.late + late)

@@ -1,12 +1,14 @@
 """Event states in Redis: one string beside each entity's hash, replaced by compare-and-set.
 
-Any number of workers and applications write at once. Each reads a state, works out the next one, and puts it in the
-place of exactly the bytes that it read; who was overtaken reads again. So nobody's events are lost, nothing is locked,
-and a writer that is killed leaves the old state or the new one. docs/adr/0008-events-online.md has the measurements.
+Any number of workers and applications write at once. Who changes a state reads it, works out the next one, and puts it
+in the place of exactly the bytes that it read; who was overtaken reads again. So nobody's events are lost, nothing is
+locked, and a writer that is killed leaves the old state or the new one. Applications only append what they report
+(:mod:`rules_engine.events.waiting`), which disturbs nobody. docs/adr/0008-events-online.md has the measurements.
 """
 
 from __future__ import annotations
 
+import operator
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from rules_engine.events.encoding import decode_state, encode_state
 from rules_engine.events.pruning import prune
 from rules_engine.events.requirements import StateRequirements
 from rules_engine.events.state import EventState, empty_state, update
+from rules_engine.events.waiting import decode_current, encode_waiting, split
 from rules_engine.rules.inputs import Event
 
 #: How far a reader's clock may be behind a writer's: what a reader that slow needs is still kept.
@@ -33,10 +36,13 @@ PRUNE_EVERY, PRUNE_AFTER = 8, DAY
 #: How often a writer tries again before it gives up, and how many seconds it waits at most in between.
 _ATTEMPTS, _LONGEST_WAIT = 100, 0.05
 
-#: Replaces a value if it is still what was read; nothing at all is read as the empty string.
+#: Replaces a state if it is still what was read (nothing at all is read as the empty string). What was appended behind
+#: it stays there. 245 is the mark that such an entry begins with.
 REPLACE = """\
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
+local held = redis.call('GET', KEYS[1]) or ''
+local behind = string.byte(held, #ARGV[1] + 1)
+if string.sub(held, 1, #ARGV[1]) ~= ARGV[1] or (behind and behind ~= 245) then return 0 end
+redis.call('SET', KEYS[1], ARGV[2] .. string.sub(held, #ARGV[1] + 1))
 return 1"""
 
 
@@ -68,10 +74,16 @@ class StateStore:
         self._key = key
 
     def read(self, entities: Sequence[str]) -> list[EventState]:
-        """The states of entities, in order."""
-        return [self._decode(raw) for raw in self._get(entities)]
+        """The states of entities, in order, with the events that wait behind them."""
+        return [decode_current(raw, self.requirements) for raw in self._get(entities)]
 
-    def update(self, events: Mapping[str, Sequence[Event]], now: int, before: Sequence[tuple[Any, ...]] = ()) -> int:
+    def reported(self, entity: str, event: Event) -> tuple[bytes | str, ...] | None:
+        """The command that puts an event behind its entity's state; None if nothing needs the event."""
+        if event.name not in self.requirements.places:
+            return None
+        return "APPEND", self._key(entity), encode_waiting(event)
+
+    def update(self, events: Mapping[str, Sequence[Event]], now: int) -> int:
         """Add events to the states of their entities; gives how many states changed.
 
         When it returns, every reader sees the events. Events that a state already has change nothing, and neither does
@@ -83,8 +95,6 @@ class StateStore:
             by entity.
         now
             what no instant from a minute before it on needs may go.
-        before
-            commands that are sent ahead, with the first read.
 
         Raises
         ------
@@ -96,16 +106,14 @@ class StateStore:
         names = iter(events)
         changed = 0
         while batch := list(islice(names, BATCH)):
-            changed += self._update({entity: events[entity] for entity in batch}, now - CLOCK_SKEW, before)
-            before = ()
+            changed += self._update({entity: events[entity] for entity in batch}, now - CLOCK_SKEW)
         return changed
 
-    def _update(self, events: Mapping[str, Sequence[Event]], keep_from: int, before: Sequence[tuple[Any, ...]]) -> int:
+    def _update(self, events: Mapping[str, Sequence[Event]], keep_from: int) -> int:
         changed = 0
         pending = list(events)
         for attempt in range(_ATTEMPTS):
-            raws = self._get(pending, before)
-            before = ()
+            raws = [split(raw)[0] for raw in self._get(pending)]
             proposals = list(self._proposals(zip(pending, raws, strict=True), events, keep_from))
             overtaken = self._replace(proposals)
             changed += len(proposals) - len(overtaken)
@@ -119,31 +127,26 @@ class StateStore:
         )
 
     def _proposals(
-        self, read: Iterable[tuple[str, bytes | None]], events: Mapping[str, Sequence[Event]], keep_from: int
+        self, read: Iterable[tuple[str, bytes]], events: Mapping[str, Sequence[Event]], keep_from: int
     ) -> Iterator[tuple[str, bytes, bytes]]:
         """By entity: the bytes that were read, and those that are to take their place."""
         for entity, raw in read:
-            old = self._decode(raw)
+            old = decode_state(raw, self.requirements) if raw else empty_state(self.requirements)
             new = update(old, events[entity], self.requirements)
-            if not _differs(old, new):
+            if not differs(old, new):
                 continue
-            if _is_worth_pruning(old, new, keep_from):
+            if is_worth_pruning(old, new, keep_from):
                 new = prune(new, self.requirements, keep_from)
-            if raw is None and not _events_of(new) and new.kept == old.kept:
+            if not raw and is_empty(new):
                 continue  # all of it is too old to matter: no state is the same, and shorter
-            yield entity, raw or b"", encode_state(new, self.requirements)
+            yield entity, raw, encode_state(new, self.requirements)
 
-    def _get(self, entities: Sequence[str], before: Sequence[tuple[Any, ...]] = ()) -> list[bytes | None]:
+    def _get(self, entities: Sequence[str]) -> list[bytes | None]:
         with self._client.pipeline(transaction=False) as pipeline:
-            for command in before:
-                pipeline.execute_command(*command)
             for entity in entities:
                 pipeline.get(self._key(entity))
             raws: list[bytes | None] = pipeline.execute()
-        return raws[len(before) :]
-
-    def _decode(self, raw: bytes | None) -> EventState:
-        return empty_state(self.requirements) if raw is None else decode_state(raw, self.requirements)
+        return raws
 
     def _replace(self, proposals: Sequence[tuple[str, bytes, bytes]]) -> list[str]:
         """Put new bytes in the place of old ones; gives the entities where others were faster."""
@@ -156,19 +159,25 @@ class StateStore:
         return [entity for (entity, _, _), replaced in zip(proposals, done, strict=True) if not replaced]
 
 
-def _is_worth_pruning(old: EventState, new: EventState, keep_from: int) -> bool:
+def is_worth_pruning(old: EventState, new: EventState, keep_from: int) -> bool:
     """Pruning costs as much as all the rest: so every few events, and if something may be kept a day too long."""
     if _events_of(old) // PRUNE_EVERY != _events_of(new) // PRUNE_EVERY:
         return True
     since = new.pruned_at
     if since is None:
-        since = min((kept.ats[0] for kept in new.kept if kept.ats), default=keep_from)
+        since = min([kept.ats[0] for kept in new.kept if kept.ats], default=keep_from)
     return keep_from - since > PRUNE_AFTER
 
 
+def is_empty(state: EventState) -> bool:
+    """Whether a state says no more than that nothing is known."""
+    return not any(kept.ats or kept.lost or kept.late or kept.settled is not None for kept in state.kept)
+
+
+def differs(old: EventState, new: EventState) -> bool:
+    """Whether a state that was made of another holds something else."""
+    return any(map(operator.is_not, old.kept, new.kept))
+
+
 def _events_of(state: EventState) -> int:
-    return sum(len(kept.ats) for kept in state.kept)
-
-
-def _differs(old: EventState, new: EventState) -> bool:
-    return any(one is not other for one, other in zip(old.kept, new.kept, strict=True))
+    return sum([len(kept.ats) for kept in state.kept])

@@ -1,4 +1,8 @@
-"""The stream of events in Redis: what waits to be logged, and what was refused.
+"""The streams of events in Redis: what waits to be logged and judged, and what was refused.
+
+There are sixteen, and all events of an entity go to one of them: ``segments:{PROJECT}:events:N``, where N is the CRC-32
+of the entity's UTF-8 bytes modulo 16. So one worker at a time sees an entity's events, in the order in which they came.
+What waits is what is in the streams: a worker deletes an entry when it is done with it.
 
 An entry has one field, ``event``: a JSON object with ``entity``, ``event``, ``at``, ``event_id`` and ``properties``.
 Whoever can write to Redis may add entries; they are checked when they are read. The keys of a project lie in one slot.
@@ -6,6 +10,7 @@ Whoever can write to Redis may add entries; they are checked when they are read.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +21,8 @@ from rules_engine.errors import DataError
 #: The field of an entry that holds the event.
 FIELD = b"event"
 
-#: The consumer group of the workers.
-GROUP = b"workers"
+#: Into how many streams entities are divided. Never to be changed: events of an entity would overtake each other.
+PARTITIONS = 16
 
 #: How many events may wait for a worker. Applications are refused beyond it, before memory is full.
 MAX_WAITING = 1_000_000
@@ -26,19 +31,42 @@ MAX_WAITING = 1_000_000
 MAX_REFUSED = 100_000
 
 
-def stream_key(project: str) -> bytes:
-    """Where events wait for a worker."""
-    return f"segments:{{{project}}}:events".encode()
+def partition_of(entity: str) -> int:
+    """The number of the stream that an entity's events go to.
+
+    >>> partition_of("42"), partition_of("43")
+    (8, 14)
+    """
+    return zlib.crc32(entity.encode("utf-8", "surrogatepass")) % PARTITIONS
+
+
+def stream_key(project: str, partition: int) -> bytes:
+    """Where the events of a partition wait for a worker.
+
+    >>> stream_key("shop", partition_of("42"))
+    b'segments:{shop}:events:8'
+    """
+    return project_key(project, f"events:{partition}")
+
+
+def stream_keys(project: str) -> list[bytes]:
+    """The streams of all partitions."""
+    return [stream_key(project, partition) for partition in range(PARTITIONS)]
+
+
+def project_key(project: str, name: str) -> bytes:
+    """The key of something that a project has once: all of them lie in one slot."""
+    return f"segments:{{{project}}}:{name}".encode()
 
 
 def refused_key(project: str) -> bytes:
     """Where refused events are kept, with the reason."""
-    return f"segments:{{{project}}}:refused".encode()
+    return project_key(project, "refused")
 
 
 def kept_key(project: str) -> bytes:
     """Where it stands for which definitions states are complete."""
-    return f"segments:{{{project}}}:kept".encode()
+    return project_key(project, "kept")
 
 
 def encode_raw(entity: str, name: object, at: object, event_id: object, properties: object) -> bytes:

@@ -29,6 +29,22 @@ class KeyMaker:
         value = encoded(entity)
         return self.before(len(value)) + value + self.suffix
 
+    def entity(self, key: bytes) -> str | None:
+        """Whose key it is; None if it is not one of this project.
+
+        >>> key = KeyMaker("shop", "user", 3)
+        >>> key.entity(key("42")), key.entity(b"something else"), key.entity(KeyMaker("myshop", "user", 3)("42"))
+        ('42', None, None)
+        """
+        start = len(self._prefix) + 4
+        value = key[start : len(key) - len(self.suffix)]
+        if key[:start] != self.before(len(value)) or key[start:] != value + self.suffix:
+            return None
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+
     def before(self, length: int) -> bytes:
         """What a key has before the entity itself, which takes so many bytes."""
         return self._prefix + pack("<I", length)

@@ -2,13 +2,17 @@
 
 States for other needs have other keys, so the new ones grow beside the old ones, and requests are answered from the
 old ones until all is there. What comes in meanwhile is logged by the workers; a second look after the new definitions
-took effect catches up with it. docs/adr/0008-events-online.md says why nothing is missed.
+took effect catches up with it. Workers that see the new definitions wait until then, so that nobody is judged by a
+state that is not complete. docs/adr/0008-events-online.md says why nothing is missed.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,12 +21,13 @@ import orjson
 from rules_engine.clock import DAY, MINUTE, now_micros
 from rules_engine.events.log import EventLog
 from rules_engine.events.store import BATCH, CLOCK_SKEW, state_name
-from rules_engine.events.stream import FIELD, decode_raw, kept_key, stream_key
+from rules_engine.events.stream import FIELD, decode_raw, kept_key, stream_keys
 from rules_engine.features.read_plan import ReadPlan, write_atomically
 from rules_engine.lifecycle.event_sink import EventSink, event_log, grouped
 from rules_engine.project import Project
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
+from rules_engine.triggers.leases import LIFETIME, using_key, workers_key
 
 #: Seconds for which states that are no longer asked for are kept: until then every client has noticed.
 KEPT_FOR = 86_400
@@ -30,7 +35,11 @@ KEPT_FOR = 86_400
 #: Clocks of workers may differ by so much.
 _SKEW = MINUTE
 _SCAN = 1_000
+#: Seconds that workers get to notice new definitions. They look several times a second.
+_WORKERS_WAIT = 15.0
 _STREAM_PIECE = 5_000
+
+_log = logging.getLogger("rules_engine.apply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class Backfill:
         self._sink: EventSink | None = None
         self._began = now_micros()
         self._events = 0
+        self._waiting: set[tuple[str, str]] = set()
 
     @property
     def is_needed(self) -> bool:
@@ -118,9 +128,10 @@ class Backfill:
         """After the plan took effect: catch up with what came meanwhile, and let other states expire."""
         if not self.is_needed or self._is_kept():
             return
+        self._await_workers()
+        self._take_stream()
         for day in self._log.days():
             self._take_day(day, since=self._began - _SKEW)
-        self._take_stream()
         self._expire_others()
         key = kept_key(self._rules.plan.project)
         sink = self._open()
@@ -154,6 +165,8 @@ class Backfill:
 
     def _take_day(self, day: int, since: int | None = None) -> None:
         events = self._log.read(day, self._names, since)
+        if self._waiting:
+            events = [(entity, event) for entity, event in events if (entity, event.id) not in self._waiting]
         self._events += len(events)
         # All of the log up to the end of this day is read then, so states are pruned as of it; but not of the future.
         self._keep(grouped(events), min(self._open().now, (day + 1) * DAY + CLOCK_SKEW))
@@ -165,16 +178,44 @@ class Backfill:
             some = {entity: groups[entity] for entity in entities[start : start + BATCH]}
             sink.on_store(lambda some=some: sink.states.update(some, now))  # type: ignore[misc]
 
-    def _take_stream(self) -> None:
-        """What waits for a worker: it is in the stream or in the log, at every moment in one of them at least."""
-        sink, start = self._open(), b"-"
-        key = stream_key(self._rules.plan.project)
+    def _await_workers(self) -> None:
+        """Until no worker is at events by the old definitions: then what is not in the streams was done by them."""
+        sink, project = self._open(), self._rules.plan.project
+        deadline = time.monotonic() + _WORKERS_WAIT
         while True:
-            entries = sink.on_store(lambda start=start: sink.client.xrange(key, min=start, count=_STREAM_PIECE))  # type: ignore[misc]
-            self._keep(grouped(self._checked(fields for _, fields in entries)), sink.now)
-            if len(entries) < _STREAM_PIECE:
+            used = sink.on_store(lambda: _used_by_workers(sink.client, project))
+            late = sorted(name for name, using in used.items() if using != self._name)
+            if not late:
                 return
-            start = b"(" + entries[-1][0]
+            if time.monotonic() > deadline:
+                _log.warning("these workers have not seen the new definitions yet: %s", b", ".join(late).decode())
+                return
+            time.sleep(0.05)
+
+    def _take_stream(self) -> None:
+        """What waits for a worker goes behind the states, where reported events are: it is seen, and judged later."""
+        sink = self._open()
+        for key in stream_keys(self._rules.plan.project):
+            start: bytes | None = b"-"
+            while start is not None:
+                start = sink.on_store(partial(self._take_piece, sink, key, start))
+
+    def _take_piece(self, sink: EventSink, key: bytes, start: bytes) -> bytes | None:
+        """Some entries; gives where the next piece starts."""
+        entries = sink.client.xrange(key, start, count=_STREAM_PIECE)
+        found = list(self._checked(fields for _, fields in entries))
+        self._waiting.update((entity, event.id) for entity, event in found)
+        self._put_behind(found)
+        return None if len(entries) < _STREAM_PIECE else b"(" + entries[-1][0]
+
+    def _put_behind(self, found: Iterable[tuple[str, Event]]) -> None:
+        sink = self._open()
+        with sink.client.pipeline(transaction=False) as pipeline:
+            for entity, event in found:
+                command = sink.states.reported(entity, event)
+                if command is not None:
+                    pipeline.execute_command(*command)
+            pipeline.execute()
 
     def _checked(self, entries: Iterable[dict[bytes, bytes]]) -> Iterable[tuple[str, Event]]:
         for fields in entries:
@@ -204,3 +245,12 @@ class Backfill:
                     pipeline.execute()
 
         sink.on_store(act)
+
+
+def _used_by_workers(client: Any, project: str) -> dict[bytes, bytes]:
+    """The name of the event states that each worker uses, of those that live."""
+    seconds, microseconds = client.time()
+    since = (seconds - LIFETIME) * 1000 + microseconds // 1000
+    alive = client.zrangebyscore(workers_key(project), since, "+inf")
+    using = client.hgetall(using_key(project))
+    return {name: using.get(name, b"") for name in alive}

@@ -13,7 +13,7 @@ from rules_engine.errors import ProjectError, StoreUnavailableError
 from rules_engine.events.log import EventLog, Logged
 from rules_engine.events.plan_data import decode_declarations
 from rules_engine.events.store import StateStore
-from rules_engine.events.stream import FIELD, MAX_REFUSED, refused_key
+from rules_engine.events.stream import FIELD, MAX_REFUSED, partition_of, refused_key, stream_key
 from rules_engine.events.validation import Rejection
 from rules_engine.features import redis_client
 from rules_engine.features.embedded import EmbeddedStore
@@ -38,11 +38,11 @@ class Refused:
     raw: bytes
     rejection: Rejection
 
-    def fields(self, source: str) -> list[bytes | str]:
-        """As an entry of the stream of refused events."""
+    def content(self, source: str) -> tuple[bytes, bytes]:
+        """What was given, and the reason, for the stream of refused events."""
         at = from_micros(now_micros()).isoformat()
         reason = {"code": self.rejection.code, "message": self.rejection.message, "source": source, "refused_at": at}
-        return [FIELD, self.raw, b"reason", orjson.dumps(reason)]
+        return self.raw, orjson.dumps(reason)
 
 
 class EventSink:
@@ -106,19 +106,28 @@ class EventSink:
         StoreError
             if the store cannot be written; then do it again.
         """
-        self._log.append(events, now_micros())
+        self.log(events)
         groups = grouped(events)
-        self.keep(groups)
+        self.on_store(lambda: self.states.update(groups, self.now))
         return groups
 
-    def keep(self, groups: Mapping[str, Sequence[Event]]) -> None:
-        """Put events into the states only."""
-        self.on_store(lambda: self.states.update(groups, self.now))
+    def log(self, events: Sequence[Logged]) -> None:
+        """Log events."""
+        if events:
+            self._log.append(events, now_micros())
+
+    def send(self, events: Iterable[tuple[str, bytes]]) -> None:
+        """Put events, as their senders gave them, into the streams of their entities."""
+        project = self.rules.plan.project
+        with self.client.pipeline(transaction=False) as pipeline:
+            for entity, raw in events:
+                pipeline.execute_command("XADD", stream_key(project, partition_of(entity)), "*", FIELD, raw)
+            pipeline.execute()
 
     def refuse(self, refused: Iterable[Refused], source: str) -> None:
         """Set refused events aside, with the reason."""
         key = refused_key(self.rules.plan.project)
-        entries = [one.fields(source) for one in refused]
+        entries = [(FIELD, raw, b"reason", reason) for raw, reason in (one.content(source) for one in refused)]
 
         def send() -> None:
             with self.client.pipeline(transaction=False) as pipeline:

@@ -1,85 +1,84 @@
-"""The worker: takes events from the stream, logs them, and puts them into the states.
+"""The worker: takes events from the streams, logs them, and works out what follows from them.
 
-Any number of workers share the stream. Each entry is given to one of them, and taken over by another if that one does
-not finish it. An entry is ended only when its event is in the log and in the state; a worker that is killed before
-leaves it for the next, and doing it twice changes nothing.
+Events are divided into partitions, and each partition is one worker's at a time (:mod:`rules_engine.triggers.leases`).
+A round reads what waits in the worker's partitions and which timers are due, writes the events to the log, takes the
+entities through their steps (:mod:`rules_engine.lifecycle.judging`), and only then ends the entries. A worker that is
+killed at any point leaves them to the next one, and doing any of it twice changes nothing.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-from uuid import uuid4
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import orjson
 
+from rules_engine.clock import now_micros
 from rules_engine.errors import StoreError
 from rules_engine.events.log import Logged
-from rules_engine.events.stream import FIELD, GROUP, MAX_REFUSED, decode_raw, refused_key, stream_key
-from rules_engine.events.validation import Rejection
-from rules_engine.lifecycle.event_sink import EventSink, Refused, grouped
+from rules_engine.events.stream import FIELD, PARTITIONS, decode_raw, kept_key, refused_key
+from rules_engine.features import redis_client
+from rules_engine.features.redis_layout import KeyMaker
+from rules_engine.features.redis_pipe import Pipe, open_pipe
+from rules_engine.lifecycle.event_sink import EventSink, grouped
+from rules_engine.lifecycle.intake import Checked, Found, Intake, checked
+from rules_engine.lifecycle.judging import Judge, Work
+from rules_engine.lifecycle.publishing import Publisher
+from rules_engine.lifecycle.sweeper import Sweeper
 from rules_engine.project import Project
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk.applied import Applied
+from rules_engine.sdk.rules import Rules
+from rules_engine.triggers.leases import Leases
+from rules_engine.triggers.timers import Timers
 
-#: Entries that are taken at once.
-BATCH = 2_000
-
-#: Seconds after which an entry that another worker took and did not finish is taken over.
-TAKE_OVER_AFTER = 30.0
+#: Entries and timers that are taken at once.
+BATCH = 4_000
 
 _WAIT_MILLISECONDS = 500
 _LONGEST_PAUSE = 5.0
 
-#: Ends an entry, once: whoever ends it sets a refused event aside and counts.
-_END = """\
-for i = 4, #ARGV, 3 do
-  if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
-    redis.call('XDEL', KEYS[1], ARGV[i])
-    if ARGV[i + 2] ~= '' then
-      redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', ARGV[3], ARGV[i + 1], 'reason', ARGV[i + 2])
-    end
-  end
-end"""
+_T = TypeVar("_T")
 
 _log = logging.getLogger("rules_engine.worker")
 
 
 @dataclass(slots=True)
 class Progress:
-    """What a worker did so far."""
+    """What a worker did so far.
+
+    Attributes
+    ----------
+    accepted, refused
+        events.
+    timers
+        entities of which a timer was due.
+    looked
+        entities that were looked at again because something else than events changed.
+    transitions, fired
+        memberships that began or ended, and triggers that fired.
+    """
 
     accepted: int = 0
     refused: int = 0
-    taken_over: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    """A batch, checked: the ids of its entries, and what they are."""
-
-    ids: list[bytes] = field(default_factory=list)
-    events: list[Logged] = field(default_factory=list)
-    refused: dict[bytes, Refused] = field(default_factory=dict)
+    timers: int = 0
+    looked: int = 0
+    transitions: int = 0
+    fired: int = 0
 
 
 class Worker:
-    """Processes the stream of one project.
+    """Processes the streams of one project.
 
     Parameters
     ----------
     project
         the project; it was applied.
-    take_over_after
-        seconds after which another worker's unfinished entries are taken over.
     after
-        called with the events of a batch by entity when log and states have them and before the entries are ended. So
+        called with the events of a round by entity when log and states have them and before the entries are ended. So
         it is called at least once for every event. What it raises ends the worker.
 
     Raises
@@ -89,31 +88,31 @@ class Worker:
     """
 
     def __init__(
-        self,
-        project: Project,
-        *,
-        take_over_after: float = TAKE_OVER_AFTER,
-        after: Callable[[Mapping[str, Sequence[Event]]], None] | None = None,
+        self, project: Project, *, after: Callable[[Mapping[str, Sequence[Event]]], None] | None = None
     ) -> None:
         self.progress = Progress()
         self._project = project
-        self._idle = int(take_over_after * 1000)
         self._after = after
         self._applied = Applied(project.read_plan)
-        self._sink = EventSink(project, self._applied.rules)
-        self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}".encode()
-        self._key = stream_key(self._applied.rules.plan.project)
-        self._looked = -float("inf")
+        self._name = self._applied.rules.plan.project
+        self._leases = Leases(self._open_pipe, self._name)
+        self._desk = _Desk(project, self._applied.rules, self._open_pipe())
         self._stopping = threading.Event()
+        self._known: frozenset[bytes] = frozenset()
+
+    def _open_pipe(self) -> Pipe:
+        plan = self._applied.rules.plan
+        return open_pipe(plan.connection, redis_client.resolve(plan.connection, self._project.root))
 
     def stop(self) -> None:
-        """End after the batch that is under way. May be called from a signal handler."""
+        """End after the round that is under way. May be called from a signal handler."""
         self._stopping.set()
 
     def run(self, *, once: bool = False) -> Progress:
-        """Process what comes until :meth:`stop`; with ``once`` until nothing waits any more.
+        """Process what comes until :meth:`stop`.
 
-        While the store is down the worker waits for it, unless ``once`` is set.
+        With ``once`` until everything that came before the call is done, by this worker or by others, and every timer
+        that was due. While the store is down the worker waits for it, unless ``once`` is set.
 
         Raises
         ------
@@ -121,147 +120,221 @@ class Worker:
             with ``once``, if the store cannot be used.
         """
         pause = 0.1
+        until = now_micros() if once else None
         try:
             while not self._stopping.is_set():
                 try:
-                    worked = self.step(wait=not once)
+                    self._start()
+                    if self.round(wait=not once) == 0 and until is not None and self._is_done(until):
+                        break
                     pause = 0.1
                 except StoreError as error:
                     if once:
                         raise
                     _log.warning("the store cannot be used, trying again in %.1f s: %s", pause, error)
+                    self._desk.judge.forget()
                     self._stopping.wait(pause)
                     pause = min(_LONGEST_PAUSE, pause * 2)
-                    continue
-                if once and not worked:
-                    break
-            self._leave()
         finally:
-            self._sink.close()
+            self._end()
         return self.progress
 
-    def step(self, *, wait: bool = False) -> int:
-        """Process one batch; gives how many entries it had."""
-        self._take_new_definitions()
-        entries = self._sink.on_store(lambda: self._taken_over() or self._fresh(wait))
-        if entries:
-            self._process(entries)
-        return len(entries)
+    def _start(self) -> None:
+        if not self._leases.is_started:
+            self._on_store(self._leases.beat)
+            self._leases.start()
+
+    def _end(self) -> None:
+        try:
+            self._on_store(self._leases.leave)
+        except StoreError as error:
+            _log.warning("the partitions are free for other workers in a few seconds: %s", error)
+        self._desk.close()
+
+    def _on_store(self, action: Callable[[], _T]) -> _T:
+        return self._desk.sink.on_store(action)
+
+    # --- a round ----------------------------------------------------------------------------------------------------
+
+    def round(self, *, wait: bool = False) -> int:
+        """Do what is there to do; gives how much that was. With ``wait`` it waits half a second for something."""
+        if not self._take_new_definitions():
+            self._stopping.wait(0.05)
+            return 1  # the states of the new definitions are being made
+        leases = self._partitions()
+        if not leases:
+            if wait:
+                self._stopping.wait(_WAIT_MILLISECONDS / 1000)
+            return 0
+        desk = self._desk
+        count = max(1, BATCH // len(leases))
+        found: dict[int, Found] = self._on_store(
+            lambda: desk.intake.look(sorted(leases), count, now_micros(), desk.latest)
+        )
+        done = self._process(found, leases)
+        swept = self._on_store(lambda: desk.sweeper.step({place: one.until for place, one in found.items()}, leases))
+        self.progress.looked += swept
+        if not done and not swept and wait:
+            self._wait(found)
+        self._leases.give_back_surplus()
+        return done + swept
+
+    def _partitions(self) -> Mapping[int, bytes]:
+        """The leases of the moment. What is remembered of entities that others may have worked on is forgotten."""
+        leases = self._leases.held()
+        if not frozenset(leases.values()) <= self._known:
+            self._desk.judge.forget()
+        self._known = frozenset(leases.values())
+        return leases
+
+    def _wait(self, found: Mapping[int, Found]) -> None:
+        """Until an event comes or a timer is due."""
+        dues = [one.next_due for one in found.values() if one.next_due is not None]
+        ahead = (min(dues) - now_micros()) // 1000 + 1 if dues and self._desk.latest is None else _WAIT_MILLISECONDS
+        milliseconds = min(_WAIT_MILLISECONDS, max(1, ahead))
+        self._on_store(lambda: self._desk.intake.wait(sorted(found), milliseconds))
+
+    def _process(self, found: Mapping[int, Found], leases: Mapping[int, bytes]) -> int:
+        desk = self._desk
+        batches = {
+            partition: checked(partition, one.entries, desk.sink.check, desk.latest) for partition, one in found.items()
+        }
+        works = _works(found, batches)
+        if not works and not any(batch.ids for batch in batches.values()):
+            return 0
+        logged: list[Logged] = [one for batch in batches.values() for one in batch.logged]
+        desk.sink.log(logged)
+        # Definitions that were applied meanwhile have states of their own, that were made of the log and do not have
+        # these events if they wait in the stream: they are done by the new definitions, in the next round.
+        self._applied.load()
+        if self._applied.rules is not desk.rules:
+            return len(logged) or 1
+        outcome = self._on_store(lambda: desk.judge.do(works, desk.sweeper.segments))
+        if self._after is not None and logged:
+            self._after(grouped(logged))
+        for partition, batch in batches.items():
+            dues = outcome.dues.get(partition, {})
+            if dues or batch.ids:
+                self._settle(partition, leases[partition], dues, batch)
+        self._count(found, batches, outcome.published)
+        return len(works) + sum(len(batch.ids) for batch in batches.values())
+
+    def _settle(self, partition: int, lease: bytes, dues: Mapping[str, int | None], batch: Checked) -> None:
+        refused = [(identity, *one.content("stream")) for identity, one in batch.refused]
+        bad = {identity for identity, _ in batch.refused}
+        good = [identity for identity in batch.ids if identity not in bad] if bad else batch.ids
+        timers = self._desk.timers
+        if not self._on_store(lambda: timers.settle(partition, lease, dues, good, refused)):
+            self._desk.judge.forget()  # it is another worker's by now, who does it again
+
+    def _count(self, found: Mapping[int, Found], batches: Mapping[int, Checked], published: Sequence[Any]) -> None:
+        progress = self.progress
+        progress.accepted += sum(len(batch.events) for batch in batches.values())
+        progress.refused += sum(len(batch.refused) for batch in batches.values())
+        progress.timers += sum(len(one.due) for one in found.values())
+        transitions, fired = self._desk.publisher.counted(published)
+        progress.transitions += transitions
+        progress.fired += fired
 
     def _take_new_definitions(self) -> bool:
-        self._applied.load()  # looks at the file every time: a batch is rare enough, and must not miss a change
-        if self._applied.rules is self._sink.rules:
-            return False
-        self._sink.close()
-        self._sink = EventSink(self._project, self._applied.rules)
-        return True
+        """Take over what was applied; False while the states of the new definitions are not complete yet."""
+        self._applied.load()  # looks at the file every time: a round is rare enough, and must not miss a change
+        if self._applied.rules is not self._desk.rules:
+            self._desk.close()
+            self._desk = _Desk(self._project, self._applied.rules, self._open_pipe())
+        desk = self._desk
+        if not desk.is_ready:
+            if self._leases.using != desk.states_name:
+                self._leases.using = desk.states_name
+                self._on_store(self._leases.beat)
+            desk.is_ready = self._on_store(desk.states_are_complete)
+        return desk.is_ready
 
-    # --- entries ----------------------------------------------------------------------------------------------------
-
-    def _fresh(self, wait: bool) -> list[tuple[bytes, Any]]:
-        command = ["XREADGROUP", "GROUP", GROUP, self._name, "COUNT", BATCH]
-        command += ["BLOCK", _WAIT_MILLISECONDS] if wait else []
-        answer = self._grouped(lambda: self._sink.client.execute_command(*command, "STREAMS", self._key, ">"))
-        return list(answer[0][1]) if answer else []
-
-    def _taken_over(self) -> list[tuple[bytes, Any]]:
-        """Entries that another worker took and did not finish. Looked for now and then."""
-        if time.monotonic() < self._looked + self._idle / 2000:
-            return []
-        answer = self._grouped(
-            lambda: self._sink.client.execute_command(
-                "XAUTOCLAIM", self._key, GROUP, self._name, self._idle, "0-0", "COUNT", BATCH
-            )
+    def _is_done(self, until: int) -> bool:
+        """Whether nothing waits that came before an instant, and no timer, in any partition."""
+        desk = self._desk
+        others = [partition for partition in range(PARTITIONS) if partition not in self._leases.held()]
+        found = self._on_store(lambda: desk.intake.look(others, 1, now_micros(), desk.latest)) if others else {}
+        waits = any(
+            one.due or (one.entries and int(one.entries[0][0].partition(b"-")[0]) * 1000 <= until)
+            for one in found.values()
         )
-        if not answer[1]:
-            self._looked = time.monotonic()
-        self.progress.taken_over += len(answer[1])
-        return [(identity, fields) for identity, fields in answer[1] if fields is not None]
+        if waits:
+            self._stopping.wait(0.1)
+        return not waits
 
-    def _grouped(self, command: Callable[[], Any]) -> Any:
-        """A command for the group, which the first worker makes; it starts with what waits already."""
-        from redis.exceptions import ResponseError
 
-        try:
-            return command()
-        except ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
-                raise
-        try:
-            self._sink.client.xgroup_create(self._key, GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
-        return command()
+def _works(found: Mapping[int, Found], batches: Mapping[int, Checked]) -> list[Work]:
+    """What happened to each entity, in the order in which it came."""
+    works: dict[str, Work] = {}
+    for partition, batch in batches.items():
+        until = found[partition].until
+        for one in batch.events:
+            work = works.get(one.entity)
+            if work is None:
+                work = works[one.entity] = Work(one.entity, partition, until)
+            work.arrived.append(one)
+        for entity in found[partition].due:
+            if entity not in works:
+                works[entity] = Work(entity, partition, until)
+    return list(works.values())
 
-    def _process(self, entries: list[tuple[bytes, Any]]) -> None:
-        batch = self._checked(entries)
-        groups = self._sink.take(batch.events) if batch.events else {}
-        # Definitions that were applied meanwhile have states of their own. Applying looks into the log after it took
-        # effect, and the events are there: so either it saw them, or we see it here.
-        if self._take_new_definitions() and groups:
-            self._sink.keep(groups)
-        if self._after is not None and groups:
-            self._after(groups)
-        self._end(batch)
-        self.progress.accepted += len(batch.events)
-        self.progress.refused += len(batch.refused)
 
-    def _checked(self, entries: list[tuple[bytes, Any]]) -> _Entries:
-        batch = _Entries()
-        for identity, fields in entries:
-            raw = dict(zip(fields[::2], fields[1::2], strict=True)) if isinstance(fields, list) else fields
-            data = raw.get(FIELD, b"")
-            content = decode_raw(data)
-            found = Rejection("invalid-event", content) if isinstance(content, str) else self._sink.check(content)
-            batch.ids.append(identity)
-            if isinstance(found, Rejection):
-                batch.refused[identity] = Refused(data, found)
-            else:
-                batch.events.append(found)
-        return batch
+class _Desk:
+    """What a worker works with, for the definitions of one read plan."""
 
-    def _end(self, batch: _Entries) -> None:
-        arguments: list[Any] = [GROUP, MAX_REFUSED, FIELD]
-        for identity in batch.ids:
-            refused = batch.refused.get(identity)
-            fields = refused.fields("stream") if refused is not None else [FIELD, b"", b"reason", b""]
-            arguments += [identity, fields[1], fields[3]]
-        key = refused_key(self._sink.rules.plan.project)
-        self._sink.on_store(lambda: self._sink.client.eval(_END, 2, self._key, key, *arguments))
+    def __init__(self, project: Project, rules: Rules, pipe: Pipe) -> None:
+        plan = rules.plan
+        self.rules = rules
+        self.latest = plan.now
+        self.sink = EventSink(project, rules)
+        self.states_name = rules.events.name
+        self.timers = Timers(pipe, plan.project)
+        self.intake = Intake(pipe, plan.project, self.timers)
+        self.publisher = Publisher(project, plan.project, self.sink.client)
+        self.judge = Judge(rules, pipe, self.timers, self.publisher.publish)
+        key = KeyMaker(plan.project, plan.join_key, plan.key_version)
+        self.sweeper = Sweeper(self.judge, self.timers, self.sink.client, plan.project, key)
+        self.is_ready = False
+        self._pipe = pipe
 
-    def _leave(self) -> None:
-        """Take the worker's name off the group, unless something is left in its hands."""
-        client = self._sink.client
+    def states_are_complete(self) -> bool:
+        """Whether the states that these definitions need were made: nobody noted that others were."""
+        if not self.rules.events.requirements.events:
+            return True
+        kept = self.sink.client.get(kept_key(self.rules.plan.project))
+        return kept is None or kept == self.states_name
 
-        def leave() -> None:
-            pending = client.xpending_range(self._key, GROUP, "-", "+", 1, consumername=self._name)
-            if not pending:
-                client.xgroup_delconsumer(self._key, GROUP, self._name)
-
-        try:
-            self._sink.on_store(leave)
-        except StoreError as error:
-            _log.warning("the worker's name stays in the group: %s", error)
+    def close(self) -> None:
+        self._pipe.close()
+        self.sink.close()
 
 
 def replay_refused(sink: EventSink) -> tuple[int, int]:
-    """Check refused events again, by the definitions of now; gives how many were taken and how many remain."""
+    """Check refused events again, by the definitions of now; gives how many were taken and how many remain.
+
+    Those that are good go back into their streams.
+    """
     key = refused_key(sink.rules.plan.project)
     entries: list[tuple[bytes, dict[bytes, bytes]]] = sink.on_store(lambda: sink.client.xrange(key))
     taken = 0
     for start in range(0, len(entries), BATCH):
-        good: dict[bytes, Logged] = {}
+        good: dict[bytes, tuple[str, bytes]] = {}
         for identity, fields in entries[start : start + BATCH]:
-            content = decode_raw(fields.get(FIELD))
+            data = fields.get(FIELD, b"")
+            content = decode_raw(data)
             found = None if isinstance(content, str) else sink.check(content)
             if isinstance(found, tuple):
-                good[identity] = found
+                good[identity] = found[0], data
         if good:
-            sink.take(list(good.values()))
-            sink.on_store(lambda ids=list(good): sink.client.xdel(key, *ids))  # type: ignore[misc]
+            sink.on_store(lambda good=good: _back(sink, key, good))  # type: ignore[misc]
         taken += len(good)
     return taken, len(entries) - taken
+
+
+def _back(sink: EventSink, key: bytes, good: Mapping[bytes, tuple[str, bytes]]) -> None:
+    sink.send(good.values())
+    sink.client.xdel(key, *good)
 
 
 def refused_events(sink: EventSink, limit: int) -> tuple[int, list[dict[str, Any]]]:
@@ -277,4 +350,4 @@ def refused_events(sink: EventSink, limit: int) -> tuple[int, list[dict[str, Any
     return int(total), shown
 
 
-__all__ = ["BATCH", "TAKE_OVER_AFTER", "Progress", "Worker", "grouped", "refused_events", "replay_refused"]
+__all__ = ["BATCH", "Progress", "Worker", "refused_events", "replay_refused"]

@@ -11,7 +11,7 @@ from rules_engine.clock import from_micros, now_micros
 from rules_engine.errors import DataError, StoreUnavailableError
 from rules_engine.events.plan_data import decode_declarations
 from rules_engine.events.store import StateStore
-from rules_engine.events.stream import FIELD, MAX_WAITING, encode_raw, stream_key
+from rules_engine.events.stream import FIELD, MAX_WAITING, PARTITIONS, encode_raw, partition_of, stream_key
 from rules_engine.events.validation import EventValidator, Rejection
 from rules_engine.features import redis_client
 from rules_engine.features.embedded import EmbeddedStore
@@ -61,7 +61,8 @@ class Tracker:
         self._address = redis_client.resolve(plan.connection, root)
         self._client: Any = redis_client.connect(plan.connection, self._address, timeout)
         self._states = open_states(rules, self._client)
-        self._stream = stream_key(plan.project)
+        self._atomic = plan.connection.redis_type != "redis_cluster"
+        self._streams = [stream_key(plan.project, partition) for partition in range(PARTITIONS)]
         self._validator = validator_of(plan)
         self._sent = 0
         self._lock = threading.Lock()
@@ -79,25 +80,37 @@ class Tracker:
             )
         raw = encode_raw(entity, name, from_micros(at), given, properties or {})
         try:
-            self._send(entity, event, raw, now)
+            self._send(entity, event, raw)
         except StoreUnavailableError:
             if self.rules.plan.connection.kind != "embedded":
                 raise
             EmbeddedStore(self._root).ensure_running()  # it was stopped: whoever needs it starts it
-            self._send(entity, event, raw, now)
+            self._send(entity, event, raw)
         return given
 
-    def _send(self, entity: str, event: Event, raw: bytes, now: int) -> None:
-        with redis_client.store_errors(self._address):
-            self._check_waiting()
-            # The stream first: what is there is not lost, whatever happens before the state has it.
-            self._states.update({entity: [event]}, now, before=[("XADD", self._stream, "*", FIELD, raw)])
+    def _send(self, entity: str, event: Event, raw: bytes) -> None:
+        """Put the event into its stream, and behind the state, where readers see it at once.
 
-    def _check_waiting(self) -> None:
+        On one server both happen together. In a cluster they lie on different nodes: the stream is what counts, and an
+        event that is only there is seen when the worker has taken it.
+        """
+        stream = self._streams[partition_of(entity)]
+        behind = self._states.reported(entity, event)
+        with redis_client.store_errors(self._address):
+            self._check_waiting(stream)
+            if behind is None:
+                self._client.execute_command("XADD", stream, "*", FIELD, raw)
+                return
+            with self._client.pipeline(transaction=self._atomic) as pipeline:
+                pipeline.execute_command("XADD", stream, "*", FIELD, raw)
+                pipeline.execute_command(*behind)
+                pipeline.execute()
+
+    def _check_waiting(self, stream: bytes) -> None:
         with self._lock:
             self._sent += 1
             looks = self._sent % _LOOK_EVERY == 1
-        if looks and self._client.xlen(self._stream) >= MAX_WAITING:
+        if looks and self._client.xlen(stream) * PARTITIONS >= MAX_WAITING:
             with self._lock:
                 self._sent -= 1  # so that the next one looks again
             raise StoreUnavailableError(

@@ -15,9 +15,19 @@ import redis
 
 from rules_engine.clock import to_micros
 from rules_engine.errors import StoreUnavailableError
-from rules_engine.events.stream import FIELD, encode_raw, refused_key, stream_key
+from rules_engine.events.stream import (
+    FIELD,
+    PARTITIONS,
+    encode_raw,
+    partition_of,
+    refused_key,
+    stream_key,
+    stream_keys,
+)
 from rules_engine.features.embedded import EmbeddedStore
 from rules_engine.features.read_plan import Connection, ReadPlan
+from rules_engine.features.redis_client import Address
+from rules_engine.features.redis_pipe import Pipe, open_pipe
 from rules_engine.lifecycle import worker as worker_module
 from rules_engine.lifecycle.backfill import Backfill, BackfillProgress
 from rules_engine.lifecycle.event_sink import EventSink, event_log
@@ -26,6 +36,8 @@ from rules_engine.project import Project
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
+from rules_engine.triggers import leases
+from rules_engine.triggers.timers import Timers, timers_key
 from tests.event_shop import NOW, SEGMENTS, checked, instants, members, random_raw, shop_plan
 
 WIDER = SEGMENTS + "---\nsegment: viewed\nwhen: {did: view, within: 20d, count: {at_least: 4}}\n"
@@ -40,7 +52,15 @@ def project(tmp_path: Path, store: EmbeddedStore) -> Project:
 
 def send(client: redis.Redis, entity: str, raw: Mapping[str, object]) -> None:
     data = encode_raw(entity, raw["event"], raw["at"], raw["event_id"], raw["properties"])
-    client.xadd(stream_key("shop"), {FIELD: data})
+    client.xadd(stream_key("shop", partition_of(entity)), {FIELD: data})
+
+
+def pipe_of(store: EmbeddedStore) -> Pipe:
+    return open_pipe(Connection("redis", store.connection_string), Address.parse(store.connection_string))
+
+
+def waiting(client: redis.Redis) -> int:
+    return sum(client.xlen(key) for key in stream_keys("shop"))
 
 
 def logged(project: Project) -> set[tuple[str, str]]:
@@ -75,8 +95,8 @@ def test_the_worker_logs_and_keeps_what_waits_and_ends_it(project: Project, clie
     progress = Worker(project, after=after).run(once=True)
     total = sum(map(len, logs.values()))
     assert (progress.accepted, progress.refused) == (total, 0)
-    assert client.xlen(stream_key("shop")) == 0
-    assert client.xinfo_consumers(stream_key("shop"), "workers") == []
+    assert waiting(client) == 0
+    assert client.zcard(leases.workers_key("shop")) == 0
     assert logged(project) == {(entity, event.id) for entity, log in logs.items() for event in checked(log)}
     assert {entity: len(events) for entity, events in seen.items()} == {name: len(log) for name, log in logs.items()}
     assert_answers(project, logs)
@@ -88,7 +108,7 @@ def test_what_was_tracked_is_logged_and_changes_no_answer(project: Project, clie
         Worker(project).run(once=True)
         assert shop.features("u", ["events:cart_value"]) == {"events:cart_value": 60}
     assert len(logged(project)) == 1
-    assert client.xlen(stream_key("shop")) == 0
+    assert waiting(client) == 0
 
 
 def test_events_that_are_none_are_set_aside_and_can_be_replayed(project: Project, client: redis.Redis) -> None:
@@ -96,39 +116,82 @@ def test_events_that_are_none_are_set_aside_and_can_be_replayed(project: Project
     send(client, "u", good)
     send(client, "", good)
     send(client, "u", {**good, "event": "veiw", "event_id": "2"})
-    client.xadd(stream_key("shop"), {FIELD: b"{"})
-    client.xadd(stream_key("shop"), {b"other": b"field"})
+    client.xadd(stream_key("shop", 0), {FIELD: b"{"})
+    client.xadd(stream_key("shop", 0), {b"other": b"field"})
     progress = Worker(project).run(once=True)
     assert (progress.accepted, progress.refused) == (1, 4)
     sink = EventSink(project, Rules(ReadPlan.load(project.read_plan)))
     total, newest = refused_events(sink, 10)
     assert total == 4
-    assert [one["code"] for one in newest] == ["invalid-event", "invalid-event", "unknown-event", "missing-entity"]
-    assert newest[2]["event"]["event"] == "veiw"
+    codes = [one["code"] for one in newest]
+    assert sorted(codes) == ["invalid-event", "invalid-event", "missing-entity", "unknown-event"]
+    place = codes.index("unknown-event")
+    assert newest[place]["event"]["event"] == "veiw"
     assert replay_refused(sink) == (0, 4)
-    (identity, fields) = client.xrange(refused_key("shop"))[1]
+    (identity, fields) = client.xrevrange(refused_key("shop"))[place]
     client.xdel(refused_key("shop"), identity)
     mended = orjson.dumps({**orjson.loads(fields[FIELD]), "event": "view"})
     client.xadd(refused_key("shop"), {**fields, FIELD: mended})
     assert replay_refused(sink) == (1, 3)
+    Worker(project).run(once=True)
     assert logged(project) == {("u", "view:1"), ("u", "view:2")}
     sink.close()
 
 
-def test_a_dead_workers_entries_are_taken_over(project: Project, client: redis.Redis) -> None:
+def test_a_dead_workers_partitions_are_taken_over(
+    project: Project, store: EmbeddedStore, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LIFETIME", 0.6)
     logs = random_logs(2)
     for entity, log in logs.items():
         for raw in log:
             send(client, entity, raw)
-    client.xgroup_create(stream_key("shop"), "workers", id="0")
-    client.xreadgroup("workers", "the dead one", {stream_key("shop"): ">"}, count=30)
-    patient = Worker(project).run(once=True)
-    assert patient.taken_over == 0
-    assert client.xlen(stream_key("shop")) == 30
-    heir = Worker(project, take_over_after=0).run(once=True)
-    assert (heir.taken_over, heir.accepted) == (30, 30)
-    assert client.xlen(stream_key("shop")) == 0
+    dead = leases.Leases(lambda: pipe_of(store), "shop")
+    dead.beat()
+    assert len(dead.held()) == PARTITIONS
+    progress = Worker(project).run(once=True)  # waits until the leases end, for nothing may be left over
+    assert progress.accepted == sum(map(len, logs.values()))
+    assert waiting(client) == 0
+    assert not dead.held()
     assert_answers(project, logs)
+
+
+def test_workers_share_evenly_and_hand_over_at_once(store: EmbeddedStore) -> None:
+    one, two, three = (leases.Leases(lambda: pipe_of(store), "shop") for _ in range(3))
+    one.beat()
+    for worker in (two, one, two):
+        worker.beat()
+        worker.give_back_surplus()
+        worker.beat()
+    assert (len(one.held()), len(two.held())) == (8, 8)
+    assert not one.held().keys() & two.held().keys()
+    for worker in (three, one, two, three):
+        worker.beat()
+        worker.give_back_surplus()
+        worker.beat()
+    assert sorted(len(worker.held()) for worker in (one, two, three)) == [5, 5, 6]
+    three.leave()
+    one.beat()
+    two.beat()
+    assert (len(one.held()), len(two.held())) == (8, 8)
+    assert not one.held().keys() & two.held().keys()
+
+
+def test_who_lost_a_lease_changes_nothing(store: EmbeddedStore, client: redis.Redis) -> None:
+    worker = leases.Leases(lambda: pipe_of(store), "shop")
+    worker.beat()
+    (entry,) = [client.xadd(stream_key("shop", 3), {FIELD: b"{}"})]
+    timers = Timers(pipe_of(store), "shop")
+    lease = worker.held()[3]
+    worker.leave()
+    assert not timers.settle(3, lease, {"u": 5}, [entry])
+    assert waiting(client) == 1
+    assert client.zcard(timers_key("shop", 3)) == 0
+    worker = leases.Leases(lambda: pipe_of(store), "shop")
+    worker.beat()
+    assert timers.settle(3, worker.held()[3], {"u": 5}, [entry])
+    assert waiting(client) == 0
+    assert client.zscore(timers_key("shop", 3), "u") == 5
 
 
 def test_a_worker_stops_after_its_batch(project: Project, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,8 +199,9 @@ def test_a_worker_stops_after_its_batch(project: Project, client: redis.Redis, m
     for number in range(9):
         send(client, "u", {"event": "view", "at": NOW.isoformat(), "event_id": str(number), "properties": {}})
     worker = Worker(project, after=lambda groups: worker.stop())
-    assert worker.run().accepted == 3
-    assert client.xlen(stream_key("shop")) == 6
+    taken = worker.run().accepted
+    assert 0 < taken < 9
+    assert waiting(client) == 9 - taken
 
 
 def test_without_a_store_once_is_an_error_and_a_worker_waits(
@@ -194,7 +258,7 @@ def test_new_definitions_are_answered_from_the_log(project: Project, store: Embe
     assert_answers(project, logs)
     with SegmentClient(project) as shop:
         assert shop.is_member("late", "viewed")
-    states = [key for key in client.scan_iter() if key.startswith(b"{")]
+    states = [key for key in client.scan_iter() if b"}:events:" in key and key.startswith(b"{")]
     assert sum(client.ttl(key) == -1 for key in states) == len(logs) + 1
     assert sum(client.ttl(key) > 0 for key in states) >= len(logs)
     reports.clear()
@@ -203,7 +267,7 @@ def test_new_definitions_are_answered_from_the_log(project: Project, store: Embe
     apply(project, store, SEGMENTS, reports)  # and back: the old states stay
     assert reports
     assert_answers(project, logs)
-    states = [key for key in client.scan_iter() if key.startswith(b"{")]
+    states = [key for key in client.scan_iter() if b"}:events:" in key and key.startswith(b"{")]
     assert sum(client.ttl(key) == -1 for key in states) >= len(logs)
 
 
@@ -247,7 +311,7 @@ def test_definitions_applied_while_a_worker_runs_miss_nothing(
         if number == len(pairs) // 2:
             apply(project, store, WIDER)
     deadline = time.monotonic() + 20
-    while client.xlen(stream_key("shop")) and time.monotonic() < deadline:
+    while waiting(client) and time.monotonic() < deadline:
         time.sleep(0.02)
     worker.stop()
     thread.join()

@@ -1,0 +1,122 @@
+"""Logs on disk: folders of Parquet files, to which whole files are added, and of which many small ones are made one.
+
+A file appears whole or not at all, and is named by the time at which it was stored. What was stored twice may lie there
+twice: readers take the first, and so does making one file of many. Large files are left alone, so what is written again
+and again stays small, and so does the memory that it takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SUFFIX = ".parquet"
+
+#: So many small files of one folder are made one.
+MANY_FILES = 64
+
+#: A file of so many bytes is left alone.
+LARGE = 32 << 20
+
+_TRIES = 20
+
+
+def add_file(folder: Path, table: pa.Table, stored_at: int) -> None:
+    """Add a file to a folder. When it returns it is on disk.
+
+    Parameters
+    ----------
+    stored_at
+        the time now, in microseconds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{stored_at:020d}-{uuid4().hex[:8]}{SUFFIX}"
+    temporary = folder / f".{name}"
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(folder / name)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files in the order in which they were stored."""
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+
+
+def stored_at(file: Path) -> int:
+    """When a file was stored, in microseconds."""
+    return int(file.name.partition("-")[0])
+
+
+def stable_tables(folder: Path, since: int | None = None, **options: Any) -> list[pa.Table]:
+    """The tables of a folder at one moment: if a file is taken away meanwhile, all are read again.
+
+    Parameters
+    ----------
+    since
+        only what was stored from then on.
+    options
+        for ``pyarrow.parquet.read_table``, such as ``columns`` and ``filters``.
+    """
+    for _ in range(_TRIES):
+        files = [file for file in files_of(folder) if since is None or stored_at(file) >= since]
+        with contextlib.suppress(FileNotFoundError):
+            return [pq.read_table(file, partitioning=None, **options) for file in files]
+    raise FileNotFoundError(f"files in {folder} keep disappearing")
+
+
+def compact(folder: Path, lock: Path, keys: Sequence[str]) -> None:
+    """Make one file of a folder's small files if there are many, unless another process is at it.
+
+    Parameters
+    ----------
+    lock
+        a file that is locked meanwhile.
+    keys
+        the columns that tell a row from others; of equal ones the first stays.
+    """
+    if len(_small(folder)) < MANY_FILES:
+        return
+    with lock.open("a") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        files = _small(folder)
+        if len(files) < MANY_FILES:
+            return
+        merged = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
+        seen: set[tuple[Any, ...]] = set()
+        rows = zip(*(merged[key].to_pylist() for key in keys), strict=True)
+        fresh = [not (row in seen or seen.add(row)) for row in rows]  # type: ignore[func-returns-value]
+        # Named as the last of them: who reads what was stored since then finds all of it.
+        add_file(folder, merged.filter(pa.array(fresh, pa.bool_())), stored_at(files[-1]))
+        for file in files:
+            file.unlink()
+
+
+def _small(folder: Path) -> list[Path]:
+    found = []
+    for file in files_of(folder):
+        with contextlib.suppress(FileNotFoundError):
+            if file.stat().st_size < LARGE:
+                found.append(file)
+    return found
