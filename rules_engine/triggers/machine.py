@@ -121,7 +121,7 @@ class Machine:
         is_new = self._is_new
         self._adopt(at)
         self._keep(event)
-        groups = self._rules.groups if is_new else (event.name,)
+        groups = self._rules.groups if is_new else {event.name, *self._due(at)}
         self._evaluate(at, groups, f"event:{event.name}:{event.id}", event)
         return True
 
@@ -134,8 +134,7 @@ class Machine:
         while (due := self.next_due) is not None and due < until:
             at = self._instant(due)
             self._adopt(at)
-            groups = [group for group, when in self._dues.items() if when <= at]
-            self._evaluate(at, groups, TIMER)
+            self._evaluate(at, self._due(at), TIMER)
 
     def look(self, at: int, cause: str, views: Iterable[str] | None = None) -> None:
         """Evaluate again, as something else than events changed.
@@ -153,7 +152,8 @@ class Machine:
         at = self._instant(at)
         is_new = self._is_new
         self._adopt(at)
-        groups = self._rules.groups if views is None or is_new else self._rules.groups_of_views(views)
+        some = None if views is None or is_new else self._rules.groups_of_views(views)
+        groups = self._rules.groups if some is None else {*some, *self._due(at)}
         self._evaluate(at, groups, cause, looks=True)
 
     # --- results ----------------------------------------------------------------------------------------------------
@@ -177,8 +177,11 @@ class Machine:
 
     @property
     def next_due(self) -> int | None:
-        """When there is a timer next; None if there is none."""
-        due = min(self._dues.values(), default=None)
+        """When there is a timer next; None if there is none.
+
+        Definitions that are new to the record have none before its next step: a look, if nothing else happens.
+        """
+        due = min(self._dues.values(), default=None) if self._is_adopted else None
         if self._pending:
             waits = min(self._waits(one) for one in self._pending)
             return waits if due is None else min(due, waits)
@@ -198,6 +201,10 @@ class Machine:
         if pruned_at is not None and pruned_at > at:
             at = pruned_at
         return clock if clock is not None and clock > at else at
+
+    def _due(self, at: int) -> list[str]:
+        """What is to be looked at again at an instant, whatever else happens."""
+        return [group for group, due in self._dues.items() if due <= at]
 
     def _keep(self, event: Event) -> None:
         state = update(self.state, (event,), self._rules.events.requirements)

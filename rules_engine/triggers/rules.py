@@ -154,7 +154,7 @@ def _reads(program: Program) -> dict[str, tuple[frozenset[str], frozenset[str]]]
     found: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     for name in program.order:
         read = dependencies(program.segments[name].when)
-        views = {feature.partition(":")[0] for feature in read.features}.union(
+        views: frozenset[str] = frozenset(feature.partition(":")[0] for feature in read.features).union(
             *(found[one][0] for one in read.segments)
         )
         events = read.events.union(*(found[one][1] for one in read.segments))
