@@ -1,4 +1,4 @@
-"""Rows of a feature view as the arguments of a command: the key of each user, then the values of its hash fields."""
+"""Rows of a feature view as commands of the server: each writes all fields of one user at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 from feast.infra.online_stores.helpers import _mmh3, _redis_key, compute_versioned_name
 from feast.value_type import ValueType
 
 from rules_engine.clock import to_micros
 from rules_engine.features.arrow_values import columns_for, micros, strings, timestamp_parts, value_parts
-from rules_engine.features.ragged import Part, Ragged, bulk, constant, fixed, join
+from rules_engine.features.ragged import Ints, Part, Ragged, bulk, bulk_string, constant, fixed, join
 
 #: Key types whose keys are made in bulk, with their number in Feast's ``ValueType``.
 _KEY_TYPES = {ValueType.STRING: 2, ValueType.INT32: 3, ValueType.INT64: 4}
@@ -24,24 +25,62 @@ _KEY_TYPES = {ValueType.STRING: 2, ValueType.INT32: 3, ValueType.INT64: 4}
 
 @dataclass(frozen=True, slots=True)
 class BulkRows:
-    """Rows ready to be sent: everything is in bulk strings of the server's protocol.
+    """Rows ready to be sent.
 
     Attributes
     ----------
-    fields
-        the hash fields of a row; the first is that of the row's timestamp.
+    stamp
+        the hash field of the rows' timestamps.
+    width
+        how many fields a row has; the first is that of its timestamp.
     keys
-        the key of each row.
-    values
-        the values of each row, in the order of the fields.
+        the key of each row, as a bulk string of the server's protocol.
+    commands
+        the ``HSET`` of each row.
+    instants
+        the timestamp of each row, in microseconds.
+    distinct
+        whether no key comes twice.
     """
 
-    fields: tuple[bytes, ...]
+    stamp: bytes
+    width: int
     keys: Ragged
-    values: Ragged
+    commands: Ragged
+    instants: Ints
+    distinct: bool
+
+    @classmethod
+    def of(
+        cls,
+        fields: Sequence[bytes],
+        keys: Sequence[Part],
+        instants: Ints,
+        values: Sequence[Sequence[Part]],
+        *,
+        distinct: bool,
+    ) -> BulkRows:
+        r"""From the parts of the keys and of the values of each field but the first, which is that of the timestamp.
+
+        >>> keys, values = [Ragged.of([b"k"])], [[Ragged.of([b"x"])]]
+        >>> rows = BulkRows.of([b"_ts:v", b"f"], keys, np.array([1_000_000]), values, distinct=True)
+        >>> rows.commands.row(0)[:21], rows.commands.row(0)[-14:]
+        (b'*6\r\n$4\r\nHSET\r\n$1\r\nk\r\n', b'$1\r\nf\r\n$1\r\nx\r\n')
+        """
+        rows = len(instants)
+        stored = join(bulk(keys))
+        parts: list[Part] = [constant(b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * len(fields)), rows), stored]
+        for field, found in zip(fields, [timestamp_parts(instants), *values], strict=True):
+            parts += [constant(bulk_string(field), rows), *bulk(found)]
+        return cls(fields[0], len(fields), stored, join(parts), instants, distinct)
 
     def __len__(self) -> int:
-        return len(self.keys.offsets) - 1
+        return len(self.instants)
+
+    def pairs(self, row: int) -> bytes:
+        """The fields of a row with their values, each a bulk string."""
+        command = self.commands.row(row)
+        return command[command.index(b"\r\n$") + 12 + len(self.keys.row(row)) :]
 
 
 class RowMaker:
@@ -78,10 +117,9 @@ class RowMaker:
         features = self._table.features
         timestamp = self._table.batch_source.timestamp_field
         key, at, *columns = columns_for([self._keys[0][0], timestamp, *(one.name for one in features)], batch)
-        parts = bulk(timestamp_parts(micros(at)))
-        for feature, column in zip(features, columns, strict=True):
-            parts += bulk(_named(feature.name, column, feature.dtype))
-        return BulkRows(self._fields(one.name for one in features), join(bulk(self._key_parts(key))), join(parts))
+        values = [_named(one.name, column, one.dtype) for one, column in zip(features, columns, strict=True)]
+        fields = self._fields(one.name for one in features)
+        return BulkRows.of(fields, self._key_parts(key), micros(at), values, distinct=_distinct(key))
 
     def from_feast(self, rows: Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]]) -> list[BulkRows]:
         """Rows as Feast hands them to an online store. Neighbours with the same features come together."""
@@ -97,10 +135,10 @@ class RowMaker:
         names = list(rows[0][1])
         keys = [_redis_key(self._project, row[0], entity_key_serialization_version=self._version) for row in rows]
         instants = np.array([to_micros(at if at.tzinfo else at.replace(tzinfo=UTC)) for _, _, at, _ in rows], np.int64)
-        parts = bulk(timestamp_parts(instants))
-        for name in names:
-            parts += bulk([Ragged.of([row[1][name].SerializeToString() for row in rows])])
-        return BulkRows(self._fields(names), join(bulk([Ragged.of(keys)])), join(parts))
+        values = [[Ragged.of([row[1][name].SerializeToString() for row in rows])] for name in names]
+        return BulkRows.of(
+            self._fields(names), [Ragged.of(keys)], instants, values, distinct=len(set(keys)) == len(keys)
+        )
 
     def _fields(self, names: Any) -> tuple[bytes, ...]:
         return (f"_ts:{self._view}".encode(), *(_mmh3(f"{self._view}:{name}") for name in names))
@@ -126,6 +164,12 @@ def _named(name: str, column: Any, feast_type: Any) -> list[Part]:
         return value_parts(column, feast_type)
     except (ValueError, TypeError, AssertionError) as error:
         raise ValueError(f"column {name} ({column.type}) cannot be stored as {feast_type}: {error}") from error
+
+
+def _distinct(keys: Any) -> bool:
+    if pa.types.is_dictionary(keys.type):
+        keys = keys.dictionary_decode()
+    return bool(pc.count_distinct(keys).as_py() == len(keys))
 
 
 def _key_strings(column: Any, name: str) -> Ragged:

@@ -34,8 +34,8 @@ _SPECIAL = b"*?[]\\"
 class BulkStore(RedisOnlineStore):  # type: ignore[misc]  # Feast's types are Any here
     """Feast's Redis store with our writes and deletions.
 
-    A row older than the stored one is left out; one of the same instant is written. Each row is compared and written as
-    one step on the server, whoever else writes. ``skip_dedup`` has no effect: the check is always done.
+    A row older than the stored one is left out; one of the same instant is written. No writer comes between comparing
+    and writing, whoever it is. ``skip_dedup`` has no effect: the check is always done.
     """
 
     def write_arrow(

@@ -1,8 +1,11 @@
 """Writes rows into Redis or Valkey: many at a time, a bounded amount under way, and never an older over a newer one.
 
-A row is written by a script on the server, which compares its timestamp with the stored one and writes all of its
-fields, as one step: no other writer comes between, no reader sees half a row, and a writer that dies leaves whole rows
-only. A row as old as the stored one is written again, so that corrections and added features arrive.
+Many rows are written under watch (``bulk_watch``), few by a script on the server, which compares a row's timestamp with
+the stored one and writes all of its fields as one step. Either way no other writer comes between, no reader sees half a
+row, and a writer that dies leaves whole rows only. A row as old as the stored one is written again, so that corrections
+and added features arrive.
+
+A cluster has scripts only: a transaction there has the keys of one slot, and a slot has few rows of a piece.
 
 While the server works on one piece, the next is being made. Sending a piece twice changes nothing, so a lost connection
 or a server that came back without its scripts is met by sending the piece again.
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -20,19 +23,27 @@ import redis
 from redis.exceptions import AskError, ClusterDownError, NoScriptError, TryAgainError
 
 from rules_engine.features.bulk_rows import BulkRows
+from rules_engine.features.bulk_watch import write_watched
+from rules_engine.features.bulk_wire import Wire
+from rules_engine.features.ragged import bulk_string
 
 #: Arguments to one call of the script: enough that the call costs little. Measured: with ten times as many, the server
 #: holds so many small strings at once that it needs half as much time again, and readers wait longer.
 _ARGUMENTS = 200
 
-#: A piece is sent again after these pauses, in seconds, before a failure is passed on.
+#: Pieces of fewer rows are written by the script: one round trip.
+_FEW = 20
+
+#: A piece is sent again after these pauses, in seconds, before a failure is passed on; and not if the first tries took
+#: so long already, as redis-py tries to connect for some seconds too.
 _PAUSES = (0.1, 0.5, 2.0)
+_PATIENCE = 5.0
 
 #: Failures that pass: no connection, a script that is not there any more, keys that moved to another node (AskError).
 _LOST = (redis.ConnectionError, ConnectionError, ClusterDownError, TryAgainError, NoScriptError, AskError)
 
-# KEYS: the rows' keys. ARGV: seconds until a key expires or 0, fields of a row, their names, then each row's values.
-# A row's first field is its timestamp, a google.protobuf.Timestamp. Lua unpacks at most 8,000 values at once.
+# KEYS: the rows' keys. ARGV: seconds until a key expires or 0, fields of a row, each row's fields with their values. A
+# row's first field is its timestamp, a google.protobuf.Timestamp. Lua unpacks at most 8,000 values at once.
 SCRIPT = """\
 local function number(bytes, at)  -- a negative one takes ten bytes; its complement is small, and exact in Lua's floats
   local value, complement, weight = 0, 0, 1
@@ -61,21 +72,18 @@ local function newer(stored, given)
   return seconds > given_seconds or (seconds == given_seconds and nanos > given_nanos)
 end
 
-local expire, count, row, at, written = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, 0, 0
-for i = 1, count do row[2 * i - 1] = ARGV[2 + i] end
-at = 2 + count
+local expire, width, at, written = tonumber(ARGV[1]), 2 * tonumber(ARGV[2]), 2, 0
 for _, key in ipairs(KEYS) do
-  local given = ARGV[at + 1]
-  local stored = redis.call('HGET', key, row[1])
+  local given = ARGV[at + 2]
+  local stored = redis.call('HGET', key, ARGV[at + 1])
   if not stored or stored == given or not newer(stored, given) then
-    for i = 1, count do row[2 * i] = ARGV[at + i] end
-    for first = 1, 2 * count, 4000 do
-      redis.call('HSET', key, unpack(row, first, math.min(first + 3999, 2 * count)))
+    for first = at + 1, at + width, 4000 do
+      redis.call('HSET', key, unpack(ARGV, first, math.min(first + 3999, at + width)))
     end
     if expire > 0 then redis.call('EXPIRE', key, expire) end
     written = written + 1
   end
-  at = at + count
+  at = at + width
 end
 return written
 """
@@ -124,11 +132,12 @@ class BulkWriter:
         return written
 
     def _send(self, piece: BulkRows) -> int:
+        until = time.monotonic() + _PATIENCE
         for pause in _PAUSES:
             try:
                 return self._send_once(piece)
             except _LOST as error:
-                if isinstance(error, redis.AuthenticationError):
+                if isinstance(error, redis.AuthenticationError) or time.monotonic() > until:
                     raise
                 time.sleep(pause)
                 if self._cluster:
@@ -136,16 +145,21 @@ class BulkWriter:
         return self._send_once(piece)
 
     def _send_once(self, piece: BulkRows) -> int:
-        if not self._cluster:
-            return self._send_to(self._client.connection_pool, _commands(piece, self._key_ttl))
-        commands = self._by_node(piece)
-        return sum(self._send_to(pool, found) for pool, found in commands)
+        if self._cluster:
+            return sum(self._send_to(pool, found) for pool, found in self._by_node(piece))
+        pool = self._client.connection_pool
+        if not piece.distinct or len(piece) < _FEW:
+            return self._send_to(pool, _commands(piece, 0, len(piece), self._key_ttl))
+        written, refused = write_watched(pool, piece, self._key_ttl)
+        for chunk in refused:
+            written += self._send_to(pool, _commands(piece, *chunk, self._key_ttl))
+        return written
 
     def _by_node(self, piece: BulkRows) -> list[tuple[Any, list[bytes]]]:
         """In a cluster a script has the keys of one slot, so that each row is a call to the node that has its key."""
         by_node: dict[str, tuple[Any, list[bytes]]] = {}
         for number in range(len(piece)):
-            key = piece.keys.row(number).split(b"\r\n", 1)[1][:-2]
+            key = piece.keys.row(number).partition(b"\r\n")[2][:-2]
             node = self._client.nodes_manager.get_node_from_slot(self._client.keyslot(key))
             pool = self._client.get_redis_connection(node).connection_pool
             by_node.setdefault(node.name, (pool, []))[1].append(_command(piece, number, number + 1, self._key_ttl))
@@ -154,15 +168,14 @@ class BulkWriter:
     @staticmethod
     def _send_to(pool: Any, commands: list[bytes]) -> int:
         """Send commands over one connection, and add up what they answer."""
-        connection = pool.get_connection()
+        wire = Wire(pool)
+        clean = False
         try:
-            connection.send_packed_command([_LOAD, *commands])
-            answers = [_answer(connection) for _ in range(len(commands) + 1)][1:]
-        except BaseException:
-            connection.disconnect()  # answers may be left in it
-            raise
+            wire.send([_LOAD, *commands])
+            answers = wire.answers(len(commands) + 1)[1:]
+            clean = True
         finally:
-            pool.release(connection)
+            wire.close(clean=clean)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
@@ -179,34 +192,18 @@ def _finish(under_way: tuple[int, Future[int]] | None, progress: Callable[[int],
     return written
 
 
-def _answer(connection: Any) -> Any:
-    """One answer; an error of the server is one too, as others follow it."""
-    try:
-        return connection.read_response()
-    except redis.ResponseError as error:
-        return error
-
-
-def _commands(piece: BulkRows, key_ttl: int) -> list[bytes]:
-    return [_command(piece, start, stop, key_ttl) for start, stop in _ranges(len(piece), len(piece.fields))]
-
-
-def _ranges(rows: int, fields: int) -> Iterator[tuple[int, int]]:
-    step = max(1, _ARGUMENTS // (fields + 1))
-    return ((start, min(start + step, rows)) for start in range(0, rows, step))
+def _commands(piece: BulkRows, start: int, stop: int, key_ttl: int) -> list[bytes]:
+    step = max(1, _ARGUMENTS // (2 * piece.width + 1))
+    return [_command(piece, first, min(first + step, stop), key_ttl) for first in range(start, stop, step)]
 
 
 def _command(piece: BulkRows, start: int, stop: int, key_ttl: int) -> bytes:
     """A call of the script for some of the rows, as the server takes it."""
-    rows, fields = stop - start, len(piece.fields)
-    head = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % (5 + fields + rows * (1 + fields), _SHA)
-    names = b"".join(_bulk_string(name) for name in (b"%d" % key_ttl, b"%d" % fields, *piece.fields))
-    values = piece.values.span(start, stop)
-    return b"".join((head, _bulk_string(b"%d" % rows), piece.keys.span(start, stop), names, values))
+    rows = stop - start
+    head = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % (5 + rows * (1 + 2 * piece.width), _SHA)
+    values = [piece.pairs(row) for row in range(start, stop)]
+    settings = [bulk_string(b"%d" % key_ttl), bulk_string(b"%d" % piece.width)]
+    return b"".join((head, bulk_string(b"%d" % rows), piece.keys.span(start, stop), *settings, *values))
 
 
-def _bulk_string(value: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(value), value)
-
-
-_LOAD = b"*3\r\n" + b"".join(_bulk_string(part) for part in (b"SCRIPT", b"LOAD", SCRIPT.encode()))
+_LOAD = b"*3\r\n" + b"".join(bulk_string(part) for part in (b"SCRIPT", b"LOAD", SCRIPT.encode()))

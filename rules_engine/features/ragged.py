@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -159,8 +159,33 @@ def join(parts: Sequence[Part]) -> Ragged:
     b'<bcd>'
     """
     sizes = _total(parts)
-    pieces = [_joined(piece) for piece in _pieces(parts, len(sizes))]
+    pieces = [_joined(piece) for piece in _pieces(_fewer(parts), len(sizes))]
     return Ragged(pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, _NOTHING]), _offsets(sizes))
+
+
+def _fewer(parts: Sequence[Part]) -> list[Part]:
+    """The parts, with constants that are neighbours made one."""
+    found: list[Part] = []
+    for part in parts:
+        last = found[-1] if found else None
+        if last is not None and _is_constant(last) and _is_constant(part):
+            found[-1] = constant(last.matrix[0].tobytes() + part.matrix[0].tobytes(), len(part.matrix))
+        else:
+            found.append(part)
+    return found
+
+
+def _is_constant(part: Part) -> TypeGuard[Cells]:
+    return isinstance(part, Cells) and part.lengths is None and part.matrix.strides[0] == 0 and len(part.matrix) > 0
+
+
+def bulk_string(value: bytes) -> bytes:
+    r"""One bulk string of the server's protocol.
+
+    >>> bulk_string(b"shop")
+    b'$4\r\nshop\r\n'
+    """
+    return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
 def bulk(parts: Sequence[Part]) -> list[Part]:

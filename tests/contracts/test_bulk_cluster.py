@@ -27,7 +27,7 @@ import_feast()
 
 from rules_engine.features.bulk_rows import BulkRows  # noqa: E402  # Feast is imported as the commands import it
 from rules_engine.features.bulk_writer import BulkWriter  # noqa: E402
-from rules_engine.features.ragged import Ragged, bulk, join  # noqa: E402
+from rules_engine.features.ragged import Ragged  # noqa: E402
 
 CONFIGURATION = """\
 project: shop
@@ -137,7 +137,8 @@ def test_materialize_and_tear_down_a_cluster(make_project: Callable[..., Project
 def test_keys_that_moved_to_another_node_are_followed(masters: list[redis.Redis]) -> None:
     port = masters[0].connection_pool.connection_kwargs["port"]
     keys = [f"k{number}".encode() for number in range(300)]
-    rows = BulkRows((b"_ts:v",), join(bulk([Ragged.of(keys)])), join(bulk([Ragged.of([b"\x08\x01"] * len(keys))])))
+    instants = np.full(len(keys), 1_000_000)
+    rows = BulkRows.of((b"_ts:v",), [Ragged.of(keys)], instants, [], distinct=True)
     with redis.RedisCluster(host="127.0.0.1", port=port) as client:
         slot = client.keyslot(keys[0])
         owner = next(number for number, one in enumerate(masters) if number == min(slot // 5462, 2))

@@ -39,6 +39,7 @@ from rules_engine.features.arrow_values import feasts_values, timestamp_parts, v
 from rules_engine.features.bulk_rows import BulkRows  # noqa: E402
 from rules_engine.features.bulk_writer import BulkWriter  # noqa: E402
 from rules_engine.features.ragged import Ragged, bulk, join, varint  # noqa: E402
+from rules_engine.features.row_times import newer  # noqa: E402
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 END = AT + timedelta(days=1)
@@ -325,8 +326,15 @@ def rows_of(values: dict[str, tuple[datetime, bytes]]) -> BulkRows:
     from rules_engine.clock import to_micros
 
     instants = np.array([to_micros(at) for at, _ in values.values()], np.int64)
-    parts = [*bulk(timestamp_parts(instants)), *bulk([Ragged.of([value for _, value in values.values()])])]
-    return BulkRows((b"_ts:v", b"f"), join(bulk([Ragged.of([key.encode() for key in values])])), join(parts))
+    keys, found = Ragged.of([key.encode() for key in values]), Ragged.of([value for _, value in values.values()])
+    return BulkRows.of((b"_ts:v", b"f"), [keys], instants, [[found]], distinct=True)
+
+
+def instants() -> st.SearchStrategy[int]:
+    """Around those whose stored form changes its length, and any."""
+    edges = [0, 2**28 * 10**6, 2**35 * 10**6, 1_772_368_215_000_000]
+    near = st.sampled_from(edges).flatmap(lambda edge: st.integers(edge - 1_500_000, edge + 1_500_000))
+    return near | st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
 
 
 INSTANTS = [
@@ -357,14 +365,75 @@ def test_several_rows_of_a_user_in_one_piece(client: redis.Redis) -> None:
         assert client.hget("k", "f") == b"3"
 
 
+def crowd(value: bytes, at: datetime, count: int = 500) -> dict[str, tuple[datetime, bytes]]:
+    return {f"u{number}": (at, value) for number in range(count)}
+
+
+def test_older_rows_among_newer_ones_are_left_out_under_watch_too(client: redis.Redis) -> None:
+    writer = BulkWriter(client)
+    later = AT + timedelta(seconds=1)
+    stored = {key: (later if number % 3 == 0 else AT, b"old") for number, key in enumerate(crowd(b"", AT))}
+    assert writer.write([rows_of(stored)]) == 500
+    assert writer.write([rows_of(crowd(b"new", AT))]) == 500 - 167
+    assert [client.hget(f"u{number}", "f") for number in range(4)] == [b"old", b"new", b"new", b"old"]
+    assert writer.write([rows_of(crowd(b"older", AT - timedelta(microseconds=1)))]) == 0
+    assert writer.write([rows_of(crowd(b"newest", later))]) == 500
+
+
+@given(st.lists(st.tuples(st.none() | instants(), instants()), max_size=8))
+def test_what_is_newer_is_found_by_the_first_bytes_or_by_all(rows: list[tuple[int | None, int]]) -> None:
+    stored = [None if at is None else join(timestamp_parts(np.array([at]))).row(0) for at, _ in rows]
+    expected = [7 + number for number, (at, given_at) in enumerate(rows) if at is not None and at > given_at]
+    assert newer(stored, np.array([given_at for _, given_at in rows], np.int64), 7) == expected
+
+
+def test_several_rows_of_a_user_at_once_from_feast(make_project: Callable[..., Project], store: EmbeddedStore) -> None:
+    """In one call, among so many others that they could be written out of order."""
+    project = make(make_project, store, 0, OURS, "v = view('v', x=Int64)\n", folder="p", engine=ENGINE)
+    repo = FeastRepo(project)
+    repo.apply()
+    users = [f"user {number % 200}" for number in range(600)]
+    seconds = [(number * 7919) % 3 for number in range(600)]  # each user's three in different orders, some equal
+    frame = pd.DataFrame(
+        {"user_id": users, "event_timestamp": [AT + timedelta(seconds=s) for s in seconds], "x": range(600)}
+    )
+    with quiet():
+        repo.store.write_to_online_store("v", frame)
+    expected = {}
+    for user, second, x in zip(users, seconds, range(600), strict=True):
+        if second >= expected.get(user, (0, 0))[0]:
+            expected[user] = second, x
+    key, field, decode = KeyMaker("shop", "user_id", 3), field_bytes(field_number("v", "x")), Decoder("Int64")
+    with database(store, 0) as client:
+        found = {user: decode(client.hget(key(user), field), "v:x") for user in expected}
+    assert found == {user: x for user, (_, x) in expected.items()}
+
+
+def test_many_users_expire_when_configured(client: redis.Redis) -> None:
+    assert BulkWriter(client, 3600).write([rows_of(crowd(b"x", AT))]) == 500
+    assert {3500 < client.ttl(f"u{number}") <= 3600 for number in range(500)} == {True}
+
+
+def test_one_connection_is_enough(store: EmbeddedStore) -> None:
+    with redis.Redis.from_url(store.url, max_connections=1) as client:
+        assert BulkWriter(client).write([rows_of(crowd(b"x", AT)), rows_of(crowd(b"y", AT))]) == 1_000
+        assert client.hget("u499", "f") == b"y"
+
+
+def test_a_key_that_is_no_hash_is_an_error_under_watch_too(client: redis.Redis) -> None:
+    client.set("u7", "text")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        BulkWriter(client).write([rows_of(crowd(b"x", AT))])
+    assert client.get("u7") == b"text"
+
+
 def test_a_view_of_very_many_features_is_one_row(client: redis.Redis) -> None:
     """More than Lua passes on at once."""
     count = 9_001
-    parts = bulk(timestamp_parts(np.array([1_000_000])))
-    for number in range(count):
-        parts += bulk([Ragged.of([b"%d" % number])])
+    values = [[Ragged.of([b"%d" % number])] for number in range(count)]
     fields = (b"_ts:v", *(b"f%d" % number for number in range(count)))
-    BulkWriter(client).write([BulkRows(fields, join(bulk([Ragged.of([b"k"])])), join(parts))])
+    piece = BulkRows.of(fields, [Ragged.of([b"k"])], np.array([1_000_000]), values, distinct=True)
+    BulkWriter(client).write([piece])
     assert client.hlen("k") == count + 1
     assert client.hmget("k", "f0", "f4000", "f9000") == [b"0", b"4000", b"9000"]
 
@@ -461,6 +530,47 @@ def test_writers_at_the_same_time_never_put_an_older_row_over_a_newer(
             assert writer.wait() == 0
     assert changes > 0
     assert {client.hget(f"u{number}", "f") for number in range(50)} == {b"398"}
+
+
+STRANGER = """\
+import random, sys, redis
+sys.path[:0] = {path!r}
+from rules_engine.features.feast_import import import_feast
+import_feast()
+from datetime import timedelta
+import numpy as np
+from tests.contracts.test_bulk_writes import AT, join, timestamp_parts
+client = redis.Redis.from_url({url!r})
+stamps = [join(timestamp_parts(np.array([1_800_000_000_000_000 + step]))).row(0) for step in range(3_000)]
+print("ready", flush=True)
+sys.stdin.readline()
+users = list(range(3_000))
+random.Random(1).shuffle(users)
+for step, user in enumerate(users):
+    client.hset(f"u{{user}}", mapping={{"_ts:v": stamps[step], "f": b"theirs"}})
+"""
+
+
+def test_a_writer_that_knows_nothing_of_us_is_not_overwritten_with_older_rows(
+    store: EmbeddedStore, client: redis.Redis
+) -> None:
+    """It writes newer rows with plain commands, while we write older ones again and again over the same users."""
+    path = [str(Path(__file__).parents[2])]
+    stranger = other_process(STRANGER.format(path=path, url=store.url))
+    older = rows_of(crowd(b"ours", AT, 3_000))
+    writer = BulkWriter(client)
+    assert writer.write([older]) == 3_000
+    assert stranger.stdin is not None
+    stranger.stdin.write("go\n")
+    stranger.stdin.flush()
+    with stranger:
+        while stranger.poll() is None:
+            writer.write([older])
+    assert stranger.returncode == 0
+    assert {client.hget(f"u{number}", "f") for number in range(3_000)} == {b"theirs"}
+    assert writer.write([older]) == 0
+    scripts = client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+    assert scripts > 0, "no chunk was refused, so nothing was shown"
 
 
 # --- killed ----------------------------------------------------------------------------------------------------------
