@@ -11,11 +11,14 @@ from rules_engine.errors import ProjectError
 from rules_engine.features.feast_repo import FeastRepo, RegistryChange
 from rules_engine.features.read_plan import ReadPlan
 from rules_engine.lifecycle.backfill import Backfill, BackfillProgress
+from rules_engine.lifecycle.event_sink import EventSink
 from rules_engine.lifecycle.lock import project_lock
 from rules_engine.lifecycle.stages import BuildStates, CatchUp, Keep, Register, Stage, Stages, Sweep, Switch
-from rules_engine.lifecycle.staging import applied_plan, find_stages, plan_hash
+from rules_engine.lifecycle.staging import applied_plan, find_stages, owe_sweep, plan_hash, settle_sweep
 from rules_engine.lifecycle.versions import plan_content, record
 from rules_engine.project import Project
+from rules_engine.sdk.rules import Rules
+from rules_engine.triggers.sweep import NEW_SEGMENTS, request
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,9 @@ class _Run:
         record(self._project, self.plan)
 
     def _switch(self) -> None:
+        for stage in self._stages.stages:
+            if isinstance(stage, Sweep):
+                owe_sweep(self._project, stage.segments)
         self.version = record(self._project, self.plan).number
         self.plan.save(self._project.read_plan)
 
@@ -176,4 +182,9 @@ class _Run:
         self._backfill.finish()
 
     def _sweep(self) -> None:
-        """The workers notice the new plan by themselves."""
+        sink = EventSink(self._project, Rules(self.plan))
+        try:
+            sink.on_store(lambda: request(sink.client, self.plan.project, NEW_SEGMENTS))
+        finally:
+            sink.close()
+        settle_sweep(self._project)

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow.parquet as pq
 
 from rules_engine.clock import parse_instant
 from rules_engine.errors import ProjectError, StoreError
 from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.read_plan import ReadPlan
+from rules_engine.features.read_plan import ReadPlan, write_atomically
 from rules_engine.lifecycle.backfill import Backfill
 from rules_engine.lifecycle.differences import REMOVED, differences
 from rules_engine.lifecycle.event_sink import event_log
@@ -91,10 +92,10 @@ def find_stages(
     stages.append(Switch(tuple(_changes(before, definitions))))
     if build is not None:
         stages.append(CatchUp())
-    sweep = _sweep(before, definitions)
+    sweep = _sweep(project, plan, before)
     if sweep is not None:
         stages.append(sweep)
-    differs = bool(is_new or registry or build is not None)
+    differs = bool(is_new or registry or build is not None or sweep is not None)
     return Stages(tuple(stages), plan_hash(previous), definitions, now, differs)
 
 
@@ -174,18 +175,43 @@ def _users(files: list[Path]) -> int | None:
 # --- who is looked at again -----------------------------------------------------------------------------------------
 
 
-def _sweep(before: Mapping[str, Any], after: Mapping[str, Any]) -> Sweep | None:
-    """What the workers have to look at again; None if nothing is triggered and no segment differs."""
-    if not after.get("triggers") and not before.get("triggers"):
-        return None  # nothing is started by a membership that changes
-    touched = differences(_program(before), _program(after))
-    new = [name for name, kind in touched.items() if kind != REMOVED]
+def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Sweep | None:
+    """What the workers have to look at again; None if there is no stream to work off, or no segment differs."""
+    after = plan.definitions
+    is_worked = any(definitions.get(kind) for definitions in (before, after) for kind in ("triggers", "events"))
+    if not is_worked or plan.connection.kind not in ("embedded", "redis"):
+        return None
+    program = _program(after)
+    touched = {name for name, kind in differences(_program(before), program).items() if kind != REMOVED}
+    touched |= {name for name in owed_sweep(project) if name in program.segments}
     started = [
         trigger.name
         for trigger in decode_triggers(after).values()
-        if isinstance(trigger.on, OnEnter | OnExit) and trigger.on.segment in new
+        if isinstance(trigger.on, OnEnter | OnExit) and trigger.on.segment in touched
     ]
-    return Sweep(tuple(new), tuple(sorted(started))) if new else None
+    return Sweep(tuple(sorted(touched)), tuple(sorted(started))) if touched else None
+
+
+def owe_sweep(project: Project, segments: Iterable[str]) -> None:
+    """Note, before new definitions take effect, what has to be looked at afterwards; an apply may be killed between."""
+    write_atomically(_owed(project), orjson.dumps(sorted({*segments, *owed_sweep(project)})))
+
+
+def owed_sweep(project: Project) -> list[str]:
+    """The segments that an apply which was killed left to be looked at again."""
+    try:
+        return [str(name) for name in orjson.loads(_owed(project).read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def settle_sweep(project: Project) -> None:
+    """Nothing is owed any more."""
+    _owed(project).unlink(missing_ok=True)
+
+
+def _owed(project: Project) -> Path:
+    return project.state_dir / "owed_sweep.json"
 
 
 def _program(definitions: Mapping[str, Any]) -> Program:
