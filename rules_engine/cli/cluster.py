@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rules_engine.cli import cluster_output as out
+from rules_engine.cli.drift import limit as limit_text
 from rules_engine.cli.options import HERE, At, Format, OutputFormat, Repo, percent
 from rules_engine.cli.output import print_json, remark, say, table, working
-from rules_engine.clock import format_instant, now_micros
+from rules_engine.clock import now_micros
 from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError, UnknownNameError
 from rules_engine.features.read_plan import ReadPlan
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rules_engine.features.feast_repo import FeastRepo
-    from rules_engine.ml.attach import Attached
-    from rules_engine.ml.cluster_model import ClusterModel, ModelFolder
-    from rules_engine.ml.matching import Change, Matching
+    from rules_engine.ml.cluster_model import ClusterModel
+    from rules_engine.ml.clusters import Fit
+    from rules_engine.ml.model_folder import ModelFolder
     from rules_engine.ml.refit import Published
 
 app = typer.Typer(
@@ -34,6 +36,13 @@ Name = Annotated[
 
 
 Stored = Annotated[str | None, typer.Argument(help="Which clusters. Default: the only ones that were fitted.")]
+Of = Annotated[
+    str | None, typer.Option("--of", metavar="NAME", help="Which clusters. Default: the only ones that were fitted.")
+]
+Version = Annotated[str, typer.Argument(help="A version of the model, e.g. v1.")]
+
+#: How often clusters are looked for among other users, to tell how stable they are.
+_RESAMPLES = 20
 
 
 @app.command()
@@ -52,103 +61,182 @@ def fit(
     accept_drift: Annotated[
         bool, typer.Option("--accept-drift", help="Store the model however many users move.")
     ] = False,
+    if_drift: Annotated[
+        bool,
+        typer.Option("--if-drift", help="Fit only if users have drifted since the version they are labelled with."),
+    ] = False,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--limit",
+            metavar="MEASURE=NUMBER",
+            parser=limit_text,
+            help="With --if-drift: what counts as drift. Default: psi=0.25, ks=0.2 and share=10%.",
+        ),
+    ] = None,
+    report: Annotated[bool, typer.Option(help="Write a report with pictures beside the model.")] = True,
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
     """Find groups of users as of an instant, and store the model.
 
-    Features come point in time from Feast's offline store. k-means runs on standardized features for each number of
-    clusters that clusters.yaml allows; the one with the best silhouette is kept. The model is a JSON file under
-    .segments/models/. Fitting the same data again gives the same model, and no new version.
+    Features come point in time from Feast's offline store. The algorithm that clusters.yaml names runs for each number
+    of clusters that it allows; the best one is kept. The model is a JSON file under .segments/models/, with a report
+    beside it. Fitting the same data again gives the same model, and no new version.
 
     A cluster that has most of its users in common with one of the version before keeps its number and its name. If too
     many users would move to another cluster, nothing is stored and the exit code is 1.
+
+    For a scheduler: `segments cluster fit --if-drift && segments cluster attach`.
     """
-    with working("Loading Feast"):
+    with working("Loading Feast") as show:
         from rules_engine.features.feast_repo import FeastRepo
-        from rules_engine.ml import clusters
-        from rules_engine.ml.attach import check_view
-        from rules_engine.ml.cluster_model import ModelFolder
+        from rules_engine.ml.clusters import fit_closely
         from rules_engine.ml.definition import choose, load_cluster_definitions
-        from rules_engine.ml.offline import features_as_of
+        from rules_engine.ml.labels import check_view
+        from rules_engine.ml.model_folder import ModelFolder
+        from rules_engine.ml.population import sample
         from rules_engine.ml.refit import publish
 
         project = Project.open(repo)
         feast = FeastRepo(project)
         definition = choose(load_cluster_definitions(project, feast.catalog()), name)
         check_view(feast, definition.name)
-    plan = ReadPlan.load(project.read_plan)
-    as_of = _instant(plan, at)
-    with working("Reading features"):
-        frame = features_as_of(feast, definition.keys, as_of)
-    with working(f"Fitting {definition.k_from} to {definition.k_to} clusters to {len(frame):,} users"):
-        model = clusters.fit(definition, frame, as_of)
-    folder = ModelFolder(project, definition.name)
-    with working("Matching with the version before"):
+        plan = ReadPlan.load(project.read_plan)
+        as_of = _instant(plan, at)
+        folder = ModelFolder(project, definition.name)
+        if if_drift and not _has_drifted(feast, folder, as_of, limit or []):
+            return
+        stages = out.Stages(show)
+        stages("Reading features")
+        method = definition.method
+        drawn = sample(
+            feast, definition.keys, as_of, method.sample, method.seed,
+            lambda done: show(f"Reading features: {done:.0%}"),
+        )  # fmt: skip
+        fitted = fit_closely(
+            definition, drawn.frame, as_of,
+            population=drawn.population, window=drawn.window, resamples=_RESAMPLES, progress=stages,
+        )  # fmt: skip
+        stages("Matching with the version before")
+        before = folder.previous()
         found = publish(
             folder,
-            model,
-            frame,
-            lambda features: _features_of_before(feast, features, as_of),
+            fitted.model,
+            drawn.frame,
+            lambda features: _features_of_before(feast, features, as_of, definition.method.sample, method.seed),
             now_micros(),
             max_moved=max_moved,
             accept_drift=accept_drift,
         )
+        written = _report(folder, fitted, found, before, drawn.frame, stages) if report else None
     if output_format is Format.JSON:
-        print_json(_fitted_data(folder, found))
+        print_json(_fitted_data(folder, found, written, stages))
     else:
-        show_fit(found.model, found.is_new)
+        out.show_fit(found.model, found.is_new)
+        stages.print()
         _warn_of_names(found.model)
+        out.warn_of_doubt(found.model)
         _warn(plan, found.model)
     if found.refusal is not None:
         raise found.refusal
     if found.is_new and output_format is Format.TEXT:
-        say("Next: `segments cluster attach` gives every user the label of a cluster")
+        if written:
+            say(f"Report: {written}")
+        say(_next_step(folder, found.model))
 
 
-def _features_of_before(feast: FeastRepo, features: Sequence[str], as_of: int) -> pd.DataFrame:
+def _has_drifted(feast: FeastRepo, folder: ModelFolder, as_of: int, limits: Sequence[str]) -> bool:
+    """Whether users have drifted since the version that they are labelled with; said on stderr."""
+    from rules_engine.ml.drift import beyond, cluster_drift, parse_limits
+    from rules_engine.ml.population import sample
+
+    if not folder.versions():
+        remark("No version yet, so there is nothing to have drifted from")
+        return True
+    model = folder.previous()
+    assert model is not None
+    drawn = sample(feast, model.features, as_of, model.definition.method.sample, model.definition.method.seed)
+    found = beyond(cluster_drift(model, [drawn.frame]), parse_limits(limits))
+    for drift, measures in found:
+        shown = ", ".join(f"{name} {drift.measures[name]:.3f}" for name in measures)
+        remark(f"Drifted since {model.version}: {drift.kind} {drift.name} ({shown})")
+    if not found:
+        remark(f"No drift since {model.version}: nothing is fitted")
+    return bool(found)
+
+
+def _features_of_before(feast: FeastRepo, features: Sequence[str], as_of: int, most: int, seed: int) -> pd.DataFrame:
     """What the version before looks at, if it is still there."""
-    from rules_engine.ml.offline import features_as_of
+    from rules_engine.ml.population import sample
 
     gone = [feature for feature in features if feature not in feast.catalog().features]
     if gone:
         raise DataError(f"it looks at {listing(gone)}, which is no feature any more")
-    return features_as_of(feast, features, as_of)
+    return sample(feast, features, as_of, most, seed).frame
+
+
+def _report(
+    folder: ModelFolder,
+    fitted: Fit,
+    found: Published,
+    before: ClusterModel | None,
+    frame: pd.DataFrame,
+    stages: out.Stages,
+) -> str | None:
+    """Write the report of a fit that is new, or was refused. None if there is nothing to draw with."""
+    from rules_engine.ml.cluster_report import report
+    from rules_engine.ml.report.pictures import can_draw
+
+    if not can_draw() or (not found.is_new and found.refusal is None):
+        return None
+    stages("Drawing the report")
+    path = folder.report(found.model.version or "refused")
+    report(found.model, fitted, before, frame).write(path)
+    return str(path)
 
 
 @app.command()
 def attach(
     name: Name = None,
-    version: Annotated[str | None, typer.Option(help="A version of the model, e.g. v1. Default: the newest.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="A version of the model, e.g. v1. Default: the promoted, else the newest.")
+    ] = None,
     at: At = None,
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
-    """Give every user the label of the nearest cluster.
+    """Give every user the label of a cluster.
 
-    Labels are rows of the Feast feature view that clusters.yaml names: label, cluster, distance, model_version. They go
-    into the offline store, and into the online store, where lookups see them at once. Nothing is fitted.
+    Labels are rows of the Feast feature view that clusters.yaml names: label, cluster, distance, model_version, and if
+    the view has them, confidence, outlier and the probabilities of a mixture. They go into the offline store, and into
+    the online store, where lookups see them at once. Nothing is fitted.
     """
-    with working("Loading Feast"):
+    with working("Loading Feast") as show:
         from rules_engine.features.feast_repo import FeastRepo
         from rules_engine.ml.attach import attach as attach_model
-        from rules_engine.ml.cluster_model import ModelFolder
         from rules_engine.ml.definition import choose, load_cluster_definitions
+        from rules_engine.ml.model_folder import ModelFolder
 
         project = Project.open(repo)
         feast = FeastRepo(project)
         definition = choose(load_cluster_definitions(project, feast.catalog()), name)
         folder = ModelFolder(project, definition.name)
-        model = folder.load(version)
-    plan = ReadPlan.load(project.read_plan)
-    as_of = _instant(plan, at)
-    with working("Reading features") as show:
-        attached = attach_model(feast, model, as_of, lambda done, total: show(f"Wrote {done:,} of {total:,} labels"))
+        model = folder.current(version)
+        plan = ReadPlan.load(project.read_plan)
+        as_of = _instant(plan, at)
+        stages = out.Stages(show)
+        stages("Labelling users")
+        attached = attach_model(feast, model, as_of, stages)
     folder.mark_attached(model.version)
     if output_format is Format.JSON:
-        print_json(_attached_data(model, attached, as_of))
+        print_json({**out.attached_data(model, attached, as_of), "seconds": _rounded(stages)})
         return
-    show_attached(model, attached, as_of)
+    out.show_attached(model, attached, as_of)
+    stages.print()
+    newest = folder.versions()[-1]
+    if version is None and model.version != newest:
+        remark(f"{newest} is newer: `segments cluster promote {newest}` lets `attach` take it")
     _warn(plan, model)
 
 
@@ -157,16 +245,16 @@ def list_versions(name: Stored = None, repo: Repo = HERE, output_format: OutputF
     """Show the stored versions of a model, oldest first.
 
     `moved` is the share of users who changed cluster against the version before. The version whose labels users have is
-    marked as attached.
+    marked as attached, the one that `attach` takes as promoted.
     """
     folder = _folder(repo, name)
-    attached = folder.attached()
     models = [folder.load(version) for version in folder.versions()]
     if output_format is Format.JSON:
-        print_json([_version_data(model, attached) for model in models])
+        print_json([out.version_data(model, folder) for model in models])
         return
-    headers = ["version", "fitted", "as of", "k", "silhouette", "users", "moved", "checksum", ""]
-    table(headers, [_version_row(model, attached) for model in models], right=headers[3:7])
+    marked = {"attached": folder.attached(), "promoted": folder.promoted()}
+    rows = [out.version_row(m, ", ".join(mark for mark in marked if marked[mark] == m.version)) for m in models]
+    table(out.VERSION_HEADERS, rows, right=out.VERSION_HEADERS[4:8])
 
 
 @app.command()
@@ -182,15 +270,47 @@ def show(
     if output_format is Format.JSON:
         print_json({"version": model.version, "file": str(folder.file(model.version)), **model.content()})
         return
-    show_fit(model, is_new=True)
+    out.show_fit(model, is_new=True)
+
+
+@app.command()
+def compare(
+    first: Version, second: Version, name: Of = None, repo: Repo = HERE, output_format: OutputFormat = Format.TEXT
+) -> None:
+    """Show two versions side by side: data, measures, clusters, and who moved if the second follows the first."""
+    folder = _folder(repo, name)
+    models = [folder.load(first), folder.load(second)]
+    if output_format is Format.JSON:
+        print_json([{**out.version_data(model, folder), **model.content()} for model in models])
+        return
+    out.show_comparison(*models)
+
+
+@app.command()
+def promote(version: Version, name: Of = None, repo: Repo = HERE) -> None:
+    """Let a version be the one that `attach` takes, whatever is fitted later."""
+    folder = _folder(repo, name)
+    before = folder.promote(version)
+    was = f", instead of {before}" if before and before != version else ""
+    say(f"{folder.name}: {version} is promoted{was}")
+    say("Next: `segments cluster attach` gives every user its labels")
+
+
+@app.command()
+def rollback(name: Of = None, repo: Repo = HERE) -> None:
+    """Undo the last promotion: the version that was promoted before it counts again."""
+    folder = _folder(repo, name)
+    undone, now = folder.rollback()
+    say(f"{folder.name}: {now} is promoted again, instead of {undone}")
+    say("Next: `segments cluster attach` gives every user its labels")
 
 
 def _folder(repo: Any, name: str | None) -> ModelFolder:
     """The folder of the named model, or of the only one. Feast is not asked."""
-    from rules_engine.ml.cluster_model import ModelFolder
+    from rules_engine.ml.model_folder import ModelFolder, fitted_names
 
     project = Project.open(repo)
-    fitted = sorted(path.name for path in (project.state_dir / "models").glob("*") if path.is_dir())
+    fitted = fitted_names(project)
     if not fitted:
         raise UnknownNameError("no clusters were fitted yet", hint="run `segments cluster fit`")
     if name is None and len(fitted) > 1:
@@ -200,44 +320,27 @@ def _folder(repo: Any, name: str | None) -> ModelFolder:
     return ModelFolder(project, name or fitted[0])
 
 
-def _version_row(model: ClusterModel, attached: str | None) -> list[str]:
-    return [
-        model.version,
-        format_instant(model.created_at)[:16].replace("T", " "),
-        _day(model.as_of),
-        str(len(model.clusters)),
-        f"{model.score.silhouette:.3f}",
-        f"{model.users:,}",
-        f"{model.matching.share_moved:.1%}" if model.matching else "",
-        model.checksum.removeprefix("sha256:")[:12],
-        "attached" if model.version == attached else "",
-    ]
-
-
-def _version_data(model: ClusterModel, attached: str | None) -> dict[str, Any]:
-    return {
-        "version": model.version,
-        "created_at": format_instant(model.created_at),
-        "as_of": format_instant(model.as_of),
-        "k": len(model.clusters),
-        "silhouette": model.score.silhouette,
-        "users": model.users,
-        "previous": model.matching.previous if model.matching else None,
-        "share_moved": model.matching.share_moved if model.matching else None,
-        "checksum": model.checksum,
-        "attached": model.version == attached,
-    }
-
-
-def _fitted_data(folder: ModelFolder, found: Published) -> dict[str, Any]:
+def _fitted_data(folder: ModelFolder, found: Published, report: str | None, stages: out.Stages) -> dict[str, Any]:
     version = found.model.version
     return {
         "version": version or None,
         "new": found.is_new,
         "refused": str(found.refusal) if found.refusal else None,
         "file": str(folder.file(version)) if version else None,
+        "report": report,
+        "seconds": _rounded(stages),
         **found.model.content(),
     }
+
+
+def _rounded(stages: out.Stages) -> dict[str, float]:
+    return {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()}
+
+
+def _next_step(folder: ModelFolder, model: ClusterModel) -> str:
+    if folder.promoted() is not None:
+        return f"Next: `segments cluster promote {model.version}` lets `attach` take it, instead of {folder.promoted()}"
+    return "Next: `segments cluster attach` gives every user the label of a cluster"
 
 
 def _warn_of_names(model: ClusterModel) -> None:
@@ -256,7 +359,7 @@ def _instant(plan: ReadPlan, at: int | None) -> int:
 
 def _warn(plan: ReadPlan, model: ClusterModel) -> None:
     """A refit may name its clusters otherwise, and a segment that looks for the old name would silently be empty."""
-    from rules_engine.ml.attach import unknown_labels
+    from rules_engine.ml.labels import unknown_labels
     from rules_engine.rules.codec import decode_program
 
     for segment, labels in unknown_labels(decode_program(plan.definitions["segments"]), model).items():
@@ -265,89 +368,3 @@ def _warn(plan: ReadPlan, model: ClusterModel) -> None:
             f": segment `{segment}` looks for {listing(labels)}, and {model.version} has no such label: "
             f"it has {listing(model.labels)}",
         )
-
-
-def show_fit(model: ClusterModel, is_new: bool) -> None:
-    """Print a model: how the number of clusters was chosen, and who is in them."""
-    left_out = f", {model.left_out:,} left out because a feature is missing" if model.left_out else ""
-    version = model.version or "(not stored)"
-    unchanged = "" if is_new or not model.version else " (the same as before)"
-    say(
-        f"{model.definition.name} {version}{unchanged}: ",
-        f"{model.users:,} users as of {_day(model.as_of)}{left_out}",
-    )
-    tried = ", ".join(f"{score.k}: {score.silhouette:.3f}" for score in model.scores)
-    say(f"{len(model.clusters)} clusters, chosen by silhouette ({tried})")
-    say()
-    numbers = [str(cluster.number) for cluster in model.clusters]
-    rows = [
-        [number, cluster.label, f"{cluster.size:,}", f"{cluster.size / model.users:.1%}"]
-        for number, cluster in zip(numbers, model.clusters, strict=True)
-    ]
-    table(["cluster", "label", "users", "share"], rows, right=["cluster", "users", "share"])
-    say()
-    means = [[key, *(f"{cluster.profile[key]:,.1f}" for cluster in model.clusters)] for key in model.features]
-    table(["mean in cluster", *numbers], means, right=numbers)
-    if model.matching:
-        show_matching(model.matching)
-
-
-def show_matching(matching: Matching) -> None:
-    """Print what became of the clusters of the version before."""
-    say()
-    if not matching.users:
-        say(f"No user can be compared with {matching.previous}: every cluster is new")
-        return
-    say(
-        f"Since {matching.previous}: {matching.moved:,} of {matching.users:,} users ({matching.share_moved:.1%}) "
-        f"are in another cluster, adjusted Rand index {matching.rand_index:.3f}"
-    )
-    if matching.overlap:
-        kept = ", ".join(f"{number}: {overlap:.0%}" for number, overlap in matching.overlap.items())
-        say(f"Kept, with the users in both forms as a share of those in either: {kept}")
-    if matching.changes:
-        table(["change", "cluster", "label", "users"], map(_change_row, matching.changes), right=["cluster"])
-
-
-#: Before the shares of a change's users.
-_DIRECTIONS = {"born": "were in", "merged": "were in", "died": "now in", "split": "now in", "renamed": "was"}
-
-
-def _change_row(change: Change) -> list[str]:
-    shares = [f"{label} ({share:.0%})" for label, share in change.others.items()]
-    if change.kind == "renamed":
-        shares = list(change.others)
-    shown = f"{_DIRECTIONS[change.kind]} {'; '.join(shares)}" if shares else ""
-    return [change.kind, str(change.number), change.label, shown]
-
-
-def show_attached(model: ClusterModel, attached: Attached, as_of: int) -> None:
-    """Print what attaching did."""
-    say(
-        f"{model.definition.name} {model.version}: labels for {attached.users:,} users as of {_day(as_of)}, "
-        f"{attached.added:,} of them new or changed"
-    )
-    if attached.moved:
-        say(f"{attached.moved:,} users have another label than before")
-    if attached.left_out:
-        say(f"{attached.left_out:,} users have none, because a feature of theirs is missing")
-    say()
-    rows = [[label, f"{size:,}", f"{size / attached.users:.1%}"] for label, size in attached.sizes.items()]
-    table(["label", "users", "share"], rows, right=["users", "share"])
-
-
-def _attached_data(model: ClusterModel, attached: Attached, as_of: int) -> dict[str, Any]:
-    return {
-        "clusters": model.definition.name,
-        "model_version": model.version,
-        "as_of": format_instant(as_of),
-        "users": attached.users,
-        "left_out": attached.left_out,
-        "added": attached.added,
-        "moved": attached.moved,
-        "sizes": attached.sizes,
-    }
-
-
-def _day(instant: int) -> str:
-    return format_instant(instant).removesuffix("T00:00:00Z")

@@ -32,8 +32,10 @@ COMMANDS = (
     Entry("apply", "Put features and definitions into effect.", RUN),
     Entry("materialize", "Bring the online store up to date.", RUN),
     Entry("ingest", "Take events from a file; list and replay refused ones.", RUN),
-    Entry("run", "Work off the stream of events.", RUN),
+    Entry("run", "Work off the streams of events.", RUN),
     Entry("cluster", "Group users by their features; the labels are features too.", RUN),
+    Entry("model", "Learn how likely users are to act; the scores are features too.", RUN),
+    Entry("drift", "Show how far users have drifted since the fits.", RUN),
     Entry("store", "Look after the embedded online store.", RUN),
     Entry("evaluate", "Evaluate all users as of an instant.", ASK),
     Entry("backtest", "Show how a segment would have changed over time.", ASK),
@@ -41,6 +43,8 @@ COMMANDS = (
     Entry("overlap", "Show how far segments have the same users.", ASK),
     Entry("export", "Write the users of a segment to a file.", ASK),
     Entry("lookup", "Show which segments someone is in.", ASK),
+    Entry("history", "Show who entered and left segments, when and why.", ASK),
+    Entry("triggers", "Show what triggers wait for, what fired, and what did not and why.", ASK),
     Entry("explain", "Show why someone is, or is not, in a segment.", ASK),
 )
 

@@ -3,42 +3,43 @@
 Labels are a history like any feature: a row says what the label was from an instant on, so that training sets get the
 label of their time. Only labels that changed are added. The online store gets everyone's newest row, which mends it as
 well, should it have lost some.
+
+Users come in pieces and go through a file, so that memory does not grow with their number.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rules_engine.clock import format_instant, from_micros, to_micros
-from rules_engine.errors import DataError, ProjectError
-from rules_engine.features import redis_client
-from rules_engine.features.feast_import import quiet
+from rules_engine.errors import DataError, UnsupportedError
 from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.redis_writes import DirectWrites, watched_writes
+from rules_engine.features.offline import row_instant
 from rules_engine.lifecycle.lock import project_lock
 from rules_engine.ml.cluster_model import ClusterModel
-from rules_engine.ml.clusters import matrix
-from rules_engine.ml.offline import features_as_of, latest_rows, local_parquet, write_rows
-from rules_engine.rules.nodes import FeatureRef, Predicate
-from rules_engine.rules.program import Program
-from rules_engine.rules.walk import walk
+from rules_engine.ml.label_store import LabelSource, arrow_type, write_online
+from rules_engine.ml.labels import check_probabilities, check_view, label_all, nobody
+from rules_engine.ml.offline import features_as_of
+from rules_engine.ml.population import pieces
 
-#: What a view of labels holds.
-COLUMNS = {"label": "String", "cluster": "Int64", "distance": "Float64", "model_version": "String"}
-
-_BATCH = 5000
-_MICROSECOND = pd.Timedelta(microseconds=1)
 #: How far after their instant corrected labels may lie, see `_instants`.
 _CORRECTIONS = pd.Timedelta(seconds=1)
+_MICROSECOND = pd.Timedelta(microseconds=1)
+
+#: Is told what goes on, how many users are done, and how many there are; 0 if that is not known yet.
+Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attached:
     """What attaching did.
 
@@ -52,47 +53,33 @@ class Attached:
         how many labels were new or different, and went into the offline store.
     moved
         how many users had another label before.
+    outliers
+        how many users are unlike their cluster's, or in none.
     sizes
         by label, how many users have it, in the order of the clusters.
     """
 
-    users: int
-    left_out: int
-    added: int
-    moved: int
-    sizes: dict[str, int]
+    users: int = 0
+    left_out: int = 0
+    added: int = 0
+    moved: int = 0
+    outliers: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
-def check_view(repo: FeastRepo, name: str) -> None:
-    """Refuse a feature view that cannot hold labels, before work is done.
+@dataclass(frozen=True, slots=True)
+class _Users:
+    """Some users: the features that the model needs, who of them is there at all, and their labels so far."""
 
-    Raises
-    ------
-    ProjectError
-        if there is no such view, or its features are not those of :data:`COLUMNS`.
-    """
-    views = {view.name: view for view in repo.contents.feature_views}
-    wanted = ", ".join(f"{column} ({kind})" for column, kind in COLUMNS.items())
-    hint = f"define a FeatureView `{name}` in feature_repo/ with the features {wanted}, and run `segments apply`"
-    if name not in views:
-        raise ProjectError(f"there is no feature view `{name}` to hold the labels", hint=hint)
-    found = {field.name: str(field.dtype) for field in views[name].features}
-    if found != COLUMNS:
-        shown = ", ".join(f"{column} ({kind})" for column, kind in found.items()) or "none"
-        raise ProjectError(f"the feature view `{name}` holds other features than labels: {shown}", hint=hint)
-    if name not in {view.name for view in repo.store.registry.list_feature_views(repo.name)}:
-        raise ProjectError(f"the feature view `{name}` is not applied yet", hint="run `segments apply`")
+    features: pd.DataFrame
+    present: Any
+    before: pd.DataFrame
 
 
 def attach(
-    repo: FeastRepo, model: ClusterModel, as_of: int, progress: Callable[[int, int], None] | None = None
+    repo: FeastRepo, model: ClusterModel, as_of: int, progress: Progress = lambda _what, _done, _total: None
 ) -> Attached:
     """Label every user as of an instant with a stored model.
-
-    Parameters
-    ----------
-    progress
-        is called with how many labels are in the online store, and how many there are.
 
     Raises
     ------
@@ -103,81 +90,97 @@ def attach(
     StoreError
         if the online store cannot be written.
     """
-    name, key = model.definition.name, repo.entity().join_key
-    check_view(repo, name)
-    labels, left_out = label(model, features_as_of(repo, model.features, as_of))
-    with project_lock(repo.project):
-        before = latest_rows(repo, name)
-        _refuse_earlier(before, as_of)
-        fresh = labels.loc[_changed(labels, before)]
-        fresh = fresh.assign(event_timestamp=_instants(repo, name, fresh.index, before, as_of))
-        if len(fresh):
-            write_rows(repo, name, fresh.rename_axis(key).reset_index())
-        newest = pd.concat([before.drop(index=fresh.index, errors="ignore"), fresh]) if len(before) else fresh
-        _write_online(repo, name, newest.rename_axis(key).reset_index(), progress or (lambda _done, _total: None))
-    old_label = before["label"].reindex(labels.index)
-    return Attached(
-        users=len(labels),
-        left_out=left_out,
-        added=len(fresh),
-        moved=int((old_label.notna() & (old_label != labels["label"])).sum()),
-        sizes={cluster.label: int((labels["cluster"] == cluster.number).sum()) for cluster in model.clusters},
+    name = model.definition.name
+    columns = check_view(repo, name)
+    check_probabilities(model, columns)
+    source = LabelSource(repo, name, columns)
+    with (
+        project_lock(repo.project),
+        tempfile.TemporaryDirectory(prefix="labels-", dir=repo.project.state_dir) as folder,
+    ):
+        newest = Path(folder) / "newest.parquet"
+        _refuse_earlier(source.latest(), as_of)
+        done = _label_everyone(repo, model, source, as_of, newest, progress)
+        if not done.users:
+            raise nobody(model)
+        if done.added:
+            progress("Adding labels to the history", 0, done.added)
+            source.add(newest, as_of)
+        write_online(repo, name, newest, lambda written, total: progress("Writing labels", written, total))
+    return done
+
+
+def _label_everyone(
+    repo: FeastRepo, model: ClusterModel, source: LabelSource, as_of: int, newest: Path, progress: Progress
+) -> Attached:
+    """Write everyone's newest row of labels to a file, with a mark at those that are new."""
+    key = repo.entity().join_key
+    fields = {column: arrow_type(kind) for column, kind in source.columns.items()}
+    schema = pa.schema(
+        {key: pa.string(), **fields, "event_timestamp": pa.timestamp("us", tz="UTC"), "fresh": pa.bool_()}
     )
+    done = Attached(sizes=dict.fromkeys(model.labels, 0))
+    with pq.ParquetWriter(newest, schema, compression="lz4") as writer:
+        for users in _users(repo, model, source, as_of):
+            rows = _newest(model, source, users, as_of, done)
+            writer.write_table(pa.Table.from_pandas(rows.rename_axis(key).reset_index(), schema, preserve_index=False))
+            progress("Labelling users", done.users, 0)
+    return done
 
 
-def label(model: ClusterModel, frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Each user's row of labels, and how many users have none because a feature is missing.
-
-    Raises
-    ------
-    DataError
-        if nobody is left.
-    """
-    values, complete = matrix(frame.loc[:, list(model.features)])
-    if not complete.any():
-        raise DataError(
-            f"no user has all of the features that the model needs: {', '.join(model.features)}",
-            hint=f"the model is of {format_instant(model.as_of)}; is there data for the instant you attach at?",
-        )
-    position, distance = model.assign(values[complete])
-    labels = pd.DataFrame(
-        {
-            "label": [model.clusters[at].label for at in position],
-            "cluster": [model.clusters[at].number for at in position],
-            "distance": distance,
-            "model_version": model.version,
-        },
-        index=frame.index[complete],
-    )
-    return labels, int((~complete).sum())
+def _users(repo: FeastRepo, model: ClusterModel, source: LabelSource, as_of: int) -> Iterator[_Users]:
+    """All users, in pieces if the label's source is a file on this machine."""
+    wanted = {f"{source.name}:{column}": column for column in source.columns}
+    if source.path is not None:
+        try:
+            for piece in pieces(repo, model.features, list(wanted), as_of):
+                before = piece.frame[list(wanted)].rename(columns=wanted)
+                before = before.assign(event_timestamp=piece.instants[row_instant(source.name)])
+                features = piece.frame.loc[:, list(model.features)]
+                yield _Users(features, piece.present, before.dropna(subset="event_timestamp"))
+        except UnsupportedError:
+            pass  # a view that Feast computes can only be read as a whole
+        else:
+            return
+    features, before = features_as_of(repo, model.features, as_of), source.rows()
+    everyone = features.index.union(before.index)
+    yield _Users(features.reindex(everyone), everyone.isin(features.index), before)
 
 
-def unknown_labels(program: Program, model: ClusterModel) -> dict[str, list[str]]:
-    """By segment, the labels that it looks for and no cluster of the model has. It would find nobody by them."""
-    feature = f"{model.definition.name}:label"
-    found: dict[str, list[str]] = {}
-    for name, segment in program.segments.items():
-        for node in walk(segment.when):
-            if not isinstance(node, Predicate) or node.operator not in ("equals", "in") or node.ignore_case:
-                continue
-            if isinstance(node.operand, FeatureRef) and node.operand.key == feature:
-                wanted = node.argument if isinstance(node.argument, tuple) else (node.argument,)
-                found.setdefault(name, []).extend(label for label in wanted if label not in model.labels)
-    return {name: labels for name, labels in sorted(found.items()) if labels}
-
-
-def _changed(labels: pd.DataFrame, before: pd.DataFrame) -> pd.Series:
-    """Whose label, distance or model version is not what it was."""
+def _newest(model: ClusterModel, source: LabelSource, users: _Users, as_of: int, done: Attached) -> pd.DataFrame:
+    """These users' newest rows, of which the new ones are marked, and counted."""
+    labels = label_all(model, users.features.loc[users.present])
+    before = users.before
+    for column in source.columns.keys() - labels.columns:
+        labels[column] = np.nan  # the probability of a cluster that this version does not have
     old = before.reindex(labels.index)
-    same = pd.Series(data=True, index=labels.index)
-    for column in COLUMNS:
-        same &= labels[column] == old[column]
+    fresh = labels.loc[_changed(labels, old, source.columns), list(source.columns)]
+    fresh = fresh.assign(event_timestamp=_instants(source, fresh.index, before, as_of), fresh=True)
+    done.users += len(labels)
+    done.left_out += int(users.present.sum()) - len(labels)
+    done.added += len(fresh)
+    done.moved += int((old["label"].notna() & (old["label"] != labels["label"])).sum())
+    done.outliers += int(labels["outlier"].sum())
+    for found, count in labels["label"].value_counts().items():
+        done.sizes[str(found)] = done.sizes.get(str(found), 0) + int(count)
+    kept = before.drop(index=fresh.index, errors="ignore").assign(fresh=False)
+    return pd.concat([kept, fresh]) if len(kept) else fresh
+
+
+def _changed(labels: pd.DataFrame, old: pd.DataFrame, columns: dict[str, str]) -> Any:
+    """Whose label, or anything that goes with it, is not what it was."""
+    same = np.ones(len(labels), dtype=bool)
+    for column, kind in columns.items():
+        if kind == "Float64":  # the last digit may depend on whom a user is computed together with
+            before = old[column].to_numpy(dtype=np.float64, na_value=np.nan)
+            same &= np.isclose(labels[column].to_numpy(np.float64), before, rtol=1e-9, atol=1e-12, equal_nan=True)
+        else:
+            same &= (labels[column] == old[column]).to_numpy(dtype=bool)
     return ~same
 
 
-def _refuse_earlier(before: pd.DataFrame, as_of: int) -> None:
+def _refuse_earlier(latest: Any, as_of: int) -> None:
     """The newest row is what the online store holds, so an older label would not be seen, or undo a newer one."""
-    latest = before["event_timestamp"].max() if len(before) else None
     if latest is not None and latest > pd.Timestamp(from_micros(as_of)) + _CORRECTIONS:
         shown = format_instant(to_micros(latest.to_pydatetime()))
         raise DataError(
@@ -186,7 +189,7 @@ def _refuse_earlier(before: pd.DataFrame, as_of: int) -> None:
         )
 
 
-def _instants(repo: FeastRepo, name: str, users: pd.Index[Any], before: pd.DataFrame, as_of: int) -> pd.Series[Any]:
+def _instants(source: LabelSource, users: pd.Index[Any], before: pd.DataFrame, as_of: int) -> pd.Series[Any]:
     """From when on the labels hold: from ``as_of``.
 
     Where a source can only be added to, a label that corrects another one of the same instant comes a microsecond
@@ -194,33 +197,7 @@ def _instants(repo: FeastRepo, name: str, users: pd.Index[Any], before: pd.DataF
     """
     floor = pd.Timestamp(from_micros(as_of)).as_unit("us")
     instants = pd.Series(floor, index=users, dtype="datetime64[us, UTC]")
-    if local_parquet(repo, name) is not None or not len(before):
+    if source.path is not None or not len(before):
         return instants
     next_free = before["event_timestamp"].astype("datetime64[us, UTC]").reindex(users) + _MICROSECOND
     return next_free.where(next_free > floor, floor).fillna(floor)
-
-
-def _write_online(repo: FeastRepo, name: str, rows: pd.DataFrame, progress: Callable[[int, int], None]) -> None:
-    """Write rows in batches. The store leaves out a row older than the one it has."""
-    done = 0
-
-    def on_rows(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(done, len(rows))
-
-    direct = DirectWrites(repo) if repo.connection().kind in ("embedded", "redis") else None
-    errors = contextlib.nullcontext() if direct is None else redis_client.store_errors(direct.address)
-    try:
-        if repo.writes_in_bulk:
-            table = pa.Table.from_pandas(rows, preserve_index=False)
-            view = repo.store.get_feature_view(name)
-            with quiet(), errors:
-                repo.store.provider.online_store.write_arrow(repo.store.config, view, table.to_batches(_BATCH), on_rows)
-            return
-        with quiet(), errors, watched_writes(repo, direct, on_rows):
-            for start in range(0, len(rows), _BATCH):
-                repo.store.write_to_online_store(name, rows.iloc[start : start + _BATCH])
-    finally:
-        if direct is not None:
-            direct.close()

@@ -7,41 +7,27 @@ when loaded; its checksum tells a damaged or edited file from a whole one.
 from __future__ import annotations
 
 import hashlib
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
-from rules_engine.diagnostics import listing
-from rules_engine.errors import DataError, ProjectError, UnknownNameError
-from rules_engine.features.read_plan import write_atomically
+from rules_engine.errors import DataError
+from rules_engine.ml.assignment import NONE, Assigned, Assigner, assigner_from_plain
+from rules_engine.ml.choosing import KScore
 from rules_engine.ml.definition import DEFAULT_MAX_MOVED, ClusterDefinition
 from rules_engine.ml.matching import Matching
-from rules_engine.project import Project
-
-Matrix = NDArray[np.float64]
+from rules_engine.ml.plain import Matrix
+from rules_engine.ml.preprocessing import Preprocessing
+from rules_engine.ml.reference import Reference
 
 #: Raised by one whenever an older version of this package could misread the file.
-FORMAT = 1
+FORMAT = 2
 
-_ATTACHED = "attached"
-_VERSION_FILE = re.compile(r"v([1-9][0-9]{0,8})\.json\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Scaler:
-    """How one feature becomes comparable with the others: log(1 + x) if ``log``, minus ``mean``, by ``deviation``."""
-
-    feature: str
-    log: bool
-    mean: float
-    deviation: float
+#: The label of users in no cluster, whose cluster is number 0.
+OUTLIER = "outlier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +43,13 @@ class Cluster:
     size
         how many of the users that were fitted are in it.
     centroid
-        its centre, in standardized units, in the order of the features.
+        the mean of its users, in scaled units, in the order of the features.
     profile
         by feature, the mean of its users in the feature's own unit.
+    position
+        where it stands among the assigner's clusters.
+    stability
+        how alike it is when other users are drawn, from 0 to 1; None if that was not tried.
     """
 
     number: int
@@ -67,15 +57,8 @@ class Cluster:
     size: int
     centroid: tuple[float, ...]
     profile: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class KScore:
-    """How well one number of clusters fits. The silhouette lies between -1 and 1, higher is better."""
-
-    k: int
-    silhouette: float
-    inertia: float
+    position: int
+    stability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +71,24 @@ class ClusterModel:
         what it was fitted by.
     as_of
         the instant, in microseconds, up to which data was read.
-    users, left_out
-        how many users were fitted, and how many could not be because a feature of theirs is missing.
+    population, users, left_out
+        how many users there were, how many of them were fitted, and how many could not be because a feature of theirs
+        is missing.
     data
         a digest of the values that were fitted.
-    scalers, clusters
-        in the order of the features, and by number.
-    scores
-        for each number of clusters that was tried.
+    preprocessing, assigner
+        what happens to a user's features, and which cluster the result belongs to.
+    clusters
+        by number.
+    scores, chosen
+        for each number of clusters that was tried, and the position of the one that was chosen.
+    metrics
+        what else is known: the share of fitted users in no cluster (``outliers``), and of those whom the assigner puts
+        where the algorithm put them (``agreement``).
+    references
+        how each feature was distributed, for drift to be seen.
+    window
+        the instants of the oldest and the newest row that was read, in microseconds, if they are known.
     libraries
         the versions it was fitted with.
     version
@@ -112,12 +105,18 @@ class ClusterModel:
 
     definition: ClusterDefinition
     as_of: int
+    population: int
     users: int
     left_out: int
     data: str
-    scalers: tuple[Scaler, ...]
+    preprocessing: Preprocessing
+    assigner: Assigner
     clusters: tuple[Cluster, ...]
     scores: tuple[KScore, ...]
+    chosen: int
+    metrics: Mapping[str, float]
+    references: tuple[Reference, ...] = ()
+    window: tuple[int, int] | None = None
     libraries: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
     created_at: int = 0
@@ -135,9 +134,20 @@ class ClusterModel:
         return tuple(cluster.label for cluster in self.clusters)
 
     @property
+    def has_outliers(self) -> bool:
+        """Whether users may be in no cluster."""
+        return self.definition.method.finds_k
+
+    @property
     def score(self) -> KScore:
         """The score of the number of clusters that was chosen."""
-        return next(score for score in self.scores if score.k == len(self.clusters))
+        return self.scores[self.chosen]
+
+    @property
+    def shares(self) -> dict[int, float]:
+        """By number of a cluster, the share of the fitted users in it; 0 is for those in none."""
+        found = {cluster.number: cluster.size / self.users for cluster in self.clusters}
+        return found | ({0: self.metrics.get("outliers", 0.0)} if self.has_outliers else {})
 
     def is_same_fit(self, other: ClusterModel) -> bool:
         """Whether both are what the same definition finds in the same data, whatever their clusters are called."""
@@ -145,8 +155,12 @@ class ClusterModel:
 
     def _fit(self) -> tuple[Any, ...]:
         definition = replace(self.definition, max_moved=DEFAULT_MAX_MOVED)
-        centroids = sorted(cluster.centroid for cluster in self.clusters)
-        return (definition, self.as_of, self.left_out, self.data, self.scalers, self.scores, centroids, self.libraries)
+        numbers = (self.as_of, self.population, self.left_out, self.data, self.scores, self.libraries)
+        return (definition, self.preprocessing, self.assigner, *numbers)
+
+    def usable(self, values: Matrix) -> Any:
+        """For each row of features, whether the user can be given a cluster."""
+        return self.preprocessing.usable(values)
 
     def standardize(self, values: Matrix) -> Matrix:
         """Users' values, one row each, in the units of the centroids.
@@ -156,25 +170,23 @@ class ClusterModel:
         DataError
             if a value whose logarithm is taken is -1 or less.
         """
-        result = np.array(values, dtype=np.float64)
-        for column, scaler in enumerate(self.scalers):
-            if scaler.log:
-                result[:, column] = log1p(scaler.feature, result[:, column])
-            result[:, column] = (result[:, column] - scaler.mean) / scaler.deviation
-        return result
+        return self.preprocessing.standardize(values)
 
-    def assign(self, values: Matrix) -> tuple[NDArray[np.int64], Matrix]:
-        """For each row of values, the position of the nearest cluster and the distance to its centre.
+    def points(self, values: Matrix) -> Matrix:
+        """Users' values as the points that the assigner places."""
+        return self.preprocessing.project(self.preprocessing.standardize(values))
 
-        No fitting takes place: a user who came after the fit gets the cluster whose centre is nearest.
+    def assign(self, values: Matrix) -> Assigned:
+        """For each row of values where the user belongs. Positions are those in :attr:`clusters`.
+
+        No fitting takes place: a user who came after the fit gets a cluster too.
         """
-        standardized = self.standardize(values)
-        centroids = np.array([cluster.centroid for cluster in self.clusters])
-        distances = np.empty((len(standardized), len(centroids)))
-        for position, centroid in enumerate(centroids):
-            distances[:, position] = np.sqrt(((standardized - centroid) ** 2).sum(axis=1))
-        nearest = distances.argmin(axis=1)
-        return nearest.astype(np.int64), distances[np.arange(len(nearest)), nearest]
+        found = self.assigner.assign(self.points(values))
+        order = [cluster.position for cluster in self.clusters]
+        places = np.full(len(order) + 1, NONE, dtype=np.int64)  # the last one is what position -1 finds
+        places[order] = np.arange(len(order))
+        probabilities = None if found.probabilities is None else found.probabilities[:, order]
+        return replace(found, position=places[found.position], probabilities=probabilities)
 
     # --- JSON --------------------------------------------------------------------------------------------------------
 
@@ -184,12 +196,18 @@ class ClusterModel:
             "format": FORMAT,
             "definition": self.definition.to_plain(),
             "as_of": self.as_of,
+            "population": self.population,
             "users": self.users,
             "left_out": self.left_out,
+            "window": list(self.window) if self.window else None,
             "data": self.data,
-            "scalers": [_fields(scaler) for scaler in self.scalers],
+            "preprocessing": self.preprocessing.to_plain(),
+            "assigner": self.assigner.to_plain(),
             "clusters": [_fields(cluster) for cluster in self.clusters],
             "scores": [_fields(score) for score in self.scores],
+            "chosen": self.chosen,
+            "metrics": dict(self.metrics),
+            "references": [reference.to_plain() for reference in self.references],
             "libraries": dict(self.libraries),
             "matching": self.matching.to_plain() if self.matching else None,
             "last_number": self.last_number,
@@ -208,9 +226,9 @@ class ClusterModel:
         Raises
         ------
         DataError
-            if the text is no model, was changed after it was written, or a newer version of this package wrote it.
+            if the text is no model, was changed after it was written, or another version of this package wrote it.
         """
-        hint = "fit anew with `segments cluster fit`"
+        hint = f"remove {source}, and fit anew with `segments cluster fit`"
         try:
             content = orjson.loads(text)
             checksum, written = content.pop("checksum"), content["format"]
@@ -222,25 +240,8 @@ class ClusterModel:
             raise DataError(f"{source} was changed after it was written: its checksum does not fit", hint=hint)
         try:
             return replace(_model(content), checksum=checksum)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{source} is damaged: {error}", hint=hint) from error
-
-
-def log1p(feature: str, column: Matrix) -> Matrix:
-    """log(1 + x), refused where it does not exist.
-
-    Raises
-    ------
-    DataError
-        if a value is -1 or less.
-    """
-    if (column <= -1).any():
-        raise DataError(
-            f"`{feature}` has the value {column.min():g}, whose logarithm log(1 + x) does not exist",
-            hint=f"write `scale: standard` for {feature} in clusters.yaml",
-        )
-    result: Matrix = np.log1p(column)
-    return result
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -253,111 +254,37 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return "sha256:" + hashlib.sha256(canonical).hexdigest()
 
 
+_AS_THEY_ARE = (
+    "as_of", "population", "users", "left_out", "data", "chosen", "metrics", "libraries", "version", "created_at",
+    "last_number",
+)  # fmt: skip
+
+
 def _model(content: dict[str, Any]) -> ClusterModel:
     definition = ClusterDefinition.from_plain(content["definition"])
-    scalers = tuple(Scaler(**scaler) for scaler in content["scalers"])
+    preprocessing = Preprocessing.from_plain(content["preprocessing"])
+    assigner = assigner_from_plain(content["assigner"])
     clusters = tuple(
         Cluster(**{**cluster, "centroid": tuple(map(float, cluster["centroid"]))}) for cluster in content["clusters"]
     )
-    numbers = [number for cluster in clusters for number in cluster.centroid]
-    numbers += [number for scaler in scalers for number in (scaler.mean, scaler.deviation)]
-    if not clusters or not all(map(math.isfinite, numbers)) or not all(scaler.deviation > 0 for scaler in scalers):
+    if not clusters or not np.isfinite([number for cluster in clusters for number in cluster.centroid]).all():
         raise ValueError("its numbers make no sense")
-    if {len(cluster.centroid) for cluster in clusters} != {len(scalers)} or len(scalers) != len(definition.features):
+    features, projection = len(definition.features), preprocessing.projection
+    sizes = {len(preprocessing.scalers), *(len(cluster.centroid) for cluster in clusters)}
+    if sizes != {features} or assigner.dimensions != (len(projection.components) if projection else features):
         raise ValueError("its clusters and features do not fit together")
-    rest = {key: content[key] for key in ("as_of", "users", "left_out", "data", "libraries", "version", "created_at")}
+    if sorted(cluster.position for cluster in clusters) != list(range(assigner.count)):
+        raise ValueError("its clusters and its assigner do not fit together")
     scores = tuple(KScore(**score) for score in content["scores"])
-    # Files of earlier versions of this package lack these two.
-    matching = Matching.from_plain(content["matching"]) if content.get("matching") else None
-    last_number = content.get("last_number") or max(cluster.number for cluster in clusters)
+    _ = scores[content["chosen"]]
     return ClusterModel(
         definition=definition,
-        scalers=scalers,
+        preprocessing=preprocessing,
+        assigner=assigner,
         clusters=clusters,
         scores=scores,
-        matching=matching,
-        last_number=last_number,
-        **rest,
+        references=tuple(map(Reference.from_plain, content["references"])),
+        window=tuple(content["window"]) if content["window"] else None,
+        matching=Matching.from_plain(content["matching"]) if content["matching"] else None,
+        **{key: content[key] for key in _AS_THEY_ARE},
     )
-
-
-class ModelFolder:
-    """The stored versions of one project's models of one name: ``.segments/models/NAME/v1.json``, ...
-
-    A version never changes once it is written.
-    """
-
-    def __init__(self, project: Project, name: str) -> None:
-        self.name = name
-        self.path = project.state_dir / "models" / name
-
-    def versions(self) -> tuple[str, ...]:
-        """Every stored version, oldest first."""
-        found = (_VERSION_FILE.match(path.name) for path in self.path.glob("v*.json"))
-        return tuple(f"v{number}" for number in sorted(int(match[1]) for match in found if match))
-
-    def file(self, version: str) -> Path:
-        """Where a version lies."""
-        return self.path / f"{version}.json"
-
-    def load(self, version: str | None = None) -> ClusterModel:
-        """A version, by default the newest.
-
-        Raises
-        ------
-        UnknownNameError
-            if there is no such version, or none at all.
-        DataError
-            if the file cannot be used.
-        """
-        known = self.versions()
-        if not known:
-            raise UnknownNameError(f"no model of `{self.name}` was fitted yet", hint="run `segments cluster fit`")
-        wanted = known[-1] if version is None else version
-        if wanted not in known:
-            raise UnknownNameError(f"`{self.name}` has no version `{wanted}`", hint=f"there is {listing(known)}")
-        path = self.file(wanted)
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise ProjectError(f"cannot read {path}: {error.strerror}") from error
-        return ClusterModel.from_json(text, str(path))
-
-    def save(self, model: ClusterModel, created_at: int) -> tuple[ClusterModel, bool]:
-        """Store a model as the next version, unless the newest one is the same.
-
-        Returns
-        -------
-        The stored model, and whether it is new.
-        """
-        same = self.same_fit(model)
-        if same is not None:
-            return same, False
-        known = self.versions()
-        version = f"v{int(known[-1][1:]) + 1 if known else 1}"
-        text = replace(model, version=version, created_at=created_at).to_json()
-        write_atomically(self.file(version), text)
-        return ClusterModel.from_json(text), True
-
-    def same_fit(self, model: ClusterModel) -> ClusterModel | None:
-        """The newest version, if it is the same fit."""
-        newest = self.load() if self.versions() else None
-        return newest if newest is not None and newest.is_same_fit(model) else None
-
-    # --- which one counts ---------------------------------------------------------------------------------------------
-
-    def mark_attached(self, version: str) -> None:
-        """Remember the version whose labels the users have."""
-        write_atomically(self.path / _ATTACHED, version.encode() + b"\n")
-
-    def attached(self) -> str | None:
-        """The version whose labels the users have, if it is known."""
-        try:
-            version = (self.path / _ATTACHED).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):
-            return None
-        return version if version in self.versions() else None
-
-    def previous(self) -> ClusterModel | None:
-        """The version that a new fit takes its labels from: the one that was attached last, else the newest."""
-        return self.load(self.attached()) if self.versions() else None

@@ -1,4 +1,4 @@
-"""Find clusters: standardize, run k-means for several numbers of clusters, keep the one that separates users best.
+"""Find clusters: preprocess, look for several numbers of clusters, keep the one that the definition's measure chooses.
 
 scikit-learn does the mathematics. The result does not depend on the order of the users, on how many threads there are,
 or on when it runs: users are sorted by their key, one thread adds up, and the seed is fixed.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -17,153 +17,199 @@ import numpy as np
 import pandas as pd
 
 from rules_engine.errors import DataError
-from rules_engine.ml.cluster_model import Cluster, ClusterModel, KScore, Matrix, Scaler, log1p
-from rules_engine.ml.definition import ClusterDefinition, ClusterFeature
-
-#: The silhouette compares every pair of users, so it is taken over a sample.
-SILHOUETTE_SAMPLE = 4000
-
-#: How often k-means starts anew for each number of clusters.
-STARTS = 3
-
-#: From this many standard deviations off the mean, a feature sets a cluster apart.
-_NOTABLE = 0.25
+from rules_engine.ml.algorithms import Found, find
+from rules_engine.ml.choosing import SILHOUETTE_SAMPLE, choose, judge
+from rules_engine.ml.cluster_model import Cluster, ClusterModel
+from rules_engine.ml.definition import ClusterDefinition
+from rules_engine.ml.naming import propose_names
+from rules_engine.ml.plain import Matrix, Positions
+from rules_engine.ml.preprocessing import column_means, fit_preprocessing
+from rules_engine.ml.reference import Reference
+from rules_engine.ml.stability import stability
 
 _MIN_USERS_PER_CLUSTER = 2
 
+#: Is told what goes on, and how far it is.
+Progress = Callable[[str, int, int], None]
 
-def fit(definition: ClusterDefinition, frame: pd.DataFrame, as_of: int) -> ClusterModel:
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A model with what it was made of, for a report.
+
+    Attributes
+    ----------
+    model
+        the fitted model, not stored yet.
+    points
+        the fitted users, as the algorithm saw them, in the order of their keys.
+    clusters
+        each one's cluster as the algorithm has it: a position in ``model.clusters``, or -1.
+    """
+
+    model: ClusterModel
+    points: Matrix
+    clusters: Positions
+
+
+def fit(definition: ClusterDefinition, frame: pd.DataFrame, as_of: int, **options: Any) -> ClusterModel:
+    """Fit a clustering to users' features; see :func:`fit_closely`."""
+    return fit_closely(definition, frame, as_of, **options).model
+
+
+def fit_closely(
+    definition: ClusterDefinition,
+    frame: pd.DataFrame,
+    as_of: int,
+    *,
+    population: int | None = None,
+    window: tuple[int, int] | None = None,
+    resamples: int = 0,
+    progress: Progress = lambda _what, _done, _total: None,
+) -> Fit:
     """Fit a clustering to users' features.
 
     Parameters
     ----------
     definition
-        which features, how they are scaled, how many clusters there may be.
+        which features, what happens to them, how clusters are found, how many there may be.
     frame
-        one row per user, indexed by the user's key, one column per feature. Users with a missing or infinite value are
-        left out and counted.
+        one row per user, indexed by the user's key, one column per feature. Infinite values count as missing.
     as_of
         the instant, in microseconds, that the values are of.
+    population
+        how many users there are, if the frame is a sample of them.
+    window
+        the instants of the oldest and the newest row that were read.
+    resamples
+        how often clusters are looked for among other users, drawn from these, for their stability.
 
     Raises
     ------
     DataError
-        if there are too few users, or a feature is the same for all of them.
+        if there are too few users, or a feature is the same for all of them, or nothing is found.
     """
-    frame = frame.loc[:, list(definition.keys)].sort_index()
-    values, complete = matrix(frame)
-    fitted = values[complete]
-    if len(np.unique(fitted, axis=0)) < definition.k_to * _MIN_USERS_PER_CLUSTER:
-        raise DataError(
-            f"{len(fitted):,} users with all of the features of `{definition.name}` are too few, or too alike, "
-            f"for {definition.k_to} clusters",
-            hint="is the feature view built for this instant? or lower `k: {to: ...}` in clusters.yaml",
-        )
-    scalers = tuple(_scaler(feature, fitted[:, column]) for column, feature in enumerate(definition.features))
-    bare = ClusterModel(
-        definition=definition,
-        as_of=as_of,
-        users=len(fitted),
-        left_out=int(len(values) - len(fitted)),
-        data=_digest(frame.index[complete], fitted),
-        scalers=scalers,
-        clusters=(),
-        scores=(),
-        libraries=_libraries(),
-    )
-    standardized = bare.standardize(fitted)
-    trials = _trials(definition, standardized)
-    _, centroids = max(trials, key=lambda trial: (trial[0].silhouette, -trial[0].k))
-    clusters = _clusters(definition, centroids, standardized, fitted)
-    scores = tuple(trial[0] for trial in trials)
-    return replace(bare, clusters=clusters, scores=scores, last_number=len(clusters))
-
-
-def matrix(frame: pd.DataFrame) -> tuple[Matrix, Any]:
-    """The frame as numbers, and for each row whether all of them are there."""
-    values = frame.to_numpy(dtype=np.float64, na_value=np.nan)
-    return values, np.isfinite(values).all(axis=1)
-
-
-def _scaler(feature: ClusterFeature, column: Matrix) -> Scaler:
-    log = feature.scale == "log"
-    scaled = log1p(feature.feature, column) if log else column
-    deviation = float(scaled.std())
-    if not deviation > 0:
-        raise DataError(
-            f"`{feature.feature}` is {column[0]:g} for every user, so it tells none of them apart",
-            hint="remove it from clusters.yaml",
-        )
-    return Scaler(feature.feature, log, float(scaled.mean()), deviation)
-
-
-def _trials(definition: ClusterDefinition, standardized: Matrix) -> list[tuple[KScore, Matrix]]:
-    """For each number of clusters, how well it fits and the centroids."""
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import silhouette_score
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
-    random = np.random.default_rng(definition.seed)
-    size = min(SILHOUETTE_SAMPLE, len(standardized))
-    sample = random.choice(len(standardized), size, replace=False)
-    trials = []
+    method = definition.method
+    frame = frame.loc[:, list(definition.keys)].sort_index()
+    sampled = frame.iloc[sample_rows(frame.index, method.sample, method.seed)]
+    everyone = matrix(sampled)
+    fitted = everyone[_usable(definition, everyone)]
+    _check_enough(definition, fitted)
     # Threads would add up in varying order, and the last digits of the centroids would vary with it.
     with threadpool_limits(limits=1):
-        for k in range(definition.k_from, definition.k_to + 1):
-            means = KMeans(k, n_init=STARTS, random_state=definition.seed).fit(standardized)
-            silhouette = float(silhouette_score(standardized[sample], means.labels_[sample]))
-            trials.append((KScore(k, silhouette, float(means.inertia_)), means.cluster_centers_))
-    return trials
+        progress("Preparing the features", 0, 1)
+        preprocessing = fit_preprocessing(definition, fitted)
+        standardized = preprocessing.standardize(fitted)
+        points = preprocessing.project(standardized)
+        sizes = range(method.k_from, method.k_to + 1)
+        results = find(method, points, sizes, lambda done, total: progress("Finding clusters", done, total))
+        drawn = np.random.default_rng(method.seed).choice(
+            len(points), min(SILHOUETTE_SAMPLE, len(points)), replace=False
+        )
+        scores = tuple(judge(result, points, drawn) for result in results)
+        chosen = choose(method.choose_by, scores)
+        found = results[chosen]
+        stable = stability(method, points, found, resamples, lambda at, of: progress("Trying other users", at, of))
+    clusters = _clusters(definition, found, standardized, fitted, stable)
+    model = ClusterModel(
+        definition=definition,
+        as_of=as_of,
+        population=len(frame) if population is None else population,
+        users=len(fitted),
+        left_out=len(everyone) - len(fitted),
+        data=_digest(sampled.index[_usable(definition, everyone)], fitted),
+        preprocessing=preprocessing,
+        assigner=found.assigner,
+        clusters=clusters,
+        scores=scores,
+        chosen=chosen,
+        metrics=_metrics(found, points),
+        references=tuple(Reference.of(name, everyone[:, column]) for column, name in enumerate(definition.keys)),
+        window=window,
+        libraries=_libraries(),
+        last_number=len(clusters),
+    )
+    places = np.full(len(clusters) + 1, -1, dtype=np.int64)
+    places[[cluster.position for cluster in clusters]] = np.arange(len(clusters))
+    return Fit(model, points, places[found.clusters])
+
+
+def matrix(frame: pd.DataFrame) -> Matrix:
+    """The frame as numbers; what is missing or infinite is NaN."""
+    values: Matrix = frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def sample_rows(users: pd.Index[Any], most: int, seed: int) -> Any:
+    """The positions of at most so many users, in their order: always the same users, whoever else there is.
+
+    A user is drawn by a hash of the key, so a tenth more users change a tenth of the sample.
+    """
+    if len(users) <= most:
+        return np.arange(len(users))
+    return np.sort(np.argsort(key_hashes(users, seed), kind="stable")[:most])
+
+
+def key_hashes(users: pd.Index[Any], seed: int) -> Any:
+    """A number for each user that looks drawn by lot."""
+    keys = pd.Series(users, dtype=object)
+    return pd.util.hash_pandas_object(keys, index=False, hash_key=f"{seed % 10**16:016d}").to_numpy()
+
+
+def _usable(definition: ClusterDefinition, values: Matrix) -> Any:
+    present = np.isfinite(values)
+    return present.all(axis=1) if definition.missing == "leave_out" else present.any(axis=1)
+
+
+def _check_enough(definition: ClusterDefinition, fitted: Matrix) -> None:
+    method = definition.method
+    least = method.min_users if method.finds_k else method.k_to * _MIN_USERS_PER_CLUSTER
+    if len(np.unique(fitted, axis=0)) >= least:
+        return
+    wanted = f"{method.min_users} users in one place" if method.finds_k else f"{method.k_to} clusters"
+    lower = "lower `min_users`" if method.finds_k else "lower `k: {to: ...}`"
+    raise DataError(
+        f"{len(fitted):,} users with all of the features of `{definition.name}` are too few, or too alike, "
+        f"for {wanted}",
+        hint=f"is the feature view built for this instant? or {lower} in clusters.yaml",
+    )
 
 
 def _clusters(
-    definition: ClusterDefinition, centroids: Matrix, standardized: Matrix, values: Matrix
+    definition: ClusterDefinition, found: Found, standardized: Matrix, values: Matrix, stable: list[float | None]
 ) -> tuple[Cluster, ...]:
     """The clusters with number, name and profile."""
-    distances = ((standardized[:, None, :] - centroids[None, :, :]) ** 2).sum(axis=2)
-    membership = distances.argmin(axis=1)
-    means = np.array([values[membership == position].mean(axis=0) for position in range(len(centroids))])
-    ranked = definition.keys.index(definition.order_by)
-    order = sorted(range(len(centroids)), key=lambda position: -means[position, ranked])
-    labels = propose_names(definition.features, centroids[order])
+    count = found.assigner.count
+    members = [found.clusters == position for position in range(count)]
+    centroids = np.array([standardized[own].mean(axis=0) for own in members])
+    profiles = [column_means(definition.keys, values[own]) for own in members]
+    order = sorted(range(count), key=lambda position: -profiles[position][definition.order_by])
+    # Names are about how unlike all users a cluster is, in deviations, whatever the scale.
+    deviations = (centroids - standardized.mean(axis=0)) / np.maximum(standardized.std(axis=0), 1e-12)
+    labels = propose_names(definition.features, deviations[order])
     return tuple(
         Cluster(
             number=number,
             label=labels[number - 1],
-            size=int((membership == position).sum()),
+            size=int(members[position].sum()),
             centroid=tuple(map(float, centroids[position])),
-            profile=dict(zip(definition.keys, map(float, means[position]), strict=True)),
+            profile=profiles[position],
+            position=position,
+            stability=stable[position],
         )
         for number, position in enumerate(order, 1)
     )
 
 
-def propose_names(features: Sequence[ClusterFeature], centroids: Matrix) -> list[str]:
-    """A name for each cluster, from the features in which its centre lies farthest from the mean of all users.
-
-    Two features make a name; more are added only where two clusters would be called the same.
-
-    >>> orders = ClusterFeature("v:orders", low="rare", high="frequent")
-    >>> basket = ClusterFeature("v:basket", low="small", high="big")
-    >>> propose_names([orders, basket], np.array([[2.0, 0.5], [-1.0, 1.5], [-1.0, 0.1]]))
-    ['frequent, big', 'big, rare', 'rare']
-    """
-    described = [words(features, centroid) for centroid in centroids]
-    lengths = [min(2, len(found)) for found in described]
-    for _ in features:
-        names = [", ".join(found[:length]) for found, length in zip(described, lengths, strict=True)]
-        for position, name in enumerate(names):
-            if names.count(name) > 1:
-                lengths[position] = min(lengths[position] + 1, len(described[position]))
-    names = [", ".join(found[:length]) for found, length in zip(described, lengths, strict=True)]
-    return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, 1)]
-
-
-def words(features: Sequence[ClusterFeature], centroid: Matrix) -> list[str]:
-    """Words for what sets a cluster apart, the most telling first."""
-    by_weight = sorted(range(len(features)), key=lambda column: -abs(centroid[column]))
-    notable = [column for column in by_weight if abs(centroid[column]) >= _NOTABLE]
-    return [features[column].word(high=bool(centroid[column] > 0)) for column in notable] or ["middling"]
+def _metrics(found: Found, points: Matrix) -> dict[str, float]:
+    again = found.assigner.assign(points)
+    metrics = {
+        "agreement": float((again.position == found.clusters).mean()),
+        "outliers": float((found.clusters < 0).mean()),
+    }
+    return metrics | ({"eps": found.eps} if found.eps is not None else {})
 
 
 def _digest(users: pd.Index[Any], values: Matrix) -> str:
@@ -173,5 +219,5 @@ def _digest(users: pd.Index[Any], values: Matrix) -> str:
 
 
 def _libraries() -> dict[str, str]:
-    names = ("feast-segments", "feast", "numpy", "scikit-learn")
+    names = ("feast-segments", "feast", "numpy", "scikit-learn", "scipy")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}

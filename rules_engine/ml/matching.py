@@ -47,6 +47,8 @@ class Matching:
         by number of a kept cluster, the users in both its old and its new form, as a share of those in either.
     changes
         the clusters that are not simply kept.
+    by_center
+        numbers of clusters that were kept because of where they lie, as too few users could be compared.
 
     >>> Matching("v1", users=200, moved=30, rand_index=0.8, overlap={1: 0.9}, changes=()).share_moved
     0.15
@@ -58,6 +60,7 @@ class Matching:
     rand_index: float
     overlap: Mapping[int, float]
     changes: tuple[Change, ...]
+    by_center: tuple[int, ...] = ()
 
     @property
     def share_moved(self) -> float:
@@ -74,6 +77,7 @@ class Matching:
             rand_index=content["adjusted_rand_index"],
             overlap={kept["number"]: kept["overlap"] for kept in content["kept"]},
             changes=tuple(Change(**change) for change in content["changes"]),
+            by_center=tuple(content["by_center"]),
         )
 
     def to_plain(self) -> dict[str, Any]:
@@ -88,4 +92,5 @@ class Matching:
             "changes": [
                 {"kind": c.kind, "number": c.number, "label": c.label, "others": dict(c.others)} for c in self.changes
             ],
+            "by_center": list(self.by_center),
         }

@@ -2,7 +2,8 @@
 
 The same users, with the same values, are labelled by the new model and by the one before. What differs is then the
 models' doing, not the users'. Clusters that share users are matched one to one, so that the shares (Jaccard: users in
-both, by users in either) add up to the most; where that leaves a choice, the nearer centres win.
+both, by users in either) add up to the most; where that leaves a choice, the nearer centres win. A cluster with too few
+users to tell is matched by its centre alone, if no other centre is as near.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rules_engine.errors import DataError
-from rules_engine.ml.cluster_model import Cluster, ClusterModel, Matrix, ModelFolder
-from rules_engine.ml.clusters import matrix, words
+from rules_engine.ml.cluster_model import OUTLIER, Cluster, ClusterModel
+from rules_engine.ml.clusters import matrix
 from rules_engine.ml.matching import Change, Matching
+from rules_engine.ml.model_folder import ModelFolder
+from rules_engine.ml.naming import propose_names
+from rules_engine.ml.plain import Matrix
 
 #: A cluster is the same if at least this part of the users who are in its old or in its new form are in both. With less
 #: it counts as dissolved: C. Hennig, "Cluster-wise assessment of cluster stability", CSDA 52 (2007), 258-271.
@@ -32,6 +36,12 @@ _NAMED = 0.05
 
 #: Small beside any difference between two shares of users that matters, so that distance decides between equals only.
 _TIE = 1e-9
+
+#: With fewer users than this in common with all others, a cluster is matched by its centre.
+_FEW = 10
+
+#: A centre is a new cluster's if it lies within this part of the way to that cluster's nearest neighbour.
+_CLOSE = 0.5
 
 Counts = NDArray[np.int64]
 
@@ -133,9 +143,14 @@ def keep_labels(
     """
     new, old, points = _memberships(model, previous, frame, before)
     shape = (len(previous.clusters), len(model.clusters))
-    counts = np.bincount(old * shape[1] + new, minlength=shape[0] * shape[1]).reshape(shape)
-    shares = jaccard(counts)
-    heirs = match(shares, _distances(model, points, old, shape))
+    # The last row and the last column are for users in no cluster.
+    counts = np.bincount(old * (shape[1] + 1) + new, minlength=(shape[0] + 1) * (shape[1] + 1))
+    counts = counts.reshape(shape[0] + 1, shape[1] + 1)
+    shares = jaccard(counts)[:-1, :-1]
+    distances = _distances(model, previous, points, old)
+    heirs = match(shares, distances)
+    by_center = match_centers(counts, distances, _gaps(model), heirs)
+    heirs = dict(sorted((heirs | by_center).items()))
     numbers, following = [], last_number
     for position in range(shape[1]):
         following += position not in heirs
@@ -144,7 +159,7 @@ def keep_labels(
     named = _with_labels(model, numbers, kept, following, reserved=previous.labels)
     by_number = {cluster.number: cluster for cluster in named.clusters}
     clusters = [by_number[number] for number in numbers]
-    stayed = sum(int(counts[origin, position]) for position, origin in heirs.items())
+    stayed = sum(int(counts[origin, position]) for position, origin in heirs.items()) + int(counts[-1, -1])
     overlap = {numbers[position]: float(shares[origin, position]) for position, origin in heirs.items()}
     matching = Matching(
         previous=previous.version,
@@ -153,6 +168,7 @@ def keep_labels(
         rand_index=_rand_index(old, new),
         overlap=dict(sorted(overlap.items())),
         changes=tuple(_changes(previous.clusters, clusters, counts, heirs)),
+        by_center=tuple(sorted(numbers[position] for position in by_center)),
     )
     return replace(named, matching=matching)
 
@@ -178,36 +194,101 @@ def match(shares: Matrix, distances: Matrix) -> dict[int, int]:
 
     # What is too little to be the same must not push aside what is enough.
     eligible = np.where(shares >= SAME, shares, 0.0)
-    farthest = max(float(distances.max(initial=0.0)), 1.0)
-    rows, columns = linear_sum_assignment(_TIE * distances / farthest - eligible)
+    known = np.where(np.isfinite(distances), distances, 0.0)
+    farthest = max(float(known.max(initial=0.0)), 1.0)
+    rows, columns = linear_sum_assignment(_TIE * known / farthest - eligible)
     pairs = zip(columns.tolist(), rows.tolist(), strict=True)
     return {column: row for column, row in sorted(pairs) if eligible[row, column] > 0}
+
+
+def match_centers(counts: Counts, distances: Matrix, gaps: Matrix, heirs: Mapping[int, int]) -> dict[int, int]:
+    """Of clusters with too few users to be matched by them, those whose centres lie together: position by position.
+
+    Parameters
+    ----------
+    counts
+        the users in each old (row) and new (column) cluster; the last ones are for users in none.
+    distances
+        from each old centre to each new one; infinite where it is not known.
+    gaps
+        from each new centre to its nearest neighbour among the new ones.
+    heirs
+        what is matched already.
+
+    >>> counts, distances = np.zeros((2, 3), dtype=int), np.array([[0.4, 3.0]])
+    >>> match_centers(counts, distances, np.array([2.0, 2.0]), {})
+    {0: 0}
+    >>> match_centers(counts, distances, np.array([0.7, 2.0]), {})
+    {}
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    # An old cluster that few of the compared users belonged to, or a new one that few belong to.
+    few = (counts[:-1, :].sum(axis=1) < _FEW)[:, None] | (counts[:, :-1].sum(axis=0) < _FEW)[None, :]
+    free = np.ones_like(few)
+    free[list(heirs.values()), :] = False
+    free[:, list(heirs)] = False
+    near = few & free & (distances <= _CLOSE * gaps[None, :])
+    cost = np.where(near, distances - (distances[near].max(initial=0.0) + 1.0), 0.0)
+    rows, columns = linear_sum_assignment(cost)
+    return {int(column): int(row) for column, row in sorted(zip(columns, rows, strict=True)) if near[row, column]}
 
 
 def _memberships(
     model: ClusterModel, previous: ClusterModel, frame: pd.DataFrame, before: pd.DataFrame | None
 ) -> tuple[Counts, Counts, Matrix]:
-    """Each user's new and old cluster, by position, and the place among the new centres."""
+    """Each user's new and old cluster, by position, and the place among the new centroids.
+
+    Users in no cluster are at the position after the last cluster.
+    """
     nobody = np.zeros(0, dtype=np.int64)
     if before is None or not len(frame):
         return nobody, nobody, np.zeros((0, len(model.features)))
-    values, complete = matrix(frame.loc[:, list(model.features)])
-    old_values, old_complete = matrix(before.loc[:, list(previous.features)].reindex(frame.index))
-    both = complete & old_complete
-    new, _ = model.assign(values[both])
-    old, _ = previous.assign(old_values[both])
+    values = matrix(frame.loc[:, list(model.features)])
+    old_values = matrix(before.loc[:, list(previous.features)].reindex(frame.index))
+    both = model.usable(values) & previous.usable(old_values)
+    new = model.assign(values[both]).position
+    old = previous.assign(old_values[both]).position
+    new, old = np.where(new < 0, len(model.clusters), new), np.where(old < 0, len(previous.clusters), old)
     return new, old, model.standardize(values[both])
 
 
-def _distances(model: ClusterModel, points: Matrix, old: Counts, shape: tuple[int, int]) -> Matrix:
-    """From the centre of each old cluster's users to each new centre, in the new model's units."""
+def _distances(model: ClusterModel, previous: ClusterModel, points: Matrix, old: Counts) -> Matrix:
+    """From the centre of each old cluster to each new one, in the new model's units; infinite where it is not known.
+
+    The old centre is where its users are now; of a cluster with few of them, where it was when it was fitted.
+    """
     centroids = np.array([cluster.centroid for cluster in model.clusters])
-    result = np.zeros(shape)
-    for origin in range(shape[0]):
+    result = np.full((len(previous.clusters), len(centroids)), np.inf)
+    same = set(model.features) == set(previous.features)
+    for origin, cluster in enumerate(previous.clusters):
         members = points[old == origin]
-        if len(members):  # an old cluster without users is matched with none, however near
-            result[origin] = np.sqrt(((centroids - members.mean(axis=0)) ** 2).sum(axis=1))
+        if len(members) >= _FEW or (len(members) and not same):
+            center = members.mean(axis=0)
+        elif same:
+            center = _moved_over(cluster.centroid, previous, model)
+        else:
+            continue
+        result[origin] = np.sqrt(((centroids - center) ** 2).sum(axis=1))
     return result
+
+
+def _moved_over(centroid: Sequence[float], previous: ClusterModel, model: ClusterModel) -> Matrix:
+    """An old centre in the new model's units."""
+    plain = {
+        scaler.feature: scaler.unscale(np.array([value]))
+        for scaler, value in zip(previous.preprocessing.scalers, centroid, strict=True)
+    }
+    return np.concatenate([scaler.scale(plain[scaler.feature]) for scaler in model.preprocessing.scalers])
+
+
+def _gaps(model: ClusterModel) -> Matrix:
+    """From each centre to its nearest neighbour."""
+    centroids = np.array([cluster.centroid for cluster in model.clusters])
+    apart = np.sqrt(((centroids[:, None, :] - centroids[None, :, :]) ** 2).sum(axis=2))
+    np.fill_diagonal(apart, np.inf)
+    nearest: Matrix = apart.min(axis=1)
+    return nearest
 
 
 def _rand_index(old: Counts, new: Counts) -> float:
@@ -232,9 +313,12 @@ def _with_labels(
     for number, label in kept.items():
         if number not in labels:
             labels[number] = label if label not in labels.values() else f"{label} ({number})"
-    for number, cluster in zip(numbers, model.clusters, strict=True):
-        if number not in labels:
-            labels[number] = _free_name(model, cluster, number, {*labels.values(), *reserved})
+    born = [(number, cluster) for number, cluster in zip(numbers, model.clusters, strict=True) if number not in labels]
+    if born:
+        centroids = np.array([cluster.centroid for _, cluster in born])
+        taken = {*labels.values(), *reserved, OUTLIER}
+        proposed = propose_names(model.definition.features, _deviations(model, centroids), taken)
+        labels |= {number: name for (number, _), name in zip(born, proposed, strict=True)}
     clusters = [
         replace(cluster, number=number, label=labels[number])
         for number, cluster in zip(numbers, model.clusters, strict=True)
@@ -243,20 +327,19 @@ def _with_labels(
     return replace(model, clusters=ordered, last_number=last_number)
 
 
-def _free_name(model: ClusterModel, cluster: Cluster, number: int, taken: set[str]) -> str:
-    """The proposed name, or with as many words as it takes to be no other name, nor one in another order."""
-    found = words(model.definition.features, np.array(cluster.centroid))
-    others = (", ".join(found[:length]) for length in range(2, len(found) + 1))
-    used = {frozenset(name.split(", ")) for name in taken}
-    names = (cluster.label, *others)
-    return next((name for name in names if frozenset(name.split(", ")) not in used), f"{cluster.label} ({number})")
+def _deviations(model: ClusterModel, centroids: Matrix) -> Matrix:
+    """Centres, in deviations from the mean of all users, as far as the model tells: by its clusters' centres."""
+    everyone = np.array([cluster.centroid for cluster in model.clusters])
+    sizes = np.array([float(cluster.size) for cluster in model.clusters])
+    mean = np.average(everyone, axis=0, weights=sizes)
+    return centroids - mean
 
 
 def _changes(old: Sequence[Cluster], new: Sequence[Cluster], counts: Counts, heirs: Mapping[int, int]) -> list[Change]:
     """What is not simply kept: splits and deaths of old clusters, merges, births and new names of new ones."""
     found = []
-    going = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    coming = counts / np.maximum(counts.sum(axis=0, keepdims=True), 1)
+    going = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[:-1, :-1]
+    coming = (counts / np.maximum(counts.sum(axis=0, keepdims=True), 1))[:-1, :-1]
     for row, cluster in enumerate(old):
         parts = [column for column in range(len(new)) if coming[row, column] >= _PART and counts[row, column]]
         if len(parts) > 1:

@@ -70,7 +70,17 @@ def test_options_that_several_commands_have_are_the_same_everywhere(path: str, c
 
 
 def test_every_module_of_a_command_is_in_the_table() -> None:
-    helpers = {"commands", "context", "main", "options", "output", "reference", "__init__"}
+    helpers = {
+        "cluster_output",
+        "commands",
+        "context",
+        "main",
+        "model_output",
+        "options",
+        "output",
+        "reference",
+        "__init__",
+    }
     modules = {path.stem for path in Path(str(commands.__file__)).parent.glob("*.py")}
     assert modules - helpers == {entry.name for entry in COMMANDS}
 
@@ -163,8 +173,8 @@ def test_a_folder_that_is_no_project_is_an_error_of_every_command(entry: Entry, 
         "store": ["store", "status"],
     }
     arguments = path.get(entry.name, [entry.name])
-    if entry.name == "cluster":
-        arguments = ["cluster", "fit"]
+    if entry.name in ("cluster", "model"):
+        arguments = [entry.name, "fit"]
     result = run(*arguments, "--repo", str(tmp_path))
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines() == [

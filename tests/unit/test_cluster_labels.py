@@ -17,9 +17,10 @@ from rules_engine.errors import DataError, ProjectError, StoreUnavailableError
 from rules_engine.features.embedded import EmbeddedStore
 from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.lifecycle.apply import apply
-from rules_engine.ml.attach import attach, label, unknown_labels
+from rules_engine.ml.attach import attach
 from rules_engine.ml.cluster_model import ClusterModel
 from rules_engine.ml.clusters import fit
+from rules_engine.ml.labels import label, unknown_labels
 from rules_engine.ml.offline import features_as_of, latest_rows
 from rules_engine.project import Project
 from rules_engine.rules.catalog import Catalog
@@ -160,10 +161,10 @@ def test_labels_reach_both_stores_and_a_refit_replaces_them_at_once(make_shop: C
     repo = _open(make_shop())
     users = [f"u{number:04d}" for number in range(400)]
     first = _fitted(repo)
-    counted: list[tuple[int, int]] = []
-    done = attach(repo, first, NOW, lambda so_far, total: counted.append((so_far, total)))
+    counted: list[tuple[str, int, int]] = []
+    done = attach(repo, first, NOW, lambda what, so_far, total: counted.append((what, so_far, total)))
     assert (done.users, done.added, done.moved, done.left_out) == (400, 400, 0, 0)
-    assert counted[-1] == (400, 400)
+    assert counted[-1] == ("Writing labels", 400, 400)
     assert done.sizes == dict.fromkeys(first.labels, 100)
     expected = list(
         label(first, four_groups())[0][["label", "cluster", "model_version"]].itertuples(index=False, name=None)

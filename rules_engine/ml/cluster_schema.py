@@ -1,0 +1,165 @@
+"""The JSON Schema of a document of kind ``clusters:``, and the words that it allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rules_engine.definitions.envelope import NAME_PATTERN
+
+SCALES = ("standard", "log", "robust", "min_max")
+MISSING = ("leave_out", "mean", "median", "knn", "iterative")
+ALGORITHMS = ("kmeans", "minibatch_kmeans", "agglomerative", "gaussian_mixture", "dbscan", "hdbscan")
+LINKAGES = ("ward", "average", "complete")
+COVARIANCES = ("full", "tied", "diagonal", "spherical")
+CHOICES = ("silhouette", "davies_bouldin", "elbow", "bic")
+
+#: What only some algorithms know.
+ONLY_FOR = {
+    "k": ("kmeans", "minibatch_kmeans", "agglomerative", "gaussian_mixture"),
+    "choose_by": ("kmeans", "minibatch_kmeans", "agglomerative", "gaussian_mixture"),
+    "starts": ("kmeans", "minibatch_kmeans", "gaussian_mixture"),
+    "linkage": ("agglomerative",),
+    "covariance": ("gaussian_mixture",),
+    "eps": ("dbscan",),
+    "min_users": ("dbscan", "hdbscan"),
+}
+
+MAX_K = 50
+
+_WORD = {"type": "string", "minLength": 1, "maxLength": 40}
+_COUNT = {"type": "integer", "minimum": 2, "maximum": MAX_K}
+_PERCENT = {"type": "string", "pattern": r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$(?!\n)"}
+
+_FEATURE = {
+    "type": "object",
+    "required": ["feature"],
+    "additionalProperties": False,
+    "properties": {
+        "feature": {"type": "string", "description": "VIEW:NAME of a number."},
+        "scale": {
+            "enum": list(SCALES),
+            "description": "standard: mean 0, deviation 1. log: the same of log(1 + x), for skewed counts. "
+            "robust: median 0, middle half 1, for a few extreme users. min_max: from 0 to 1.",
+        },
+        "low": {**_WORD, "description": "A word for users with little of it, for the clusters' names."},
+        "high": {**_WORD, "description": "A word for users with much of it, for the clusters' names."},
+    },
+}
+
+_PREPROCESSING: dict[str, Any] = {
+    "missing": {
+        "enum": list(MISSING),
+        "description": "Users who lack a feature. leave_out: they get no label. mean, median: of all users. "
+        "knn: the mean of the five most similar users. iterative: what the other features predict, in rounds.",
+    },
+    "pca": {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+        "properties": {
+            "components": {"type": "integer", "minimum": 1, "description": "How many principal components are kept."},
+            "variance": {**_PERCENT, "description": "As many components as keep this share of the variance, e.g. 90%."},
+        },
+        "description": "Group users by principal components of the scaled features, where many features say the same.",
+    },
+}
+
+_METHOD: dict[str, Any] = {
+    "algorithm": {
+        "enum": list(ALGORITHMS),
+        "description": "How groups are found. Default: kmeans.",
+    },
+    "k": {
+        "type": "object",
+        "required": ["from", "to"],
+        "additionalProperties": False,
+        "properties": {"from": _COUNT, "to": _COUNT},
+        "description": "How many clusters there may be; `choose_by` decides.",
+    },
+    "choose_by": {
+        "enum": list(CHOICES),
+        "description": "What decides the number of clusters. Default: silhouette.",
+    },
+    "starts": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 1000,
+        "description": "How often the algorithm starts anew for each number of clusters; the best start counts.",
+    },
+    "linkage": {"enum": list(LINKAGES), "description": "What agglomerative clustering merges by. Default: ward."},
+    "covariance": {"enum": list(COVARIANCES), "description": "The shape of a mixture's components. Default: full."},
+    "eps": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "description": "How near two users are neighbours, in scaled units. "
+        "Default: the knee of the neighbours' distances.",
+    },
+    "min_users": {
+        "type": "integer",
+        "minimum": 2,
+        "maximum": 1000,
+        "description": "How many users make a dense place (dbscan) or a cluster (hdbscan).",
+    },
+    "sample": {
+        "type": "integer",
+        "minimum": 100,
+        "maximum": 10_000_000,
+        "description": "The most users that are fitted: a fixed part of all, by their key. "
+        "The others are only labelled.",
+    },
+    "seed": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 2**32 - 1,
+        "description": "Equal seeds give equal clusters.",
+    },
+}
+
+_LABELS: dict[str, Any] = {
+    "order_by": {
+        "type": "string",
+        "description": "Clusters are numbered by the mean of this feature, highest first.",
+    },
+    "max_moved": {
+        **_PERCENT,
+        "description": "A refit that moves more users than this to another cluster is refused, e.g. 20%.",
+    },
+    "names": {
+        "type": "array",
+        "description": "Names for clusters, instead of the proposed ones. A cluster keeps its number at a refit.",
+        "items": {
+            "type": "object",
+            "required": ["cluster", "label"],
+            "additionalProperties": False,
+            "properties": {
+                "cluster": {"type": "integer", "minimum": 1, "description": "The cluster's number."},
+                "label": {"type": "string", "minLength": 1, "maxLength": 80, "description": "Its name."},
+            },
+        },
+    },
+}
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "Groups of users that are found in the data.",
+    "required": ["clusters", "features"],
+    "additionalProperties": False,
+    "properties": {
+        "clusters": {
+            "type": "string",
+            "pattern": NAME_PATTERN,
+            "description": "The feature view that holds the labels.",
+        },
+        "description": {"type": "string", "description": "What the groups are for, for people."},
+        "features": {
+            "type": "array",
+            "minItems": 2,
+            "description": "The numbers that users are grouped by. All count alike.",
+            "items": _FEATURE,
+        },
+        **_PREPROCESSING,
+        **_METHOD,
+        **_LABELS,
+    },
+}
