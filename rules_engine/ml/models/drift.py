@@ -100,7 +100,7 @@ def model_drift(
     report("Scoring everyone as of now")
     edges = np.array(model.scorer.quantiles)
     counts, total, users = np.zeros(len(edges) + 1), 0.0, 0
-    for batch in project.population().batches(project.now):
+    for batch in project.population(model).batches(project.now):
         found, _, given = scores(model.scorer, batch.values)
         counts += np.bincount(np.searchsorted(edges, found[given], side="right"), minlength=len(counts))
         total, users = total + float(found[given].sum()), users + int(given.sum())

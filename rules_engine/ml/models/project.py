@@ -6,17 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rules_engine.clock import now_micros
+from rules_engine.diagnostics import listing
+from rules_engine.errors import DataError
 from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.lifecycle.catalog import project_catalog
 from rules_engine.ml.models.check import choose, load_model_definitions
 from rules_engine.ml.models.definition import ModelDefinition, split
 from rules_engine.ml.models.fit import Material
+from rules_engine.ml.models.model import PropensityModel
 from rules_engine.ml.models.target import occurrences
 from rules_engine.ml.models.training import Population, training_rows
 from rules_engine.project import Project
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_folder
 from rules_engine.rules.program import Program
+from rules_engine.rules.walk import dependencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,9 @@ class ModelProject:
         models = load_model_definitions(project, catalog, definitions.program.names)
         set_now = definitions.settings.now
         now = at if at is not None else now_micros() if set_now is None else set_now
-        return cls(repo, catalog, definitions.program, choose(models, name), now)
+        chosen = choose(models, name)
+        _refuse_own_score(definitions.program, chosen)
+        return cls(repo, catalog, definitions.program, chosen, now)
 
     def material(self, report: Callable[[str], None] = lambda _text: None) -> Material:
         """What the model is fitted to and judged on.
@@ -77,7 +83,33 @@ class ModelProject:
         skipped = tuple(cut for cut in cuts if cut not in {*earlier, *later})
         return Material(train, test, skipped, people.types)
 
-    def population(self) -> Population:
-        """Whom the model is for, with what it looks at."""
-        definition = self.definition
-        return Population(self.repo, self.catalog, definition.keys, definition.population, self.program)
+    def population(self, model: PropensityModel) -> Population:
+        """Whom a stored model is for, with what it looks at.
+
+        Raises
+        ------
+        DataError
+            if a feature or the segment is gone, or of another type than when it was fitted.
+        """
+        found = model.definition
+        gone = [name for name in found.keys if name not in self.catalog.features]
+        if gone or (found.population and found.population not in self.program.names):
+            lost = listing(gone) if gone else f"the segment `{found.population}`"
+            raise DataError(
+                f"{found.name} {model.version} needs {lost}, which is gone",
+                hint="bring it back, or fit anew with `segments model fit`",
+            )
+        return Population(self.repo, self.catalog, found.keys, found.population, self.program)
+
+
+def _refuse_own_score(program: Program, definition: ModelDefinition) -> None:
+    """A population that depends on the model's own score would be another one after every run."""
+    if not definition.population:
+        return
+    for reached in program.closure([definition.population]):
+        for feature in dependencies(program.segment(reached).when).features:
+            if feature.startswith(f"{definition.name}:"):
+                raise DataError(
+                    f"the population of `{definition.name}` is `{definition.population}`, which reads {feature} itself",
+                    hint="take a population that does not depend on the score",
+                )

@@ -117,8 +117,8 @@ class Versions:
         wanted = version or self.promoted()
         if wanted is None:
             known = self.names()
-            hint = f"run `segments model promote {self.name} {known[-1]}`" if known else "run `segments model fit`"
-            raise UnknownNameError(f"no version of `{self.name}` is promoted", hint=hint)
+            command = f"promote {known[-1]} --model {self.name}" if known else "fit"
+            raise UnknownNameError(f"no version of `{self.name}` is promoted", hint=f"run `segments model {command}`")
         return self.load(wanted)
 
     def promote(self, version: str, at: int) -> None:
@@ -146,7 +146,7 @@ class Versions:
             there = f"`{standing[0]}` is the first that was promoted" if standing else "none was promoted"
             raise UnknownNameError(
                 f"there is nothing to go back to: of `{self.name}`, {there}",
-                hint="`segments model promote NAME VERSION` takes any version",
+                hint="`segments model promote VERSION` takes any version",
             )
         self.load(standing[-2])
         self._note(Promotion("rollback", standing[-2], at))
