@@ -44,7 +44,7 @@ COMMANDS = (
     Entry("export", "Write the users of a segment to a file.", ASK),
     Entry("lookup", "Show which segments someone is in.", ASK),
     Entry("history", "Show who entered and left segments, when and why.", ASK),
-    Entry("triggers", "Show what triggers wait for, what fired, and what did not and why.", ASK),
+    Entry("triggers", "Show what waits, what fired, and what did not and why.", ASK),
     Entry("explain", "Show why someone is, or is not, in a segment.", ASK),
 )
 

@@ -16,6 +16,7 @@ from rules_engine.errors import DataError
 from rules_engine.events.log import Logged
 from rules_engine.events.validation import Rejection
 from rules_engine.features.read_plan import write_atomically
+from rules_engine.lifecycle.again import look_again
 from rules_engine.lifecycle.event_sink import EventSink, Refused
 from rules_engine.project import Project
 from rules_engine.rules.types import Kind, ValueType
@@ -99,6 +100,8 @@ def ingest_file(
         if progress is not None:
             progress(report)
     place.unlink(missing_ok=True)
+    if report.accepted:
+        look_again(project, "ingest")
     return report
 
 

@@ -28,6 +28,7 @@ from rules_engine.features.feast_import import quiet
 from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.features.read_plan import ReadPlan, write_atomically
 from rules_engine.features.redis_writes import DirectWrites, watched_writes
+from rules_engine.lifecycle.again import look_again
 from rules_engine.lifecycle.lock import project_lock
 from rules_engine.project import Project
 
@@ -137,6 +138,9 @@ def materialize(
             reports = [run.view(view, number, len(chosen)) for number, view in enumerate(chosen, 1)]
         finally:
             run.close()
+    changed = [report.view for report in reports if report.rows]
+    if changed:
+        look_again(project, "materialize", changed)
     return MaterializeReport(tuple(reports))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rules_engine.events.stream import partition_of
@@ -96,18 +97,19 @@ class Sweeper:
         self._swept = {int(partition): Swept.decode(data) for partition, data in found.items()}
 
     def _next(self, leases: Mapping[int, bytes]) -> Sweep | None:
-        names = self._judge.rules.names
-        if not names and not self._judge.rules.triggers:
+        rules = self._judge.rules
+        if not rules.names and not rules.triggers:
             return None
         entries = self._client.xrange(requests_key(self._project))
         requests = [(identity, fields[b"sweep"]) for identity, fields in entries]
-        return next_sweep(requests, self._swept, names, leases)
+        return next_sweep(requests, self._swept, rules.fingerprint, leases)
 
     def _note(self, sweep: Sweep) -> None:
         """A sweep of everything was for all segments of now, and those that are gone are forgotten with it."""
         for partition in sweep.partitions:
-            before = self._swept.get(partition, Swept())
-            segments = frozenset(self._judge.rules.names) if sweep.views is None else before.segments
-            self._swept[partition] = Swept(sweep.number, segments)
+            before, rules = self._swept.get(partition, Swept()), self._judge.rules
+            if sweep.views is None:
+                before = Swept(segments=frozenset(rules.names), rules=rules.fingerprint)
+            self._swept[partition] = replace(before, number=sweep.number)
         mapping = {partition: self._swept[partition].encode() for partition in sweep.partitions}
         self._client.hset(progress_key(self._project), mapping=mapping)

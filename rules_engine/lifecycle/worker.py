@@ -30,8 +30,10 @@ from rules_engine.lifecycle.publishing import Publisher
 from rules_engine.lifecycle.sweeper import Sweeper
 from rules_engine.project import Project
 from rules_engine.rules.inputs import Event
+from rules_engine.rules.trigger_codec import decode_sinks
 from rules_engine.sdk.applied import Applied
 from rules_engine.sdk.rules import Rules
+from rules_engine.triggers.delivery import Delivery
 from rules_engine.triggers.leases import Leases
 from rules_engine.triggers.timers import Timers
 
@@ -98,11 +100,17 @@ class Worker:
         self._leases = Leases(self._open_pipe, self._name)
         self._desk = _Desk(project, self._applied.rules, self._open_pipe())
         self._stopping = threading.Event()
+        self._client = self._open_client()
+        self._delivery = Delivery(self._client, self._name, project.root)
         self._known: frozenset[bytes] = frozenset()
 
     def _open_pipe(self) -> Pipe:
         plan = self._applied.rules.plan
         return open_pipe(plan.connection, redis_client.resolve(plan.connection, self._project.root))
+
+    def _open_client(self) -> Any:
+        plan = self._applied.rules.plan
+        return redis_client.connect(plan.connection, redis_client.resolve(plan.connection, self._project.root))
 
     def stop(self) -> None:
         """End after the round that is under way. May be called from a signal handler."""
@@ -112,7 +120,8 @@ class Worker:
         """Process what comes until :meth:`stop`.
 
         With ``once`` until everything that came before the call is done, by this worker or by others, and every timer
-        that was due. While the store is down the worker waits for it, unless ``once`` is set.
+        that was due, and every action was tried. While the store is down the worker waits for it, unless ``once`` is
+        set.
 
         Raises
         ------
@@ -136,20 +145,25 @@ class Worker:
                     self._stopping.wait(pause)
                     pause = min(_LONGEST_PAUSE, pause * 2)
         finally:
-            self._end()
+            self._end(once=once)
         return self.progress
 
     def _start(self) -> None:
         if not self._leases.is_started:
             self._on_store(self._leases.beat)
             self._leases.start()
+            self._delivery.serve(decode_sinks(self._applied.rules.plan.definitions))
 
-    def _end(self) -> None:
+    def _end(self, *, once: bool) -> None:
+        if once and self._leases.is_started:
+            self._delivery.drain()
+        self._delivery.stop()
         try:
             self._on_store(self._leases.leave)
         except StoreError as error:
             _log.warning("the partitions are free for other workers in a few seconds: %s", error)
         self._desk.close()
+        self._client.close()
 
     def _on_store(self, action: Callable[[], _T]) -> _T:
         return self._desk.sink.on_store(action)
@@ -242,6 +256,8 @@ class Worker:
         if self._applied.rules is not self._desk.rules:
             self._desk.close()
             self._desk = _Desk(self._project, self._applied.rules, self._open_pipe())
+            if self._leases.is_started:
+                self._delivery.serve(decode_sinks(self._applied.rules.plan.definitions))
         desk = self._desk
         if not desk.is_ready:
             if self._leases.using != desk.states_name:

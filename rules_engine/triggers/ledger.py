@@ -10,8 +10,9 @@ What is published twice may lie there twice; its key tells, and readers and comp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ TRIGGER_STEPS = pa.schema(
 )
 
 #: Which of an entity's rows are the same.
-_KEYS = {"transitions": ("key",), "trigger_steps": ("key", "state")}
+_KEYS = {"transitions": ("key",), "trigger_steps": ("key", "state", "at")}
 _SCHEMAS = {"transitions": TRANSITIONS, "trigger_steps": TRIGGER_STEPS}
 
 
@@ -119,12 +120,46 @@ class Ledger:
         """What became of instances of triggers in [start, end), the latest first."""
         return self._read("trigger_steps", {"entity": entity, "trigger": trigger}, start, end, limit)
 
+    def instances(
+        self,
+        *,
+        entity: str | None = None,
+        trigger: str | None = None,
+        states: Collection[str] | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """The last step of every instance of a trigger that had one in [start, end), the latest first.
+
+        Parameters
+        ----------
+        states
+            only instances that are in one of these now.
+        """
+        seen: set[str] = set()
+        found: list[dict[str, Any]] = []
+        for row in self._rows("trigger_steps", {"entity": entity, "trigger": trigger}, start, end):
+            if row["key"] in seen:
+                continue
+            seen.add(row["key"])
+            if states is None or row["state"] in states:
+                found.append(row)
+                if len(found) == limit:
+                    break
+        return found
+
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _read(
         self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None, limit: int | None
     ) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        return list(islice(self._rows(name, wanted, start, end), limit))
+
+    def _rows(
+        self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None
+    ) -> Iterator[dict[str, Any]]:
+        """The rows, each once, the latest first; of one instant that first which was stored last."""
         for table in self._days(name, wanted, start, end):
             seen: set[tuple[Any, ...]] = set()
             rows = []
@@ -133,12 +168,8 @@ class Ledger:
                 if key not in seen:
                     seen.add(key)
                     rows.append(row)
-            # The files are in the order in which they were stored; at one instant the later one comes first.
             rows.reverse()
-            found += sorted(rows, key=lambda row: row["at"], reverse=True)
-            if limit is not None and len(found) >= limit:
-                return found[:limit]
-        return found
+            yield from sorted(rows, key=lambda row: row["at"], reverse=True)
 
     def _days(
         self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None

@@ -1,4 +1,4 @@
-"""Looking at everybody again: after features changed outside of the stream, and when there are new segments.
+"""Looking at everybody again: after features changed outside of the stream, and when there are new definitions.
 
 Who changes features notes it with :func:`request`. The workers then go through all entities of the store, chunk by
 chunk between their other work, and each looks at those of its partitions. When a worker is through, that is noted for
@@ -19,7 +19,7 @@ from rules_engine.events.stream import partition_of, project_key
 from rules_engine.features.redis_layout import KeyMaker, beside
 from rules_engine.triggers.commit import RECORD
 
-#: What new segments have as the cause of a sweep.
+#: What new definitions have as the cause of a sweep.
 NEW_SEGMENTS = "apply"
 
 #: How many requests are remembered.
@@ -47,7 +47,7 @@ def request(client: Any, project: str, cause: str, views: Iterable[str] | None =
     client
         a redis-py client.
     cause
-        what changed: ``materialize``, ``cluster``, ``ingest`` or ``apply``. Transitions have it as their cause.
+        what changed, e.g. ``materialize``, ``cluster`` or ``ingest``. Transitions have it as their cause.
     views
         the feature views that changed; None for anything.
 
@@ -72,43 +72,51 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How far a partition is: the last request that was done, and the segments that everybody was looked at for."""
+    """How far a partition is.
+
+    Attributes
+    ----------
+    number
+        the last request that was done.
+    segments, rules
+        the segments that everybody was looked at for, by the definitions with this fingerprint.
+    """
 
     number: str = "0-0"
     segments: frozenset[str] = frozenset()
+    rules: int | None = None
 
     @classmethod
     def decode(cls, data: bytes | None) -> Swept:
         """From what the store has."""
         if data is None:
             return cls()
-        number, segments = orjson.loads(data)
-        return cls(number, frozenset(segments))
+        number, segments, rules = orjson.loads(data)
+        return cls(number, frozenset(segments), rules)
 
     def encode(self) -> bytes:
         """For the store."""
-        return orjson.dumps([self.number, sorted(self.segments)])
+        return orjson.dumps([self.number, sorted(self.segments), self.rules])
 
 
 def next_sweep(
-    requests: Iterable[tuple[bytes, Any]], swept: Mapping[int, Swept], segments: Collection[str], held: Iterable[int]
+    requests: Iterable[tuple[bytes, Any]], swept: Mapping[int, Swept], rules: int, held: Iterable[int]
 ) -> Sweep | None:
     """What is to be done next for the partitions that a worker holds; None if all is done.
 
     >>> asked = [(b"5-0", b'{"cause": "materialize", "views": ["user"]}')]
-    >>> next_sweep(asked, {0: Swept("5-0", frozenset({"vip"})), 1: Swept("4-0", frozenset({"vip"}))}, ["vip"], [0, 1])
+    >>> next_sweep(asked, {0: Swept("5-0", rules=7), 1: Swept("4-0", rules=7)}, 7, [0, 1])
     Sweep(partitions=frozenset({1}), cause='materialize', views=frozenset({'user'}), number='5-0')
-    >>> next_sweep([], {}, ["vip"], [3])
+    >>> next_sweep([], {}, 7, [3])
     Sweep(partitions=frozenset({3}), cause='apply', views=None, number='0-0')
     """
     found = [(identity.decode(), orjson.loads(content)) for identity, content in requests]
-    wanted = frozenset(segments)
     groups: dict[str, set[int]] = {}
     for partition in held:
         groups.setdefault(swept.get(partition, Swept()).number, set()).add(partition)
     for number, partitions in sorted(groups.items(), key=lambda group: _order(group[0])):
         later = [(one, content) for one, content in found if _order(one) > _order(number)]
-        lacking = {one for one in partitions if not wanted <= swept.get(one, Swept()).segments}
+        lacking = {one for one in partitions if swept.get(one, Swept()).rules != rules}
         last = later[-1][0] if later else number
         if lacking:
             return Sweep(frozenset(lacking), NEW_SEGMENTS, None, last)
