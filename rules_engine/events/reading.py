@@ -21,7 +21,7 @@ _MAX_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """Where the events of one stream are: the place of their name, the bit of the stream, the column that is read.
 
     ``bit`` is 0 if all events of the name are meant; ``need`` is the number of the need that they are kept for.
@@ -33,25 +33,25 @@ class _Source:
 
 
 @dataclass(frozen=True, slots=True)
-class _AggregatePlan:
+class AggregatePlan:
     """How one aggregate is read. ``total`` is the place of its total, if it has one."""
 
     function: Aggregate
     within: int | None
-    source: _Source
+    source: Source
     limit: int | None
     total: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class _SequencePlan:
+class SequencePlan:
     """How one sequence is read: as ``sequence``, on events that are named by the places of their sources."""
 
     sequence: Sequence
-    sources: tuple[_Source, ...]
+    sources: tuple[Source, ...]
 
 
-_Plan = _AggregatePlan | _SequencePlan
+ReadingPlan = AggregatePlan | SequencePlan
 
 
 class StateLayout:
@@ -62,14 +62,14 @@ class StateLayout:
 
     def __init__(self, requirements: StateRequirements) -> None:
         self.requirements = requirements
-        self._plans: dict[EventAggregate | Sequence, _Plan] = {
+        self._plans: dict[EventAggregate | Sequence, ReadingPlan] = {
             **{aggregate: _aggregate_plan(requirements, aggregate) for aggregate in requirements.limits},
             **{sequence: _sequence_plan(requirements, sequence) for sequence in requirements.sequences},
         }
         # The same object asks time and again, and hashing a tree costs more than the answer: so by identity first.
-        self._remembered: dict[int, tuple[EventAggregate | Sequence, _Plan]] = {}
+        self._remembered: dict[int, tuple[EventAggregate | Sequence, ReadingPlan]] = {}
 
-    def plan(self, condition: EventAggregate | Sequence) -> _Plan:
+    def plan(self, condition: EventAggregate | Sequence) -> ReadingPlan:
         """How an aggregate or a sequence is read."""
         remembered = self._remembered.get(id(condition))
         if remembered is not None and remembered[0] is condition:
@@ -81,33 +81,33 @@ class StateLayout:
         return plan
 
 
-def _aggregate_plan(requirements: StateRequirements, aggregate: EventAggregate) -> _AggregatePlan:
+def _aggregate_plan(requirements: StateRequirements, aggregate: EventAggregate) -> AggregatePlan:
     limit = requirements.limits[aggregate]
     need = aggregate_need(aggregate, limit)
     source = _source(requirements, need)
     totals = enumerate(requirements.events[source.stream[0]].totals)
     total = next((place for place, kept in totals if need.keep is Keep.TOTAL and kept.need.covers(need)), None)
-    return _AggregatePlan(aggregate.function, aggregate.within, source, limit, total)
+    return AggregatePlan(aggregate.function, aggregate.within, source, limit, total)
 
 
-def _sequence_plan(requirements: StateRequirements, sequence: Sequence) -> _SequencePlan:
+def _sequence_plan(requirements: StateRequirements, sequence: Sequence) -> SequencePlan:
     needs = list(dict.fromkeys(sequence_needs(sequence)))
     names = {need.match: EventMatch(str(position)) for position, need in enumerate(needs)}
     steps = tuple(replace(step, match=names[step.match]) for step in sequence.steps)
-    return _SequencePlan(replace(sequence, steps=steps), tuple(_source(requirements, need) for need in needs))
+    return SequencePlan(replace(sequence, steps=steps), tuple(_source(requirements, need) for need in needs))
 
 
-def _source(requirements: StateRequirements, need: Need) -> _Source:
+def _source(requirements: StateRequirements, need: Need) -> Source:
     place = requirements.places[need.match.event]
     requirement = requirements.events[place]
     covering = next(number for number, other in enumerate(requirement.needs) if other.covers(need))
     column = requirement.columns.index(need.column) if need.column is not None else None
     bit = 0 if len(requirement.bits) == 1 else requirement.bits[need.match]
-    return _Source((place, bit), column, covering)
+    return Source((place, bit), column, covering)
 
 
-class _Stream:
-    """The events of one stream, as columns."""
+class Stream:
+    """The events of one stream, as columns; ``ats`` are their instants, in order."""
 
     __slots__ = ("_columns", "_wanted", "ats", "kept")
 
@@ -148,7 +148,7 @@ class StateReader:
     def __init__(self, state: EventState, layout: StateLayout) -> None:
         self.state = state
         self._layout = layout
-        self._streams: dict[tuple[int, int], _Stream] = {}
+        self._streams: dict[tuple[int, int], Stream] = {}
         self._sequences: dict[int, list[Event]] = {}
 
     @property
@@ -165,9 +165,9 @@ class StateReader:
             if the state was pruned for a later instant.
         """
         plan = self._layout.plan(aggregate)
-        assert isinstance(plan, _AggregatePlan), aggregate
+        assert isinstance(plan, AggregatePlan), aggregate
         self._check(now)
-        stream = self._stream(plan.source)
+        stream = self.stream(plan.source)
         if plan.total is not None:
             return self._total(plan, plan.total, stream, now)
         start = 0 if plan.within is None else bisect_right(stream.ats, now - plan.within)
@@ -178,7 +178,7 @@ class StateReader:
             value = reduce_values(plan.function, stream.column(plan.source.column)[start:end])
         return value if plan.limit is None else min(value, plan.limit)
 
-    def _total(self, plan: _AggregatePlan, total: int, stream: _Stream, now: int) -> Value:
+    def _total(self, plan: AggregatePlan, total: int, stream: Stream, now: int) -> Value:
         kept = stream.kept
         start = 0 if kept.settled is None else bisect_right(stream.ats, kept.settled)
         further = stream.column(plan.source.column)[start : bisect_right(stream.ats, now, start)]
@@ -193,10 +193,10 @@ class StateReader:
             if the state was pruned for a later instant.
         """
         plan = self._layout.plan(sequence)
-        assert isinstance(plan, _SequencePlan), sequence
+        assert isinstance(plan, SequencePlan), sequence
         self._check(now)
         since = None if sequence.within is None else now - sequence.within
-        starts = self._stream(plan.sources[0]).ats
+        starts = self.stream(plan.sources[0]).ats
         if bisect_right(starts, now) == (0 if since is None else bisect_right(starts, since)):
             return False
         events = self._sequence_events(plan)
@@ -207,10 +207,10 @@ class StateReader:
     def instants(self, source: EventAggregate | Sequence) -> Iterator[int]:
         """The instants at which the value may change without new events; others may be among them."""
         plan = self._layout.plan(source)
-        if isinstance(plan, _SequencePlan):
+        if isinstance(plan, SequencePlan):
             yield from sequence_instants(plan.sequence, self._sequence_events(plan))
             return
-        for at in self._stream(plan.source).ats:
+        for at in self.stream(plan.source).ats:
             yield at
             if plan.within is not None:
                 yield at + plan.within
@@ -222,7 +222,7 @@ class StateReader:
         delivered again.
         """
         plan = self._layout.plan(source)
-        if isinstance(plan, _SequencePlan):
+        if isinstance(plan, SequencePlan):
             return self._lost(plan.sources, source, now)
         kept = self.state.kept[plan.source.stream[0]]
         if plan.total is not None and kept.late:
@@ -237,7 +237,7 @@ class StateReader:
         if until is not None:
             return f"events up to {format_instant(until)} may be lacking"
         plan = self._layout.plan(source)
-        if isinstance(plan, _SequencePlan) or not isinstance(source, EventAggregate):
+        if isinstance(plan, SequencePlan) or not isinstance(source, EventAggregate):
             return None
         need = self.requirements.events[plan.source.stream[0]].needs[plan.source.need]
         if plan.limit is not None:
@@ -245,7 +245,7 @@ class StateReader:
             return "there may be more, which no definition tells apart" if reached else None
         return None if need.keep is Keep.ALL else "events that no longer decide are not kept"
 
-    def _lost(self, sources: Iterable[_Source], source: EventAggregate | Sequence, now: int) -> int | None:
+    def _lost(self, sources: Iterable[Source], source: EventAggregate | Sequence, now: int) -> int | None:
         lost = (self.state.kept[one.stream[0]].lost.get(one.need) for one in sources)
         until = max((instant for instant in lost if instant is not None), default=None)
         is_seen = until is not None and (source.within is None or until > now - source.within)
@@ -259,24 +259,25 @@ class StateReader:
                 hint="answers about the past come from the event log",
             )
 
-    def _stream(self, source: _Source) -> _Stream:
+    def stream(self, source: Source) -> Stream:
+        """The events of one stream."""
         stream = self._streams.get(source.stream)
         if stream is None:
             place, bit = source.stream
-            stream = self._streams[source.stream] = _Stream(self.state.kept[place], bit)
+            stream = self._streams[source.stream] = Stream(self.state.kept[place], bit)
         return stream
 
-    def _sequence_events(self, plan: _SequencePlan) -> list[Event]:
+    def _sequence_events(self, plan: SequencePlan) -> list[Event]:
         found = self._sequences.get(id(plan))
         if found is None:
             found = self._sequences[id(plan)] = self._named_events(plan)
         return found
 
-    def _named_events(self, plan: _SequencePlan) -> list[Event]:
+    def _named_events(self, plan: SequencePlan) -> list[Event]:
         name = plan.sequence.match_on
         events = []
         for number, source in enumerate(plan.sources):
-            stream = self._stream(source)
+            stream = self.stream(source)
             for at, value in zip(stream.ats, stream.column(source.column), strict=True):
                 events.append(Event(str(number), at, "", {} if name is None else {name: value}))
         return sorted(events, key=lambda event: event.at)

@@ -170,17 +170,25 @@ def _identity(match_on: str | None, event: Event) -> Hashable:
 
 
 def _completing(steps: Sequence[SequenceStep], events: Sequence[Event], now: int) -> set[int]:
+    return completing(steps, [[event.at for event in matching(step.match, events)] for step in steps], now)
+
+
+def completing(steps: Sequence[SequenceStep], happened: Sequence[Sequence[int]], now: int) -> set[int]:
     """The instants of first events from which all later steps can be taken.
 
     From the last step to the first: of the events that a step could take, those from which the steps behind it go on.
     Only the soonest next event matters, because every bound on it (``within``, a forbidden event) is an upper one. So
     this takes steps times events, however many ways there are to choose.
+
+    Parameters
+    ----------
+    happened
+        for each step the instants up to now of the events that it means, ascending.
     """
     later: list[int] | None = None  # the instants at which the next `did` can be taken; None behind the last one
     wait: int | None = None
-    absent: list[tuple[int | None, list[int]]] = []
-    for step in reversed(steps):
-        times = [event.at for event in matching(step.match, events)]
+    absent: list[tuple[int | None, Sequence[int]]] = []
+    for step, times in zip(reversed(steps), reversed(happened), strict=True):
         if step.negated:
             absent.append((step.within, times))
             continue
@@ -192,7 +200,7 @@ def _completing(steps: Sequence[SequenceStep], events: Sequence[Event], now: int
     return set(later or ())
 
 
-def _stayed_away(absent: list[tuple[int | None, list[int]]], at: int, now: int) -> bool:
+def _stayed_away(absent: Sequence[tuple[int | None, Sequence[int]]], at: int, now: int) -> bool:
     """Whether the last ``did_not`` steps have completed: their time has passed and no such event came."""
     for within, times in absent:
         assert within is not None, "the parser requires `within` on a last did_not step"
@@ -201,7 +209,7 @@ def _stayed_away(absent: list[tuple[int | None, list[int]]], at: int, now: int) 
     return True
 
 
-def _goes_on(absent: list[tuple[int | None, list[int]]], following: int | None, at: int) -> bool:
+def _goes_on(absent: Sequence[tuple[int | None, Sequence[int]]], following: int | None, at: int) -> bool:
     """Whether there is a following event, and no forbidden one between the two."""
     if following is None:
         return False
@@ -209,7 +217,7 @@ def _goes_on(absent: list[tuple[int | None, list[int]]], following: int | None, 
     return all(forbidden is None or forbidden >= following for forbidden in found)
 
 
-def _first_after(times: list[int], at: int, within: int | None) -> int | None:
+def _first_after(times: Sequence[int], at: int, within: int | None) -> int | None:
     """The first of ascending instants in (at, at + within], or None."""
     position = bisect_right(times, at)
     if position == len(times) or (within is not None and times[position] > at + within):

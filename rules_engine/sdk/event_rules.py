@@ -36,6 +36,8 @@ class EventRules:
         what ends the key of the states that were kept for it.
     features
         by ``"events:name"``: the named windowed features.
+    layout
+        how each event condition is read from a state.
     """
 
     def __init__(self, program: Program, definitions: Mapping[str, Any]) -> None:
@@ -44,8 +46,8 @@ class EventRules:
         self.requirements = _requirements(program, features, definitions)
         self.name = state_name(self.requirements)
         self.features = {f"{EVENT_VIEW}:{name}": aggregate for name, aggregate in features.items()}
-        self._layout = StateLayout(self.requirements)
-        self._nothing = StateReader(empty_state(self.requirements), self._layout)
+        self.layout = StateLayout(self.requirements)
+        self._nothing = StateReader(empty_state(self.requirements), self.layout)
 
     def reader(self, raw: bytes | None) -> StateReader:
         """What a stored state says.
@@ -55,11 +57,11 @@ class EventRules:
         StoreDataError
             if the bytes are damaged.
         """
-        return self._nothing if raw is None else StateReader(decode_current(raw, self.requirements), self._layout)
+        return self._nothing if raw is None else StateReader(decode_current(raw, self.requirements), self.layout)
 
     def read(self, state: EventState) -> StateReader:
         """What a state says that is decoded already."""
-        return StateReader(state, self._layout)
+        return StateReader(state, self.layout)
 
     def log(self, raw: bytes | None) -> StateEvents:
         """A stored state in the place of a log, for explanations."""

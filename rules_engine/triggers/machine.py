@@ -19,6 +19,7 @@ from rules_engine.rules.nodes import FeatureRef
 from rules_engine.rules.trigger_nodes import OnEvent, QuietHours, QuietPolicy, Trigger
 from rules_engine.rules.types import STRING, conform
 from rules_engine.triggers import policy
+from rules_engine.triggers.lasting import FOREVER
 from rules_engine.triggers.payload import feature_at, payload_of
 from rules_engine.triggers.record import (
     SEEN_KEPT,
@@ -80,7 +81,7 @@ class Machine:
         self._rules = rules
         self._given = record
         self._features = features
-        self._reader = rules.reader(state)
+        self._view = rules.view(features, state)
         self._swept = swept
         self._clock = record.at
         self._last_id = record.last_id
@@ -210,7 +211,7 @@ class Machine:
         state = update(self.state, (event,), self._rules.events.requirements)
         if state is not self.state:
             self.state = state
-            self._reader = self._rules.reader(state)
+            self._view = self._rules.view(self._features, state)
 
     def _adopt(self, at: int) -> None:
         """Compare with definitions that are new to the record, before anything else happens at an instant."""
@@ -227,8 +228,9 @@ class Machine:
             self._evaluate(at, self._rules.groups, APPLY, looks=True)
 
     def _take_baseline(self, at: int) -> None:
-        names, _ = self._rules.look(self._unknown, self._features, self._reader, at)
-        for name in sorted(names - self._members.keys()):
+        for name in sorted(self._unknown - self._members.keys()):
+            if not self._rules.check(name, self._view, at)[0]:
+                continue
             self._members[name] = at
             self._outbox.append(Transition(name, Change.BASELINE, at, BASELINE, self._rules.version))
         self._fresh |= self._unknown
@@ -263,14 +265,18 @@ class Machine:
             names = self._rules.groups.get(group)
             if names is None:
                 continue
-            found, until = self._rules.look(names, self._features, self._reader, at)
-            if until is None:
-                self._dues.pop(group, None)
-            else:
-                self._dues[group] = until
-            before = names & self._members.keys()
-            if before != found:
-                self._change(before, found, at, moves)
+            found, until = self._rules.look(group, self._view, at)
+            self._look_again(group, until)
+            members = self._members
+            for name in found:
+                if name not in members:
+                    members[name] = at
+                    moves.append((name, True))
+            ended = names.intersection(members).difference(found)
+            for name in ended:
+                if members.pop(name) == at:
+                    self._repeats[name] = self._repeats.get(name, 0) + 1
+                moves.append((name, False))
         return [
             Transition(
                 name,
@@ -283,16 +289,11 @@ class Machine:
             for name, entered in sorted(moves)
         ]
 
-    def _change(self, before: Collection[str], found: Collection[str], at: int, moves: list[tuple[str, bool]]) -> None:
-        for name in found:
-            if name not in before:
-                self._members[name] = at
-                moves.append((name, True))
-        for name in before:
-            if name not in found:
-                if self._members.pop(name) == at:
-                    self._repeats[name] = self._repeats.get(name, 0) + 1
-                moves.append((name, False))
+    def _look_again(self, name: str, until: int) -> None:
+        if until == FOREVER:
+            self._dues.pop(name, None)
+        else:
+            self._dues[name] = until
 
     # --- instances of triggers --------------------------------------------------------------------------------------
 
@@ -360,13 +361,10 @@ class Machine:
             )
             if not can_change:
                 continue
-            true, until = self._rules.look(frozenset((name,)), self._features, self._reader, at)
-            if true:
+            holds, until = self._rules.check(name, self._view, at)
+            self._look_again(name, until)
+            if holds:
                 found.add(trigger.name)
-            elif until is not None:
-                self._dues[name] = until
-            else:
-                self._dues.pop(name, None)
         return found
 
     def _judge(self, one: Pending, trigger: Trigger, at: int) -> None:
@@ -388,7 +386,7 @@ class Machine:
         kept = policy.remembered(trigger, fired, at)
         if kept:
             self._fired[trigger.name] = kept
-        payload = payload_of(trigger, self._features, self._reader, at, self._rules.types)
+        payload = payload_of(trigger, self._features, self._view.reader, at, self._rules.types)
         self._end(one, State.FIRED, at, payload=payload, sinks=tuple(map(str, trigger.send)))
 
     def _obstacle(self, trigger: Trigger, at: int) -> Reason | None:
@@ -402,7 +400,7 @@ class Machine:
         return None
 
     def _is_true(self, name: str, at: int) -> bool:
-        return self._rules.is_true(name, self._features, self._reader, at)
+        return self._rules.check(name, self._view, at)[0]
 
     def _quiet(self, hours: QuietHours, at: int) -> tuple[Reason | None, int | None]:
         """Whether quiet hours stand in the way, and until when an instance is to wait for their end."""

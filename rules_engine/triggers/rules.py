@@ -10,7 +10,6 @@ import orjson
 
 from rules_engine.features.selection import EntityFeatures
 from rules_engine.rules.codec import decode_program
-from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.nodes import Segment
 from rules_engine.rules.program import Program
 from rules_engine.rules.trigger_codec import decode_triggers
@@ -18,11 +17,10 @@ from rules_engine.rules.trigger_nodes import OnEnter, OnEvent, OnExit, Trigger, 
 from rules_engine.rules.types import ValueType, from_feast_name
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.event_rules import EventRules
-from rules_engine.targets.index import RuleIndex
+from rules_engine.triggers.lasting import FOREVER, Checks, View
 from rules_engine.triggers.record import Change
 
 if TYPE_CHECKING:
-    from rules_engine.events.reading import StateReader
     from rules_engine.events.state import EventState
     from rules_engine.sdk.rules import Rules
 
@@ -74,9 +72,14 @@ class TriggerRules:
         self.events = EventRules(program, definitions)
         self.names = frozenset(program.names)
         hidden = hidden_segments(self.triggers.values())
-        self._index = RuleIndex(Program({**program.segments, **hidden}))
-        self._reads = _reads(self._index.program)
+        self._program = Program({**program.segments, **hidden})
+        self._reads = _reads(self._program)
         self.groups = _groups(program, self._reads)
+        self._checks = Checks(self._program, self.events.layout)
+        self._checks_of = {
+            group: tuple((name, self._checks.segment(name)) for name in sorted(names))
+            for group, names in self.groups.items()
+        }
         self.features = tuple(sorted(self._features()))
         self.fingerprint = _fingerprint(definitions)
         self._on: dict[tuple[Change, str], list[Trigger]] = {}
@@ -108,7 +111,7 @@ class TriggerRules:
 
     def _features(self) -> set[str]:
         """The features that anything here reads."""
-        read = {feature for segment in self._index.program.segments.values() for feature in _features_of(segment)}
+        read = {feature for segment in self._program.segments.values() for feature in _features_of(segment)}
         return read | payload_features(self.triggers.values())
 
     def on(self, change: Change, segment: str) -> Iterable[Trigger]:
@@ -130,23 +133,24 @@ class TriggerRules:
             group for group, names in self.groups.items() if any(self._reads[name][0] & wanted for name in names)
         )
 
-    def reader(self, state: EventState) -> StateReader:
-        """What a state says."""
-        return self.events.read(state)
+    def view(self, features: EntityFeatures, state: EventState) -> View:
+        """What features and events of an entity say."""
+        return View(features, self.events.read(state))
 
-    def look(
-        self, names: frozenset[str], features: EntityFeatures, reader: StateReader, at: int
-    ) -> tuple[frozenset[str], int | None]:
-        """Which of the segments are true at an instant, and when to look again: not after one of them changes."""
-        return self._index.match_until(_inputs(features), at, names, events=reader)
+    def look(self, group: str, view: View, at: int) -> tuple[list[str], int]:
+        """Which segments of a group are true at an instant, and until when at least all of them stay as they are."""
+        until, found = FOREVER, []
+        for name, check in self._checks_of[group]:
+            holds, lasts = check(view, at)
+            if holds:
+                found.append(name)
+            if lasts < until:
+                until = lasts
+        return found, until
 
-    def is_true(self, name: str, features: EntityFeatures, reader: StateReader, at: int) -> bool:
-        """Whether a segment, hidden or not, is true at an instant."""
-        return bool(self._index.match(_inputs(features), at, (name,), events=reader))
-
-
-def _inputs(features: EntityFeatures) -> Inputs:
-    return Inputs(features.values, {}, (), features.updated_at, features.expires_at)
+    def check(self, name: str, view: View, at: int) -> tuple[bool, int]:
+        """Whether a segment, hidden or not, is true at an instant, and until when at least it stays so."""
+        return self._checks.segment(name)(view, at)
 
 
 def _reads(program: Program) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
