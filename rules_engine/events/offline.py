@@ -109,17 +109,23 @@ class OfflineEvents:
         self._spill = spill
         self.names = tuple(self._spans)
 
-    def pieces(self, as_of: int, keys: Sequence[str] | None = None) -> Iterator[Piece]:
+    def pieces(self, as_of: int, keys: Sequence[str] | None = None, first: int | None = None) -> Iterator[Piece]:
         """Everyone's events, or those of some users, as far back as the conditions look.
 
         Nothing after the instant is seen. Of several deliveries of one id the first that was stored counts.
+
+        Parameters
+        ----------
+        first
+            an earlier instant, if the conditions are asked for as of that one too.
 
         Raises
         ------
         ProjectError
             if the log cannot be read.
         """
-        since = {name: None if span is None else as_of - span for name, span in self._spans.items()}
+        earliest = as_of if first is None else first
+        since = {name: None if span is None else earliest - span for name, span in self._spans.items()}
         with self._engine() as engine:
             batches = _retried(lambda: engine.events(self._files(since, as_of), since, as_of, keys))
             yield from _pieces(batches)
