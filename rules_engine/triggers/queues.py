@@ -7,13 +7,14 @@ handed over twice is queued once.
 ``segments:{PROJECT}:actions:NAME``           the stream of the sink ``{stream: NAME}``, for applications to read
 ``segments:{PROJECT}:queue:NAME``             the actions that wait for the sink NAME of another kind
 ``segments:{PROJECT}:undelivered``            the actions that were given up, with the reason
-``segments:{PROJECT}:sent:DIGEST``            that an action was taken, for three days
+``segments:{PROJECT}:sink:NAME``              which worker serves the sink NAME
+``segments:{PROJECT}:sent:KEY``               that an action was taken, for three days
 ============================================  =========================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,11 @@ def undelivered_key(project: str) -> bytes:
     return f"segments:{{{project}}}:undelivered".encode()
 
 
+def lease_key(project: str, sink: str) -> bytes:
+    """Who serves the sink of this name."""
+    return f"segments:{{{project}}}:sink:{sink}".encode()
+
+
 def sent_key(project: str, key: str) -> bytes:
     """Where it stands that an action was taken."""
     return f"segments:{{{project}}}:sent:{key}".encode()
@@ -131,3 +137,92 @@ def _send(pipeline: Any, project: str, sink: str, actions: Sequence[Action]) -> 
     reason = orjson.dumps({"code": "queue-full", "message": f"{MAX_QUEUED:,} actions wait for the sink already"})
     contents = [one.body() if streams else one.encode() for one in actions]
     pipeline.eval(_ENQUEUE, len(keys), *keys, REMEMBERED, limit, policy, reason, MAX_UNDELIVERED, *contents)
+
+
+# --- what was given up ----------------------------------------------------------------------------------------------
+
+#: KEYS: the undelivered, the queue. ARGV: the limit of the queue, and ids with content. Gives how many went back.
+_RESEND = """\
+local back = 0
+for i = 2, #ARGV, 2 do
+  if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[1]) then break end
+  if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then
+    redis.call('XADD', KEYS[2], '*', 'action', ARGV[i + 1])
+    back = back + 1
+  end
+end
+return back"""
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """An action that was given up.
+
+    Attributes
+    ----------
+    identity
+        names it for :func:`resend`.
+    reason
+        ``code``, ``message``, ``tries``, ``queued_at``, ``given_up_at``.
+    """
+
+    identity: str
+    action: Action
+    reason: Mapping[str, Any]
+
+
+def undelivered(client: Any, project: str, limit: int = 100) -> tuple[int, list[Undelivered]]:
+    """How many actions were given up and not resent, and the newest of them.
+
+    Raises
+    ------
+    redis.RedisError
+        if the store cannot be read.
+    """
+    key = undelivered_key(project)
+    total, newest = client.xlen(key), client.xrevrange(key, count=limit)
+    return int(total), [one for identity, fields in newest if (one := _given_up(identity, fields)) is not None]
+
+
+def resend(
+    client: Any, project: str, sinks: Collection[str] | None = None, identities: Collection[str] | None = None
+) -> int:
+    """Put actions that were given up into their queues again, with their keys; gives how many.
+
+    Parameters
+    ----------
+    client
+        a redis-py client.
+    project
+        Feast's project name.
+    sinks
+        only those of these sinks, ``KIND:NAME``; None is all.
+    identities
+        only these; None is all.
+
+    Raises
+    ------
+    redis.RedisError
+        if the store cannot be written.
+    """
+    key, back, start = undelivered_key(project), 0, b"-"
+    while entries := client.xrange(key, start, "+", count=_CHUNK):
+        start = b"(" + entries[-1][0]
+        groups: dict[str, list[bytes]] = {}
+        for identity, fields in entries:
+            one = _given_up(identity, fields)
+            if one is None or (sinks is not None and one.action.sink not in sinks):
+                continue
+            if identities is None or one.identity in identities:
+                groups.setdefault(one.action.sink, []).extend((identity, fields[FIELD]))
+        for sink, arguments in groups.items():
+            back += int(client.eval(_RESEND, 2, key, queue_key(project, sink), MAX_QUEUED, *arguments))
+    return back
+
+
+def _given_up(identity: bytes, fields: Mapping[bytes, bytes]) -> Undelivered | None:
+    try:
+        action = Action.decode(fields[FIELD])
+        return Undelivered(identity.decode(), action, orjson.loads(fields[b"reason"]))
+    except (KeyError, ValueError):
+        return None

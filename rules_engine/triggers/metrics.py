@@ -1,0 +1,178 @@
+"""What a worker counts, for Prometheus. No label and no value says anything about a single person."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.exposition import start_http_server
+
+from rules_engine.errors import ProjectError
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_LATE = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0, 3_600.0)
+_CIRCUITS = ("closed", "half-open", "open")
+
+
+class Metrics:
+    """The counters of one worker. Safe to share between threads.
+
+    >>> metrics = Metrics()
+    >>> metrics.events(accepted=3, refused=1)
+    >>> metrics.value("segments_events_total", result="accepted")
+    3.0
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._events = self._counter("segments_events", "Events taken from the stream", "result")
+        self._transitions = self._counter("segments_transitions", "Memberships that changed", "segment", "change")
+        self._steps = self._counter("segments_trigger_steps", "Steps of triggers", "trigger", "state", "reason")
+        self._errors = self._counter("segments_errors", "Failures that the worker went on after", "kind")
+        self._rounds = self._histogram("segments_round_seconds", "How long one round of the worker took", _SECONDS)
+        self._waiting = self._gauge("segments_stream_waiting", "Events that wait for a worker")
+        self._lag = self._gauge("segments_stream_lag_seconds", "How long the oldest event waits")
+        self._partitions = self._gauge("segments_partitions", "Partitions that this worker serves")
+        self._pending = self._gauge("segments_timers_pending", "Instants at which somebody is looked at again")
+        self._lateness = self._histogram("segments_timer_lateness_seconds", "How late timers were looked at", _LATE)
+        self._actions = self._counter("segments_actions", "Actions that left their queue", "sink", "result")
+        self._tries = self._counter("segments_sink_tries", "Tries to deliver an action", "sink", "code")
+        self._sending = self._histogram("segments_sink_seconds", "How long one batch took", _SECONDS, "sink")
+        self._queued = self._gauge("segments_sink_waiting", "Actions that wait for a sink", "sink")
+        self._circuit = self._gauge("segments_sink_circuit", "1 for the state of the sink's circuit", "sink", "state")
+        self._kafka = self._counter("segments_kafka_messages", "Messages taken from Kafka", "result")
+        self._kafka_lag = self._gauge("segments_kafka_lag", "Messages that wait in Kafka", "partition")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+    # --- what the worker tells --------------------------------------------------------------------------------------
+
+    def events(self, accepted: int = 0, refused: int = 0, known: int = 0) -> None:
+        """Events that were taken; ``known`` are redeliveries."""
+        for result, number in (("accepted", accepted), ("refused", refused), ("known", known)):
+            if number:
+                self._events.labels(result).inc(number)
+
+    def transitions(self, segment: str, change: str, number: int = 1) -> None:
+        """Memberships that changed: ``change`` is ``enter``, ``exit`` or ``baseline``."""
+        self._transitions.labels(segment, change).inc(number)
+
+    def trigger_steps(self, trigger: str, state: str, reason: str = "", number: int = 1) -> None:
+        """Steps of a trigger: ``state`` is ``pending``, ``fired``, ``cancelled`` or ``suppressed``."""
+        self._steps.labels(trigger, state, reason).inc(number)
+
+    def error(self, kind: str) -> None:
+        """A failure after which the worker goes on: ``store``, ``log``."""
+        self._errors.labels(kind).inc()
+
+    def round(self, seconds: float) -> None:
+        """One round of the worker."""
+        self._rounds.observe(seconds)
+
+    def stream(self, waiting: int, oldest_seconds: float) -> None:
+        """How many events wait, and how long the oldest does."""
+        self._waiting.set(waiting)
+        self._lag.set(max(0.0, oldest_seconds))
+
+    def partitions(self, number: int) -> None:
+        """How many partitions the worker serves."""
+        self._partitions.set(number)
+
+    def timers(self, pending: int | None = None, lateness: Iterable[float] = ()) -> None:
+        """How many timers wait, and by how many seconds some were late."""
+        if pending is not None:
+            self._pending.set(pending)
+        for seconds in lateness:
+            self._lateness.observe(max(0.0, seconds))
+
+    # --- what delivery tells ----------------------------------------------------------------------------------------
+
+    def sent(self, sink: str, seconds: float, codes: Iterable[str]) -> None:
+        """A batch was tried."""
+        self._sending.labels(sink).observe(seconds)
+        for code in codes:
+            if code != "behind":
+                self._tries.labels(sink, code).inc()
+
+    def settled(self, sink: str, counts: tuple[int, int]) -> None:
+        """Actions left their queue: so many delivered, so many given up."""
+        for result, number in zip(("delivered", "given_up"), counts, strict=True):
+            if number:
+                self._actions.labels(sink, result).inc(number)
+
+    def waiting(self, sink: str, number: int) -> None:
+        """How many actions wait for a sink."""
+        self._queued.labels(sink).set(number)
+
+    def circuit(self, sink: str, state: str) -> None:
+        """Whether a sink is used."""
+        for one in _CIRCUITS:
+            self._circuit.labels(sink, one).set(float(one == state))
+
+    # --- what the Kafka bridge tells --------------------------------------------------------------------------------
+
+    def kafka(self, taken: int = 0, refused: int = 0, known: int = 0) -> None:
+        """Messages that were taken from Kafka."""
+        for result, number in (("taken", taken), ("refused", refused), ("known", known)):
+            if number:
+                self._kafka.labels(result).inc(number)
+
+    def kafka_lag(self, partition: int, messages: int | None) -> None:
+        """How many messages wait in a partition; None if it is not ours any more."""
+        if messages is None:
+            with contextlib.suppress(KeyError):
+                self._kafka_lag.remove(str(partition))
+        else:
+            self._kafka_lag.labels(str(partition)).set(messages)
+
+    # --- who asks ---------------------------------------------------------------------------------------------------
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The value of one sample; None if there is none."""
+        return self.registry.get_sample_value(name, labels)
+
+    def text(self) -> str:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self.registry).decode()
+
+    def serve(self, port: int, host: str = "127.0.0.1") -> Endpoint:
+        """Answer ``GET /metrics`` in a thread until the endpoint is closed.
+
+        Raises
+        ------
+        ProjectError
+            if the port cannot be used.
+        """
+        try:
+            return Endpoint(*start_http_server(port, addr=host, registry=self.registry))
+        except OSError as error:
+            hint = "is another program, or another worker, using it? choose another port"
+            raise ProjectError(f"metrics cannot be served at {host}:{port}: {error.strerror}", hint=hint) from None
+
+
+class Endpoint:
+    """An HTTP endpoint that answers with metrics."""
+
+    def __init__(self, server: Any, thread: Any) -> None:
+        self._server, self._thread = server, thread
+
+    @property
+    def port(self) -> int:
+        """The port; the one that the system chose, if it was asked for any."""
+        return int(self._server.server_port)
+
+    def close(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)
