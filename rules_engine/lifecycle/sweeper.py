@@ -45,6 +45,21 @@ class Sweeper:
         """The segments for which all entities of a partition were looked at once."""
         return self._swept.get(partition, Swept()).segments
 
+    def take(self, leases: Mapping[int, bytes]) -> None:
+        """Before anything else with these partitions: learn for which segments they were swept.
+
+        Raises
+        ------
+        redis.RedisError
+            if the store cannot be used.
+        """
+        if leases == self._leases:
+            return
+        self._sweep = None  # what was under way is begun anew, for the partitions of now
+        found = self._client.hgetall(progress_key(self._project))
+        self._swept = {int(partition): Swept.decode(data) for partition, data in found.items()}
+        self._leases = dict(leases)
+
     def step(self, untils: Mapping[int, int], leases: Mapping[int, bytes]) -> int:
         """Look at some entities, if a sweep is asked for; gives how many, at least 1 while one is under way.
 
@@ -60,10 +75,6 @@ class Sweeper:
         redis.RedisError, StoreError
             if the store cannot be used.
         """
-        if leases != self._leases:
-            self._leases = dict(leases)
-            self._sweep = None  # what was under way is begun anew, for the partitions of now
-            self._read()
         if self._sweep is None:
             self._sweep = self._next(leases)
             if self._sweep is None:
@@ -91,10 +102,6 @@ class Sweeper:
         for partition, found in dues.items():
             self._timers.settle(partition, leases[partition], found)
         return max(1, len(works))
-
-    def _read(self) -> None:
-        found = self._client.hgetall(progress_key(self._project))
-        self._swept = {int(partition): Swept.decode(data) for partition, data in found.items()}
 
     def _next(self, leases: Mapping[int, bytes]) -> Sweep | None:
         rules = self._judge.rules

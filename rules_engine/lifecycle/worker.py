@@ -181,6 +181,7 @@ class Worker:
                 self._stopping.wait(_WAIT_MILLISECONDS / 1000)
             return 0
         desk = self._desk
+        self._on_store(lambda: desk.sweeper.take(leases))
         count = max(1, BATCH // len(leases))
         found: dict[int, Found] = self._on_store(
             lambda: desk.intake.look(sorted(leases), count, now_micros(), desk.latest)
