@@ -143,12 +143,12 @@ class StateReader:
     ([1, 2, 1, 0], [3, 5, 13, 15])
     """
 
-    __slots__ = ("_layout", "_sequences", "_streams", "state")
+    __slots__ = ("_layout", "_sequences", "state", "streams")
 
     def __init__(self, state: EventState, layout: StateLayout) -> None:
         self.state = state
         self._layout = layout
-        self._streams: dict[tuple[int, int], Stream] = {}
+        self.streams: dict[tuple[int, int], Stream] = {}
         self._sequences: dict[int, list[Event]] = {}
 
     @property
@@ -261,10 +261,10 @@ class StateReader:
 
     def stream(self, source: Source) -> Stream:
         """The events of one stream."""
-        stream = self._streams.get(source.stream)
+        stream = self.streams.get(source.stream)
         if stream is None:
             place, bit = source.stream
-            stream = self._streams[source.stream] = Stream(self.state.kept[place], bit)
+            stream = self.streams[source.stream] = Stream(self.state.kept[place], bit)
         return stream
 
     def _sequence_events(self, plan: SequencePlan) -> list[Event]:

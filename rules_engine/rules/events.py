@@ -164,8 +164,16 @@ def _groups(match_on: str | None, past: Sequence[Event]) -> dict[Hashable, list[
 
 
 def _identity(match_on: str | None, event: Event) -> Hashable:
-    """What makes events agree; None for an event without a single value. 1 and 1.0 are one value; True is another."""
-    value = conform(event.properties.get(match_on), None) if match_on is not None else None
+    return identity_of(event.properties.get(match_on)) if match_on is not None else None
+
+
+def identity_of(value: Value) -> Hashable:
+    """What makes events agree; None for what is no single value. 1 and 1.0 are one value; True is another.
+
+    >>> identity_of(1) == identity_of(1.0), identity_of(True) == identity_of(1), identity_of(("a",)) is None
+    (True, False, True)
+    """
+    value = conform(value, None)
     return (isinstance(value, bool), value) if isinstance(value, bool | int | float | str | bytes) else None
 
 

@@ -9,13 +9,13 @@ The truth of values is :func:`~rules_engine.rules.predicates.judge`'s, as everyw
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from rules_engine.clock import LAST_INSTANT
-from rules_engine.events.reading import AggregatePlan, SequencePlan, Source, StateLayout, StateReader
+from rules_engine.events.reading import AggregatePlan, SequencePlan, StateLayout, StateReader
 from rules_engine.features.selection import EntityFeatures
 from rules_engine.rules.changes import CLOCK_HORIZON
-from rules_engine.rules.events import completing
+from rules_engine.rules.events import completing, identity_of, reduce_values
 from rules_engine.rules.local_time import crossings, local_time
 from rules_engine.rules.nodes import (
     Aggregate,
@@ -54,17 +54,14 @@ Answer = tuple[bool, int]
 class View:
     """What is known of an entity."""
 
-    __slots__ = ("expires_at", "known", "reader", "values")
+    __slots__ = ("expires_at", "known", "reader", "streams", "values")
 
     def __init__(self, features: EntityFeatures, reader: StateReader) -> None:
         self.values = features.values
         self.expires_at = features.expires_at
         self.reader = reader
+        self.streams = reader.streams
         self.known: dict[tuple[str, bool], tuple[int, Answer]] = {}
-
-    def ats(self, source: Source) -> Sequence[int]:
-        """The instants of the events of a stream."""
-        return self.reader.stream(source).ats
 
     def feature(self, ref: FeatureRef, now: int) -> tuple[Value, int]:
         """A feature's value, and until when it is that; None if it is missing or past its view's ttl."""
@@ -271,43 +268,74 @@ def _aggregate(layout: StateLayout, predicate: Predicate, aggregate: EventAggreg
     if aggregate.function is Aggregate.LAST and plan.source.column is not None:
         return _last(plan, predicate, wanted)
 
-    def holds(view: View, at: int) -> bool:
-        value = conform(view.reader.aggregate(aggregate, at), predicate.operand_type)
-        return judge(predicate, value, at) is wanted
+    if plan.total is not None:
+        return _total(plan, predicate, aggregate, wanted)
+    if aggregate.function is Aggregate.DISTINCT and plan.limit is not None and plan.limit <= _COUNTED:
+        return _distinct(plan, predicate, wanted)
+    if aggregate.function in (Aggregate.MIN, Aggregate.MAX):
+        return _extreme(plan, predicate, wanted)
+    return _reduced(plan, predicate, wanted)
 
+
+def _total(plan: AggregatePlan, predicate: Predicate, aggregate: EventAggregate, wanted: bool) -> Check:
     def answer(view: View, now: int) -> Answer:
-        ats = view.ats(plan.source)
+        value = conform(view.reader.aggregate(aggregate, now), predicate.operand_type)
+        ats = view.reader.stream(plan.source).ats
         comes = bisect_right(ats, now)
-        changes = list(ats[comes : comes + _LOOK_AHEAD])
-        if plan.within is not None:
-            leaves = bisect_right(ats, now - plan.within)
-            changes += [at + plan.within for at in ats[leaves : leaves + _LOOK_AHEAD]]
-        return _followed(holds, view, now, sorted(set(changes)))
+        return judge(predicate, value, now) is wanted, ats[comes] if comes < len(ats) else FOREVER
 
     return answer
 
 
-def _followed(holds: Callable[[View, int], bool], view: View, now: int, changes: Sequence[int]) -> Answer:
-    """The answer now, and the first of the next instants of change at which it is another one."""
-    first = holds(view, now)
-    for at in changes[: _LOOK_AHEAD - 1]:
-        if holds(view, at) != first:
-            return first, at
-    return first, changes[_LOOK_AHEAD - 1] if len(changes) >= _LOOK_AHEAD else FOREVER
+def _reduced(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+    function, within, limit = plan.function, plan.within, plan.limit
+
+    def reduced(values: Sequence[Value]) -> Value:
+        value = reduce_values(function, values)
+        return conform(value if limit is None else min(value, limit), predicate.operand_type)
+
+    def answer(view: View, now: int) -> Answer:
+        stream = view.reader.stream(plan.source)
+        ats, column = stream.ats, stream.column(plan.source.column)
+        end = bisect_right(ats, now)
+        start = 0 if within is None else bisect_right(ats, now - within, 0, end)
+        until = ats[end] if end < len(ats) else FOREVER
+        value = reduced(column[start:end])
+        holds = judge(predicate, value, now) is wanted
+        if within is None:
+            return holds, until
+        for tried, place in enumerate(range(start, end), 1):  # one after the other leaves the window
+            leaves = ats[place] + within
+            if leaves >= until:
+                break
+            if place + 1 < end and ats[place + 1] == ats[place]:
+                continue
+            left = reduced(column[place + 1 : end])
+            if tried == _LOOK_AHEAD or (left is not value and (judge(predicate, left, now) is wanted) != holds):
+                return holds, leaves
+        return holds, until
+
+    return answer
+
+
+def _counted(predicate: Predicate, limit: int, wanted: bool) -> tuple[list[bool], list[int]]:
+    """By number, whether it is so; and the next smaller number at which it is otherwise, -1 if there is none."""
+    truths = [judge(predicate, number, 0) is wanted for number in range(limit + 1)]
+    falls = [-1]
+    for number in range(1, limit + 1):
+        falls.append(number - 1 if truths[number - 1] != truths[number] else falls[number - 1])
+    return truths, falls
 
 
 def _count(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
     source, within, limit = plan.source, plan.within, plan.limit
     assert limit is not None
-    truths = [judge(predicate, count, 0) is wanted for count in range(limit + 1)]
-    #: By count, the next smaller one that is judged differently.
-    falls = [
-        next((less for less in reversed(range(count)) if truths[less] != truths[count]), -1)
-        for count in range(limit + 1)
-    ]
+    key = source.stream
+    truths, falls = _counted(predicate, limit, wanted)
 
     def answer(view: View, now: int) -> Answer:
-        ats = view.reader.stream(source).ats
+        stream = view.streams.get(key)
+        ats = view.reader.stream(source).ats if stream is None else stream.ats
         size = len(ats)
         if not size:
             return truths[0], FOREVER
@@ -323,6 +351,58 @@ def _count(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
             if leaves < until:
                 until = leaves
         return truths[number], until
+
+    return answer
+
+
+def _distinct(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+    within, limit = plan.within, plan.limit
+    assert limit is not None
+    truths, falls = _counted(predicate, limit, wanted)
+
+    def answer(view: View, now: int) -> Answer:
+        stream = view.reader.stream(plan.source)
+        ats, column = stream.ats, stream.column(plan.source.column)
+        end = bisect_right(ats, now)
+        start = 0 if within is None else bisect_right(ats, now - within, 0, end)
+        until = ats[end] if end < len(ats) else FOREVER
+        newest: dict[tuple[bool, Value], int] = {}  # by value, in the order from the newest back
+        for place in range(end - 1, start - 1, -1):
+            value = column[place]
+            if value is not None:
+                newest.setdefault((value is True or value is False, value), ats[place])
+        number = min(len(newest), limit)
+        if within is not None and falls[number] >= 0:
+            until = min(until, list(newest.values())[falls[number]] + within)
+        return truths[number], until
+
+    return answer
+
+
+def _extreme(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+    within, greatest = plan.within, plan.function is Aggregate.MAX
+
+    def answer(view: View, now: int) -> Answer:
+        stream = view.reader.stream(plan.source)
+        ats, column = stream.ats, stream.column(plan.source.column)
+        end = bisect_right(ats, now)
+        start = 0 if within is None else bisect_right(ats, now - within, 0, end)
+        until = ats[end] if end < len(ats) else FOREVER
+        best: list[tuple[int, Value]] = []  # from the newest back, those that no newer one equals or beats
+        for place in range(end - 1, start - 1, -1):
+            value = column[place]
+            if value is not None and (not best or (value > best[-1][1] if greatest else value < best[-1][1])):
+                best.append((ats[place], value))
+        if not best:
+            return judge(predicate, None, now) is wanted, until
+        at, value = best.pop()
+        holds = judge(predicate, conform(value, predicate.operand_type), now) is wanted
+        while within is not None and at + within < until:
+            leaves = at + within
+            at, value = best.pop() if best else (FOREVER, None)
+            if (judge(predicate, conform(value, predicate.operand_type), now) is wanted) != holds:
+                return holds, leaves
+        return holds, until
 
     return answer
 
@@ -353,18 +433,8 @@ def _last(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
 def _sequence(layout: StateLayout, sequence: SequenceNode, wanted: bool) -> Check:
     plan = layout.plan(sequence)
     assert isinstance(plan, SequencePlan), sequence
-    if sequence.match_on is None:
-        follow = _Sequence(plan)
-        return follow.answer if wanted else _negated(follow.answer)
-
-    def holds(view: View, at: int) -> bool:
-        return view.reader.sequence(sequence, at) is wanted
-
-    def answer(view: View, now: int) -> Answer:
-        changes = sorted({at for at in view.reader.instants(sequence) if at > now})
-        return _followed(holds, view, now, changes)
-
-    return answer
+    answer = (_Sequence(plan) if sequence.match_on is None else _MatchedSequence(plan)).answer
+    return answer if wanted else _negated(answer)
 
 
 def _negated(check: Check) -> Check:
@@ -390,7 +460,7 @@ class _Sequence:
         self._wait = max(waits, default=None)
 
     def answer(self, view: View, now: int) -> Answer:
-        streams = [view.reader.stream(source).ats for source in self._sources]
+        streams: list[Sequence[int]] = [view.reader.stream(source).ats for source in self._sources]
         until = FOREVER
         for place, ats in enumerate(streams):
             if ats and ats[-1] > now:  # events of the future
@@ -399,26 +469,31 @@ class _Sequence:
                 streams[place] = ats[:end]
         if not streams[0]:
             return False, until
-        since = self._holds_since(streams, now)
-        if since is not None:
-            return True, until if self._within is None else min(until, since + self._within)
-        return False, min(until, self._completes(streams, now))
+        holds, lasts = self._judged(streams, now, streams[0][-1])
+        return holds, min(until, lasts)
 
-    def _holds_since(self, streams: Sequence[Sequence[int]], now: int) -> int | None:
+    def _judged(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> Answer:
+        """The answer if nothing happens any more; ``latest`` is the instant of the latest first step."""
+        since = self._holds_since(streams, now, latest)
+        if since is not None:
+            return True, FOREVER if self._within is None else since + self._within
+        return False, self._completes(streams, now, latest)
+
+    def _holds_since(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> int | None:
         """The latest first step from which the sequence holds."""
         starts = streams[0]
-        if self._within is not None and starts[-1] <= now - self._within:
+        after = None if self._within is None else now - self._within
+        if after is not None and starts[-1] <= after:
             return None
         if self._latest_only:
+            if starts[-1] != latest:
+                return None
             starts = starts[-1:]
-        found = completing(self._steps, [starts, *streams[1:]], now)
-        latest = max(found, default=None)
-        if latest is None or (self._within is not None and latest <= now - self._within):
-            return None
-        return latest
+        found = max(completing(self._steps, [starts, *streams[1:]], now), default=None)
+        return None if found is None or (after is not None and found <= after) else found
 
-    def _completes(self, streams: Sequence[Sequence[int]], now: int) -> int:
-        """When a wait that is under way makes the sequence hold, if nothing happens."""
+    def _completes(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> int:
+        """When a wait that is under way makes the sequence hold."""
         if self._wait is None:
             return FOREVER
         dids = streams[self._last_did]
@@ -427,11 +502,33 @@ class _Sequence:
         begun = dids[bisect_right(dids, now - self._wait) :]
         for tried, at in enumerate(dict.fromkeys(begun)):
             complete = at + self._wait
-            if tried == _LOOK_AHEAD or self._holds_since(streams, complete) is not None:
+            if tried == _LOOK_AHEAD or self._holds_since(streams, complete, latest) is not None:
                 return complete
         return FOREVER
 
 
-def checks_of(checks: Checks, groups: Mapping[str, Iterable[str]]) -> dict[str, tuple[tuple[str, Check], ...]]:
-    """By group, its segments with their checks."""
-    return {group: tuple((name, checks.segment(name)) for name in sorted(names)) for group, names in groups.items()}
+class _MatchedSequence(_Sequence):
+    """A sequence with ``match_on``: the events of each value are a sequence of their own, and one of them is enough."""
+
+    def answer(self, view: View, now: int) -> Answer:
+        groups: dict[Hashable, list[list[int]]] = {}
+        until, latest = FOREVER, NEVER
+        for place, source in enumerate(self._sources):
+            stream = view.reader.stream(source)
+            for at, value in zip(stream.ats, stream.column(source.column), strict=True):
+                identity = identity_of(value)
+                if identity is None:
+                    continue
+                if at > now:
+                    until = min(until, at)
+                    break
+                if identity not in groups:
+                    groups[identity] = [[] for _ in self._steps]
+                groups[identity][place].append(at)
+                if place == 0 and at > latest:
+                    latest = at
+        answers = [self._judged(streams, now, latest) for streams in groups.values() if streams[0]]
+        held = max((lasts for holds, lasts in answers if holds), default=None)
+        if held is not None:
+            return True, min(until, held)
+        return False, min([until, *(lasts for _, lasts in answers)])

@@ -82,7 +82,7 @@ class TriggerRules:
         }
         self.features = tuple(sorted(self._features()))
         self.fingerprint = _fingerprint(definitions)
-        self._on: dict[tuple[Change, str], list[Trigger]] = {}
+        self._on: dict[str, dict[str, list[Trigger]]] = {"enter": {}, "exit": {}}
         self._on_event: dict[str, list[Trigger]] = {}
         for name in sorted(self.triggers):
             self._listen(self.triggers[name])
@@ -103,9 +103,9 @@ class TriggerRules:
     def _listen(self, trigger: Trigger) -> None:
         match trigger.on:
             case OnEnter(segment):
-                self._on.setdefault((Change.ENTER, segment), []).append(trigger)
+                self._on["enter"].setdefault(segment, []).append(trigger)
             case OnExit(segment):
-                self._on.setdefault((Change.EXIT, segment), []).append(trigger)
+                self._on["exit"].setdefault(segment, []).append(trigger)
             case OnEvent(event):
                 self._on_event.setdefault(event.event, []).append(trigger)
 
@@ -116,7 +116,7 @@ class TriggerRules:
 
     def on(self, change: Change, segment: str) -> Iterable[Trigger]:
         """The triggers that a transition starts, by name."""
-        return self._on.get((change, segment), ())
+        return self._on[change.value].get(segment, ())
 
     def on_event(self, name: str) -> Iterable[Trigger]:
         """The triggers that listen to an event, by name; what else they ask of it is theirs to judge."""
