@@ -13,6 +13,7 @@ from rules_engine.project import Project
 
 if TYPE_CHECKING:
     from rules_engine.lifecycle.materialize import MaterializeReport, ViewProgress, ViewReport
+    from rules_engine.lifecycle.memberships import Memberships
 
 
 def materialize(
@@ -22,6 +23,12 @@ def materialize(
     full: Annotated[
         bool, typer.Option("--full", help="Start from the first row, to take up rows that came late or were corrected.")
     ] = False,
+    memberships: Annotated[
+        bool,
+        typer.Option(
+            "--memberships", help="First write who is in which segment, and since when, as the view user_segments."
+        ),
+    ] = False,
     at: At = None,
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
@@ -30,16 +37,52 @@ def materialize(
 
     The newest row of every entity goes from the offline store to the online store. Only rows since the last run are
     read; a run that was interrupted is completed by the next one.
+
+    With --memberships everyone is evaluated by the applied definitions first. Who is in which segment, and since when,
+    becomes the feature view user_segments, with a column for each segment: other systems read it from Feast.
     """
     from rules_engine.lifecycle.materialize import materialize as run
 
     project = Project.open(repo)
+    written: Memberships | None = None
     with output.working("Opening the feature repository") as show:
+        if memberships:
+            from rules_engine.lifecycle.membership_view import VIEW
+            from rules_engine.lifecycle.memberships import write_memberships
+
+            written = write_memberships(
+                project, at, lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})")
+            )
+            views = [*views, VIEW] if views else None
         report = run(project, end=at, views=views, full=full, progress=lambda progress: show(_progress(progress)))
     if output_format is Format.JSON:
-        output.print_json({"rows": report.rows, "views": [_data(view) for view in report.views]})
-    else:
-        _show(report)
+        data = {"rows": report.rows, "views": [_data(view) for view in report.views]}
+        output.print_json(data if written is None else data | {"memberships": _memberships(written)})
+        return
+    if written is not None:
+        _show_memberships(project, written)
+    _show(report)
+
+
+def _show_memberships(project: Project, written: Memberships) -> None:
+    from rules_engine.lifecycle.membership_view import definition_file
+
+    users, segments = output.plural(written.users, "user"), output.plural(len(written.members), "segment")
+    at = format_instant(written.as_of)
+    output.say(f"Memberships of {users} in {segments} as of {at}: {output.plural(written.changed, 'new row')}")
+    if written.is_new:
+        path = definition_file(project).relative_to(project.root)
+        output.say("Wrote ", (str(path), "bold"), " and registered it: it belongs into version control")
+
+
+def _memberships(written: Memberships) -> dict[str, Any]:
+    return {
+        "as_of": format_instant(written.as_of),
+        "users": written.users,
+        "changed": written.changed,
+        "segments": written.members,
+        "defined": written.is_new,
+    }
 
 
 def _progress(progress: ViewProgress) -> str:
