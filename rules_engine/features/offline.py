@@ -21,7 +21,7 @@ from rules_engine.errors import DataError, ProjectError, UnknownNameError, Unsup
 from rules_engine.features import offline_parquet
 from rules_engine.features.feast_import import quiet
 from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.offline_parquet import PLACE, ViewColumns, row_instant
+from rules_engine.features.parquet_rows import PLACE, ViewColumns, row_instant
 
 #: How many users a batch holds.
 BATCH_ROWS = 65_536
@@ -194,7 +194,7 @@ def as_declared(column: pa.Array, name: str, feast_type: str) -> pa.Array:
     try:
         if feast_type == "UnixTimestamp":
             return _whole_seconds(column)
-        if wanted is None or column.type == wanted:
+        if wanted is None or column.type == wanted or _is_coded_text(column.type, wanted):
             return column
         if pa.types.is_floating(column.type) and pa.types.is_integer(wanted):
             column = pc.if_else(pc.is_nan(column), None, column)
@@ -222,9 +222,12 @@ _ARROW_TYPES = {
 }
 
 
+def _is_coded_text(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether texts come as codes of a dictionary, which is all that rules need."""
+    return pa.types.is_dictionary(found) and pa.types.is_large_string(wanted) and _same_kind(found.value_type, wanted)
+
+
 def _same_kind(found: pa.DataType, wanted: pa.DataType) -> bool:
-    if pa.types.is_dictionary(found):
-        found = found.value_type
     if pa.types.is_large_string(wanted):
         return any(check(found) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
     is_number = pa.types.is_integer(found) or pa.types.is_floating(found)

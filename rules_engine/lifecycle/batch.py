@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from rules_engine.clock import now_micros
@@ -23,6 +25,10 @@ from rules_engine.targets.index import RuleIndex
 
 if TYPE_CHECKING:
     from rules_engine.features.feast_repo import FeastRepo
+
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -90,8 +96,7 @@ class BatchRules:
         ProjectError, DataError
             if the offline store or the event log cannot be read, or holds other types than are declared.
         """
-        for crowd in self._everyone.at(as_of, keys):
-            yield self.answer(crowd, as_of)
+        yield from _side_by_side(lambda crowd: self.answer(crowd, as_of), self._everyone.at(as_of, keys))
 
     def answer(self, crowd: Crowd, as_of: int) -> Answered:
         """The answers of some users who were read as of that instant."""
@@ -110,6 +115,19 @@ class BatchRules:
         return explain(self.program, segment, inputs, as_of, entity)
 
 
+def _side_by_side(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """The results in order, on all cores: array work leaves Python's lock alone."""
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        waiting: deque[Future[_Out]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 @dataclass(slots=True)
 class Sizes:
     """How many users there are, and how many of them are in each segment."""
@@ -120,8 +138,9 @@ class Sizes:
     def add(self, answered: Answered, names: Sequence[str]) -> None:
         """Count some users."""
         self.users += len(answered.entities)
+        counts = answered.matches.counts()
         for name in names:
-            self.members[name] = self.members.get(name, 0) + int(np.count_nonzero(answered.members(name)))
+            self.members[name] = self.members.get(name, 0) + counts.get(name, 0)
 
     def share(self, segment: str) -> float:
         """The part of all users who are in a segment; 0 if there are none.

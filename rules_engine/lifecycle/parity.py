@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from rules_engine.clock import from_micros, to_micros
@@ -168,6 +169,8 @@ class _Comparison:
     def _feature(self, crowd: Crowd, name: str) -> Sequence[Any]:
         """A feature's values as rules read them: missing if they are past their view's ttl."""
         column, expires_at = crowd.batch.column(name), crowd.expires_at.get(name.partition(":")[0])
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
         if expires_at is not None:
             column = pc.if_else(pc.less_equal(expires_at, self._now).fill_null(False), None, column)
         found: Sequence[Any] = column.to_pylist()

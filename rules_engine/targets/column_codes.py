@@ -1,7 +1,8 @@
 """From a column of values to codes: for each row, which line of a table's masks applies to it.
 
 The same tables as for one user, with numpy and pyarrow in place of bisection and dictionaries. What cannot be done so
-is done once for each distinct value.
+is done once for each distinct value. Line 0 of the masks is always that of a missing value: codes are counted from 1,
+in the narrowest type, and multiplied by the bits that say where there is a value.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from rules_engine.targets.slots import Reading
 from rules_engine.targets.tables import Elements, Steps, Table, Words
 
 Words64 = npt.NDArray[np.uint64]
-Codes = npt.NDArray[np.intp]
+Codes = npt.NDArray[np.integer[Any]]
 Flags = npt.NDArray[np.bool_]
 
 #: Up to so many edges, comparing all values with each is faster than bisecting for each value.
 _FEW_EDGES = 32
 
-#: Masks as lines of words, and for each row the line that applies.
+#: Masks as lines of words, the first that of a missing value, and for each row the line that applies.
 Lookup = tuple[Words64, Codes]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Coded:
-    """A column of values of any types: each different one once, and for each row its place; -1 where it is missing."""
+    """A column of values of any types: each different one once, and for each row its place from 1 on; 0 is missing."""
 
     values: tuple[Value, ...]
     codes: Codes
@@ -43,10 +44,10 @@ class Coded:
         """The column of some values; None is missing.
 
         >>> Coded.of([1, True, None, 1]).codes
-        array([ 0,  1, -1,  0])
+        array([1, 2, 0, 1])
         """
         places: dict[tuple[type, Value], int] = {}
-        codes = [-1 if value is None else places.setdefault((type(value), value), len(places)) for value in values]
+        codes = [0 if value is None else places.setdefault((type(value), value), len(places) + 1) for value in values]
         return cls(tuple(value for _, value in places), np.array(codes, dtype=np.intp))
 
     def slice(self, offset: int, length: int) -> Coded:
@@ -56,12 +57,11 @@ class Coded:
         return Coded(self.values, self.codes[rows.to_numpy(zero_copy_only=False)])
 
     def to_pylist(self) -> list[Value]:
-        return [None if code < 0 else self.values[code] for code in self.codes.tolist()]
+        return [None if code == 0 else self.values[code - 1] for code in self.codes.tolist()]
 
     def look_up(self, table: Table, now: int, words: int) -> Lookup:
-        """The masks of the values; the last line is that of a missing value."""
-        masks = [table.mask(value, now) for value in self.values]
-        return stack([*masks, table.missing], words), np.where(self.codes < 0, len(masks), self.codes)
+        """The masks of the values."""
+        return stack([table.missing, *(table.mask(value, now) for value in self.values)], words), self.codes
 
 
 #: What an event condition comes to, row by row.
@@ -83,6 +83,10 @@ def stack(masks: Sequence[int], words: int) -> Words64:
     return np.asfortranarray(np.stack([to_words(mask, words) for mask in masks]))
 
 
+#: By table the dictionary of a column, and its masks.
+Known = dict["ColumnTable", tuple[pa.Array, Words64]]
+
+
 class ColumnTable:
     """A table with its masks as arrays."""
 
@@ -93,20 +97,28 @@ class ColumnTable:
         masks = _static_masks(table)
         #: Whether every value is looked up with array operations only.
         self.is_cheap = masks is not None or isinstance(table, Elements)
-        self._lines = None if masks is None else stack([*masks, table.missing], words)
+        self._lines = None if masks is None else stack([table.missing, *masks], words)
         self._word_set = _word_set(table) if isinstance(table, Words) else None
 
-    def look_up(self, column: pa.Array, now: int) -> Lookup:
-        """The masks of a column's values; the last line is that of a missing value."""
+    def look_up(self, column: pa.Array, now: int, known: Known | None = None) -> Lookup:
+        """The masks of a column's values; ``known`` remembers those of a dictionary from one slice to the next."""
         if isinstance(self.table, Elements):
             return look_up_lists(self.table, column, self.words)
-        if self._lines is None:
+        if self._lines is not None:
+            return self._lines, self._codes(column, now)
+        if known is None or not pa.types.is_dictionary(column.type):
             return look_up_distinct(column, lambda raw: self.table.mask(raw, now), self.table.missing, self.words)
-        codes = self._codes(column, now)
-        return self._lines, np.where(codes < 0, len(self._lines) - 1, codes)
+        dictionary, masks = known.get(self, (None, None))
+        if dictionary is None or not dictionary.equals(column.dictionary):
+            masks, codes = look_up_distinct(
+                column, lambda raw: self.table.mask(raw, now), self.table.missing, self.words
+            )
+            known[self] = column.dictionary, masks
+            return masks, codes
+        return masks, _dictionary_codes(column)
 
     def _codes(self, column: pa.Array, now: int) -> Codes:
-        """The line of each row, -1 where the value is missing."""
+        """The line of each row."""
         table = self.table
         if self._word_set is not None:
             return _word_codes(self._word_set, column)
@@ -149,9 +161,10 @@ def _word_codes(words: pa.Array, column: pa.Array) -> Codes:
     if not _is_string(column.type):
         return _all_missing(column)
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        of_values = np.append(_word_codes(words, column.dictionary), 0).astype(_narrowest(len(words) + 1))
+        return _present(of_values.take(_values(column.indices), mode="clip"), column)
     codes = pc.index_in(column, value_set=words.cast(column.type), skip_nulls=True)
-    return _without(_numpy(codes, len(words)), _nulls(column))
+    return _present(_numpy(codes, len(words)) + 1, column)
 
 
 def _is_string(kind: pa.DataType) -> bool:
@@ -164,10 +177,14 @@ def look_up_distinct(column: pa.Array, mask: Callable[[Value], int], missing: in
     """Each distinct value is looked up once, as that of one user."""
     if pa.types.is_nested(column.type):
         masks = [mask(python_value(scalar)) for scalar in column]
-        return stack([*masks, missing], words), np.arange(len(masks), dtype=np.intp)
+        return stack([missing, *masks], words), np.arange(1, len(masks) + 1)
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     masks = [mask(python_value(scalar)) for scalar in encoded.dictionary]
-    return stack([*masks, missing], words), _numpy(encoded.indices, len(masks)).astype(np.intp)
+    return stack([missing, *masks], words), _dictionary_codes(encoded)
+
+
+def _dictionary_codes(column: pa.Array) -> Codes:
+    return _numpy(column.indices, -1).astype(np.intp) + 1
 
 
 def python_value(scalar: pa.Scalar) -> Value:
@@ -192,55 +209,57 @@ def _presence_codes(table: Steps, column: pa.Array) -> Codes:
     value_type = table.slot.type
     if value_type is not None and not holds_kind(column.type, value_type.kind):
         return _all_missing(column)
-    return _without(np.zeros(len(column), dtype=np.intp), _nulls(column))
+    return _present(np.ones(len(column), dtype=np.uint8), column)
 
 
 def _number_codes(table: Steps, column: pa.Array) -> Codes:
     kind = column.type
     if _is_time(kind):
-        return _without(_count_passed(table.edges, micros(column)), _nulls(column))
+        return _present(_count_passed(table.edges, micros(column)), column)
     if pa.types.is_integer(kind):
-        return _without(_count_passed(table.edges, _numpy(column)), _nulls(column))
+        return _present(_count_passed(table.edges, _values(column)), column)
     if pa.types.is_floating(kind) and table.slot.line is not lines.WHOLE:
-        values = _numpy(column).astype(np.float64)
-        return _without(_count_below(np.array(table.float_edges, dtype=np.float64), values), _nulls(column))
+        values = _values(column).astype(np.float64, copy=False)
+        codes = _present(_count_below(np.array(table.float_edges, dtype=np.float64), values), column)
+        codes *= values == values  # not a number is missing, and the one that differs from itself
+        return codes
     return _all_missing(column)
 
 
 def _age_codes(table: Steps, column: pa.Array, now: int) -> Codes:
     if not (_is_time(column.type) or pa.types.is_integer(column.type)):
         return _all_missing(column)
-    values = micros(column) if _is_time(column.type) else _numpy(column)
+    values = micros(column) if _is_time(column.type) else _values(column)
     # age >= edge, that is: not value >= now - edge + 1
     too_young = _count_passed([now - edge + 1 for edge in reversed(table.edges)], values)
-    return _without(len(table.edges) - too_young, _nulls(column))
+    return _present(len(table.edges) + 2 - too_young, column)
 
 
 def _flag_codes(table: Steps, column: pa.Array) -> Codes:
     if not pa.types.is_boolean(column.type):
         return _all_missing(column)
-    values = column.fill_null(False).to_numpy(zero_copy_only=False)
-    return _without(np.where(values, table.cell(True), table.cell(False)), _nulls(column))
+    lines_of = np.array([table.cell(False) + 1, table.cell(True) + 1], dtype=np.uint8)
+    return _present(lines_of[_values(column).view(np.uint8)], column)
 
 
 def _count_passed(edges: Sequence[int], values: npt.NDArray[Any]) -> Codes:
-    """For each whole number, how many of the ascending edges are at or below it; edges may be of any size."""
+    """For each whole number, 1 and how many of the ascending edges are at or below it; edges may be of any size."""
     limits = np.iinfo(values.dtype)
     below = sum(edge < limits.min for edge in edges)
     above = sum(edge > limits.max for edge in edges)
     within = np.array(edges[below : len(edges) - above], dtype=values.dtype)
-    return _count_below(within, values) + below
+    passed = _count_below(within, values)
+    return passed + below if below else passed
 
 
 def _count_below(edges: npt.NDArray[Any], values: npt.NDArray[Any]) -> Codes:
-    """For each value, how many of the ascending edges are at or below it."""
+    """For each value, 1 and how many of the ascending edges are at or below it."""
     if len(edges) > _FEW_EDGES:
-        passed: Codes = np.searchsorted(edges, values, side="right")
-        return passed
-    count = np.zeros(len(values), dtype=np.uint8)
+        return np.searchsorted(edges, values, side="right") + 1
+    count = np.ones(len(values), dtype=np.uint8)
     for edge in edges:
         count += values >= edge
-    return count.astype(np.intp)
+    return count
 
 
 def micros(column: pa.Array) -> npt.NDArray[np.int64]:
@@ -263,6 +282,31 @@ def _numpy(column: pa.Array, null: Any = 0) -> npt.NDArray[Any]:
     return found
 
 
+def _values(column: pa.Array) -> npt.NDArray[Any]:
+    """Numbers or flags as they lie in memory, whatever that is where there is none."""
+    if column.null_count:
+        column = pa.Array.from_buffers(column.type, len(column), [None, column.buffers()[1]], offset=column.offset)
+    found: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _present(codes: Codes, column: pa.Array) -> Codes:
+    """The codes, and 0 where the column is null."""
+    if column.null_count == 0:
+        return codes
+    if column.buffers()[0] is None:
+        return codes * column.is_valid().to_numpy(zero_copy_only=False)
+    first, end = column.offset, column.offset + len(column)
+    bits = np.frombuffer(column.buffers()[0], dtype=np.uint8)[first // 8 : (end + 7) // 8]
+    codes *= np.unpackbits(bits, bitorder="little")[first % 8 :][: len(column)]
+    return codes
+
+
+def _narrowest(most: int) -> npt.DTypeLike:
+    """The least type that holds whole numbers up to one."""
+    return np.min_scalar_type(most)
+
+
 def _nulls(column: pa.Array) -> Flags | None:
     """Where the column is null or NaN; None for nowhere."""
     if column.null_count == 0 and not pa.types.is_floating(column.type):
@@ -271,14 +315,8 @@ def _nulls(column: pa.Array) -> Flags | None:
     return found
 
 
-def _without(codes: npt.NDArray[Any], missing: Flags | None) -> Codes:
-    if missing is not None:
-        codes = np.where(missing, -1, codes)
-    return codes.astype(np.intp, copy=False)
-
-
 def _all_missing(column: pa.Array) -> Codes:
-    return np.full(len(column), -1, dtype=np.intp)
+    return np.zeros(len(column), dtype=np.uint8)
 
 
 # --- lists ----------------------------------------------------------------------------------------------------------
@@ -286,10 +324,9 @@ def _all_missing(column: pa.Array) -> Codes:
 
 def look_up_lists(table: Elements, column: pa.Array, words: int) -> Lookup:
     """The masks of lists, of which null elements are left out; a line for each row."""
-    rows = np.arange(len(column), dtype=np.intp)
     missing = to_words(table.missing, words)
     if not _is_list(column.type):
-        return missing[None, :], np.zeros_like(rows)
+        return missing[None, :], _all_missing(column)
     elements, parents = pc.list_flatten(column), _numpy(pc.list_parent_indices(column))
     nulls = _nulls(elements)
     if nulls is not None:
@@ -302,7 +339,7 @@ def look_up_lists(table: Elements, column: pa.Array, words: int) -> Lookup:
         masks = np.tile(to_words(table.present(()), words), (len(column), 1))
         masks[parents] = missing
     masks[is_missing] = missing
-    return np.vstack([masks, missing[None, :]]), rows
+    return np.vstack([missing[None, :], masks]), np.arange(1, len(column) + 1)
 
 
 def _list_masks(table: Elements, elements: pa.Array, parents: npt.NDArray[Any], rows: int, words: int) -> Words64:

@@ -17,9 +17,11 @@ from rules_engine.errors import DataError, UnsupportedError
 from rules_engine.rules.nodes import ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
 from rules_engine.targets.column_codes import (
     Coded,
+    Codes,
     ColumnTable,
     EventColumn,
     Flags,
+    Known,
     Lookup,
     Words64,
     look_up_distinct,
@@ -33,9 +35,12 @@ from rules_engine.targets.slots import Slot, Source
 from rules_engine.targets.tables import Table
 
 #: About how many bytes of masks are worked on at once: what stays in a processor's cache.
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 21
 
 Rows = npt.NDArray[np.intp]
+
+#: By the value of a byte its bits, the lowest first.
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(np.int64)
 
 #: Up to so many words, a mask is worked on word by word: that is faster than row by row.
 _FEW_WORDS = 64
@@ -70,8 +75,11 @@ class Matches:
 
     def counts(self) -> dict[str, int]:
         """How many rows are in each segment."""
-        totals = self.matrix().sum(axis=0, dtype=np.int64)
-        return {name: int(total) for name, total in zip(self.names, totals, strict=True)}
+        totals: list[int] = []
+        for column in range(self.bits.shape[1]):
+            of_values = np.bincount(self.bits[:, column], minlength=256)
+            totals += (of_values @ _BITS).tolist()
+        return dict(zip(self.names, totals, strict=False))
 
     def matrix(self) -> Flags:
         """Rows by ``names``."""
@@ -170,7 +178,7 @@ class ColumnIndex:
             start &= table.mask(request.raw(table.slot), now)
         expired = {view: _is_expired(column, now) for view, column in (expires_at or {}).items()}
         rows = max(1, _CHUNK_BYTES // (8 * self._words))
-        work = _Batch(batch, now, events or {}, expired)
+        work = _Batch(batch, now, events or {}, expired, {})
         chunks = [self._fold(self._alive(start, work.slice(offset, rows))) for offset in range(0, batch.num_rows, rows)]
         width = (len(self._layout.names) + 7) // 8
         return Matches(self._layout.names, np.concatenate([np.zeros((0, width), dtype=np.uint8), *chunks]))
@@ -193,7 +201,7 @@ class ColumnIndex:
         """The conjunctions that are true, as words for each row."""
         alive = np.asfortranarray(np.tile(to_words(start, self._words), (work.rows, 1)))
         for table in self._tables:
-            if table.is_cheap:
+            if table.is_cheap or work.is_coded(table):
                 _narrow(alive, table, *work.look_up(table))
                 continue
             rows = np.flatnonzero((alive & table.mentions).any(axis=1))
@@ -207,12 +215,14 @@ class ColumnIndex:
         for part in self._layout.parts:
             is_false = ~(alive & to_words(part.own, self._words)).any(axis=1)
             alive[is_false] &= to_words(part.without, self._words)
-        bits = np.unpackbits(np.ascontiguousarray(alive, dtype="<u8").view(np.uint8), axis=1, bitorder="little")
-        segments = np.zeros((len(alive), len(self._layout.names)), dtype=np.uint8)
+        number = len(self._layout.names)
+        segments = np.zeros((len(alive), number // 64 + 1), dtype=np.uint64, order="F")
         for offset, ones in self._layout.layers:
-            size = ones.bit_length()
-            segments[:, :size] |= bits[:, offset : offset + size]
-        return np.packbits(segments, axis=1, bitorder="little")
+            mask = to_words(ones, segments.shape[1])
+            for word in np.flatnonzero(mask):
+                segments[:, word] |= _word_from(alive, offset + 64 * int(word)) & mask[word]
+        as_bytes = np.ascontiguousarray(segments, dtype="<u8").view(np.uint8)
+        return as_bytes[:, : (number + 7) // 8]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -223,6 +233,7 @@ class _Batch:
     now: int
     events: EventColumns
     expired: Mapping[str, Flags]
+    known: Known
 
     @property
     def rows(self) -> int:
@@ -231,7 +242,15 @@ class _Batch:
     def slice(self, offset: int, rows: int) -> _Batch:
         events = {source: column.slice(offset, rows) for source, column in self.events.items()}
         expired = {view: flags[offset : offset + rows] for view, flags in self.expired.items()}
-        return _Batch(self.batch.slice(offset, rows), self.now, events, expired)
+        return _Batch(self.batch.slice(offset, rows), self.now, events, expired, self.known)
+
+    def is_coded(self, table: ColumnTable) -> bool:
+        """Whether a table's column has few different values, of which the batch has each but once."""
+        source = table.table.slot.source
+        if not isinstance(source, FeatureRef):
+            return False
+        column = self.batch.column(source.key)
+        return bool(pa.types.is_dictionary(column.type)) and len(column.dictionary) <= self.rows
 
     def look_up(self, table: ColumnTable, rows: Rows | None = None) -> Lookup:
         """The masks of a table for these rows of the batch, or for all."""
@@ -241,7 +260,7 @@ class _Batch:
         if isinstance(source, ClockRef):
             return self._look_up_clock(table.table, source, table.words, rows)
         assert isinstance(source, FeatureRef), source
-        found = table.look_up(_take(self.batch.column(source.key), rows), self.now)
+        found = table.look_up(_take(self.batch.column(source.key), rows), self.now, self.known)
         return self._expire(source.view, found, rows)
 
     def _look_up_events(self, table: ColumnTable, column: EventColumn, rows: Rows | None) -> Lookup:
@@ -267,11 +286,21 @@ class _Batch:
             return found
         masks, codes = found
         expired = self.expired[view] if rows is None else self.expired[view][rows]
-        return masks, np.where(expired, len(masks) - 1, codes)
+        return masks, np.where(expired, 0, codes)
 
 
-def _narrow(alive: Words64, table: ColumnTable, masks: Words64, codes: Rows) -> None:
+def _word_from(words: Words64, bit: int) -> npt.NDArray[np.uint64]:
+    """For each row the 64 bits from one on."""
+    word, shift = divmod(bit, 64)
+    found: npt.NDArray[np.uint64] = words[:, word] >> np.uint64(shift)
+    if shift and word + 1 < words.shape[1]:
+        found |= words[:, word + 1] << np.uint64(64 - shift)
+    return found
+
+
+def _narrow(alive: Words64, table: ColumnTable, masks: Words64, codes: Codes) -> None:
     """Take away the conjunctions that a table does not allow."""
+    codes = codes.astype(np.intp, copy=False)  # once for all words
     if alive.shape[1] > _FEW_WORDS:
         alive &= masks[codes]
         return

@@ -206,15 +206,47 @@ def test_others_count_without_rows_and_are_told_by_their_places(repo: FeastRepo)
     }
 
 
-def test_groups_of_users_are_read_one_after_the_other(repo: FeastRepo, monkeypatch: pytest.MonkeyPatch) -> None:
-    users, late = OfflineUsers(repo, FEATURES), to_micros(START + timedelta(days=11))
-    (whole,) = [part.batch.to_pylist() for part in users.batches(late)]
-    monkeypatch.setattr("rules_engine.features.offline_parquet._VALUES_PER_GROUP", 100)
-    parts = list(users.batches(late))
-    assert len(parts) > 2
-    assert [part.done for part in parts] == sorted(part.done for part in parts)
-    rows = [row for part in parts for row in part.batch.to_pylist()]
-    assert sorted(rows, key=lambda row: row["user_id"]) == whole
+def test_one_view_is_read_in_the_order_of_its_file(repo: FeastRepo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rows as by the join that several views take; in small batches, past row groups without newest rows."""
+    repo.contents.feature_views[:] = [view for view in repo.contents.feature_views if view.name == "facts"]
+    path, late = repo.project.feature_repo / "data" / "facts.parquet", to_micros(START + timedelta(days=11))
+    facts = histories(seed=7)[0].sort_by("at")
+    pq.write_table(facts, path, row_group_size=9)
+    users = OfflineUsers(repo, FEATURES[:3])
+    joined = [
+        row for part in users.batches(late, sorted(set(facts["user_id"].to_pylist()))) for row in part.batch.to_pylist()
+    ]
+    monkeypatch.setattr("rules_engine.features.offline.BATCH_ROWS", 4)
+    others = pa.array(["zoe", joined[3]["user_id"], "amy"], pa.large_string())
+    for also, extra in ((None, set()), (others, {"zoe", "amy"})):
+        parts = list(users.batches(late, others=also))
+        rows = [row for part in parts for row in part.batch.to_pylist()]
+        known = [row for row in rows if row["user_id"] not in extra]
+        assert sorted(known, key=lambda row: row["user_id"]) == joined
+        assert {row["user_id"] for row in rows} - {row["user_id"] for row in known} == extra
+        assert all(set(row.values()) == {row["user_id"], None} for row in rows if row["user_id"] in extra)
+        order = [row["@facts"] for row in known]
+        assert order == sorted(order)
+        assert [part.done for part in parts] == sorted(part.done for part in parts)
+        assert max(part.batch.num_rows for part in parts) <= 4
+    places = [place for part in parts if part.places is not None for place in part.places.tolist()]
+    named = {row["user_id"]: place for row, place in zip(rows, places, strict=True)}
+    assert {user: place for user, place in named.items() if place >= 0} == dict(
+        zip(others.to_pylist(), range(3), strict=True)
+    )
+
+
+def test_texts_that_repeat_come_as_codes(repo: FeastRepo) -> None:
+    repo.contents.feature_views[:] = [view for view in repo.contents.feature_views if view.name == "facts"]
+    facts = pa.concat_tables([histories(seed=seed)[0] for seed in range(9)])
+    names = pa.array([f"{number}" for number in range(facts.num_rows)])
+    facts = facts.set_column(0, "user_id", names)
+    pq.write_table(facts, repo.project.feature_repo / "data" / "facts.parquet")
+    users = OfflineUsers(repo, FEATURES[:3])
+    (part,) = users.batches(to_micros(START + timedelta(days=11)))
+    assert pa.types.is_dictionary(part.batch["facts:word"].type)
+    assert not pa.types.is_dictionary(part.batch["user_id"].type)
+    assert part.batch["facts:word"].to_pylist() == facts["word"].to_pylist()
 
 
 def test_what_cannot_be_read_says_so(repo: FeastRepo) -> None:
