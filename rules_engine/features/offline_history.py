@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from rules_engine.features import offline_parquet
 from rules_engine.features.offline import OfflineUsers, as_declared, row_instant
-from rules_engine.features.offline_parquet import ReadError, ViewColumns
+from rules_engine.features.offline_parquet import ReadError
+from rules_engine.features.parquet_rows import ViewColumns
 
 #: About how many values of source rows one group of users has.
 _VALUES_PER_GROUP = 10_000_000
