@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rules_engine.cli import output
+from rules_engine.cli.event_options import AtUnit, EventName, Mapping, Names, Unit, mapped_by
 from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
 from rules_engine.errors import UnknownNameError
 from rules_engine.project import Project
@@ -17,40 +17,15 @@ if TYPE_CHECKING:
     from rules_engine.lifecycle.event_files import IngestReport, Mapped
     from rules_engine.lifecycle.event_sink import EventSink
 
-_PARTS = ("entity", "event", "at", "event_id", "properties")
-
-
-class AtUnit(Enum):
-    """What a number in the column of instants counts."""
-
-    SECONDS = "s"
-    MILLISECONDS = "ms"
-    MICROSECONDS = "us"
-
 
 def ingest(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="A file that ends in .jsonl, .ndjson, .csv or .parquet.")
     ] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="NAME=COLUMN",
-            help="The column that holds a part of the event (entity, event, at, event_id, properties) or a property; "
-            "may be given several times. Default: the column of that name.",
-        ),
-    ] = None,
-    event: Annotated[str | None, typer.Option("--event", metavar="NAME", help="The event that every row is.")] = None,
-    names: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--name", metavar="WORD=EVENT", help="The event that a word in the column of events stands for; repeatable."
-        ),
-    ] = None,
-    at_unit: Annotated[
-        AtUnit, typer.Option("--at-unit", help="What a number in the column `at` counts since 1970.")
-    ] = AtUnit.MICROSECONDS,
+    mapping: Mapping = None,
+    event: EventName = None,
+    names: Names = None,
+    at_unit: Unit = AtUnit.MICROSECONDS,
     dead_letters: Annotated[
         bool, typer.Option("--dead-letters", help="Show the events that were refused, with the reason.")
     ] = False,
@@ -77,32 +52,13 @@ def ingest(
     sink = EventSink(project, Rules(ReadPlan.load(project.read_plan)))
     try:
         if file is not None:
-            _ingest(project, sink, file, _mapped(mapping, event, names, at_unit), output_format)
+            _ingest(project, sink, file, mapped_by(mapping, event, names, at_unit), output_format)
         elif replay:
             _replay(sink, output_format)
         else:
             _list(sink, limit, output_format)
     finally:
         sink.close()
-
-
-def _mapped(mapping: list[str] | None, event: str | None, names: list[str] | None, at_unit: AtUnit) -> Mapped:
-    from rules_engine.lifecycle.event_files import Mapped
-
-    pairs = _pairs(mapping, "--map")
-    columns = {name: column for name, column in pairs.items() if name in _PARTS}
-    renamed = {column: name for name, column in pairs.items() if name not in _PARTS}
-    return Mapped(**columns, name=event, names=_pairs(names, "--name"), renamed=renamed, at_unit=at_unit.value)
-
-
-def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
-    pairs = {}
-    for text in given or ():
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise typer.BadParameter(f"`{text}` is not NAME=VALUE", param_hint=option)
-        pairs[name] = value
-    return pairs
 
 
 def _ingest(project: Project, sink: EventSink, file: Path, mapped: Mapped, output_format: Format) -> None:

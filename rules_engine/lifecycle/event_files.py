@@ -92,7 +92,7 @@ def ingest_file(
     place = project.state_dir / "ingest" / f"{_identity(path, mapped)}.json"
     report = _earlier(place)
     report.skipped = report.rows
-    rows = islice(_rows(path, mapped, sink), report.rows, None)
+    rows = islice(event_rows(path, mapped, sink.property_types), report.rows, None)
     while batch := list(islice(rows, BATCH)):
         _take(sink, batch, path.name, report)
         # Only now: a run that is killed before does these rows again, which changes nothing.
@@ -143,11 +143,20 @@ def _earlier(place: Path) -> IngestReport:
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def _rows(path: Path, mapped: Mapped, sink: EventSink) -> Iterator[dict[str, Any]]:
+def event_rows(
+    path: Path, mapped: Mapped, property_types: Mapping[str, Mapping[str, ValueType]]
+) -> Iterator[dict[str, Any]]:
+    """The rows of a file as events' senders would give them, unchecked.
+
+    Raises
+    ------
+    DataError
+        if the file cannot be read, or its name says of no format that is known.
+    """
     read = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv_rows, ".parquet": _parquet_rows}
     if path.suffix not in read:
         raise DataError(f"{path} is no file of events", hint=f"it may end in {', '.join(_FORMATS)}")
-    types = sink.property_types if path.suffix == ".csv" else None
+    types = property_types if path.suffix == ".csv" else None
     try:
         for row in read[path.suffix](path):
             yield _event_of(row, mapped, types)

@@ -42,6 +42,15 @@ SEEN_FOR = 7 * DAY
 TIMER, APPLY, BASELINE = "timer", "apply", "baseline"
 
 
+def cause_of(event: Event) -> str:
+    """What an event is called as a cause. The id of a checked event begins with its name already.
+
+    >>> cause_of(Event("visit", 0, "visit:a1")), cause_of(Event("visit", 0, "a1"))
+    ('event:visit:a1', 'event:visit:a1')
+    """
+    return f"event:{event.id}" if event.id.startswith(f"{event.name}:") else f"event:{event.name}:{event.id}"
+
+
 class Machine:
     """One entity, taken from step to step.
 
@@ -123,7 +132,7 @@ class Machine:
         self._adopt(at)
         self._keep(event)
         groups = self._rules.groups if is_new else {event.name, *self._due(at)}
-        self._evaluate(at, groups, f"event:{event.name}:{event.id}", event)
+        self._evaluate(at, groups, cause_of(event), event)
         return True
 
     def timers(self, until: int) -> None:
@@ -302,7 +311,7 @@ class Machine:
         listening = self._rules.on_event(event.name)
         if not listening or self._was_seen(event, at):
             return []
-        cause = f"event:{event.name}:{event.id}"
+        cause = cause_of(event)
         return [
             (trigger, cause, max(at, event.at))
             for trigger in listening

@@ -1,0 +1,185 @@
+"""``segments simulate``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rules_engine.cli import output
+from rules_engine.cli.event_options import AtUnit, EventName, Mapping, Names, Unit, mapped_by
+from rules_engine.cli.options import HERE, Format, OutputFormat, Repo, Segments, instant
+from rules_engine.clock import format_instant
+from rules_engine.project import Project
+
+if TYPE_CHECKING:
+    from rules_engine.lifecycle.simulate import Simulation, Told
+
+#: Rows that are written at once.
+_PIECE = 10_000
+
+
+def simulate(
+    events: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[EVENTS]",
+            help="A file that ends in .jsonl, .ndjson, .csv or .parquet. Default: the project's own event log.",
+        ),
+    ] = None,
+    start: Annotated[
+        int | None,
+        typer.Option(
+            "--from",
+            metavar="INSTANT",
+            parser=instant,
+            help="Start there; events before are known, and start nothing. Default: the first event.",
+        ),
+    ] = None,
+    end: Annotated[
+        int | None,
+        typer.Option(
+            "--to", metavar="INSTANT", parser=instant, help="Let timers run until then. Default: the last event."
+        ),
+    ] = None,
+    segments: Segments = None,
+    triggers: Annotated[
+        list[str] | None,
+        typer.Option("--trigger", "--triggers", metavar="NAME", help="This trigger only; may be given several times."),
+    ] = None,
+    no_features: Annotated[
+        bool, typer.Option("--no-features", help="Take all features as missing, and read no offline store.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write everything that happens to a .parquet, .csv or .jsonl file."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many of the first actions to show.")] = 20,
+    mapping: Mapping = None,
+    event: EventName = None,
+    names: Names = None,
+    at_unit: Unit = AtUnit.MICROSECONDS,
+    repo: Repo = HERE,
+    output_format: OutputFormat = Format.TEXT,
+) -> None:
+    """Run recorded events through segments and triggers, and show what would have happened.
+
+    The definitions are those of the files. The clock is simulated: an event arrives when it happened, and timers come
+    in between. Features are those of the offline store as of the start. Nothing is sent, and nothing is written to the
+    store.
+    """
+    from rules_engine.lifecycle.simulate import Simulator
+
+    mapped = mapped_by(mapping, event, names, at_unit)
+    with output.working("Opening the project") as show, ExitStack() as stack:
+        simulator = Simulator(Project.open(repo), segments, triggers, features=not no_features)
+        tell = _writer(out, stack) if out is not None else lambda _: None
+        found = simulator.run(events, mapped, start, end, tell=tell, progress=show, shown=limit)
+    if output_format is Format.JSON:
+        output.print_json(_data(found))
+    else:
+        _show(found)
+        if out is not None:
+            output.say(f"Wrote {out}")
+
+
+def _writer(out: Path, stack: ExitStack) -> Any:
+    from rules_engine.lifecycle.audience import TableFile
+    from rules_engine.lifecycle.simulate import schema, write_rows
+
+    file = stack.enter_context(TableFile(out, schema()))
+    held: list[Told] = []
+
+    def flush() -> None:
+        file.write(write_rows(held))
+        held.clear()
+
+    def tell(told: Told) -> None:
+        held.append(told)
+        if len(held) >= _PIECE:
+            flush()
+
+    stack.callback(flush)
+    return tell
+
+
+def _show(found: Simulation) -> None:
+    start, end = format_instant(found.start), format_instant(found.end)
+    what = f"{output.plural(found.events, 'event')} of {output.plural(found.entities, 'entity')}"
+    output.say(f"{what}, from {start} to {end}")
+    for code, count in sorted(found.refused.items()):
+        output.say(f"  refused {output.plural(count, 'row')}: {code}")
+    if found.segments:
+        output.say()
+        headers = ["segment", "at start", "entered", "left", "at end"]
+        rows = [
+            [name, *(f"{number:,}" for number in (one.at_start, one.entered, one.left, one.at_end))]
+            for name, one in found.segments.items()
+        ]
+        output.table(headers, rows, right=headers[1:])
+    if found.triggers:
+        output.say()
+        headers = ["trigger", "started", "fired", "cancelled", "suppressed", "still waits"]
+        rows = [
+            [
+                name,
+                *(
+                    f"{number:,}"
+                    for number in (one.started, one.fired, one.cancelled, one.suppressed.total(), one.pending)
+                ),
+            ]
+            for name, one in found.triggers.items()
+        ]
+        output.table(headers, rows, right=headers[1:])
+        _show_reasons(found)
+    if found.actions:
+        output.say()
+        output.table(["fired at", "trigger", "entity", "cause", "payload"], map(_action, found.actions))
+        more = sum(one.fired for one in found.triggers.values()) - len(found.actions)
+        if more:
+            output.say(f"and {output.plural(more, 'other')}")
+
+
+def _show_reasons(found: Simulation) -> None:
+    for name, one in found.triggers.items():
+        if one.suppressed:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(one.suppressed.items()))
+            output.say(f"  {name} was suppressed: {reasons}")
+
+
+def _action(told: Told) -> list[str]:
+    row = told.row()
+    return [str(row[name]) for name in ("at", "name", "entity", "cause", "payload")]
+
+
+def _data(found: Simulation) -> dict[str, Any]:
+    return {
+        "from": format_instant(found.start),
+        "to": format_instant(found.end),
+        "entities": found.entities,
+        "events": found.events,
+        "refused": dict(found.refused),
+        "segments": {
+            name: {"at_start": one.at_start, "entered": one.entered, "left": one.left, "at_end": one.at_end}
+            for name, one in found.segments.items()
+        },
+        "triggers": {
+            name: {
+                "started": one.started,
+                "fired": one.fired,
+                "cancelled": one.cancelled,
+                "suppressed": dict(one.suppressed),
+                "pending": one.pending,
+            }
+            for name, one in found.triggers.items()
+        },
+        "actions": [_fired(told) for told in found.actions],
+    }
+
+
+def _fired(told: Told) -> dict[str, Any]:
+    row = told.row()
+    payload = getattr(told.what, "payload", {})
+    return {"at": row["at"], "trigger": row["name"], "entity": row["entity"], "cause": row["cause"], "payload": payload}
