@@ -230,7 +230,7 @@ def attach(
         attached = attach_model(feast, model, as_of, stages)
     folder.mark_attached(model.version)
     if output_format is Format.JSON:
-        print_json({**out.attached_data(model, attached, as_of), "seconds": _rounded(stages)})
+        print_json({**out.attached_data(model, attached, as_of), "seconds": stages.rounded()})
         return
     out.show_attached(model, attached, as_of)
     stages.print()
@@ -328,13 +328,9 @@ def _fitted_data(folder: ModelFolder, found: Published, report: str | None, stag
         "refused": str(found.refusal) if found.refusal else None,
         "file": str(folder.file(version)) if version else None,
         "report": report,
-        "seconds": _rounded(stages),
+        "seconds": stages.rounded(),
         **found.model.content(),
     }
-
-
-def _rounded(stages: out.Stages) -> dict[str, float]:
-    return {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()}
 
 
 def _next_step(folder: ModelFolder, model: ClusterModel) -> str:

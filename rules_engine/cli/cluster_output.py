@@ -54,10 +54,14 @@ class Stages:
         of = f" of {total:,}" if total else ""
         self._show(f"{what}: {done:,}{of}" if done else what)
 
+    def rounded(self) -> dict[str, float]:
+        """The seconds of each stage so far, to the millisecond."""
+        self._count()
+        return {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
+
     def print(self) -> None:
         """Say how long it all took."""
-        self._count()
-        parts = [f"{what[0].lower()}{what[1:]} {seconds:.1f}" for what, seconds in self.seconds.items()]
+        parts = [f"{what[0].lower()}{what[1:]} {seconds:.1f}" for what, seconds in self.rounded().items()]
         say((f"Took {sum(self.seconds.values()):.1f} s: {', '.join(parts)}", "dim"))
 
     def _count(self) -> None:

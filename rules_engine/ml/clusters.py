@@ -166,7 +166,8 @@ def _usable(definition: ClusterDefinition, values: Matrix) -> Any:
 def _check_enough(definition: ClusterDefinition, fitted: Matrix) -> None:
     method = definition.method
     least = method.min_users if method.finds_k else method.k_to * _MIN_USERS_PER_CLUSTER
-    if len(np.unique(fitted, axis=0)) >= least:
+    # The first users mostly are unlike enough; all are only looked at if these are not.
+    if any(len(np.unique(fitted[:some], axis=0)) >= least for some in (10_000, len(fitted))):
         return
     wanted = f"{method.min_users} users in one place" if method.finds_k else f"{method.k_to} clusters"
     lower = "lower `min_users`" if method.finds_k else "lower `k: {to: ...}`"

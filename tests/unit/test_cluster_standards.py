@@ -15,8 +15,8 @@ wine
     example of why to scale).
 digits
     E. Alpaydin and C. Kaynak, 1998. scikit-learn's "A demo of K-Means clustering on the handwritten digits data" gives
-    an inertia of 69,432 to 69,510, an adjusted Rand index of 0.465 to 0.481 and a silhouette of 0.13 to 0.15 for k-means++
-    on scaled pixels, by version.
+    an inertia of 69,432 to 69,510, an adjusted Rand index of 0.465 to 0.481 and a silhouette of 0.13 to 0.15
+    for k-means++ on scaled pixels, by version.
 blobs, moons
     scikit-learn's "Comparing different clustering algorithms on toy datasets", and its "Selecting the number of
     clusters with silhouette analysis": of the latter's four blobs the silhouette chooses two, at 0.705, before four, at
