@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -127,13 +126,9 @@ class Metrics:
             if number:
                 self._kafka.labels(result).inc(number)
 
-    def kafka_lag(self, partition: int, messages: int | None) -> None:
-        """How many messages wait in a partition; None if it is not ours any more."""
-        if messages is None:
-            with contextlib.suppress(KeyError):
-                self._kafka_lag.remove(str(partition))
-        else:
-            self._kafka_lag.labels(str(partition)).set(messages)
+    def kafka_lag(self, partition: int, messages: int) -> None:
+        """How many messages wait in a partition; 0 if it is another bridge's by now."""
+        self._kafka_lag.labels(str(partition)).set(messages)
 
     # --- who asks ---------------------------------------------------------------------------------------------------
 
