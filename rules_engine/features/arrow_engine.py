@@ -6,9 +6,10 @@
       type: rules_engine.features.arrow_engine.ArrowEngine
 
 Feast's local engine turns the whole view into a pandas table, and every value into an object. This one asks the offline
-store for the newest row of each entity, as a stream of record batches where the store can do that (DuckDB), and gives
-them to an online store that takes them (those in ``online_store``). For all else it is Feast's local engine: views with
-transformations, aggregations or filters, views that are written to an offline store too, and other online stores.
+store for the newest row of each entity, as a stream of record batches where the store can do that (DuckDB; a local
+Parquet file is read without it), and gives them to an online store that takes them (those in ``online_store``). For
+all else it is Feast's local engine: views with transformations, aggregations or filters, views that are written to an
+offline store too, and other online stores.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from feast.infra.compute_engines.local.nodes import LocalOutputNode
 from feast.repo_config import FeastConfigBaseModel
 
 from rules_engine.features.bulk_store import BulkStore
+from rules_engine.features.newest_rows import Newest, newest_rows, parquet_file
 
 #: Rows of a record batch that is asked for.
 BATCH = 20_000
@@ -45,13 +47,13 @@ class ArrowEngineConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Feast's 
     """
 
     type: Literal["rules_engine.features.arrow_engine.ArrowEngine"] = "rules_engine.features.arrow_engine.ArrowEngine"
-    memory_limit: str = "128MB"
+    memory_limit: str = "48MB"
 
 
 class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types are Any here
     """See the module."""
 
-    def __init__(self, *, memory_limit: str = "128MB", **options: Any) -> None:
+    def __init__(self, *, memory_limit: str = "48MB", **options: Any) -> None:
         super().__init__(**{**options, "backend": "pandas"})
         self._memory_limit = memory_limit
 
@@ -64,8 +66,8 @@ class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types ar
         progress = None if bar is None else bar.update
         try:
             if _is_plain(view, task):
-                job, renames = self._newest_rows(registry, task)
-                with self._batches(job) as batches:
+                renames = view.batch_source.field_mapping or {}
+                with self._newest_rows(registry, task) as batches:
                     renamed = (_renamed(batch, renames) for batch in batches)
                     self.online_store.write_arrow(self.repo_config, view, renamed, progress)
             else:
@@ -78,20 +80,30 @@ class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types ar
                 bar.close()
         return LocalMaterializationJob(job_id=name, status=MaterializationJobStatus.SUCCEEDED)
 
-    def _newest_rows(self, registry: Any, task: Any) -> tuple[Any, dict[str, str]]:
-        """The offline store's job for the newest row of each entity, and what to rename its columns to."""
+    @contextmanager
+    def _newest_rows(self, registry: Any, task: Any) -> Iterator[Iterator[Any]]:
+        """The newest row of each entity: out of a Parquet file directly, else from the offline store."""
         columns = LocalFeatureBuilder(registry, task, backend=None).get_column_info(task.feature_view)
+        source = task.feature_view.batch_source
+        names = columns.join_keys, columns.feature_cols, columns.ts_col, columns.created_ts_col
+        asked = Newest(*names, task.start_time, task.end_time)
+        path = parquet_file(self.offline_store, source, asked)
+        if path is not None:
+            with newest_rows(path, asked, self._memory_limit, _folder()) as batches:
+                yield batches
+            return
         job = self.offline_store.pull_latest_from_table_or_query(
             config=self.repo_config,
-            data_source=task.feature_view.batch_source,
-            join_key_columns=columns.join_keys,
-            feature_name_columns=columns.feature_cols,
-            timestamp_field=columns.ts_col,
-            created_timestamp_column=columns.created_ts_col,
-            start_date=task.start_time,
-            end_date=task.end_time,
+            data_source=source,
+            join_key_columns=asked.keys,
+            feature_name_columns=asked.features,
+            timestamp_field=asked.timestamp,
+            created_timestamp_column=asked.created,
+            start_date=asked.start,
+            end_date=asked.end,
         )
-        return job, task.feature_view.batch_source.field_mapping or {}
+        with self._batches(job) as batches:
+            yield batches
 
     @contextmanager
     def _batches(self, job: Any) -> Iterator[Iterator[Any]]:

@@ -25,7 +25,7 @@ from rules_engine.features.bulk_writer import BulkWriter
 Row = tuple[Any, dict[str, Any], datetime, datetime | None]
 
 #: Rows that become one piece of work: two pieces are in memory at a time.
-PIECE = 10_000
+PIECE = 2_500
 
 _KEYS_AT_ONCE = 1_000
 _SPECIAL = b"*?[]\\"

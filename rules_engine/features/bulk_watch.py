@@ -4,6 +4,8 @@ For each chunk of rows: ``WATCH`` their keys, read the instants that are stored,
 row that is not older, ``EXEC``. If anyone, with whatever client, wrote one of the keys in between, the server does
 nothing of it, and the chunk is written by a script instead, which nothing can come between.
 
+As long as the store knows none of a chunk's users, one command says so, and no instants are read.
+
 Chunks take turns on a few connections, so that the server is not idle while one waits for us.
 """
 
@@ -101,11 +103,19 @@ class _Commands:
             seconds = constant(bulk_string(b"%d" % key_ttl), rows)
             self._expire = join([constant(b"*3\r\n$6\r\nEXPIRE\r\n", rows), piece.keys, seconds])
 
-    def reading(self, chunk: Chunk) -> list[Any]:
-        """Watch the rows' keys, and read the instants that are stored: one answer, and one for each row."""
+    def watching(self, chunk: Chunk) -> list[Any]:
+        """Watch the rows' keys: one answer."""
         start, stop = chunk
-        watch = b"*%d\r\n$5\r\nWATCH\r\n" % (1 + stop - start)
-        return [watch, self.piece.keys.span(start, stop), self._reads.span(start, stop)]
+        return [b"*%d\r\n$5\r\nWATCH\r\n" % (1 + stop - start), self.piece.keys.span(start, stop)]
+
+    def counting(self, chunk: Chunk) -> list[Any]:
+        """Ask how many of the keys there are: one answer."""
+        start, stop = chunk
+        return [b"*%d\r\n$6\r\nEXISTS\r\n" % (1 + stop - start), self.piece.keys.span(start, stop)]
+
+    def reading(self, chunk: Chunk) -> list[Any]:
+        """Read the instants that are stored: one answer for each row."""
+        return [self._reads.span(*chunk)]
 
     def writing(self, chunk: Chunk, older: Sequence[int]) -> tuple[list[Any], int]:
         """The transaction that writes a chunk but for the older rows, and how many answers it has."""
@@ -137,6 +147,8 @@ class _Lane:
         self._wire = wire
         self._commands = commands
         self._chunk: Chunk = (0, 0)
+        #: Whether the store knew none of the users so far.
+        self._all_new = True
         #: The chunk whose transaction is under way, how many rows it writes, and how many answers it has.
         self._writing: tuple[Chunk, int, int] | None = None
         self.written = 0
@@ -144,22 +156,35 @@ class _Lane:
 
     def ask(self, chunk: Chunk) -> None:
         """Ask for what is stored of the first chunk."""
+        self._wire.send(self._asking(chunk))
+
+    def _asking(self, chunk: Chunk) -> list[Any]:
         self._chunk = chunk
-        self._wire.send(self._commands.reading(chunk))
+        commands = self._commands
+        return commands.watching(chunk) + (commands.counting if self._all_new else commands.reading)(chunk)
 
     def write(self, following: Sequence[Chunk]) -> None:
         """Write the chunk that was asked about, and ask about the next."""
         self.finish()
         chunk = start, stop = self._chunk
-        stored = self._checked(self._wire.answers(1 + stop - start))[1:]
-        older = newer(stored, self._commands.piece.instants[start:stop], start)
+        older = newer(self._stored(), self._commands.piece.instants[start:stop], start)
         written = stop - start - len(older)
         parts, answers = self._commands.writing(chunk, older) if written else ([_UNWATCH], 1)
-        if following:
-            (self._chunk,) = following
-            parts += self._commands.reading(self._chunk)
+        for one in following:
+            parts += self._asking(one)
         self._wire.send(parts)
         self._writing = chunk, written, answers
+
+    def _stored(self) -> list[bytes | None]:
+        """The instants that are stored of the chunk."""
+        rows = self._chunk[1] - self._chunk[0]
+        if self._all_new:
+            if not self._checked(self._wire.answers(2))[1]:
+                return [None] * rows
+            self._all_new = False
+            self._wire.send(self._commands.reading(self._chunk))
+            return self._checked(self._wire.answers(rows))
+        return self._checked(self._wire.answers(1 + rows))[1:]
 
     def finish(self) -> None:
         """Take in what became of the transaction that is under way."""

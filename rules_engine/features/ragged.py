@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 Truths = npt.NDArray[np.bool_]
 
 #: The largest padded matrix, in bytes; more rows than fit are done in several pieces. It stays in the cache of a core.
-_MATRIX = 1 << 21
+_MATRIX = 1 << 19
 
 #: Lengths up to here have their headers in a table.
 _SHORT = 4096
