@@ -85,13 +85,16 @@ def fit(
     if not wanted:
         _say_not_due(opened.definition.name, why, output_format)
         return
+    from rules_engine.cli.model_output import fitted_data, show_fitted
+
     written = _write_reports(versions, model, report)
     compared = _compared(versions, model, material) if is_new else None
     refusal = _promote_fitted(versions, model, compared, asked=promote)
+    _publish(repo)
     if output_format is Format.JSON:
-        print_json(_fitted_data(versions, model, is_new, compared, why))
+        print_json(fitted_data(versions, model, is_new, compared, why))
     else:
-        _show_fitted(versions, model, compared, why, written, is_new=is_new)
+        show_fitted(versions, model, compared, why, written, is_new=is_new)
     if refusal is not None:
         raise refusal
 
@@ -160,6 +163,7 @@ def promote(version: Which, model: Model = None, repo: Repo = HERE) -> None:
     versions = _versions(repo, model)
     before = versions.promoted()
     versions.promote(version, now_micros())
+    _publish(repo)
     say(f"{versions.name}: {version} is promoted", "" if before in (None, version) else f", in place of {before}")
 
 
@@ -168,7 +172,9 @@ def rollback(model: Model = None, repo: Repo = HERE) -> None:
     """Let the version count again that did so before the promoted one."""
     versions = _versions(repo, model)
     before = versions.promoted()
-    say(f"{versions.name}: {versions.rollback(now_micros())} is promoted again, in place of {before}")
+    version = versions.rollback(now_micros())
+    _publish(repo)
+    say(f"{versions.name}: {version} is promoted again, in place of {before}")
 
 
 @app.command()
@@ -282,6 +288,13 @@ def _versions(repo: Path, name: str | None) -> Versions:
     return Versions(project, name or known[0])
 
 
+def _publish(repo: Path) -> None:
+    """Let requests be answered by the promoted versions, where models score within them."""
+    from rules_engine.ml.models.plan_data import publish
+
+    publish(Project.open(repo))
+
+
 def _json(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
@@ -338,53 +351,3 @@ def _say_not_due(name: str, why: str, output_format: Format) -> None:
         print_json({"model": name, "fitted": False, "why": why})
     else:
         say(f"{name}: nothing was fitted, for {why}")
-
-
-def _fitted_data(
-    versions: Versions,
-    model: PropensityModel,
-    is_new: bool,
-    compared: tuple[PropensityModel, list[Difference]] | None,
-    why: str,
-) -> dict[str, Any]:
-    from rules_engine.cli.model_output import version_data
-
-    content = model.content()
-    return {
-        **version_data(model, versions.promoted()),
-        "model": model.definition.name,
-        "fitted": True,
-        "why": why,
-        "new": is_new,
-        "file": str(versions.file(model.version)),
-        "judgement": content["judgement"],
-        "compared_with": compared and compared[0].version,
-        "differences": [
-            {"metric": one.metric, "value": one.value, "low": one.low, "high": one.high}
-            for one in (compared[1] if compared else [])
-        ],
-    }
-
-
-def _show_fitted(
-    versions: Versions,
-    model: PropensityModel,
-    compared: tuple[PropensityModel, list[Difference]] | None,
-    why: str,
-    report: Path,
-    *,
-    is_new: bool,
-) -> None:
-    from rules_engine.cli.model_output import show_differences, show_fit
-
-    if why:
-        say(f"Fitted anew: {why}")
-    show_fit(model, unchanged=not is_new)
-    say()
-    if compared is not None:
-        show_differences({f"{compared[0].version}, on the same rows": compared[1]}, "it minus")
-    say(f"The report is {report}")
-    if versions.promoted() == model.version:
-        say("It is promoted: `segments model score` gives everyone a score")
-    else:
-        say(f"{versions.promoted()} stays promoted: `segments model promote {model.version}` lets this one count")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rules_engine.cli.output import plural, say, table
@@ -14,6 +15,7 @@ from rules_engine.ml.models.metrics import Difference
 from rules_engine.ml.models.model import PropensityModel
 from rules_engine.ml.models.report import METRICS, interval, lift_table, metric_cells, number
 from rules_engine.ml.models.scorer import Reason
+from rules_engine.ml.models.versions import Versions
 
 _METRIC_HEADERS = ["users at cuts", "did it", "mean score", *METRICS.values()]
 
@@ -185,3 +187,51 @@ def drift_data(drift: ModelDrift) -> dict[str, Any]:
         },
         "drifted": drift.reasons(),
     }
+
+
+def fitted_data(
+    versions: Versions,
+    model: PropensityModel,
+    is_new: bool,
+    compared: tuple[PropensityModel, list[Difference]] | None,
+    why: str,
+) -> dict[str, Any]:
+    """What a fit did, as JSON data."""
+    content = model.content()
+    return {
+        **version_data(model, versions.promoted()),
+        "model": model.definition.name,
+        "fitted": True,
+        "why": why,
+        "new": is_new,
+        "file": str(versions.file(model.version)),
+        "judgement": content["judgement"],
+        "compared_with": compared and compared[0].version,
+        "differences": [
+            {"metric": one.metric, "value": one.value, "low": one.low, "high": one.high}
+            for one in (compared[1] if compared else [])
+        ],
+    }
+
+
+def show_fitted(
+    versions: Versions,
+    model: PropensityModel,
+    compared: tuple[PropensityModel, list[Difference]] | None,
+    why: str,
+    report: Path,
+    *,
+    is_new: bool,
+) -> None:
+    """Print what a fit did, and what can be done next."""
+    if why:
+        say(f"Fitted anew: {why}")
+    show_fit(model, unchanged=not is_new)
+    say()
+    if compared is not None:
+        show_differences({f"{compared[0].version}, on the same rows": compared[1]}, "it minus")
+    say(f"The report is {report}")
+    if versions.promoted() == model.version:
+        say("It is promoted: `segments model score` gives everyone a score")
+    else:
+        say(f"{versions.promoted()} stays promoted: `segments model promote {model.version}` lets this one count")

@@ -112,7 +112,17 @@ def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], in
     declared = read_events(project.events_yaml)
     definitions = load_folder(project.segments_dir, catalog)
     settings = definitions.settings
-    return encode_definitions(definitions.program, declared, definitions.triggers, settings), settings.now
+    content = encode_definitions(definitions.program, declared, definitions.triggers, settings)
+    return content | _of_models(project, catalog), settings.now
+
+
+def _of_models(project: Project, catalog: Catalog) -> dict[str, Any]:
+    """The models that score within requests; what reads them is loaded only where models were fitted."""
+    if not (project.state_dir / "propensity").is_dir():
+        return {}
+    from rules_engine.ml.models.plan_data import request_models
+
+    return request_models(project, catalog)
 
 
 def _of_version(project: Project, catalog: Catalog, number: int) -> tuple[Mapping[str, Any], int | None]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rules_engine.rules.load import Settings
     from rules_engine.rules.trigger_nodes import Trigger
     from rules_engine.sdk.event_rules import EventRules, LazyState
+    from rules_engine.sdk.request_scores import RequestScores
 
 #: An instant in microseconds, and the same as a datetime.
 At = tuple[int, datetime]
@@ -62,12 +63,14 @@ def encode_definitions(
 class Question:
     """Segments that are asked for, and the features that answering needs. ``segments`` is None for all.
 
-    ``beside`` is the name of the event state, if answering needs events.
+    ``beside`` is the name of the event state, if answering needs events. ``scored`` are the models whose scores are
+    computed from the features.
     """
 
     segments: frozenset[str] | None
     features: tuple[str, ...]
     beside: bytes | None = None
+    scored: tuple[str, ...] = ()
 
 
 class Rules:
@@ -85,6 +88,7 @@ class Rules:
             self.program = decode_program(plan.definitions["segments"])
             #: The named windowed features. What reads events is loaded only where events are declared or asked for.
             self._windowed = {} if plan.definitions.get("events") is None else self.events.features
+            self._scores = _scores(plan.definitions.get("models"))
         except (KeyError, TypeError, ValueError) as error:
             hint = "write it anew with `segments apply`"
             raise ProjectError(f"the definitions in the read plan cannot be read: {error}", hint=hint) from error
@@ -126,8 +130,11 @@ class Rules:
     def _question(self, names: frozenset[str] | None) -> Question:
         reached = self.program.closure(self.program.names if names is None else sorted(names))
         needed = [dependencies(self.program.segment(name).when) for name in reached]
-        features = tuple(sorted({feature for read in needed for feature in read.features}))
-        return Question(names, features, self.events.name if any(read.events for read in needed) else None)
+        features = sorted({feature for read in needed for feature in read.features})
+        beside = self.events.name if any(read.events for read in needed) else None
+        if self._scores is None:
+            return Question(names, tuple(features), beside)
+        return Question(names, tuple(self._scores.read_for(features)), beside, self._scores.among(features))
 
     def now(self, at: datetime | None) -> int:
         """The instant that counts as now: the given one, the project's, or the clock's.
@@ -146,7 +153,7 @@ class Rules:
 
     def on_rows(self, question: Question) -> RowRules | None:
         """The rules of a question on undecoded rows; None if it is about more than the rows of a store, or less."""
-        if question.beside is not None or not question.features:
+        if question.beside is not None or question.scored or not question.features:
             return None
         found = self._row_rules.get(question.segments)
         if found is None:
@@ -173,7 +180,7 @@ class Rules:
         self, question: Question, found: EntityFeatures, context: Mapping[str, Any], now: int, at: datetime
     ) -> Membership:
         """Which of the asked segments an entity is in; ``at`` is ``now`` as a datetime."""
-        inputs = _inputs(found, context)
+        inputs = _inputs(self._filled(question.scored, found, now), context)
         events = None if question.beside is None else self.events.values(found.beside)
         segments = self._index.match(inputs, now, question.segments, events=events)
         return Membership(found.entity, segments, at, lambda: self._change(question, inputs, events, now))
@@ -186,8 +193,9 @@ class Rules:
         """Why an entity is, or is not, in a segment."""
         from rules_engine.rules.explain import explain
 
-        inputs = _inputs(found, context)
-        if self.question([segment]).beside is not None:
+        question = self.question([segment])
+        inputs = _inputs(self._filled(question.scored, found, now), context)
+        if question.beside is not None:
             inputs = replace(inputs, events=self.events.log(found.beside))
         return explain(self.program, segment, inputs, now, found.entity)
 
@@ -197,10 +205,18 @@ class Rules:
             return None, self.events.name if self._windowed else None
         wanted = list(names)
         stored = [name for name in wanted if name not in self._windowed]
-        return stored, self.events.name if len(stored) < len(wanted) else None
+        beside = self.events.name if len(stored) < len(wanted) else None
+        return stored if self._scores is None else self._scores.read_for(stored), beside
+
+    def _filled(self, models: tuple[str, ...], found: EntityFeatures, now: int) -> EntityFeatures:
+        """What was read, with the scores that are computed from it."""
+        return found if self._scores is None or not models else self._scores.filled(models, found, now)
 
     def features(self, names: Iterable[str] | None, found: EntityFeatures, now: int) -> dict[str, Any]:
         """Values as Python has them; None for what is missing or past its view's ttl."""
+        names = list(names) if names is not None else None
+        if self._scores is not None:
+            found = self._filled(self._scores.among(self._types if names is None else names), found, now)
         expired = {view for view, expires_at in found.expires_at.items() if now >= expires_at}
         values = {}
         events = self.events.values(found.beside) if self._windowed else None
@@ -212,6 +228,15 @@ class Rules:
             missing = name.partition(":")[0] in expired
             values[name] = None if missing else _public(found.values.get(name), self._types[name])
         return values
+
+
+def _scores(content: Mapping[str, Any] | None) -> RequestScores | None:
+    """The models that score within a request; what computes is loaded only where there are some."""
+    if not content:
+        return None
+    from rules_engine.sdk.request_scores import RequestScores
+
+    return RequestScores(content)
 
 
 def _public(value: Value, value_type: ValueType | None) -> Any:

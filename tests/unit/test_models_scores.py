@@ -2,172 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from rules_engine.clock import DAY, from_micros, parse_instant
 from rules_engine.errors import DataError, ProjectError
 from rules_engine.events.log import EventLog
-from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.lifecycle.apply import apply
 from rules_engine.ml.models.attach import attach
 from rules_engine.ml.models.drift import model_drift
 from rules_engine.ml.models.fit import Material, fit
-from rules_engine.ml.models.model import PropensityModel
 from rules_engine.ml.models.project import ModelProject
 from rules_engine.ml.models.retrain import due
 from rules_engine.ml.models.versions import Versions
 from rules_engine.ml.offline import features_as_of
 from rules_engine.project import Project
 from rules_engine.rules.inputs import Event
-from tests.model_data import CUTS, plain
-
-TIME = pa.timestamp("us", tz="UTC")
-USERS = [f"u{number:04d}" for number in range(300)]
-SPRING = [parse_instant(cut) for cut in CUTS]
-NOW = parse_instant("2026-06-15T00:00:00Z")
-
-VIEWS = """\
-from datetime import timedelta
-from pathlib import Path
-
-from feast import Entity, FeatureView, Field, FileSource, ValueType
-from feast.data_format import ParquetFormat
-from feast.types import Bool, Float64, Int64, String, UnixTimestamp
-
-DATA = Path(__file__).parent / "data"
-user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
-
-
-def view(name, ttl, schema, file=None):
-    return FeatureView(
-        name=name, entities=[user], ttl=timedelta(days=ttl), schema=schema,
-        source=FileSource(
-            name=name, path=str(DATA / (file or f"{name}.parquet")), timestamp_field="event_timestamp",
-            file_format=ParquetFormat(),
-        ),
-    )
-
-
-habits = view("habits", 45, [
-    Field(name="recency", dtype=Int64), Field(name="orders", dtype=Int64), Field(name="basket", dtype=Float64),
-    Field(name="city", dtype=String), Field(name="member", dtype=Bool), Field(name="joined", dtype=UnixTimestamp),
-])
-orders = view("orders", 0, [Field(name="amount", dtype=Float64)])
-propensity = view("propensity", 0, [
-    Field(name="score", dtype=Float64), Field(name="percentile", dtype=Float64),
-    Field(name="model_version", dtype=String),
-], "{file}")
-"""
-EVENTS = """\
-events:
-  purchase:
-    properties: {amount: {type: number}}
-    retention: 400d
-"""
-
-
-def habits(seed: int = 0) -> pd.DataFrame:
-    """Everyone's habits at the first of each month, January to June."""
-    random = np.random.default_rng(seed)
-    parts = []
-    for month in range(1, 7):
-        at = pd.Timestamp(f"2026-0{month}-01", tz="UTC")
-        size = len(USERS)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "user_id": USERS,
-                    "event_timestamp": at,
-                    "recency": random.integers(0, 100, size),
-                    "orders": 1 + np.arange(size) % 7,
-                    "basket": np.where(np.arange(size) % 5 == 0, np.nan, random.gamma(2, 20, size)),
-                    "city": np.where(np.arange(size) % 3 == 0, "oslo", "bergen"),
-                    "member": np.arange(size) % 2 == 0,
-                    "joined": at - pd.to_timedelta(np.arange(size), unit="D"),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
-
-
-def orders(seed: int = 1) -> pd.DataFrame:
-    """Who ordered often orders more: a few orders of each of them, at any time of the half year."""
-    random = np.random.default_rng(seed)
-    counts = random.poisson(0.4 + (np.arange(len(USERS)) % 7) * 0.5)
-    users = np.repeat(USERS, counts)
-    days = random.uniform(0, 165, len(users))
-    at = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(days * 86_400 // 1, unit="s")
-    return pd.DataFrame({"user_id": users, "event_timestamp": at, "amount": random.gamma(2, 20, len(users))})
-
-
-HABITS = pa.schema(
-    [
-        ("user_id", pa.string()),
-        ("event_timestamp", TIME),
-        ("recency", pa.int64()),
-        ("orders", pa.int64()),
-        ("basket", pa.float64()),
-        ("city", pa.string()),
-        ("member", pa.bool_()),
-        ("joined", TIME),
-    ]
+from tests.model_shop import (
+    HABITS,
+    NOW,
+    ORDERS,
+    SCORES,
+    SPRING,
+    USERS,
+    fitted,
+    habits,
+    opened,
+    orders,
+    shop_maker,
+    write,
 )
-ORDERS = pa.schema([("user_id", pa.string()), ("event_timestamp", TIME), ("amount", pa.float64())])
-SCORES = pa.schema(
-    [
-        ("user_id", pa.string()),
-        ("event_timestamp", TIME),
-        ("score", pa.float64()),
-        ("percentile", pa.float64()),
-        ("model_version", pa.string()),
-    ]
-)
-
-
-def write(project: Project, name: str, frame: pd.DataFrame, schema: pa.Schema) -> None:
-    table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
-    pq.write_table(table, project.feature_repo / "data" / name)
 
 
 @pytest.fixture
 def make_shop(make_project: Callable[..., Project]) -> Callable[..., Project]:
-    def make(file: str = "propensity.parquet", segments: Mapping[str, str] | None = None, **changes: Any) -> Project:
-        project = make_project(
-            {
-                "feature_repo/views.py": VIEWS.replace("{file}", file),
-                "feature_repo/models.yaml": yaml.safe_dump(plain(**changes), sort_keys=False),
-                "feature_repo/events.yaml": EVENTS,
-                "segments/project.yaml": "project: shop\nnow: 2026-06-15T00:00:00Z\n",
-                **(segments or {}),
-            }
-        )
-        (project.feature_repo / "data").mkdir()
-        write(project, "habits.parquet", habits(), HABITS)
-        write(project, "orders.parquet", orders(), ORDERS)
-        pq.write_table(SCORES.empty_table(), project.feature_repo / "data" / file)
-        return project
-
-    return make
-
-
-def opened(project: Project) -> ModelProject:
-    repo = FeastRepo(project)
-    apply(project, {}, repo=repo, now=NOW)
-    return ModelProject.open(project)
-
-
-def fitted(shop: ModelProject, version: str = "v1") -> PropensityModel:
-    model = fit(shop.definition, shop.material(), shop.now)
-    return replace(model, version=version, scorer=replace(model.scorer, version=version))
+    return shop_maker(make_project)
 
 
 def facts(material: Material) -> dict[tuple[str, int], tuple[Any, ...]]:
