@@ -1,4 +1,4 @@
-"""The JSON Schema of ``*.test.yaml`` files: a segment's answers on given data, on a simulated clock."""
+"""The JSON Schema of ``*.test.yaml`` files: segments' answers and triggers' doings on a simulated clock."""
 
 from __future__ import annotations
 
@@ -76,5 +76,56 @@ TEST_SCHEMA: dict[str, Any] = {
         "test": {"type": "string", "description": "The name of the segment under test."},
         "description": {"type": "string"},
         "cases": {"type": "array", "minItems": 1, "items": _CASE},
+    },
+}
+
+_REASONS = ["holdout", "condition", "consent", "timezone", "quiet_hours", "cooldown", "cap"]
+
+
+def _outcome(**further: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "array",
+        "items": {**_MOMENT, "properties": {**_MOMENT["properties"], **further}},
+    }
+
+
+_TRIGGER_CASE = {
+    "type": "object",
+    "required": ["name"],
+    "additionalProperties": False,
+    "properties": {
+        **{key: _CASE["properties"][key] for key in ("name", "features", "updated_at", "events", "at")},  # type: ignore[index]
+        "entity": {"type": "string", "description": "The user's key, on which holdouts depend."},
+        "until": {
+            **_MOMENT,
+            "description": "How far the clock runs; else to the last instant that is named.",
+        },
+        "fires": {
+            **_outcome(payload={"type": "object", "description": "Some of what is sent, by name."}),
+            "description": "Every instant at which it fires.",
+        },
+        "cancelled": {**_outcome(), "description": "Every instant at which it is cancelled."},
+        "suppressed": {
+            **_outcome(reason={"enum": _REASONS, "description": "What keeps it from firing."}),
+            "description": "Every instant at which it is due and does not fire.",
+        },
+    },
+}
+
+#: The JSON Schema of one test document of a trigger.
+TRIGGER_TEST_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "Tests of one trigger.",
+    "required": ["test", "cases"],
+    "additionalProperties": False,
+    "properties": {
+        "test": {
+            "type": "object",
+            "required": ["trigger"],
+            "additionalProperties": False,
+            "properties": {"trigger": {"type": "string", "description": "The name of the trigger under test."}},
+        },
+        "description": {"type": "string"},
+        "cases": {"type": "array", "minItems": 1, "items": _TRIGGER_CASE},
     },
 }
