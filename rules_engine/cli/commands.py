@@ -39,7 +39,7 @@ COMMANDS = (
     Entry("store", "Look after the embedded online store.", RUN),
     Entry("evaluate", "Evaluate all users as of an instant.", ASK),
     Entry("backtest", "Show how a segment would have changed over time.", ASK),
-    Entry("simulate", "Run recorded events through segments and triggers.", ASK),
+    Entry("simulate", "Show what segments and triggers do with recorded events.", ASK),
     Entry("parity", "Compare request-time answers with batch answers.", ASK),
     Entry("overlap", "Show how far segments have the same users.", ASK),
     Entry("export", "Write the users of a segment to a file or a table.", ASK),

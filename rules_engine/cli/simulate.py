@@ -64,7 +64,7 @@ def simulate(
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
-    """Run recorded events through segments and triggers, and show what would have happened.
+    """Show what segments and triggers do with recorded events.
 
     The definitions are those of the files. The clock is simulated: an event arrives when it happened, and timers come
     in between. Features are those of the offline store as of the start. Nothing is sent, and nothing is written to the
