@@ -19,7 +19,7 @@ from rules_engine.project import Project
 
 Progress = Callable[[int, float], None]
 
-_ENTERED, _LEFT = "entered", "left"
+ENTERED, LEFT = "entered", "left"
 
 #: What a snapshot says about itself.
 _AS_OF = b"as_of"
@@ -53,6 +53,11 @@ class Exports:
         self._segment = segment
         self._out = out
 
+    @property
+    def shown(self) -> str:
+        """The file."""
+        return str(self._out)
+
     def full(self, rules: BatchRules, as_of: int, progress: Progress = lambda _users, _done: None) -> Exported:
         """Write everyone who is in the segment.
 
@@ -63,7 +68,7 @@ class Exports:
         """
         schema = pa.schema([(rules.key, pa.string())])
         with TableFile(self._partial, self._members_schema(as_of)) as kept, TableFile(self._out, schema) as file:
-            for members in self._members(rules, as_of, progress):
+            for members in members_of(rules, self._segment, as_of, progress):
                 file.write(pa.record_batch([members], schema=schema))
                 kept.write(pa.record_batch([members], schema=kept.schema))
         self._remember()
@@ -85,25 +90,18 @@ class Exports:
                 f"the last export of `{self._segment}` to {self._out} is as of {format_instant(since)}, which is later",
                 hint="name a later instant with --as-of, or leave --changes-since-last out",
             )
-        chunks = [*self._members(rules, as_of, progress)]
+        chunks = [*members_of(rules, self._segment, as_of, progress)]
         now = pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
-        entered, left = _without(now, before), _without(before, now)
+        entered, left = without(now, before), without(before, now)
         schema = pa.schema([(rules.key, pa.string()), ("change", pa.string())])
         with TableFile(self._partial, self._members_schema(as_of)) as kept, TableFile(self._out, schema) as file:
-            for entities, change in ((entered, _ENTERED), (left, _LEFT)):
+            for entities, change in ((entered, ENTERED), (left, LEFT)):
                 file.write(
                     pa.record_batch([entities, pa.repeat(change, len(entities)).cast(pa.string())], schema=schema)
                 )
             kept.write(pa.record_batch([now], schema=kept.schema))
         self._remember()
         return Exported(len(now), since, len(entered), len(left))
-
-    def _members(self, rules: BatchRules, as_of: int, progress: Progress) -> Iterator[pa.Array]:
-        users = 0
-        for answered in rules.answers(as_of):
-            users += len(answered.entities)
-            progress(users, answered.done)
-            yield answered.entities.filter(pa.array(answered.members(self._segment))).cast(pa.string())
 
     @property
     def _partial(self) -> Path:
@@ -127,5 +125,21 @@ class Exports:
             raise ProjectError(f"{self._snapshot} is damaged: {error}", hint=hint) from error
 
 
-def _without(these: pa.Array, those: pa.Array) -> pa.Array:
+def members_of(rules: BatchRules, segment: str, as_of: int, progress: Progress) -> Iterator[pa.Array]:
+    """The keys of everyone who is in a segment, some at a time.
+
+    Raises
+    ------
+    ProjectError, DataError
+        if the offline store cannot be read.
+    """
+    users = 0
+    for answered in rules.answers(as_of):
+        users += len(answered.entities)
+        progress(users, answered.done)
+        yield answered.entities.filter(pa.array(answered.members(segment))).cast(pa.string())
+
+
+def without(these: pa.Array, those: pa.Array) -> pa.Array:
+    """The keys that are in the one and not in the other, sorted."""
     return these.filter(pc.invert(pc.is_in(these, value_set=those))).sort()
