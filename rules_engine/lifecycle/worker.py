@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -28,6 +29,7 @@ from rules_engine.lifecycle.intake import Checked, Found, Intake, checked
 from rules_engine.lifecycle.judging import Judge, Work
 from rules_engine.lifecycle.publishing import Publisher
 from rules_engine.lifecycle.sweeper import Sweeper
+from rules_engine.lifecycle.worker_metrics import WorkerMetrics
 from rules_engine.project import Project
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.trigger_codec import decode_sinks
@@ -36,6 +38,9 @@ from rules_engine.sdk.rules import Rules
 from rules_engine.triggers.delivery import Delivery
 from rules_engine.triggers.leases import Leases
 from rules_engine.triggers.timers import Timers
+
+if TYPE_CHECKING:
+    from rules_engine.triggers.metrics import Metrics
 
 #: Entries and timers that are taken at once.
 BATCH = 4_000
@@ -82,6 +87,8 @@ class Worker:
     after
         called with the events of a round by entity when log and states have them and before the entries are ended. So
         it is called at least once for every event. What it raises ends the worker.
+    metrics
+        where it is counted what happens.
 
     Raises
     ------
@@ -90,7 +97,11 @@ class Worker:
     """
 
     def __init__(
-        self, project: Project, *, after: Callable[[Mapping[str, Sequence[Event]]], None] | None = None
+        self,
+        project: Project,
+        *,
+        after: Callable[[Mapping[str, Sequence[Event]]], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.progress = Progress()
         self._project = project
@@ -101,7 +112,8 @@ class Worker:
         self._desk = _Desk(project, self._applied.rules, self._open_pipe())
         self._stopping = threading.Event()
         self._client = self._open_client()
-        self._delivery = Delivery(self._client, self._name, project.root)
+        self._delivery = Delivery(self._client, self._name, project.root, metrics)
+        self._metrics = WorkerMetrics(metrics, self._name, self._desk.latest is None)
         self._known: frozenset[bytes] = frozenset()
 
     def _open_pipe(self) -> Pipe:
@@ -140,6 +152,7 @@ class Worker:
                 except StoreError as error:
                     if once:
                         raise
+                    self._metrics.store_failed()
                     _log.warning("the store cannot be used, trying again in %.1f s: %s", pause, error)
                     self._desk.judge.forget()
                     self._stopping.wait(pause)
@@ -176,6 +189,7 @@ class Worker:
             self._stopping.wait(0.05)
             return 1  # the states of the new definitions are being made
         leases = self._partitions()
+        self._metrics.waiting(self._client, len(leases), self._on_store)
         if not leases:
             if wait:
                 self._stopping.wait(_WAIT_MILLISECONDS / 1000)
@@ -210,7 +224,7 @@ class Worker:
         self._on_store(lambda: self._desk.intake.wait(sorted(found), milliseconds))
 
     def _process(self, found: Mapping[int, Found], leases: Mapping[int, bytes]) -> int:
-        desk = self._desk
+        desk, began = self._desk, time.perf_counter()
         batches = {
             partition: checked(partition, one.entries, desk.sink.check, desk.latest) for partition, one in found.items()
         }
@@ -231,7 +245,7 @@ class Worker:
             dues = outcome.dues.get(partition, {})
             if dues or batch.ids:
                 self._settle(partition, leases[partition], dues, batch)
-        self._count(found, batches, outcome.published)
+        self._count(found, batches, outcome.published, time.perf_counter() - began)
         return len(works) + sum(len(batch.ids) for batch in batches.values())
 
     def _settle(self, partition: int, lease: bytes, dues: Mapping[str, int | None], batch: Checked) -> None:
@@ -242,10 +256,15 @@ class Worker:
         if not self._on_store(lambda: timers.settle(partition, lease, dues, good, refused)):
             self._desk.judge.forget()  # it is another worker's by now, who does it again
 
-    def _count(self, found: Mapping[int, Found], batches: Mapping[int, Checked], published: Sequence[Any]) -> None:
+    def _count(
+        self, found: Mapping[int, Found], batches: Mapping[int, Checked], published: Sequence[Any], seconds: float
+    ) -> None:
         progress = self.progress
-        progress.accepted += sum(len(batch.events) for batch in batches.values())
-        progress.refused += sum(len(batch.refused) for batch in batches.values())
+        accepted = sum(len(batch.events) for batch in batches.values())
+        refused = sum(len(batch.refused) for batch in batches.values())
+        self._metrics.round(seconds, accepted, refused, published)
+        progress.accepted += accepted
+        progress.refused += refused
         progress.timers += sum(len(one.due) for one in found.values())
         transitions, fired = self._desk.publisher.counted(published)
         progress.transitions += transitions
