@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from entities import user
 from feast import FeatureView, Field
-from feast.types import Float64, Int64, String, UnixTimestamp
+from feast.types import Bool, Float64, Int64, String, UnixTimestamp
 from sources import purchase_history_source, purchase_propensity_source, rfm_source, user_clusters_source
 
 purchase_history = FeatureView(
@@ -61,6 +61,8 @@ user_clusters = FeatureView(
         Field(name="cluster", dtype=Int64, description="The cluster's number in its model"),
         Field(name="distance", dtype=Float64, description="Distance to the cluster's centre, in standard deviations"),
         Field(name="model_version", dtype=String, description="The model that gave the label"),
+        Field(name="confidence", dtype=Float64, description="How much nearer this centre is than the next: 0 to 1"),
+        Field(name="outlier", dtype=Bool, description="Whether the customer is unlike the cluster's others"),
     ],
 )
 

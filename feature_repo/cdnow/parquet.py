@@ -48,6 +48,8 @@ USER_CLUSTERS = pa.schema(
         ("cluster", pa.int64()),
         ("distance", pa.float64()),
         ("model_version", pa.string()),
+        ("confidence", pa.float64()),
+        ("outlier", pa.bool_()),
     ]
 )
 
@@ -68,9 +70,19 @@ def write(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
 
 
 def write_empty(path: Path, schema: pa.Schema) -> None:
-    """Make the file if there is none: Feast wants every source to exist, and labels that are there must stay."""
+    """Make the file if there is none: Feast wants every source to exist, and labels that are there must stay.
+
+    A file of before a column was added gets that column, empty.
+    """
     if not path.exists():
         _replace(path, schema.empty_table())
+    elif set(pq.read_schema(path).names) < set(schema.names):
+        rows = pq.read_table(path)
+        columns = [
+            rows[name] if name in rows.column_names else pa.nulls(len(rows), schema.field(name).type)
+            for name in schema.names
+        ]
+        _replace(path, pa.table(columns, schema=schema))
 
 
 def _replace(path: Path, table: pa.Table) -> None:

@@ -185,14 +185,14 @@ def test_the_labels_are_those_of_the_nearest_centroid_of_the_stored_model(demo: 
     """From the model's numbers and the raw file; the package's own code has no part in it."""
     model = json.loads((demo.root / ".segments/models/user_clusters/v1.json").read_text())
     columns = []
-    for scaler in model["scalers"]:
+    for scaler in model["preprocessing"]["scalers"]:
         values = customers.rfm[scaler["feature"]].to_numpy(dtype=float)
         values = np.log1p(values) if scaler["log"] else values
-        columns.append((values - scaler["mean"]) / scaler["deviation"])
+        columns.append((values - scaler["center"]) / scaler["spread"])
     points = np.column_stack(columns)
     assert points.mean(axis=0) == pytest.approx(0, abs=1e-9)
     assert points.std(axis=0) == pytest.approx(1)
-    centroids = np.array([cluster["centroid"] for cluster in model["clusters"]])
+    centroids = np.array(model["assigner"]["points"])[[cluster["position"] for cluster in model["clusters"]]]
     nearest = np.linalg.norm(points[:, None, :] - centroids[None, :, :], axis=2).argmin(axis=1)
     names = [model["clusters"][position]["label"] for position in nearest]
     labels = _labels(demo.root)
@@ -236,7 +236,8 @@ def test_a_refit_shows_at_once_and_an_old_version_can_be_attached_again(
 
 
 def _label_online(demo: Demo, customer: str) -> dict[str, Any]:
-    names = [f"user_clusters:{name}" for name in ("label", "cluster", "distance", "model_version")]
+    columns = ("label", "cluster", "distance", "model_version", "confidence", "outlier")
+    names = [f"user_clusters:{name}" for name in columns]
     with SegmentClient.from_repo(demo.root) as client:
         return client.features(customer, names)
 

@@ -75,6 +75,8 @@ def test_the_demo_repository(tmp_path: Path) -> None:
         "user_clusters:cluster": INTEGER,
         "user_clusters:distance": FLOAT,
         "user_clusters:model_version": STRING,
+        "user_clusters:confidence": FLOAT,
+        "user_clusters:outlier": BOOLEAN,
         "purchase_propensity:score": FLOAT,
         "purchase_propensity:percentile": FLOAT,
         "purchase_propensity:model_version": STRING,

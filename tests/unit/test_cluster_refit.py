@@ -188,6 +188,97 @@ def test_the_assignment_is_the_best_one_together_and_distance_decides_between_eq
     assert match(jaccard(np.zeros((2, 3), dtype=np.int64)), np.zeros((2, 3))) == {}
 
 
+def _alone(columns: list[str] = BLOBS) -> pd.DataFrame:
+    """The three groups with none of the users from before."""
+    return _three().set_axis([f"x{number:05d}" for number in range(600)]).set_axis(columns, axis=1)
+
+
+def test_clusters_are_matched_by_their_centres_where_no_user_can_be_compared() -> None:
+    frame = _three()
+    first = _first(_of_blobs((3, 3)), frame)
+    strangers = _alone() + 0.05
+    again = keep_labels(fit(_of_blobs((3, 3), seed=3), strangers, NOW), first, strangers, frame, first.last_number)
+    assert again.matching is not None
+    assert (again.matching.users, again.matching.share_moved) == (0, 1.0), "nobody can vouch for them, so it is refused"
+    assert (again.labels, again.matching.by_center) == (first.labels, (1, 2, 3))
+    for old, new in zip(first.clusters, again.clusters, strict=True):
+        assert np.subtract(list(old.profile.values()), list(new.profile.values())) == pytest.approx(-0.05 * np.ones(3))
+    assert ClusterModel.from_json(again.to_json()).matching == again.matching
+
+
+def test_a_centre_is_not_enough_if_another_one_is_as_near_or_other_features_count() -> None:
+    frame = _three()
+    first = _first(_of_blobs((3, 3)), frame)
+    strangers = _alone() + 6.0  # the first group now lies between where two others were
+    again = keep_labels(fit(_of_blobs((3, 3)), strangers, NOW), first, strangers, frame, first.last_number)
+    assert again.matching is not None
+    assert len(again.matching.by_center) < 3
+    assert {change.kind for change in again.matching.changes} == {"died", "born"}
+    renamed = _alone(["v:a", "v:b", "v:d"])
+    wanted = ClusterDefinition.from_plain(
+        {"clusters": "c", "features": [{"feature": name} for name in renamed.columns], "k": {"from": 3, "to": 3}}
+    )
+    other = keep_labels(fit(wanted, renamed, NOW), first, renamed, frame, first.last_number)
+    assert other.matching is not None
+    assert other.matching.by_center == ()
+
+
+def test_few_members_in_a_crowd_are_matched_by_their_centre_and_the_crowd_by_its_members() -> None:
+    frame = _three((300, 200, 100))
+    first = _first(_of_blobs((3, 3)), frame)
+    fewer = frame.iloc[:504]  # four of the smallest group are left
+    newcomers = frame.iloc[500:].set_axis([f"y{number:03d}" for number in range(100)])
+    now = pd.concat([fewer, newcomers])
+    model = fit(_of_blobs((3, 3)), now, NOW)
+    again = keep_labels(model, first, now, fewer, first.last_number)  # of newcomers nothing was known before
+    assert again.matching is not None
+    assert again.labels == first.labels
+    assert again.matching.users == 504
+
+
+@pytest.mark.parametrize("algorithm", ["hdbscan", "dbscan"])
+def test_users_in_no_cluster_count_as_moved_only_if_they_were_in_one(algorithm: str) -> None:
+    frame = _three()
+    frame.loc["far"] = [60.0, -60.0, 60.0]
+    wanted = ClusterDefinition.from_plain(
+        {"clusters": "c", "features": [{"feature": name} for name in BLOBS], "algorithm": algorithm}
+    )
+    first = _first(wanted, frame)
+    assert _clusters(first, frame)["far"] == 0
+    same = _refit(first, wanted, frame.sample(frac=1, random_state=2))
+    assert same.matching is not None
+    assert same.matching.moved == 0
+    everywhere = _refit(first, _of_blobs((len(first.clusters),) * 2), frame)
+    assert everywhere.matching is not None
+    outside = int((_clusters(first, frame) == 0).sum())
+    assert everywhere.matching.moved >= outside > 0
+
+
+# --- stability ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["kmeans", "agglomerative", "gaussian_mixture", "hdbscan", "dbscan"])
+def test_clear_groups_are_stable_whoever_is_drawn(algorithm: str) -> None:
+    k = {} if algorithm in ("hdbscan", "dbscan") else {"k": {"from": 3, "to": 3}}
+    wanted = ClusterDefinition.from_plain(
+        {"clusters": "c", "features": [{"feature": name} for name in BLOBS], "algorithm": algorithm, **k}
+    )
+    model = fit(wanted, _three(), NOW, resamples=10)
+    assert len(model.clusters) == 3
+    assert all(cluster.stability is not None and cluster.stability > 0.85 for cluster in model.clusters)
+    assert fit(wanted, _three(), NOW, resamples=10) == model
+
+
+def test_a_cluster_that_is_only_a_part_of_a_cloud_is_not_stable() -> None:
+    cloud = pd.DataFrame(
+        np.random.default_rng(1).normal(size=(800, 3)), columns=BLOBS, index=[f"u{number:04d}" for number in range(800)]
+    )
+    model = fit(_of_blobs((6, 6)), cloud, NOW, resamples=10)
+    stabilities = [cluster.stability or 0.0 for cluster in model.clusters]
+    assert min(stabilities) < 0.6
+    assert fit(_of_blobs((6, 6)), cloud, NOW).clusters[0].stability is None, "not tried unless asked for"
+
+
 # --- names ----------------------------------------------------------------------------------------------------------
 
 

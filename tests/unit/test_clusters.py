@@ -122,6 +122,9 @@ def test_names_get_longer_only_to_differ() -> None:
         "high a, high b, low c",
         "high c",
     ]
+    # The same words in another order are the same words.
+    assert propose_names(features[:2], np.array([[2.0, 1.0], [1.0, 3.0]])) == ["high a, high b", "very high b, high a"]
+    assert propose_names(features[:2], np.array([[2.0, 0.0]]), taken=["high a"]) == ["very high a"]
     assert propose_names(features, np.zeros((2, 3))) == ["middling", "middling (2)"]
 
 
@@ -227,6 +230,19 @@ GOOD = "clusters: user_clusters\nfeatures: [{feature: habits:orders}, {feature: 
         ("features: []\nclusters: user_clusters\n", "empty-list", "1:11"),
         (GOOD + "---\n" + GOOD, "duplicate-clusters", "4:1"),
         (GOOD + "max_moved: 0.2\n", "wrong-shape", "3:12"),
+        (GOOD + "algorithm: kmeens\n", "invalid-choice", "3:12"),
+        (GOOD + "linkage: ward\n", "not-for-algorithm", "3:1"),
+        (GOOD + "algorithm: hdbscan\nk: {from: 2, to: 3}\n", "not-for-algorithm", "4:1"),
+        (GOOD + "algorithm: dbscan\ncovariance: full\n", "not-for-algorithm", "4:1"),
+        (GOOD + "algorithm: agglomerative\nstarts: 5\n", "not-for-algorithm", "4:1"),
+        (GOOD + "algorithm: hdbscan\neps: 0.5\n", "not-for-algorithm", "4:1"),
+        (GOOD + "algorithm: dbscan\neps: 0\n", "wrong-shape", "4:6"),
+        (GOOD + "choose_by: bic\n", "no-likelihood", "3:12"),
+        (GOOD + "choose_by: elbow\nk: {from: 2, to: 3}\n", "no-elbow", "4:4"),
+        (GOOD + "pca: {components: 3}\n", "too-many-components", "3:19"),
+        (GOOD + "pca: {variance: 0%}\n", "no-variance", "3:17"),
+        (GOOD + "pca: {variance: 90}\n", "wrong-shape", "3:17"),
+        (GOOD + "missing: guess\n", "invalid-choice", "3:10"),
         (GOOD + "names: [{cluster: 1, label: a}, {cluster: 1, label: b}]\n", "duplicate-name", "3:43"),
         (GOOD + "names: [{cluster: 1, label: a}, {cluster: 2, label: a}]\n", "duplicate-name", "3:53"),
     ],
@@ -257,6 +273,17 @@ def test_a_definition_comes_back_from_plain_data_as_it_was() -> None:
     made = definition(order_by="habits:basket", seed=5, description="What people do", max_moved="7.5%", names=names)
     assert (made.max_moved, made.names) == (0.075, ((3, "regulars"),))
     assert ClusterDefinition.from_plain(made.to_plain()) == made
+    for changes in (
+        {"algorithm": "gaussian_mixture", "covariance": "tied", "choose_by": "bic", "starts": 7, "sample": 500},
+        {"algorithm": "agglomerative", "linkage": "average", "missing": "knn", "pca": {"components": 2}},
+        {"algorithm": "minibatch_kmeans", "missing": "median", "pca": {"variance": "87.5%"}},
+    ):
+        made = definition(**changes)
+        assert ClusterDefinition.from_plain(made.to_plain()) == made
+    dense = {"clusters": "c", "features": definition().to_plain()["features"], "algorithm": "dbscan", "eps": 0.25}
+    made = ClusterDefinition.from_plain({**dense, "min_users": 9})
+    assert ClusterDefinition.from_plain(made.to_plain()) == made
+    assert (made.method.eps, made.method.min_users, made.method.finds_k) == (0.25, 9, True)
 
 
 def test_the_example_of_the_documentation_is_a_definition(tmp_path: Path) -> None:

@@ -225,9 +225,12 @@ def test_labels_that_are_there_stay(tmp_path: Path) -> None:
             "model_version": ["1"],
         }
     )
-    parquet.write(file, labels, parquet.USER_CLUSTERS)
+    older = pa.schema([field for field in parquet.USER_CLUSTERS if field.name in labels.columns])
+    parquet.write(file, labels, older)
     parquet.write_empty(file, parquet.USER_CLUSTERS)
-    assert pq.read_table(file).num_rows == 1
+    (row,) = pq.read_table(file, schema=parquet.USER_CLUSTERS).to_pylist()
+    assert (row["label"], row["confidence"], row["outlier"]) == ("a", None, None), "columns that came since are added"
+    assert pq.read_schema(file).remove_metadata() == parquet.USER_CLUSTERS
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
