@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 import numpy as np
 import pandas as pd
@@ -108,11 +109,15 @@ def test_impossible_customers_are_refused() -> None:
 
 @pytest.mark.parametrize("transformer", [RFMScore(), EngagementScore()], ids=lambda one: type(one).__name__)
 def test_transformers_pass_scikit_learns_own_checks(transformer: Any) -> None:
-    checked = 0
+    passed, skipped = 0, []
     for estimator, check in estimator_checks_generator(transformer):
-        check(estimator)
-        checked += 1
-    assert checked > 30
+        try:
+            check(estimator)
+            passed += 1
+        except SkipTest as reason:  # of an optional library that is not here
+            skipped.append(str(reason))
+    assert passed > 40
+    assert len(skipped) <= 3, skipped
 
 
 def test_classes_are_of_equal_size_and_recency_is_turned_around() -> None:
