@@ -7,7 +7,7 @@ docs/adr/0004-event-state.md says why it is exact, and what its bounds are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import itemgetter
@@ -136,13 +136,22 @@ def digest_of(key: bytes) -> bytes:
     return blake2b(key, digest_size=DIGEST_SIZE).digest()
 
 
-def _with_rows(kept: Kept, rows: Iterable[Row], requirement: EventRequirement) -> Kept:
-    known, totalled = set(kept.keys), requirement.total_bits
+def _fresh(keys: tuple[bytes, ...], rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows that are not there yet, each once."""
+    if len(rows) == 1:
+        return () if rows[0][1] in keys else rows
+    known = set(keys)
     fresh: list[Row] = []
     for row in rows:
         if row[1] not in known:
             known.add(row[1])
             fresh.append(row)
+    return fresh
+
+
+def _with_rows(kept: Kept, rows: Sequence[Row], requirement: EventRequirement) -> Kept:
+    totalled = requirement.total_bits
+    fresh = _fresh(kept.keys, rows)
     if not fresh:
         return kept
     late = 0 if kept.settled is None else sum(at <= kept.settled and mask & totalled > 0 for at, _, mask, *_ in fresh)

@@ -30,7 +30,7 @@ CLOCK_SKEW = MINUTE
 #: Entities whose states are changed in one go.
 BATCH = 500
 
-#: A state is pruned each time so many events were added, or when it was not for so long.
+#: A state is pruned each time so many events were added (or a fourth more), or when it was not for so long.
 PRUNE_EVERY, PRUNE_AFTER = 8, DAY
 
 #: How often a writer tries again before it gives up, and how many seconds it waits at most in between.
@@ -161,7 +161,9 @@ class StateStore:
 
 def is_worth_pruning(old: EventState, new: EventState, keep_from: int) -> bool:
     """Pruning costs as much as all the rest: so every few events, and if something may be kept a day too long."""
-    if _events_of(old) // PRUNE_EVERY != _events_of(new) // PRUNE_EVERY:
+    number = _events_of(new)
+    step = PRUNE_EVERY if number < 4 * PRUNE_EVERY else 1 << number.bit_length() - 3
+    if _events_of(old) // step != number // step:
         return True
     since = new.pruned_at
     if since is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import orjson
 from rules_engine.clock import DAY, format_duration, format_instant, parse_instant, to_micros
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.events.declarations import EventDeclaration, EventDeclarations
-from rules_engine.events.schemas import schema_validator
+from rules_engine.events.schemas import quick_check, schema_validator
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.types import INTEGER, Kind, Value, ValueType
 
@@ -138,6 +138,12 @@ class _EventCheck:
         self._validators: dict[str, Validator] = {
             name: schema_validator(schema) for name, schema in declaration.schemas.items()
         }
+        #: For a property that is read as it comes: what tells most valid values at once.
+        self._quick = {
+            name: check
+            for name, schema in declaration.schemas.items()
+            if (check := quick_check(schema)) is not None and not _is_changed(declaration.type.properties[name])
+        }
 
     def values(self, properties: object) -> Mapping[str, Value]:
         """The properties as rules read them."""
@@ -145,13 +151,22 @@ class _EventCheck:
             raise _Invalid("invalid-event", f"properties are a mapping, not {_shown(properties)}")
         given = dict(properties or {})
         _check_size(given)
-        present = {name: _plain(name, value) for name, value in given.items() if not _is_missing(value)}
+        values: dict[str, Value] = {}
+        quick = self._quick
+        for name, value in given.items():
+            check = quick.get(name)
+            if check is not None and check(value) and (value.__class__ is str or value.__class__ is bool):
+                values[name] = value
+            elif not _is_missing(value):
+                values[name] = self._value(name, _plain(name, value), check)
         for name in self._required:
-            if name not in present:
+            if name not in values:
                 raise _Invalid("missing-property", f"`{name}` is required, and missing")
-        return {name: self._value(name, value) for name, value in present.items()}
+        return values
 
-    def _value(self, name: str, value: Any) -> Value:
+    def _value(self, name: str, value: Any, quick: Callable[[Any], bool] | None) -> Value:
+        if quick is not None and quick(value):
+            return value
         validator = self._validators.get(name)
         if validator is None:
             return value
@@ -171,6 +186,11 @@ class _EventCheck:
         if len(text) > MAX_ID_LENGTH or any("\ud800" <= character <= "\udfff" for character in text):
             raise _Invalid("invalid-id", f"an id is a text of at most {MAX_ID_LENGTH} characters")
         return text
+
+
+def _is_changed(value_type: ValueType) -> bool:
+    """Whether valid values are read as something else than they are."""
+    return value_type.is_list or value_type.kind is Kind.TIME or value_type == INTEGER
 
 
 def _check_size(given: Mapping[Any, Any]) -> None:

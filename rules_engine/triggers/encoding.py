@@ -31,7 +31,7 @@ def encode_record(record: Record) -> bytes:
     True
     """
     body, flags = orjson.dumps(_pack(record)), 0
-    if len(body) > _PLAIN:
+    if len(body) > _PLAIN and not record.outbox:  # what is to be published is gone in a moment
         compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
         body, flags = compressor.compress(body) + compressor.flush(), _DEFLATED
     return _HEADER.pack(RECORD_VERSION, flags, zlib.crc32(body)) + body

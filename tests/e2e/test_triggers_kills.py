@@ -40,7 +40,7 @@ from tests.event_shop import EVENTS
 from tests.reference_triggers import Data, Reference
 
 SEGMENTS: Mapping[str, Any] = {
-    "abandoned": {"sequence": [{"did": "cart"}, {"did_not": "purchase", "within": "10m"}], "within": "1h"},
+    "abandoned": {"sequence": [{"did": "cart"}, {"did_not": "purchase", "within": "4m"}], "within": "1h"},
     "browsing": {"did": "view", "within": "5m", "count": {"at_least": 2}},
     "deep": {"max": {"event": "view", "of": "seconds", "where": {"page": "b"}}, "within": "20m", "at_least": 60},
     "idle": {"all": [{"did": "view", "within": "1h"}, {"did_not": "view", "within": "15m"}]},
@@ -49,8 +49,8 @@ SEGMENTS: Mapping[str, Any] = {
 TRIGGERS: Mapping[str, Any] = {
     "remind": {
         "on_enter": "abandoned",
-        "delay": "3m",
-        "cancel_if": {"did": "purchase", "within": "3m"},
+        "delay": "5m",
+        "cancel_if": {"did": "purchase", "within": "5m"},
         "cap": {"max": 2, "per": "30m"},
         "payload": {"carts": {"count": {"event": "cart"}, "within": "1h"}},
         "send": [{"stream": "actions"}],
@@ -91,7 +91,7 @@ def plan() -> ReadPlan:
 def referred() -> dict[str, dict[str, Any]]:
     """The triggers as the reference has them."""
     on = {"on_enter": "enter", "on_exit": "exit", "on_event": "event"}
-    lengths = {"3m": timedelta(minutes=3), "10m": timedelta(minutes=10), "30m": timedelta(minutes=30)}
+    lengths = {"5m": timedelta(minutes=5), "10m": timedelta(minutes=10), "30m": timedelta(minutes=30)}
     lengths["1m"] = timedelta(minutes=1)
     found = {}
     for name, trigger in TRIGGERS.items():
@@ -143,7 +143,7 @@ def expected(entries: list[tuple[str, dict[str, Any]]], until: datetime) -> Iter
         if user is None:
             user = users[entity] = Reference(entity, SEGMENTS, referred(), Data(), list(SEGMENTS))
         identity = raw["properties"]["order"] if raw["event"] == "purchase" else raw["id"]
-        event = {"event": raw["event"], "at": raw["at"], "event_id": f"{raw['event']}:{identity}", **raw["properties"]}
+        event = {"event": raw["event"], "at": raw["at"], "event_id": identity, **raw["properties"]}
         # A stream knows milliseconds.
         user.event(event, from_micros(to_micros(raw["arrival"]) // 1000 * 1000))
     for entity, user in users.items():
