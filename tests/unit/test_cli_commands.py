@@ -74,6 +74,7 @@ def test_every_module_of_a_command_is_in_the_table() -> None:
         "cluster_output",
         "commands",
         "context",
+        "event_options",
         "main",
         "model_output",
         "options",
