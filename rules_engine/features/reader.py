@@ -62,6 +62,10 @@ class Transport(Protocol):
         """The contents of the layout's fields, undecoded."""
         ...
 
+    def each(self, layout: Layout, entities: Sequence[str], accept: Callable[[Row], None]) -> None:
+        """Hand over the contents of the layout's fields, entity by entity, as they come in."""
+        ...
+
     def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
         """Read entities, in order."""
         ...
@@ -86,17 +90,33 @@ class SocketTransport:
 
     def rows(self, layout: Layout, entities: Sequence[str]) -> list[Row]:
         """The contents of the layout's fields, undecoded. What is on its way at once is bounded."""
-        whole = layout.whole
-        command = layout.whole_command if whole else layout.command
+        rows: list[Row] = []
         if len(entities) == 1:
-            rows = [self._pool.ask(command(entities[0]))]
+            self._taker(layout, rows.append)(self._pool.ask(self._command(layout)(entities[0])))
         else:
-            rows = []
-            self._pool.ask_many([command(entity) for entity in entities], rows.append)
-        for row in rows:
-            if row.__class__ is not list:
-                self._endpoint.refuse(row)
-        return [layout.picked(row) for row in rows] if whole else rows
+            self.each(layout, entities, rows.append)
+        return rows
+
+    def each(self, layout: Layout, entities: Sequence[str], accept: Callable[[Row], None]) -> None:
+        """Hand over the contents of the layout's fields, entity by entity, as they come in."""
+        command = self._command(layout)
+        self._pool.ask_many([command(entity) for entity in entities], self._taker(layout, accept))
+
+    @staticmethod
+    def _command(layout: Layout) -> Callable[[str], bytes]:
+        return layout.whole_command if layout.whole else layout.command
+
+    def _taker(self, layout: Layout, accept: Callable[[Row], None]) -> Callable[[Any], None]:
+        """What takes the server's answers."""
+        refuse = self._endpoint.refuse
+        picked = layout.picked if layout.whole else None
+
+        def take(answer: Any) -> None:
+            if answer.__class__ is not list:
+                refuse(answer)
+            accept(answer if picked is None else picked(answer))
+
+        return take
 
     def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
         """Read entities, in order."""
@@ -121,6 +141,11 @@ class ClientTransport:
     def rows(self, layout: Layout, entities: Sequence[str]) -> list[Row]:
         """The contents of the layout's fields, undecoded."""
         return [answers[0] for answers in self._answers(layout, entities)]
+
+    def each(self, layout: Layout, entities: Sequence[str], accept: Callable[[Row], None]) -> None:
+        """Hand over the contents of the layout's fields, entity by entity."""
+        for row in self.rows(layout, entities):
+            accept(row)
 
     def read(self, layout: Layout, entities: Sequence[str]) -> list[EntityFeatures]:
         """Read entities, in order."""
@@ -204,6 +229,19 @@ class RedisReader:
             if the store cannot be read.
         """
         return self._started(self.transport.rows, layout, entities)
+
+    def judged(self, layout: Layout, entities: Sequence[str], judge: Callable[[str, Row], _Answer]) -> list[_Answer]:
+        """What is said of each entity by its row, in order. It is said while the store works on the next ones."""
+        found: list[_Answer] = []
+
+        def accept(row: Row) -> None:
+            found.append(judge(entities[len(found)], row))
+
+        def ask(layout: Layout, entities: Sequence[str]) -> list[_Answer]:
+            self.transport.each(layout, entities[len(found) :], accept)
+            return found
+
+        return self._started(ask, layout, entities)
 
     def _started(
         self, ask: Callable[[Layout, Sequence[str]], list[_Answer]], layout: Layout, entities: Sequence[str]

@@ -180,9 +180,14 @@ class SegmentClient:
         if on_rows is not None and keys:
             reader = current[1] or self._reader(current)
             if isinstance(reader, RedisReader):
-                rows = reader.rows(on_rows.layout, keys)
-                pairs = zip(keys, rows, strict=True)
-                return [rules.row_membership(on_rows, question, *pair, given, (now, instant)) for pair in pairs]
+                at = now, instant
+                if len(keys) == 1:
+                    (row,) = reader.rows(on_rows.layout, keys)
+                    return [rules.row_membership(on_rows, question, keys[0], row, given, at)]
+                member = rules.row_membership
+                return reader.judged(
+                    on_rows.layout, keys, lambda key, row: member(on_rows, question, key, row, given, at)
+                )
         read = self._read(current, keys, question)
         return [rules.membership(question, found, given, now, instant) for found in read]
 

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ from rules_engine.features.embedded import server_binary
 from rules_engine.features.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.features.reader import ClientTransport, RedisReader, SocketTransport
 from rules_engine.features.redis_layout import KeyMaker, field_bytes
-from rules_engine.features.selection import EntityFeatures
+from rules_engine.features.selection import EntityFeatures, Row
 
 KEY = KeyMaker("shop", "user_id", 3)
 SEEN = bytes.fromhex("0880cea4ac06")  # some second of 2023
@@ -317,8 +317,37 @@ def run_threads(work: Callable[[int], None], number: int) -> None:
         thread.join()
 
 
-def test_killed_and_restarted_under_load_every_request_is_right_or_an_error_in_time(
+def judged(reader: RedisReader, users: Sequence[str]) -> list[EntityFeatures]:
+    """What ``lookup_many`` does: decoded while the store works on the next ones."""
+    layout = reader._layouts.of(None)
+    return reader.judged(layout, users, layout.decode)
+
+
+def test_a_connection_that_breaks_between_answers_is_replaced_for_the_rest(
     server: Server, make_reader: Callable[..., RedisReader]
+) -> None:
+    reader = make_reader()
+    layout = reader._layouts.of(None)
+    users = [str(number % USERS) for number in range(2_000)]
+    calls = 0
+
+    def judge(user: str, row: Row) -> EntityFeatures:
+        nonlocal calls
+        calls += 1
+        if calls == 150:
+            with redis.Redis(port=server.port) as client:
+                client.client_kill_filter(_type="normal", skipme=True)
+        return layout.decode(user, row)
+
+    found = reader.judged(layout, users, judge)
+    assert [one.entity for one in found] == users
+    assert all(map(is_right, users, found))
+    assert calls == len(users)
+
+
+@pytest.mark.parametrize("ask", [RedisReader.read, judged])
+def test_killed_and_restarted_under_load_every_request_is_right_or_an_error_in_time(
+    server: Server, make_reader: Callable[..., RedisReader], ask: Callable[..., list[EntityFeatures]]
 ) -> None:
     reader = make_reader(timeout=1.0)
     end = threading.Event()
@@ -332,7 +361,7 @@ def test_killed_and_restarted_under_load_every_request_is_right_or_an_error_in_t
             users = [str((number + step) % USERS) for step in range(1 if offset % 2 else 40)]
             began = time.monotonic()
             try:
-                found = reader.read(users)
+                found = ask(reader, users)
             except StoreError:
                 failures[offset] += 1
                 time.sleep(0.005)
