@@ -10,20 +10,26 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from rules_engine.events.reading import StateLayout
+from rules_engine.features.selection import EntityFeatures
 from rules_engine.rules.nodes import EventAggregate, Sequence
 from rules_engine.targets.columns import ColumnIndex
 from rules_engine.targets.event_values import LoggedEvents
 from rules_engine.targets.index import RuleIndex
 from rules_engine.targets.sql import evaluate_duckdb
 from rules_engine.testing import CONDITION, Scenario
+from rules_engine.triggers.lasting import Checks, View
 from tests.conformance.cases import Case, load_cases
 from tests.reference import reference_changes_at, reference_evaluate
 from tests.reference_values import COMPARE
-from tests.state_target import change_through_state, truth_through_state
+from tests.state_target import change_through_state, read_through_state, truth_through_state
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CASES = load_cases()
 CHANGES = [case for case in CASES if case.judges_change]
+
+#: The stream has no request, so no context.
+STREAMED = [case for case in CASES if not case.context]
 
 Truth = bool | None
 
@@ -66,6 +72,15 @@ def in_columns(case: Case) -> bool:
     return bool(found.members(CONDITION)[0])
 
 
+def in_stream(case: Case, wanted: bool) -> bool:
+    """Whether the worker finds the case true (false, if that is wanted), on what it keeps of the events."""
+    asked = scenario(case)
+    reader = read_through_state(asked)
+    inputs = asked.inputs
+    view = View(EntityFeatures("someone", inputs.features, inputs.updated_at, inputs.expires_at), reader)
+    return Checks(asked.program, StateLayout(reader.requirements)).segment(CONDITION, wanted)(view, asked.now)[0]
+
+
 #: How to ask each target for the answer to a case.
 EVALUATE: dict[str, Callable[[Case], Truth]] = {
     "reference": lambda case: reference_evaluate(case.condition, **case.data()),
@@ -104,6 +119,12 @@ def test_membership(target: str, case: Case) -> None:
     assert IS_MEMBER[target](case) is (case.expect is True)
 
 
+@pytest.mark.parametrize("case", STREAMED, ids=str)
+def test_stream(case: Case) -> None:
+    assert in_stream(case, wanted=True) is (case.expect is True)
+    assert in_stream(case, wanted=False) is (case.expect is False)
+
+
 @pytest.mark.parametrize("case", CHANGES, ids=str)
 @pytest.mark.parametrize("target", CHANGES_AT)
 def test_changes_at(target: str, case: Case) -> None:
@@ -113,6 +134,7 @@ def test_changes_at(target: str, case: Case) -> None:
 def test_there_are_many_cases_and_their_answers_are_spread() -> None:
     assert len(CASES) >= 450
     assert len(CHANGES) >= 120
+    assert len(STREAMED) >= 400
     assert sum(case.changes_at is None for case in CHANGES) <= len(CHANGES) / 2
     counts = Counter(case.expect for case in CASES)
     for verdict in (True, False, None):
