@@ -155,6 +155,10 @@ def test_an_unknown_command_is_a_usage_error_with_the_nearest() -> None:
         (["lookup", "42", "--format", "xml"], "'xml' is not one of 'text', 'json'"),
         (["sql", "vip", "--dialect", "oracle"], "'oracle' is not one of"),
         (["apply", "--frmat", "json"], "No such option: --frmat"),
+        (["backtest", "vip"], "Missing option '--from'"),
+        (["backtest", "vip", "--from", "2026-01-01T00:00:00Z", "--every", "1month"], "1month"),
+        (["backtest", "vip", "--from", "2026-01-01T00:00:00Z", "--plot", "x.jpg"], "`x.jpg` does not end in .png"),
+        (["export", "vip"], "give one of the two"),
     ],
 )
 def test_usage_errors_exit_with_2_and_say_what_is_expected(arguments: list[str], said: str) -> None:
