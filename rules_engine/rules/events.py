@@ -201,11 +201,19 @@ def completing(steps: Sequence[SequenceStep], happened: Sequence[Sequence[int]],
             absent.append((step.within, times))
             continue
         if later is None:
-            later = [at for at in times if _stayed_away(absent, at, now)]
+            later = [at for at in times if _stayed_away(absent, at, now)] if absent else list(times)
+        elif not absent:
+            later = _followed(times, later, wait)
         else:
             later = [at for at in times if _goes_on(absent, _first_after(later, at, wait), at)]
         wait, absent = step.within, []
     return set(later or ())
+
+
+def _followed(times: Sequence[int], later: Sequence[int], within: int | None) -> list[int]:
+    """Of ascending instants those with one of the later ones in (at, at + within]."""
+    size, longest = len(later), math.inf if within is None else within
+    return [at for at in times if (place := bisect_right(later, at)) < size and later[place] - at <= longest]
 
 
 def _stayed_away(absent: Sequence[tuple[int | None, Sequence[int]]], at: int, now: int) -> bool:
