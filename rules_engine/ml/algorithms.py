@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rules_engine.errors import DataError
-from rules_engine.ml.assignment import NONE, Assigner, Centers, CorePoints, Mixture, Reachable, distances_squared
+from rules_engine.ml.assignment import NONE, Assigner, Centers, CorePoints, Mixture, Reachable, nearest
 from rules_engine.ml.definition import Method
 from rules_engine.ml.plain import Matrix, Positions
 
@@ -181,23 +181,29 @@ def _hdbscan(method: Method, points: Matrix, _sizes: Sequence[int]) -> Iterator[
 
 def _reachable(points: Matrix, clusters: Positions, neighbours: int) -> Reachable:
     """What it takes to place others: how dense each user's place is, and how far each cluster reaches."""
-    cores = np.empty(len(points))
-    nearest = np.empty(len(points))
-    for start in range(0, len(points), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        distances = np.sqrt(distances_squared(points[rows], points))
-        cores[rows] = np.partition(distances, neighbours - 1, axis=1)[:, neighbours - 1]
-    for start in range(0, len(points), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        mutual = np.maximum(np.sqrt(distances_squared(points[rows], points)), cores)
-        mutual = np.maximum(mutual, cores[rows, None])
-        own = clusters[rows, None] == clusters[None, :]
-        own[np.arange(len(own)), np.arange(start, start + len(own))] = False
-        nearest[rows] = np.where(own, mutual, np.inf).min(axis=1)
+    cores = np.concatenate(
+        [nearest(points[at : at + _CHUNK], points, neighbours)[0][:, -1] for at in range(0, len(points), _CHUNK)]
+    )
     count = int(clusters.max()) + 1
-    reach = np.array([nearest[clusters == at].max() for at in range(count)]) * (1 + 1e-6)
-    densest = np.array([nearest[clusters == at].min() for at in range(count)])
+    reach, densest = np.empty(count), np.empty(count)
+    for at in range(count):
+        own = np.flatnonzero(clusters == at)
+        joined = _joined(points[own], cores[own])
+        reach[at], densest[at] = joined.max() * (1 + 1e-6), joined.min()
     return Reachable(points, clusters, cores, reach, densest, neighbours)
+
+
+def _joined(points: Matrix, cores: Matrix) -> Matrix:
+    """Of each of a cluster's users the least mutual reachability to another one."""
+    result = np.empty(len(points))
+    for start in range(0, len(points), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        squares = (points[rows] ** 2).sum(axis=1)[:, None] + (points**2).sum(axis=1) - 2.0 * (points[rows] @ points.T)
+        mutual = np.maximum(np.sqrt(np.maximum(squares, 0.0)), np.maximum(cores, cores[rows, None]))
+        own = np.arange(len(mutual))
+        mutual[own, start + own] = np.inf
+        result[rows] = mutual.min(axis=1)
+    return result
 
 
 _FINDERS: dict[str, Callable[[Method, Matrix, Sequence[int]], Iterator[Found]]] = {

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from rules_engine.ml.plain import Data, Matrix, Positions, decode, encode, finite
 
-#: Rows that are compared with all fitted users at a time: 80 MB of distances at 10,000 of them.
-_CHUNK = 1024
+#: Users whose neighbours among the fitted ones are looked at together.
+_CHUNK = 4096
 
 #: No cluster.
 NONE = -1
@@ -200,10 +200,10 @@ class CorePoints(Data):
         return _in_chunks(points, self._assign)
 
     def _assign(self, points: Matrix) -> Assigned:
-        nearest = distances_squared(points, self.points).argmin(axis=1)
-        distance = _exactly(points, self.points[nearest])
+        distances, neighbours = nearest(points, self.points, 1)
+        distance, core = distances[:, 0], neighbours[:, 0]
         outlier = distance > self.eps
-        position = np.where(outlier, NONE, self.clusters[nearest])
+        position = np.where(outlier, NONE, self.clusters[core])
         confidence = np.where(outlier, 0.0, 1.0 - distance / self.eps)
         return Assigned(position, distance, confidence, outlier)
 
@@ -257,13 +257,14 @@ class Reachable(Data):
         return _in_chunks(points, self._assign)
 
     def _assign(self, points: Matrix) -> Assigned:
-        distances = np.sqrt(distances_squared(points, self.points))
-        core = np.partition(distances, self.neighbours - 1, axis=1)[:, self.neighbours - 1]
-        mutual = np.maximum(np.maximum(distances, self.cores), core[:, None])
-        least = mutual.min(axis=1)
-        # Many are equally reachable; of these the nearest counts.
-        nearest = np.where(mutual <= least[:, None], distances, np.inf).argmin(axis=1)
-        cluster = self.clusters[nearest]
+        # As hdbscan has it, twice as many users as make a place dense are near enough to be asked.
+        distances, near = nearest(points, self.points, min(2 * self.neighbours, len(self.points)))
+        own = distances[:, self.neighbours - 1, None]
+        mutual = np.maximum(np.maximum(distances, self.cores[near]), own)
+        # Of those that are equally reachable the first counts, which is the nearest.
+        first = mutual.argmin(axis=1)[:, None]
+        least = np.take_along_axis(mutual, first, axis=1)[:, 0]
+        cluster = self.clusters[np.take_along_axis(near, first, axis=1)[:, 0]]
         outlier = (cluster == NONE) | (least > self.reach[cluster])
         position = np.where(outlier, NONE, cluster)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -300,17 +301,22 @@ def assigner_from_plain(content: Mapping[str, Any]) -> Assigner:
     return found
 
 
-def distances_squared(points: Matrix, others: Matrix) -> Matrix:
-    """Between each point and each of the others, by one product of matrices."""
-    squares = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2.0 * (points @ others.T)
-    result: Matrix = np.maximum(squares, 0.0)
-    return result
+def nearest(points: Matrix, others: Matrix, count: int) -> tuple[Matrix, Positions]:
+    """Of each point the nearest of some others: how far away, nearest first, and which.
 
+    >>> distances, which = nearest(np.array([[0.0, 1.0]]), np.array([[0.0, 9.0], [0.0, 2.0], [3.0, 1.0]]), 2)
+    >>> distances.tolist(), which.tolist()
+    ([[1.0, 3.0]], [[1, 2]])
+    """
+    from sklearn.neighbors import NearestNeighbors
 
-def _exactly(points: Matrix, others: Matrix) -> Matrix:
-    """The distances of pairs, without the rounding of products of matrices."""
-    result: Matrix = np.sqrt(((points - others) ** 2).sum(axis=1))
-    return result
+    if not len(points):
+        return np.zeros((0, count)), np.zeros((0, count), dtype=np.int64)
+    which = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(others).kneighbors(points, return_distance=False)
+    # They were found by products of matrices, which round: what is near is told again by differences.
+    distances = np.sqrt(((points[:, None, :] - others[which]) ** 2).sum(axis=2))
+    order = np.argsort(distances, axis=1, kind="stable")
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(which, order, axis=1).astype(np.int64)
 
 
 def _in_chunks(points: Matrix, assign: Callable[[Matrix], Assigned]) -> Assigned:
