@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +14,41 @@ from rules_engine.cli import output
 from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
 from rules_engine.project import Project
 
+if TYPE_CHECKING:
+    from rules_engine.lifecycle.kafka_bridge import KafkaBridge
+    from rules_engine.lifecycle.worker import Progress, Worker
+    from rules_engine.triggers.metrics import Metrics
+
 
 def run(
     once: Annotated[
         bool, typer.Option("--once", help="End when all is done that waits, and every timer that is due.")
     ] = False,
+    brokers: Annotated[
+        str | None,
+        typer.Option("--from-kafka", metavar="HOST:PORT", help="Take events from these brokers too."),
+    ] = None,
+    topic: Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="The topic that holds them.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="GROUP", help="The consumer group; feast-segments-PROJECT by default."),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kafka-option",
+            metavar="NAME=VALUE",
+            help="An option of librdkafka; repeatable. ${VARIABLES} are those of the environment.",
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option("--metrics-port", metavar="PORT", min=0, max=65_535, help="Answer Prometheus at /metrics."),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option("--metrics-host", metavar="ADDRESS", help="The address to answer it at.")
+    ] = "127.0.0.1",
+    json_logs: Annotated[bool, typer.Option("--json-logs", help="Log lines of JSON.")] = False,
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
@@ -28,21 +60,82 @@ def run(
     twice. Ctrl-C or SIGTERM ends a worker after the events that it is at, and hands its work over at once.
     """
     from rules_engine.lifecycle.worker import Worker
+    from rules_engine.triggers.logs import set_up_logs
 
+    if bool(brokers) != bool(topic):
+        raise typer.BadParameter("--from-kafka and --topic go together")
     project = Project.open(repo)
-    worker = Worker(project)
-    before = {number: signal.signal(number, lambda *_: worker.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    if json_logs:
+        set_up_logs(as_json=True)
+    with _served(metrics_port, metrics_host) as metrics:
+        worker = Worker(project, metrics=metrics)
+        bridge = _bridge(project, brokers, topic, group, options or [], metrics)
+        with _stopped_by_signals(worker, bridge):
+            if not once:
+                output.remark("working; Ctrl-C ends it")
+            progress = _work(worker, bridge, once)
+    if output_format is Format.JSON:
+        output.print_json(asdict(progress) | ({} if bridge is None else {"kafka": asdict(bridge.progress)}))
+        return
+    output.say(f"Took {output.plural(progress.accepted, 'event')}, refused {progress.refused:,}")
+    if bridge is not None:
+        taken = output.plural(bridge.progress.taken, "event")
+        output.say(f"  {taken} came from Kafka, and {bridge.progress.refused:,} messages that are none")
+    if progress.transitions or progress.fired:
+        moved = output.plural(progress.transitions, "membership")
+        output.say(f"  {moved} began or ended, {output.plural(progress.fired, 'trigger')} fired")
+
+
+def _work(worker: Worker, bridge: KafkaBridge | None, once: bool) -> Progress:
+    if bridge is None:
+        return worker.run(once=once)
+    if once:
+        bridge.run(once=True)
+        return worker.run(once=True)
+    from rules_engine.lifecycle.kafka_bridge import run_beside
+
+    return run_beside(bridge, worker.run, worker.stop)
+
+
+def _bridge(
+    project: Project,
+    brokers: str | None,
+    topic: str | None,
+    group: str | None,
+    options: list[str],
+    metrics: Metrics | None,
+) -> KafkaBridge | None:
+    if not brokers or not topic:
+        return None
+    from rules_engine.lifecycle.kafka_bridge import KafkaBridge, KafkaSource, kafka_options
+
+    return KafkaBridge(project, KafkaSource(brokers, topic, group or "", kafka_options(options)), metrics)
+
+
+@contextmanager
+def _served(port: int | None, host: str) -> Iterator[Metrics | None]:
+    """Metrics that Prometheus can ask for meanwhile; None if nobody asks."""
+    if port is None:
+        yield None
+        return
+    from rules_engine.triggers.metrics import Metrics
+
+    metrics = Metrics()
+    endpoint = metrics.serve(port, host)
+    output.remark(f"metrics are at http://{host}:{endpoint.port}/metrics")
     try:
-        if not once:
-            output.remark("working; Ctrl-C ends it")
-        progress = worker.run(once=once)
+        yield metrics
+    finally:
+        endpoint.close()
+
+
+@contextmanager
+def _stopped_by_signals(worker: Worker, bridge: KafkaBridge | None) -> Iterator[None]:
+    stops: list[Callable[[], None]] = [worker.stop, *([] if bridge is None else [bridge.stop])]
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: [stop() for stop in stops]) for number in numbers}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if output_format is Format.JSON:
-        output.print_json(asdict(progress))
-    else:
-        output.say(f"Took {output.plural(progress.accepted, 'event')}, refused {progress.refused:,}")
-        if progress.transitions or progress.fired:
-            moved = output.plural(progress.transitions, "membership")
-            output.say(f"  {moved} began or ended, {output.plural(progress.fired, 'trigger')} fired")

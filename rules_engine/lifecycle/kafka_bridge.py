@@ -11,25 +11,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
-
-from rules_engine.clock import from_micros, now_micros
 from rules_engine.errors import MissingExtraError, ProjectError, StoreError
 from rules_engine.events.stream import (
     MAX_REFUSED,
     MAX_WAITING,
-    decode_raw,
-    partition_of,
     project_key,
     refused_key,
     stream_keys,
 )
 from rules_engine.lifecycle.event_sink import EventSink
+from rules_engine.lifecycle.kafka_messages import entry_of, offset_of
 from rules_engine.project import Project
 from rules_engine.sdk.applied import Applied
 from rules_engine.triggers.sinks.base import expand
@@ -38,6 +33,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition
 
     from rules_engine.triggers.metrics import Metrics
+
+_T = TypeVar("_T")
 
 #: Messages that are taken at once.
 BATCH = 1_000
@@ -266,11 +263,11 @@ class KafkaBridge:
 
     def _take(self, partition: int, batch: Sequence[Message]) -> None:
         """Store a batch, with the offset behind it."""
-        first, following = _offset(batch[0]), _offset(batch[-1]) + 1
+        first, following = offset_of(batch[0]), offset_of(batch[-1]) + 1
         begun = self._next.get(partition, first)
         arguments: list[bytes | str | int] = [partition, begun, following, MAX_REFUSED]
         for message in batch:
-            arguments += [_offset(message), *self._entry(message)]
+            arguments += [offset_of(message), *entry_of(message)]
         answer = self._patiently(lambda: self._store.client.eval(_TAKE, len(self._keys), *self._keys, *arguments))
         if answer is None:
             return  # stopped while the store was down: nothing is stored, and nothing is noted
@@ -285,36 +282,6 @@ class KafkaBridge:
             self._is_full = True
             self._consumer.pause(self._consumer.assignment())
             _log.warning("%d events wait for a worker; no more are taken until they are fewer", waiting)
-
-    def _entry(self, message: Message) -> tuple[int, bytes, bytes]:
-        """The number of the stream, the event, and if it is refused the reason."""
-        value, key = _bytes(message.value()), message.key()
-        raw = decode_raw(value)
-        if isinstance(raw, str):
-            return self._refused(message, "invalid-event", raw)
-        given = dict(raw)
-        if given.get("entity") is None and key:
-            try:
-                given["entity"] = _bytes(key).decode()
-            except UnicodeDecodeError:
-                return self._refused(message, "missing-entity", "it has no `entity`, and its key is no UTF-8")
-        entity = given.get("entity")
-        if not isinstance(entity, str) or not entity:
-            text = "an event belongs to an `entity`, whose key is a string that is not empty"
-            return self._refused(message, "missing-entity", text)
-        kind, milliseconds = message.timestamp()
-        if given.get("at") is None and kind != self._kafka.TIMESTAMP_NOT_AVAILABLE:
-            given["at"] = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
-        if given.get("event_id") is None:
-            given["event_id"] = f"{message.topic()}:{message.partition()}:{_offset(message)}"
-        data = value if given == raw else orjson.dumps(given)
-        return partition_of(entity) + 1, data, b""
-
-    def _refused(self, message: Message, code: str, text: str) -> tuple[int, bytes, bytes]:
-        source = f"kafka {message.topic()} {message.partition()}:{_offset(message)}"
-        at = from_micros(now_micros()).isoformat()
-        reason = orjson.dumps({"code": code, "message": text, "source": source, "refused_at": at})
-        return 0, _bytes(message.value()), reason
 
     def _go_back(self, partition: int, offset: int) -> None:
         """Another bridge has the partition, or had it, and is not as far: what is between is taken again."""
@@ -366,14 +333,41 @@ class KafkaBridge:
         return None
 
 
-def _offset(message: Message) -> int:
-    offset = message.offset()
-    assert offset is not None, "a message that was taken has an offset"
-    return offset
+def run_beside(bridge: KafkaBridge, work: Callable[[], _T], stop: Callable[[], None]) -> _T:
+    """Take events from Kafka in a thread while a worker works; whichever ends, ends the other.
 
+    Parameters
+    ----------
+    bridge
+        takes the events.
+    work, stop
+        what the worker does, and what ends it.
 
-def _bytes(value: str | bytes | None) -> bytes:
-    return value.encode() if isinstance(value, str) else value or b""
+    Raises
+    ------
+    ProjectError
+        if the bridge could not go on.
+    """
+    failures: list[Exception] = []
+
+    def take() -> None:
+        try:
+            bridge.run()
+        except Exception as error:  # noqa: BLE001 - raised below, in the thread that waits for it
+            failures.append(error)
+        finally:
+            stop()
+
+    thread = threading.Thread(target=take, name="kafka", daemon=True)
+    thread.start()
+    try:
+        done = work()
+    finally:
+        bridge.stop()
+        thread.join()
+    if failures:
+        raise failures[0]
+    return done
 
 
 def kafka_options(texts: Iterable[str]) -> dict[str, str]:

@@ -169,7 +169,9 @@ class Worker:
 
     def _end(self, *, once: bool) -> None:
         if once and self._leases.is_started:
-            self._delivery.drain()
+            left = self._delivery.drain()
+            if left:
+                _log.warning("actions that still wait for their sinks: %d", left)
         self._delivery.stop()
         try:
             self._on_store(self._leases.leave)

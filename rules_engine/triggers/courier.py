@@ -42,8 +42,6 @@ LEASE = 10.0
 #: The longest time between two tries of one action, in seconds.
 LONGEST_PAUSE = 300.0
 
-_WAIT_MILLISECONDS = 500
-
 #: KEYS: the lease. ARGV: the token, milliseconds.
 _HOLD = """\
 local holder = redis.call('GET', KEYS[1])
@@ -111,8 +109,8 @@ class Courier:
         self.settings = settings
         self.name = str(SinkRef(SINK_KINDS[type(settings)], settings.name))
         self.breaker = Breaker()
-        #: How often there was nothing to do.
-        self.idle = 0
+        #: How often there was nothing to do, and how long is waited then at most.
+        self.idle, self.wait_milliseconds = 0, 500
         self._client, self._project, self._root = client, project, root
         self._metrics, self._clock = metrics, clock
         self._queue = queue_key(project, self.name)
@@ -123,6 +121,7 @@ class Courier:
         self._last = b"0-0"
         self._done: list[tuple[_Waiting, Outcome | None]] = []
         self._sink: Sink | None = None
+        self._is_failing = False
         self._stopping = threading.Event()
 
     # --- the lease --------------------------------------------------------------------------------------------------
@@ -200,14 +199,14 @@ class Courier:
     def _wait(self) -> None:
         """Until something may be due, or comes; half a second at most."""
         if not self.is_holding:
-            self._stopping.wait(_WAIT_MILLISECONDS / 1000)
+            self._stopping.wait(self.wait_milliseconds / 1000)
             return
         now = self._clock()
         until = min((one.next_try for one in self._window.values() if one.next_try > now), default=float("inf"))
         if self.breaker.state(now) is Circuit.OPEN or len(self._window) >= WINDOW:
-            self._stopping.wait(max(0.005, min(_WAIT_MILLISECONDS / 1000, max(until, self.breaker.until) - now)))
+            self._stopping.wait(max(0.005, min(self.wait_milliseconds / 1000, max(until, self.breaker.until) - now)))
             return
-        milliseconds = max(1, min(_WAIT_MILLISECONDS, int(min(until - now, 1.0) * 1000) + 1))
+        milliseconds = max(1, min(self.wait_milliseconds, int(min(until - now, 1.0) * 1000) + 1))
         self._client.xread({self._queue: self._last}, count=1, block=milliseconds)
 
     # --- what waits -------------------------------------------------------------------------------------------------
@@ -267,7 +266,6 @@ class Courier:
 
     def _judge(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
         now = self._clock()
-        before = self.breaker.state(now)
         for one, outcome in zip(batch, outcomes, strict=True):
             if outcome.verdict is not Verdict.RETRY:
                 self._end(one, None if outcome.verdict is Verdict.DELIVERED else outcome)
@@ -279,10 +277,11 @@ class Courier:
         works = sum(outcome.verdict is not Verdict.RETRY for outcome in outcomes)
         waits = [outcome.retry_after for outcome in sick if outcome.retry_after is not None]
         self.breaker.judge(worked=works, failed=len(sick), now=now, retry_after=max(waits, default=None))
-        if before is Circuit.CLOSED and self.breaker.state(now) is Circuit.OPEN:
-            _log.warning("the sink does not work and is left alone: %s", sick[-1].message, extra={"sink": self.name})
-        elif before is Circuit.HALF_OPEN and works:
+        if works and self._is_failing:
             _log.info("the sink works again", extra={"sink": self.name})
+        elif sick and not works and not self._is_failing:
+            _log.warning("the sink does not work: %s", sick[-1].message, extra={"sink": self.name})
+        self._is_failing = bool(sick) and not works
 
     def _give_up_old(self) -> None:
         """Actions that were tried, and cannot be delivered in the time that the settings give them."""

@@ -72,6 +72,8 @@ class Delivery:
         """
         deadline = time.monotonic() + timeout
         seen = {name: courier.idle for name, (courier, _) in self._couriers.items()}
+        for courier, _ in self._couriers.values():
+            courier.wait_milliseconds = 20
         for name, (courier, _) in self._couriers.items():
             # Twice: the first time may have looked at the queue before the last action came.
             while courier.idle < seen[name] + 2 and time.monotonic() < deadline:
