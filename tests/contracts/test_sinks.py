@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -24,6 +25,7 @@ from rules_engine.rules.trigger_nodes import FileSettings, KafkaSettings, SinkSe
 from rules_engine.triggers.actions import Action, action_key
 from rules_engine.triggers.sinks import open_sink
 from rules_engine.triggers.sinks.base import Sink, Verdict
+from tests.docs_pages import ROOT, blocks
 from tests.kafka_cluster import Cluster
 from tests.receivers import Answer, Receiver, Request, receiver
 
@@ -146,6 +148,23 @@ def test_a_request_is_signed(
     signed = f"{request.key}.{sent_at}.".encode() + request.body
     expected = base64.b64encode(hmac.new(key, signed, sha256).digest()).decode()
     assert request.headers["webhook-signature"] == f"v1,{expected}"
+
+
+def test_the_check_that_the_documentation_shows_works(
+    server: Receiver, monkeypatch: pytest.MonkeyPatch, webhook: Callable[..., Sink]
+) -> None:
+    monkeypatch.setenv("CRM_SECRET", "hunter2")
+    webhook(secret="${CRM_SECRET}").send([action(1, text="ø")])
+    [request] = server.accepted()
+    [shown] = [block for block in blocks(ROOT / "docs/triggers.md") if "def is_ours" in block.text]
+    found: dict[str, Any] = {}
+    exec(shown.text, found)
+    is_ours = found["is_ours"]
+    assert is_ours(request.headers, request.body, b"hunter2")
+    assert not is_ours(request.headers, request.body, b"hunter3")
+    assert not is_ours(request.headers, request.body + b" ", b"hunter2")
+    assert not is_ours({**request.headers, "webhook-id": "other"}, request.body, b"hunter2")
+    assert not is_ours({**request.headers, "webhook-timestamp": "1700000000"}, request.body, b"hunter2")
 
 
 def test_the_key_is_the_same_on_every_try_and_the_signature_is_not(
