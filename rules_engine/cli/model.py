@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from rules_engine.cli.options import HERE, At, Entity, Format, OutputFormat, Repo
 from rules_engine.cli.output import print_json, remark, say, table, working
-from rules_engine.clock import format_instant, now_micros, parse_duration
+from rules_engine.clock import DAY, format_instant, now_micros, parse_duration
 from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError, UnknownNameError
 from rules_engine.project import Project
@@ -243,7 +244,8 @@ def reasons(
     now = at if at is not None else now_micros() if plan.now is None else plan.now
     with SegmentClient.from_repo(repo) as client:
         shown = client.features(entity, scorer.features, at=from_micros(now))
-    values = {name: to_micros(value) if hasattr(value, "tzinfo") else value for name, value in shown.items()}
+    times = {name for name, value in shown.items() if hasattr(value, "tzinfo")}
+    values = {name: to_micros(value) if name in times else value for name, value in shown.items()}
     found = scorer.score(values, now)
     if found is None:
         raise DataError(f"{entity} has no score: the online store has none of the features", hint="is the key right?")
@@ -264,7 +266,11 @@ def reasons(
             }
         )
         return
-    texts = {name: value_text(value) for name, value in shown.items()}
+    texts = {name: _ago(now - values[name]) if name in times else value_text(value) for name, value in shown.items()}
+    effects = [
+        replace(one, typical=_ago(one.typical * DAY)) if one.feature in times and one.typical is not None else one
+        for one in effects
+    ]
     show_reasons(
         f"{entity} has {versions.name} {found:.4f} by {scorer.version}", scorer.percentile(found), effects, texts
     )
@@ -286,6 +292,11 @@ def _versions(repo: Path, name: str | None) -> Versions:
     if name is not None and name not in known:
         raise UnknownNameError(f"no model of `{name}` was fitted yet", hint=f"there is {listing(known)}")
     return Versions(project, name or known[0])
+
+
+def _ago(micros: float) -> str:
+    """How long ago, for people."""
+    return f"{micros / DAY:.4g} days ago"
 
 
 def _publish(repo: Path) -> None:

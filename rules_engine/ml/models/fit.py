@@ -121,6 +121,7 @@ def _search(
 ) -> tuple[list[Trial], list[Matrix]]:
     """Every candidate with its score in cross-validation, and its votes on the rows that were left out."""
     candidates = _candidates(definition)
+    _check_folds(sample, definition.search.folds)
     folds = list(_folds(sample, definition.search.folds, definition.seed))
     trials, votes = [], []
     for number, (algorithm, parameters) in enumerate(candidates, 1):
@@ -180,6 +181,16 @@ def _check(rows: Rows, where: str) -> None:
         )
 
 
+def _check_folds(rows: Rows, folds: int) -> None:
+    """Each fold needs users who did it and users who did not."""
+    least = min(len(set(rows.users[rows.did == which].tolist())) for which in (True, False))
+    if least < folds:
+        raise DataError(
+            f"{least:,} users did it, or did not, at the cuts before the test, and there are {folds} folds",
+            hint="lower `search: {folds: ...}`, or use a wider population",
+        )
+
+
 def _data(rows: Rows, definition: ModelDefinition) -> Data:
     cuts = sorted({int(cut) for cut in rows.cuts})
     return Data(
@@ -200,6 +211,7 @@ def describe(data: Data) -> str:
     '5 rows at 1 cut, 1970-01-01T00:00:00Z'
     """
     span = format_instant(data.cuts[0])
+    some = "" if data.share == 1 else f" of {data.share:.3g} of the users"
     if len(data.cuts) > 1:
         span = f"{span} to {format_instant(data.cuts[-1])}"
-    return f"{data.rows:,} rows at {len(data.cuts)} cut{'s' if len(data.cuts) > 1 else ''}, {span}"
+    return f"{data.rows:,} rows{some} at {len(data.cuts)} cut{'s' if len(data.cuts) > 1 else ''}, {span}"

@@ -63,7 +63,8 @@ def occurrences(repo: FeastRepo, target: Target, catalog: Catalog, start: int, e
 
 def _rows(repo: FeastRepo, view_name: str, start: int, end: int) -> pa.Table:
     """The rows of a view's source; Feast reads them, whatever kind of source that is."""
-    view = next(view for view in repo.contents.feature_views if view.name == view_name)
+    views = {str(view.name): view for view in [*repo.contents.feature_views, *repo.contents.stream_feature_views]}
+    view = views[view_name]  # the definition was checked
     source, key = view.batch_source, repo.entity().join_key
     stored = {new: old for old, new in (source.field_mapping or {}).items()}
     column, instant = stored.get(key, key), stored.get(source.timestamp_field, source.timestamp_field)
