@@ -112,9 +112,9 @@ def test_too_few_to_learn_from_is_said() -> None:
     few.train.did[:] = False
     with pytest.raises(DataError, match=r"of 120 rows at the cuts before the test, 0 did it and 120 did not"):
         fit(definition(), few, NOW)
-    lonely = material(40)
+    lonely = material(100)
     lonely = replace(lonely, train=replace(lonely.train, did=np.isin(lonely.train.users, ["u00000"])))
-    many = replace(lonely, train=lonely.train.take(np.repeat(np.arange(120), 10)))
+    many = replace(lonely, train=lonely.train.take(np.repeat(np.arange(300), 10)))
     with pytest.raises(
         DataError, match=r"1 users did it, or did not, at the cuts before the test, and there are 2 folds"
     ):
