@@ -9,9 +9,9 @@
       spark_conf: {...}
 
 In Feast's own Spark engine every worker turns every value into a Python object and then into a message. Here each
-partition is written as ``ArrowEngine`` writes, by the worker that has it, and with the same guarantees. Everything before
-the writing is Feast's: reading, transformations, aggregations, the newest row of each entity. Options are those of
-``spark.engine``; with an online store of another kind this is ``spark.engine``.
+partition is written as ``ArrowEngine`` writes, by the worker that has it, and with the same guarantees. Everything
+before the writing is Feast's: reading, transformations, aggregations, the newest row of each entity. Options are those
+of ``spark.engine``; with an online store of another kind this is ``spark.engine``.
 """
 
 from __future__ import annotations
