@@ -154,7 +154,7 @@ class StateStore:
             return []
         with self._client.pipeline(transaction=False) as pipeline:
             for entity, old, new in proposals:
-                pipeline.eval(REPLACE, 1, self._key(entity), old, new)
+                pipeline.execute_command("EVAL", REPLACE, 1, self._key(entity), old, new)
             done = pipeline.execute()
         return [entity for (entity, _, _), replaced in zip(proposals, done, strict=True) if not replaced]
 

@@ -136,7 +136,9 @@ def _send(pipeline: Any, project: str, sink: str, actions: Sequence[Action]) -> 
     limit, policy = (MAX_STREAM, "trim") if streams else (MAX_QUEUED, "refuse")
     reason = orjson.dumps({"code": "queue-full", "message": f"{MAX_QUEUED:,} actions wait for the sink already"})
     contents = [one.body() if streams else one.encode() for one in actions]
-    pipeline.eval(_ENQUEUE, len(keys), *keys, REMEMBERED, limit, policy, reason, MAX_UNDELIVERED, *contents)
+    pipeline.execute_command(
+        "EVAL", _ENQUEUE, len(keys), *keys, REMEMBERED, limit, policy, reason, MAX_UNDELIVERED, *contents
+    )
 
 
 # --- what was given up ----------------------------------------------------------------------------------------------
