@@ -13,6 +13,8 @@ from rules_engine.features.read_plan import ReadPlan, write_atomically
 from rules_engine.project import Project
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.codec import decode_program
+from rules_engine.rules.trigger_codec import decode_triggers
+from rules_engine.rules.trigger_nodes import hidden_segments, payload_features
 from rules_engine.rules.walk import dependencies
 
 _FORMAT = 1
@@ -95,7 +97,9 @@ def check_features(old: Version, catalog: Catalog) -> None:
         with their names.
     """
     program, types = decode_program(old.plan.definitions["segments"]), old.plan.catalog().features
-    read = {name for segment in program.segments.values() for name in dependencies(segment.when).features}
+    triggers = decode_triggers(old.plan.definitions).values()
+    segments = [*program.segments.values(), *hidden_segments(triggers).values()]
+    read = {name for segment in segments for name in dependencies(segment.when).features} | payload_features(triggers)
     gone = sorted(
         name for name in read if name not in catalog.features or catalog.features[name].type != types[name].type
     )

@@ -148,8 +148,11 @@ class Courier:
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """End after the batch that is under way."""
+        """End after what is being sent."""
         self._stopping.set()
+        sink = self._sink
+        if sink is not None:
+            sink.hurry()
 
     def run(self) -> None:
         """Serve the sink until :meth:`stop`."""
@@ -258,6 +261,8 @@ class Courier:
         except SegmentsError as error:
             outcomes = [Outcome(Verdict.RETRY, "unusable", str(error), is_sick=True)] * len(batch)
         except Exception as error:  # noqa: BLE001 - a flaw in one sink must not end the delivery of the others
+            if len(batch) > 1:  # nor one action that of the others
+                return [outcome for one in batch for outcome in self._send([one])]
             _log.exception("the sink failed in a way that it should not", extra={"sink": self.name})
             outcomes = [Outcome(Verdict.RETRY, "broken", type(error).__name__, is_sick=True)] * len(batch)
         if self._metrics is not None:

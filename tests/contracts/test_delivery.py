@@ -232,8 +232,27 @@ def test_one_bad_action_does_not_stop_the_others(
     wait_until(lambda: len(server.requests) >= 6)  # the circuit was open by then
     for number in range(1, 5):
         enqueue(client, PROJECT, [action(number)])
-        wait_until(lambda number=number: number in numbers(server.accepted()))
+        wait_until(lambda number=number: number in numbers(server.accepted()))  # type: ignore[misc]
     wait_until(lambda: left(client) == 1)
+
+
+def test_a_sink_with_a_flaw_is_tried_with_single_actions(
+    client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    courier = Courier(client, PROJECT, FileSettings("audit", "a.jsonl"), tmp_path)
+    whole = Action.body
+
+    def flawed(self: Action) -> bytes:
+        if self.entity == "u1":
+            raise ZeroDivisionError
+        return whole(self)
+
+    enqueue(client, PROJECT, [action(number, "file:audit") for number in range(3)])
+    monkeypatch.setattr(Action, "body", flawed)
+    courier.step()
+    assert (tmp_path / "a.jsonl").read_bytes().count(b"\n") == 2
+    assert left(client, "file:audit") == 1
+    courier.release()
 
 
 def test_a_secret_that_is_not_set_is_waited_for(
@@ -277,12 +296,14 @@ def test_two_workers_do_not_both_send(client: redis.Redis, server: Receiver, del
 def test_stopping_leaves_what_is_not_delivered(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery]
 ) -> None:
-    server.answer = lambda _: Answer(after=0.05)
+    server.answer = lambda _: Answer(after=0.2)
     delivery = deliver(WebhookSettings("crm", server.url))
     enqueue(client, PROJECT, [action(number) for number in range(500)])
     server.wait_for(20)
     delivery.stop()
     sent = numbers(server.accepted())
+    assert len(sent) < 60  # the requests that were under way, and not the whole batch
+    server.answer = lambda _: Answer()
     assert len(sent) + left(client) == 500
     assert len(set(sent)) == len(sent)
     deliver(WebhookSettings("crm", server.url)).drain()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rules_engine.clock import DAY, HOUR, MINUTE, SECOND
-from rules_engine.features.read_plan import Connection, ReadPlan
+from rules_engine.errors import ProjectError
+from rules_engine.features.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.lifecycle.trigger_lint import lint_triggers
+from rules_engine.lifecycle.versions import Version, check_features
 from rules_engine.rules.load import Definitions, load_text
 from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, FeatureRef, SegmentRef
 from rules_engine.rules.trigger_codec import decode_consent, decode_sinks, decode_triggers
@@ -166,7 +169,8 @@ def test_a_secret_stays_a_variable_in_the_plan(monkeypatch: pytest.MonkeyPatch) 
 def test_a_plan_without_triggers_has_none_and_is_what_it_was() -> None:
     plain = load_text(SEGMENT, CATALOG)
     plan = read_plan(plain)
-    assert decode_triggers(plan.definitions) == decode_sinks(plan.definitions) == decode_consent(plan.definitions) == {}
+    for decode in (decode_triggers, decode_sinks, decode_consent):
+        assert decode(plan.definitions) == {}
     assert set(plan.definitions) == {"segments"}
 
 
@@ -244,3 +248,23 @@ sinks:
         ("insecure-url", 3, 18),
         ("unused-sink", 5, 17),
     ]
+
+
+# --- going back -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gone", ["user:vip", "user:zone", "user:age"], ids=["consent", "zone", "payload"])
+def test_a_version_whose_triggers_read_what_is_gone_is_refused(gone: str) -> None:
+    trigger = "trigger: t\non_event: {did: purchase}\nrequires_consent: marketing\nsend: [{stream: a}]\n"
+    trigger += 'quiet_hours: {from: "21:00", to: "08:00", timezone: user:zone}\npayload: {age: {feature: user:age}}\n'
+    definitions = load(trigger, segments="segment: s\nwhen: {feature: user:country, equals: NO}\n")
+    kinds = {"user:vip": "Bool", "user:zone": "String", "user:age": "Int64", "user:country": "String"}
+    features = tuple(PlanFeature(key.partition(":")[2], kind, place) for place, (key, kind) in enumerate(kinds.items()))
+    encoded = encode_definitions(definitions.program, None, definitions.triggers, definitions.settings)
+    view = PlanView("user", "user", features)
+    plan = ReadPlan("shop", "user", "user_id", 3, Connection("embedded"), (view,), encoded)
+    version = Version(1, "ada", 0, "hash", plan)
+    check_features(version, plan.catalog())
+    less = PlanView("user", "user", tuple(one for one in features if f"user:{one.name}" != gone))
+    with pytest.raises(ProjectError, match=gone):
+        check_features(version, replace(plan, views=(less,)).catalog())

@@ -48,8 +48,8 @@ class Outcome:
 
 DELIVERED = Outcome(Verdict.DELIVERED)
 
-#: An action behind one of the same entity that was not delivered: it keeps its place.
-BEHIND = Outcome(Verdict.RETRY, "behind", "an earlier action of the same entity waits")
+#: An action that was not sent, and keeps its place: one of the same entity before it was not delivered.
+BEHIND = Outcome(Verdict.RETRY, "behind", "it was not sent: an earlier action of the same entity waits")
 
 
 class Sink(Protocol):
@@ -57,6 +57,10 @@ class Sink(Protocol):
 
     def send(self, actions: Sequence[Action]) -> Sequence[Outcome]:
         """Send actions, those of one entity in their order; gives an outcome for each. Raises nothing of the sink's."""
+        ...
+
+    def hurry(self) -> None:
+        """End what is being sent as soon as it goes; called from another thread. What was not sent is to be retried."""
         ...
 
     def close(self) -> None:

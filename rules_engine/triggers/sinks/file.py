@@ -62,6 +62,9 @@ class FileSink:
             os.close(handle)
         self._written = frozenset()  # what this process wrote it does not get again
 
+    def hurry(self) -> None:
+        """A batch is short."""
+
     def close(self) -> None:
         """Nothing stays open between batches, so that the file may be renamed and begun anew."""
 

@@ -95,6 +95,9 @@ class KafkaSink:
             return Outcome(Verdict.REFUSED, error.name().strip("_").lower(), message)
         return Outcome(Verdict.RETRY, error.name().strip("_").lower(), message, is_sick=True)
 
+    def hurry(self) -> None:
+        """A batch is short."""
+
     def close(self) -> None:
         """Close the connections."""
         if self._producer is not None:

@@ -66,10 +66,15 @@ class WebhookSink:
             limits=httpx.Limits(max_connections=CONCURRENT, max_keepalive_connections=CONCURRENT),
         )
         self._runner = asyncio.Runner()
+        self._is_hurried = False
 
     def send(self, actions: Sequence[Action]) -> Sequence[Outcome]:
         """Post actions, several at once, and those of one entity one after the other."""
         return self._runner.run(self._send(actions))
+
+    def hurry(self) -> None:
+        """Only requests that are under way are waited for."""
+        self._is_hurried = True
 
     def close(self) -> None:
         """Close the connections."""
@@ -86,6 +91,8 @@ class WebhookSink:
         async def work(places: Sequence[int]) -> None:
             async with free:
                 for place in places:
+                    if self._is_hurried:
+                        return
                     outcomes[place] = await self._post(actions[place])
                     if outcomes[place].verdict is Verdict.RETRY:
                         return
