@@ -103,15 +103,16 @@ def test_a_new_project_works_at_once(shop: Shop) -> None:
         "Applied my_shop: 3 segments, 2 feature views",
         "  1. bring Feast's registry up to date: features added: orders, profile",
         "  2. keep it as version 1",
-        "  3. put it into effect: segments added: lapsed, vip, welcome",
+        "  3. put it into effect: segments added: lapsed, vip, welcome; triggers added: come_back",
+        "  4. let the workers evaluate everyone again: lapsed, vip, welcome: triggers that may start: come_back",
         "Next: `segments materialize` brings the online store up to date",
     ]
     lines = shop.materialize.splitlines()
     assert re.match(r"view +rows +seconds +from +why from there$", lines[0])
     assert re.match(r"orders +200 +[0-9.]+ +the first row +first run$", lines[1])
     assert re.match(r"Materialized 400 rows up to 2026-02-01T00:00:00Z in [0-9.]+ s$", lines[3])
-    assert good("validate", "--repo", shop.root) == "ok: 3 segments in 4 files, and 3 test files\n"
-    assert good("test", "--repo", shop.root) == "ok: 7 cases in 3 test files\n"
+    assert good("validate", "--repo", shop.root) == "ok: 3 segments and 1 trigger in 5 files, and 4 test files\n"
+    assert good("test", "--repo", shop.root) == "ok: 9 cases in 4 test files\n"
 
 
 def test_files_of_a_new_project_tell_the_editor_its_schema(shop: Shop) -> None:
@@ -237,8 +238,9 @@ def test_sql_is_printed_for_an_instant(shop: Shop) -> None:
 
 
 def test_applying_says_what_changed(copy: Path) -> None:
-    (copy / "segments" / "lapsed.yaml").unlink()
-    (copy / "segments" / "lapsed.test.yaml").unlink()
+    for name in ("lapsed", "come_back"):
+        (copy / "segments" / f"{name}.yaml").unlink()
+        (copy / "segments" / f"{name}.test.yaml").unlink()
     vip = copy / "segments" / "vip.yaml"
     vip.write_text(vip.read_text().replace("200", "300"))
     (copy / "segments" / "silent.yaml").write_text(
@@ -248,9 +250,11 @@ def test_applying_says_what_changed(copy: Path) -> None:
     stages = [
         "  1. bring Feast's registry up to date: features changed: orders, profile",  # the copy's data is elsewhere
         "  2. keep it as version 2",
-        "  3. put it into effect: segments added: silent; segments changed: vip; segments removed: lapsed",
+        "  3. put it into effect: segments added: silent; segments changed: vip; segments removed: lapsed; "
+        "triggers removed: come_back",
+        "  4. let the workers evaluate everyone again: silent, vip, welcome",
     ]
-    assert good("plan", "--repo", copy, "--examples", 0).splitlines()[-4:] == [
+    assert good("plan", "--repo", copy, "--examples", 0).splitlines()[-5:] == [
         f"`segments apply` will, as plan {plan['plan']}",
         *stages,
     ]
@@ -309,10 +313,10 @@ def test_a_failing_test_is_shown_with_why(copy: Path) -> None:
     assert done.stdout.startswith("failed segments/vip.test.yaml:3:12: vip: too many\n")
     assert "expected true, got false" in done.stdout
     assert "orders:orders_30d at_least 3 (is 2; short by 1" in done.stdout
-    assert done.stdout.endswith("1 of 3 cases failed\nwithout a test: `lapsed`\n")
+    assert done.stdout.endswith("1 of 5 cases failed\nwithout a test: `lapsed`\n")
     assert good("test", "welcome", "--repo", copy) == "ok: 2 cases\n"
     data = json.loads(segments("test", "--repo", copy, "--format", "json").stdout)
-    assert (data["cases"], data["untested"], len(data["failures"])) == (3, ["lapsed"], 1)
+    assert (data["cases"], data["untested"], len(data["failures"])) == (5, ["lapsed"], 1)
 
 
 def test_a_feature_repository_that_does_not_import_is_shown(copy: Path) -> None:
@@ -330,7 +334,7 @@ def test_the_store_stops_and_starts_when_it_is_needed(shop: Shop) -> None:
     assert good("store", "status", "--repo", shop.root).startswith("stopped: it starts when it is needed\n")
     assert good("lookup", "c001", "--repo", shop.root).startswith("c001 is in 1 of 3 segments")
     status = json.loads(good("store", "status", "--repo", shop.root, "--format", "json"))
-    assert (status["running"], status["keys"]) == (True, 200)
+    assert (status["running"], status["keys"]) == (True, 201)  # with what the workers are to look at
     assert good("store", "start", "--repo", shop.root).startswith("The store runs at ")
 
 

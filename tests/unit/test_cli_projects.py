@@ -103,7 +103,8 @@ def write(shop: Project, request: pytest.FixtureRequest) -> Callable[[str, str],
 
 def test_a_sound_project_has_no_problems(shop: Project) -> None:
     report = check_project(shop)
-    assert (report.files, report.test_files, report.segments, report.problems) == (4, 3, 3, ())
+    assert (report.files, report.test_files, report.segments, report.triggers) == (5, 4, 3, 1)
+    assert report.problems == ()
 
 
 def test_problems_of_tests_and_warnings_are_shown_together(shop: Project, write: Callable[[str, str], None]) -> None:
