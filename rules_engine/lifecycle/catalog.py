@@ -59,6 +59,9 @@ def project_catalog(project: Project, repo: FeastRepo | None = None) -> Catalog:
         from rules_engine.features.feast_repo import FeastRepo
 
         repo = FeastRepo(project)
+    from rules_engine.lifecycle.membership_view import restore_rows
+
+    restore_rows(repo)
     declared = read_events(project.events_yaml)
     catalog = replace(repo.catalog(), events=declared.types, event_features=declared.features)
     with contextlib.suppress(ProjectError):  # a folder that cannot be written is no reason not to answer

@@ -6,11 +6,14 @@ from Feast, knows it. It is written here, from the segments that are applied, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rules_engine.errors import ProjectError
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rules_engine.errors import DataError, ProjectError
 from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.features.read_plan import write_atomically
 from rules_engine.project import Project
@@ -20,6 +23,10 @@ VIEW = "user_segments"
 
 #: What the name of the column ends in that says since when.
 SINCE = "_since"
+
+#: The column of instants, and its type.
+STAMP = "event_timestamp"
+INSTANT = pa.timestamp("us", "UTC")
 
 _MARK = "# Written by `segments materialize --memberships`, anew when segments change."
 
@@ -116,6 +123,45 @@ def _refuse_taken(repo: FeastRepo) -> None:
     for path in (definition_file(repo.project), data_file(repo.project)):
         if path.exists() and not is_written_here(repo.project):
             raise ProjectError(f"{path} is there already, and `--memberships` did not write it", hint="rename it")
+
+
+def restore_rows(repo: FeastRepo) -> None:
+    """Where the definition is there and its rows are not, as in a clone, let there be none.
+
+    Otherwise nothing could be read from the offline store, as every view that is served is looked into.
+    """
+    views = {str(view.name): view for view in repo.contents.feature_views}
+    if VIEW in views and is_written_here(repo.project) and not data_file(repo.project).is_file():
+        names = tuple(str(one.name) for one in views[VIEW].features if str(one.dtype) == "Bool")
+        replace_rows(data_file(repo.project), iter(()), rows_schema(repo, MembershipView(names)))
+
+
+def rows_schema(repo: FeastRepo, view: MembershipView) -> pa.Schema:
+    """The columns of the file of rows."""
+    kinds = {"Bool": pa.bool_(), "UnixTimestamp": INSTANT}
+    columns = [(name, kinds[kind]) for name, kind in view.columns.items()]
+    return pa.schema([(repo.entity().join_key, pa.string()), (STAMP, INSTANT), *columns])
+
+
+def replace_rows(path: Path, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
+    """Write a file anew, in one step.
+
+    Raises
+    ------
+    DataError
+        if it cannot be written.
+    """
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}", hint="is the folder writable?") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def check_offline_store(repo: FeastRepo) -> None:

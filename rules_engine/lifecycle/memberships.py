@@ -25,12 +25,17 @@ from rules_engine.lifecycle.batch import BatchRules
 from rules_engine.lifecycle.everyone import Crowd, Everyone
 from rules_engine.lifecycle.lock import project_lock
 from rules_engine.lifecycle.membership_view import (
+    INSTANT,
     SINCE,
+    STAMP,
     VIEW,
     MembershipView,
     check_offline_store,
     data_file,
     has_view,
+    replace_rows,
+    restore_rows,
+    rows_schema,
     write_definition,
 )
 from rules_engine.lifecycle.since import LedgerSince
@@ -42,8 +47,6 @@ from rules_engine.rules.types import BOOLEAN, TIME, ValueType
 
 Progress = Callable[[int, float], None]
 
-_INSTANT = pa.timestamp("us", "UTC")
-_STAMP = "event_timestamp"
 _ROW_GROUP = 100_000
 
 
@@ -94,8 +97,8 @@ def write_memberships(
     found = Memberships(at, members=dict.fromkeys(program.names, 0), is_new=not has_view(repo, view))
     if found.is_new:
         repo = _define(project, repo, view, program, plan)
-    elif not data_file(project).is_file():  # rows are no part of a clone
-        _write_empty(repo, view)
+    else:
+        restore_rows(repo)
     _Run(project, repo, program, view, found, progress).write()
     return found
 
@@ -108,10 +111,8 @@ def _define(project: Project, repo: FeastRepo, view: MembershipView, program: Pr
             "feature_repo/ differs from what is applied",
             hint="run `segments apply` first: only the view is registered here",
         )
-    if data_file(project).is_file():
-        _fit_columns(data_file(project), _schema(repo, view))
-    else:
-        _write_empty(repo, view)
+    schema, path = rows_schema(repo, view), data_file(project)
+    replace_rows(path, _old_rows(path, schema) if path.is_file() else iter(()), schema)
     write_definition(repo, view, program)
     again = FeastRepo(project)
     apply(project, plan.definitions, now=plan.now, repo=again)
@@ -121,24 +122,8 @@ def _define(project: Project, repo: FeastRepo, view: MembershipView, program: Pr
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def _schema(repo: FeastRepo, view: MembershipView) -> pa.Schema:
-    kinds = {"Bool": pa.bool_(), "UnixTimestamp": _INSTANT}
-    columns = [(name, kinds[kind]) for name, kind in view.columns.items()]
-    return pa.schema([(repo.entity().join_key, pa.string()), (_STAMP, _INSTANT), *columns])
-
-
-def _write_empty(repo: FeastRepo, view: MembershipView) -> None:
-    path = data_file(repo.project)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, iter(()), _schema(repo, view))
-
-
-def _fit_columns(path: Path, schema: pa.Schema) -> None:
-    """Rows that are there already, for other segments than before: nobody knows who was in a new one."""
-    _replace(path, _old_rows(path, schema), schema)
-
-
 def _old_rows(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Rows that are there already, perhaps for other segments: nobody knows who was in a new one."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROW_GROUP):
             columns = [
@@ -146,20 +131,6 @@ def _old_rows(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
                 for name in schema
             ]
             yield pa.record_batch(columns, schema=schema)
-
-
-def _replace(path: Path, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
-    """Write a file anew, in one step."""
-    partial = path.with_suffix(".partial")
-    try:
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}", hint="is the folder writable?") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -180,7 +151,7 @@ class _Run:
         self._path = data_file(project)
         self._project = project
         self._view = view
-        self._schema = _schema(repo, view)
+        self._schema = rows_schema(repo, view)
         self._key = repo.entity().join_key
         self._found = found
         self._progress = progress
@@ -194,9 +165,9 @@ class _Run:
         with project_lock(self._project):
             self._refuse_earlier()
             try:
-                _replace(spool, self._rows(), self._schema)
+                replace_rows(spool, self._rows(), self._schema)
                 if self._found.changed:
-                    _replace(self._path, self._together(spool), self._schema)
+                    replace_rows(self._path, self._together(spool), self._schema)
             finally:
                 spool.unlink(missing_ok=True)
 
@@ -204,8 +175,8 @@ class _Run:
         """The newest row is what the online store holds, so an older one would not be seen."""
         latest = None
         with pq.ParquetFile(self._path) as file:
-            for batch in file.iter_batches(_ROW_GROUP, columns=[_STAMP]):
-                last = pc.max(batch[_STAMP]).cast(pa.int64()).as_py()
+            for batch in file.iter_batches(_ROW_GROUP, columns=[STAMP]):
+                last = pc.max(batch[STAMP]).cast(pa.int64()).as_py()
                 latest = last if latest is None or (last is not None and last > latest) else latest
         if latest is not None and latest > self._found.as_of:
             raise DataError(
@@ -221,7 +192,7 @@ class _Run:
             instant = pa.scalar(self._found.as_of, pa.int64())
             for batch in _old_rows(self._path, self._schema):
                 is_same = pc.and_(
-                    pc.equal(batch[_STAMP].cast(pa.int64()), instant), pc.is_in(batch[self._key], value_set=replaced)
+                    pc.equal(batch[STAMP].cast(pa.int64()), instant), pc.is_in(batch[self._key], value_set=replaced)
                 )
                 yield batch.filter(pc.invert(is_same))
             yield from file.iter_batches(_ROW_GROUP)
@@ -244,30 +215,30 @@ class _Run:
             flags = answered.members(name)
             self._found.members[name] += int(np.count_nonzero(flags))
             old = crowd.batch[f"{VIEW}:{name}"]
-            old_since = crowd.batch[f"{VIEW}:{name}{SINCE}"].cast(_INSTANT)
+            old_since = crowd.batch[f"{VIEW}:{name}{SINCE}"].cast(INSTANT)
             was = old.fill_null(False).to_numpy(zero_copy_only=False)
             stays = flags & was & old_since.is_valid().to_numpy(zero_copy_only=False)
             since = pc.if_else(pa.array(stays), old_since, self._entered(name, keys, flags & ~stays))
             changed |= old.is_null().to_numpy(zero_copy_only=False) | (flags != was) | (flags & ~stays)
             columns[name], columns[f"{name}{SINCE}"] = pa.array(flags), since
-        columns = {self._key: keys, _STAMP: pa.repeat(self._as_of, len(keys)), **columns}
+        columns = {self._key: keys, STAMP: pa.repeat(self._as_of, len(keys)), **columns}
         whole = pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema)
         return whole.filter(pa.array(changed))
 
     @property
     def _as_of(self) -> pa.Scalar:
-        return pa.scalar(self._found.as_of, _INSTANT)
+        return pa.scalar(self._found.as_of, INSTANT)
 
     def _entered(self, segment: str, keys: pa.Array, flags: npt.NDArray[np.bool_]) -> pa.Array:
         """Since when those who are new are in a segment: as the ledger says, else since now. Null for all others."""
-        new = pc.if_else(pa.array(flags), self._whole_second, pa.scalar(None, _INSTANT))
+        new = pc.if_else(pa.array(flags), self._whole_second, pa.scalar(None, INSTANT))
         known = self._since.of(segment, keys)
         return new if known is None else pc.if_else(pc.and_(pa.array(flags), known.is_valid()), known, new)
 
     @property
     def _whole_second(self) -> pa.Scalar:
         """Feast keeps times of features in whole seconds."""
-        return pa.scalar(self._found.as_of // SECOND * SECOND, _INSTANT)
+        return pa.scalar(self._found.as_of // SECOND * SECOND, INSTANT)
 
 
 def _reader(view: MembershipView) -> Program:

@@ -223,5 +223,8 @@ def test_two_columns_of_one_name_are_refused(shop: Project) -> None:
 def test_a_clone_without_rows_gets_new_ones(shop: Project) -> None:
     users = write(shop)["users"]
     (shop.feature_repo / "data" / "user_segments.parquet").unlink()
+    assert json.loads(run(shop, "evaluate", "--format", "json"))["users"] == users
+    assert rows(shop).empty
+    (shop.feature_repo / "data" / "user_segments.parquet").unlink()
     done = write(shop)
     assert (done["defined"], done["changed"]) == (False, users)
