@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 _NUMBER = "file_row_number"
 
 #: Rows of a record batch, at most.
-_BATCH = 2_500
+_BATCH = 1000
 
 _GLOB = frozenset("*?[{")
 
