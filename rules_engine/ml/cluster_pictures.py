@@ -22,6 +22,7 @@ _WIDE = 12
 #: More points only hide each other.
 _DOTS = 3000
 _SILHOUETTES = 2000
+_NAMES_ACROSS = 6
 #: From here on, blue or red says no more.
 _DEEP = 2.0
 _LEAVES = 24
@@ -33,6 +34,13 @@ def named(model: ClusterModel, at: int, width: int = 30) -> str:
         return OUTLIER
     cluster = model.clusters[at]
     return textwrap.fill(f"{cluster.number} {cluster.label}", width)
+
+
+def _across(model: ClusterModel, positions: Sequence[int]) -> list[str]:
+    """The clusters' names side by side; their numbers only, where names would not fit."""
+    if len(positions) <= _NAMES_ACROSS:
+        return [named(model, at, 110 // len(positions)) for at in positions]
+    return [str(model.clusters[at].number) if at >= 0 else OUTLIER for at in positions]
 
 
 def sizes(model: ClusterModel) -> Picture:
@@ -79,7 +87,7 @@ def heat_map(model: ClusterModel) -> Picture:
     centroids = np.array([cluster.centroid for cluster in model.clusters])
     weights = np.array([max(cluster.size, 1) for cluster in model.clusters], dtype=float)
     deviations = centroids - np.average(centroids, axis=0, weights=weights)
-    names = [named(model, at, 22) for at in range(len(centroids))]
+    names = _across(model, range(len(centroids)))
     labels = [feature.partition(":")[2].replace("_", " ") for feature in model.features]
     with drawing(_WIDE, 1.2 + 0.46 * len(labels)) as (figure, axes):
         axes.imshow(deviations.T, cmap="RdBu_r", vmin=-_DEEP, vmax=_DEEP, aspect="auto")
@@ -268,7 +276,7 @@ def movers(before: ClusterModel, model: ClusterModel, old: Positions, new: Posit
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with drawing(_WIDE, 1.5 + 0.5 * len(froms)) as (figure, axes):
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
-        axes.set_xticks(range(len(tos)), [named(model, at, 20) for at in tos], fontsize=9)
+        axes.set_xticks(range(len(tos)), _across(model, tos), fontsize=9)
         axes.set_yticks(range(len(froms)), [named(before, at, 34) for at in froms], fontsize=9)
         axes.xaxis.tick_top()
         axes.set_xlabel(f"now, in {model.version or 'the new fit'}")

@@ -93,11 +93,13 @@ def _footer(model: ClusterModel) -> str:
 
 
 def _doubts(model: ClusterModel) -> list[Block | None]:
-    return [
-        Note(f"Cluster {cluster.number}, “{cluster.label}”, is not stable: do not build on it.", is_warning=True)
+    doubtful = [
+        f"{cluster.number} “{cluster.label}”"
         for cluster in model.clusters
         if cluster.stability is not None and cluster.stability < DOUBTFUL
     ]
+    text = f"Not stable, so do not build on it: {', '.join(doubtful)}. Other users might not show it."
+    return [Note(text, is_warning=True)] if doubtful else []
 
 
 def _profiles(model: ClusterModel) -> Table:
@@ -162,7 +164,8 @@ def _scores(model: ClusterModel) -> Table:
         for at, score in enumerate(model.scores)
     ]
     headers = ["clusters", "silhouette", "Davies-Bouldin", "squared distances", "BIC"]
-    return Table(headers, rows, headers[1:])
+    columns = 5 if model.score.bic is not None else 4
+    return Table(headers[:columns], [row[:columns] for row in rows], headers[1:])
 
 
 def _method(model: ClusterModel) -> Table:

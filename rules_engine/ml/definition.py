@@ -38,7 +38,7 @@ DEFAULT_SAMPLE = {
     "kmeans": 100_000,
     "minibatch_kmeans": 1_000_000,
     "agglomerative": 5_000,
-    "gaussian_mixture": 100_000,
+    "gaussian_mixture": 20_000,
     "dbscan": 10_000,
     "hdbscan": 10_000,
 }

@@ -23,9 +23,10 @@ from rules_engine.ml.plain import Matrix, Positions
 DOUBTFUL = 0.6
 STABLE = 0.85
 
-#: The most users that are drawn; less for algorithms whose cost grows with the square of them.
+#: The most users that are drawn; fewer for algorithms that take long, or whose cost grows with the square of them.
 _DRAWN = 4000
-_DRAWN_PAIRWISE = 1500
+_DRAWN_BY_OTHERS = 1500
+_QUICK = ("kmeans", "minibatch_kmeans")
 
 
 def stability(
@@ -36,8 +37,7 @@ def stability(
     if not resamples:
         return [None] * count
     random = np.random.default_rng(method.seed + 1)
-    pairwise = method.finds_k or method.algorithm == "agglomerative"
-    size = min(len(points), _DRAWN_PAIRWISE if pairwise else _DRAWN)
+    size = min(len(points), _DRAWN if method.algorithm in _QUICK else _DRAWN_BY_OTHERS)
     again = _for_fewer(method, size / len(points), found)
     totals, counted = np.zeros(count), np.zeros(count)
     for draw in range(resamples):
