@@ -120,12 +120,34 @@ def _order(users: list[str], at: int) -> pd.DataFrame:
 
 def test_the_horizon_begins_after_the_cut_and_ends_with_its_last_instant(make_shop: Callable[..., Project]) -> None:
     project = make_shop()
-    cut, horizon = SPRING[0], 30 * DAY
+    cut, horizon = SPRING[1], 30 * DAY
     instants = {"u0000": cut, "u0001": cut + 1, "u0002": cut + horizon, "u0003": cut + horizon + 1}
     kept = orders()[lambda frame: ~frame["user_id"].isin(list(instants))]
     write(project, "orders.parquet", pd.concat([kept, *(_order([u], at) for u, at in instants.items())]), ORDERS)
     found = facts(opened(project).material())
     assert [found[user, cut][1] for user in instants] == [False, True, True, False]
+
+
+def test_what_is_past_its_ttl_at_a_cut_is_missing(make_shop: Callable[..., Project]) -> None:
+    """The view's ttl is 45 days: a row exactly so old still counts, one a microsecond older does not."""
+    project = make_shop(features=["habits:recency", "orders:amount"])
+    rows = habits()
+    ages = {"u0000": 45 * DAY, "u0001": 45 * DAY + 1, "u0002": 45 * DAY + 1}
+    kept = rows[~rows["user_id"].isin(list(ages))]
+    old = [
+        rows[rows["user_id"] == user].iloc[:1].assign(event_timestamp=from_micros(SPRING[2] - age))
+        for user, age in ages.items()
+    ]
+    write(project, "habits.parquet", pd.concat([kept, *old]), HABITS)
+    bought = orders()
+    bought = bought[~bought["user_id"].isin(list(ages))]
+    write(project, "orders.parquet", pd.concat([bought, _order(["u0002"], SPRING[2] - 100 * DAY)]), ORDERS)
+    train = opened(project).material().train
+    train = train.take(train.cuts == SPRING[2])
+    recency = dict(zip(train.users, train.values["habits:recency"].tolist(), strict=True))
+    assert recency["u0000"] == recency["u0000"]  # it is there
+    assert "u0001" not in recency  # nothing of this user is left
+    assert recency["u0002"] != recency["u0002"]  # NaN: the order is there, the habits are gone
 
 
 def test_a_population_is_a_segment_as_of_each_cut(make_shop: Callable[..., Project]) -> None:
