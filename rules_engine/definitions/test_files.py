@@ -95,7 +95,10 @@ _TRIGGER_CASE = {
     "additionalProperties": False,
     "properties": {
         **{key: _CASE["properties"][key] for key in ("name", "features", "updated_at", "events", "at")},  # type: ignore[index]
-        "entity": {"type": "string", "description": "The user's key, on which holdouts depend."},
+        "entity": {
+            "type": "string",
+            "description": "The user's key, on which `holdout` depends; if it is not given, the user is not held out.",
+        },
         "until": {
             **_MOMENT,
             "description": "How far the clock runs; else to the last instant that is named.",

@@ -70,13 +70,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class TriggerCase:
-    """One case of a trigger, ready to run; instants are in microseconds. What is expected is complete of its kind."""
+    """One case of a trigger, ready to run; instants are in microseconds. What is expected is complete of its kind.
+
+    ``entity`` None is somebody who is not held out.
+    """
 
     trigger: str
     name: str
     span: Span
     inputs: Inputs
-    entity: str
+    entity: str | None
     start: int
     end: int
     fires: tuple[Outcome, ...]
@@ -154,7 +157,7 @@ class _CaseReader:
         names = self._definitions.triggers if kind == "trigger" else self._definitions.program.segments
         if given in names:
             return True
-        hint = nearest(str(given), names) or f"there are {listing(names)}"
+        hint = nearest(str(given), names) or (f"there are {listing(names)}" if names else f"no {kind} is defined")
         if kind == "segment" and given in self._definitions.triggers:
             hint = f"it is a trigger: write `test: {{trigger: {given}}}`"
         code = "unknown-trigger" if kind == "trigger" else "unknown-segment"
@@ -183,7 +186,7 @@ class _CaseReader:
                 "that nothing happens is judged up to the last instant that the case names, and it names none",
                 "add e.g. `until: {after: 1d}`",
             )
-        entity = str(to_plain(node.entry("entity").value)) if "entity" in node else "somebody"
+        entity = str(to_plain(node.entry("entity").value)) if "entity" in node else None
         title = node.entry("name").value
         return TriggerCase(
             trigger, str(to_plain(title)), title.span, inputs, entity, start, end, **expected, rules=self._rules

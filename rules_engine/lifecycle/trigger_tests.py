@@ -9,6 +9,7 @@ import orjson
 from rules_engine.clock import format_instant
 from rules_engine.features.selection import EntityFeatures
 from rules_engine.lifecycle.case_files import Outcome, TriggerCase
+from rules_engine.triggers.policy import is_held_out
 from rules_engine.triggers.record import Change, Outgoing, State, Transition, TriggerStep
 from rules_engine.triggers.simulation import Simulated
 
@@ -31,10 +32,18 @@ def differences(case: TriggerCase) -> Iterator[tuple[str, str]]:
 def happened(case: TriggerCase) -> list[Outgoing]:
     """What happens to the user of a case, who is known when it starts."""
     inputs = case.inputs
-    features = EntityFeatures(case.entity, inputs.features, inputs.updated_at, inputs.expires_at)
+    entity = _not_held_out(case) if case.entity is None else case.entity
+    features = EntityFeatures(entity, inputs.features, inputs.updated_at, inputs.expires_at)
     before = [event for event in inputs.events if event.at <= case.start]
     user = Simulated(case.rules, features, before, case.start, is_known=True)
     return list(user.run(inputs.events[len(before) :], case.end))
+
+
+def _not_held_out(case: TriggerCase) -> str:
+    """Somebody who is not among those that the trigger leaves alone, if there is anybody."""
+    trigger = case.rules.triggers[case.trigger]
+    names = (f"somebody {number}" for number in range(1_000))
+    return next((name for name in names if not is_held_out(trigger, name)), "somebody")
 
 
 def _differs(expected: Outcome, found: TriggerStep) -> bool:

@@ -17,7 +17,7 @@ from rules_engine.events.declarations import parse_events
 from rules_engine.lifecycle.segment_tests import AnyCase, Case, read_cases, run_case
 from rules_engine.rules.explain import explain
 from rules_engine.rules.forms import FORMS
-from rules_engine.rules.load import Definitions, Settings, load_documents
+from rules_engine.rules.load import Definitions, load_documents
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.reference import COMMAND, PAGE, page
 from tests.docs_pages import EVENTS_FILE, ROOT, Example, events_table, examples, pages, shop, shop_events
@@ -42,7 +42,7 @@ def load(example: Example) -> Definitions:
     documents: list[Node] = [document for one in [*others, example] for document in one.documents]
     definitions = load_documents(documents, CATALOG)
     now = definitions.settings.now
-    return Definitions(definitions.program, Settings(now=DOCS_NOW if now is None else now))
+    return replace(definitions, settings=replace(definitions.settings, now=DOCS_NOW if now is None else now))
 
 
 def read(example: Example) -> tuple[Definitions, list[AnyCase]]:
