@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +14,16 @@ from rules_engine.cli.context import Context, read_context
 from rules_engine.cli.options import HERE, AsOf, Format, OutputFormat, Repo, Segments
 from rules_engine.clock import format_instant
 from rules_engine.project import Project
+
+if TYPE_CHECKING:
+    from rules_engine.lifecycle.batch import BatchProject, Sizes
+
+
+class Engine(StrEnum):
+    """What evaluates."""
+
+    LOCAL = "local"
+    SPARK = "spark"
 
 
 def evaluate(
@@ -29,13 +41,19 @@ def evaluate(
         bool, typer.Option("--matrix", help="Write a row for each user instead, with a column for each segment.")
     ] = False,
     context: Context = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="This process, or Spark, which writes --out as a folder, or as a table if it has none of the endings."
+        ),
+    ] = Engine.LOCAL,
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
     """Evaluate all users as of an instant.
 
     Answers by the definitions in the files, applied or not, from the offline store: of each feature view the newest row
-    at or before the instant, as long as the view's ttl allows. Nothing of later rows is seen.
+    at or before the instant, as long as the view's ttl allows; and from the event log. Nothing later is seen.
     """
     from rules_engine.lifecycle.batch import BatchProject, BatchRules
     from rules_engine.lifecycle.evaluate import evaluate as run
@@ -44,21 +62,42 @@ def evaluate(
         raise typer.BadParameter("needs --out FILE", param_hint="--matrix")
     with output.working("Opening the project") as show:
         opened = BatchProject.open(Project.open(repo), as_of)
-        rules = BatchRules(opened.repo, opened.program, segments or None, read_context(context, opened.program))
-        sizes = run(
-            rules,
-            opened.now,
-            out,
-            as_matrix=matrix,
-            progress=lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})"),
-        )
+        given = read_context(context, opened.program)
+        if engine is Engine.SPARK:
+            sizes = _on_spark(opened, segments or None, given, out, matrix, show)
+        else:
+            rules = BatchRules(opened.repo, opened.program, segments or None, given)
+            sizes = run(
+                rules,
+                opened.now,
+                out,
+                as_matrix=matrix,
+                progress=lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})"),
+            )
     at = format_instant(opened.now)
+    names = sorted(sizes.members)
     if output_format is Format.JSON:
-        counts = {name: {"users": sizes.members[name], "share": sizes.share(name)} for name in rules.names}
+        counts = {name: {"users": sizes.members[name], "share": sizes.share(name)} for name in names}
         output.print_json({"as_of": at, "users": sizes.users, "segments": counts})
         return
     output.say((output.plural(sizes.users, "user"), "bold"), f" as of {at}")
-    rows = [[name, f"{sizes.members[name]:,}", f"{sizes.share(name):.1%}"] for name in rules.names]
+    rows = [[name, f"{sizes.members[name]:,}", f"{sizes.share(name):.1%}"] for name in names]
     output.table(["segment", "users", "share"], rows, right=["users", "share"])
     if out is not None:
         output.say(f"Wrote {out}")
+
+
+def _on_spark(
+    opened: BatchProject,
+    segments: list[str] | None,
+    context: dict[str, Any],
+    out: Path | None,
+    as_matrix: bool,
+    show: Callable[[str], None],
+) -> Sizes:
+    from rules_engine.lifecycle.spark import SparkBatch
+
+    show("Starting Spark")
+    batch = SparkBatch(opened, segments, context)
+    show("Evaluating on Spark")
+    return batch.evaluate(opened.now, None if out is None else str(out), as_matrix=as_matrix)

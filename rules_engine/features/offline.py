@@ -24,7 +24,7 @@ from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.features.parquet_rows import PLACE, ViewColumns, row_instant
 
 #: How many users a batch holds.
-BATCH_ROWS = 65_536
+BATCH_ROWS = 131_072
 
 Places = npt.NDArray[np.int64]
 
@@ -87,6 +87,16 @@ class OfflineUsers:
         served = sorted({feature.view for feature in catalog.features.values()})
         self._views = {name: views[name] for name in served}
         self._columns = [_columns(views[name], self.key, sorted(features)) for name in served]
+
+    @property
+    def sources(self) -> list[tuple[Any, ViewColumns]]:
+        """Each view that is served online, as Feast has it, and where what is read of it lies."""
+        return list(zip(self._views.values(), self._columns, strict=True))
+
+    @property
+    def types(self) -> dict[str, str]:
+        """By feature the type that it declares, as Feast names it."""
+        return dict(self._types)
 
     def batches(self, as_of: int, keys: Sequence[str] | None = None, others: pa.Array | None = None) -> Iterator[Part]:
         """Everyone, or only the users with these keys, in any order.

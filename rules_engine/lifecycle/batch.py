@@ -15,6 +15,7 @@ from rules_engine.clock import now_micros
 from rules_engine.lifecycle.catalog import project_catalog
 from rules_engine.lifecycle.everyone import Crowd, Everyone
 from rules_engine.project import Project
+from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.explain import Explanation, explain
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.load import load_folder
@@ -158,6 +159,7 @@ class BatchProject:
     repo: FeastRepo
     program: Program
     now: int
+    catalog: Catalog
 
     @classmethod
     def open(cls, project: Project, as_of: int | None = None) -> BatchProject:
@@ -173,7 +175,8 @@ class BatchProject:
         from rules_engine.features.feast_repo import FeastRepo
 
         repo = FeastRepo(project)
-        definitions = load_folder(project.segments_dir, project_catalog(project, repo))
+        catalog = project_catalog(project, repo)
+        definitions = load_folder(project.segments_dir, catalog)
         set_now = definitions.settings.now
         now = as_of if as_of is not None else now_micros() if set_now is None else set_now
-        return cls(repo, definitions.program, now)
+        return cls(repo, definitions.program, now, catalog)
