@@ -108,6 +108,7 @@ def _show(found: Backtest) -> None:
     output.say((found.segment, "bold"), f" at {output.plural(len(points), 'instant')} from {first} to {last}")
     headers = ["at", "users", "size", "share", "enter", "leave", "flaps"]
     rows = [["..."] + [""] * 6 if point is None else _row(point) for point in shown_points(found, _SHOWN)]
+    rows[0][4:] = [""] * 3  # before the first instant nothing is known
     output.table(headers, rows, right=headers[1:])
     entered, left = sum(point.entered for point in points), sum(point.left for point in points)
     undone = f"{found.flap_rate:.1%} of these moves undid one that was at most {format_duration(found.flap_within)} old"
