@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from uuid import uuid4
 
+import orjson
 import redis
 
 from rules_engine.clock import from_micros, to_micros
-from rules_engine.events.stream import partition_of, stream_keys
+from rules_engine.events.stream import encode_raw, partition_of, stream_keys
 from rules_engine.features.read_plan import Connection, ReadPlan
 from rules_engine.features.redis_layout import KeyMaker, beside
 from rules_engine.lifecycle.backfill import Backfill
+from rules_engine.lifecycle.kafka_bridge import KafkaBridge, KafkaSource
 from rules_engine.lifecycle.worker import Worker
 from rules_engine.project import Project
 from rules_engine.rules.catalog import Catalog
@@ -19,9 +22,11 @@ from rules_engine.rules.load import load_text
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules, encode_definitions
 from rules_engine.triggers.ledger import Ledger
+from rules_engine.triggers.metrics import Metrics
 from rules_engine.triggers.queues import queue_key
 from tests.contracts.test_bulk_cluster import masters  # noqa: F401 (a fixture)
 from tests.event_shop import EVENTS, NOW, SEGMENTS, checked, instants, members, parse_events, random_raw
+from tests.kafka_cluster import Cluster
 
 TRIGGER = "---\ntrigger: greet\non_event: {did: cart}\nsend: [{stream: actions}]\n"
 
@@ -72,3 +77,22 @@ def test_events_in_a_cluster(tmp_path: Path, masters: list[redis.Redis]) -> None
     backfill.finish()
     backfill.close()
     assert_answers()
+
+
+def test_kafka_sinks_and_metrics_in_a_cluster(tmp_path: Path, masters: list[redis.Redis], kafka: Cluster) -> None:  # noqa: F811
+    project = Project(tmp_path)
+    sink = "---\nproject: shop\nsinks: {audit: {file: actions.jsonl}}\n"
+    trigger = "---\ntrigger: note\non_event: {did: cart}\nsend: [{file: audit}]\n"
+    plan_of(masters[0].connection_pool.connection_kwargs["port"], SEGMENTS + trigger + sink).save(project.read_plan)
+    name = uuid4().hex
+    carts = [encode_raw(f"u{number}", "cart", NOW.isoformat(), f"e{number}", {"sku": "x"}) for number in range(40)]
+    kafka.write(name, [(f"u{number}", cart) for number, cart in enumerate(carts)])
+    metrics = Metrics()
+    assert KafkaBridge(project, KafkaSource(kafka.brokers, name, name), metrics).run(once=True).taken == 40
+    progress = Worker(project, metrics=metrics).run(once=True)
+    assert (progress.accepted, progress.fired) == (40, 40)
+    lines = (tmp_path / "actions.jsonl").read_bytes().splitlines()
+    assert {orjson.loads(line)["entity"] for line in lines} == {f"u{number}" for number in range(40)}
+    assert len(lines) == 40
+    assert metrics.value("segments_actions_total", sink="file:audit", result="delivered") == 40
+    assert metrics.value("segments_partitions") == 16
