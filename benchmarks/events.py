@@ -1,9 +1,19 @@
-"""Events per second into states, next to bare pipelined writes to the same server, and to the same under WATCH."""
+"""Events per second, end to end: the worker, beside a bare pipelined write and a Python stream processor.
+
+The figures are events for each second of CPU time of the process, so that the store's own work and that of others on
+the machine count less. ``EVENTS``, ``USERS`` in the environment set the size; ``MEMORY_EVENTS`` how many go through the
+worker in a second part that watches its memory; ``BYTEWAX`` the interpreter that has the stream processor.
+"""
 
 from __future__ import annotations
 
-import random
+import json
+import os
+import resource
+import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,158 +21,195 @@ from typing import Any
 
 import redis
 
+from benchmarks.event_project import BATCH, TRIGGERS, encoded, plan, raw_events, segments, send
 from benchmarks.timing import write
-from rules_engine.clock import SECOND, to_micros
-from rules_engine.events.encoding import decode_state, encode_state
-from rules_engine.events.log import Logged
-from rules_engine.events.pruning import prune
-from rules_engine.events.state import empty_state, update
-from rules_engine.events.store import CLOCK_SKEW, StateStore
-from rules_engine.events.stream import FIELD, encode_raw, stream_key
+from rules_engine.events.stream import stream_keys
 from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.features.read_plan import Connection
-from rules_engine.lifecycle.event_sink import EventSink, grouped
-from rules_engine.lifecycle.worker import Worker
+from rules_engine.lifecycle.event_sink import EventSink
+from rules_engine.lifecycle.worker import Worker, tune_process
 from rules_engine.project import Project
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
-from rules_engine.sdk.tracking import open_states
-from tests.event_shop import NOW, SEGMENTS, shop_plan
 
-EVENTS, USERS, BATCH = 40_000, 4_000, 2_000
+EVENTS, USERS = int(os.environ.get("EVENTS", "100000")), int(os.environ.get("USERS", "5000"))
+MEMORY_EVENTS = int(os.environ.get("MEMORY_EVENTS", "1000000"))
 
+#: One windowed count by user, on the same events: what the peer does.
+PEER = """
+import sys, time
+from datetime import datetime, timedelta, timezone
+import orjson
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.operators.windowing import EventClock, TumblingWindower, count_window
+from bytewax.testing import TestingSink, TestingSource, run_main
 
-def segments() -> str:
-    """Twenty segments: those of the tests, and windows of other lengths."""
-    windows = [
-        f"segment: viewed_{number}\nwhen: {{did: view, within: {number}h, count: {{at_least: {number}}}}}"
-        for number in range(2, 13)
-    ]
-    return "---\n".join([SEGMENTS, *(window + "\n" for window in windows)])
-
-
-def raw_events() -> list[dict[str, Any]]:
-    entropy = random.Random(1)
-    start = to_micros(NOW) - 86_400 * SECOND
-    return [
-        {
-            "entity": f"user{entropy.randrange(USERS)}",
-            "event": entropy.choice(["view", "view", "view", "cart", "purchase"]),
-            "at": start + number * 2 * SECOND,
-            "event_id": f"e{number}",
-            "properties": {"page": entropy.choice("abcd"), "sku": entropy.choice("xyz"), "order": f"o{number}"},
-        }
-        for number in range(EVENTS)
-    ]
+lines = open(sys.argv[1], "rb").read().splitlines()
+out = []
+flow = Dataflow("count")
+events = op.map("parse", op.input("in", flow, TestingSource(lines, batch_size=2000)), orjson.loads)
+clock = EventClock(
+    ts_getter=lambda event: datetime.fromtimestamp(event["at"] / 1e6, timezone.utc),
+    wait_for_system_duration=timedelta(0),
+)
+windower = TumblingWindower(align_to=datetime(2020, 1, 1, tzinfo=timezone.utc), length=timedelta(hours=1))
+counted = count_window("count", events, clock, windower, key=lambda event: event["entity"])
+op.output("out", counted.down, TestingSink(out))
+began = time.process_time()
+run_main(flow)
+print(len(lines) / (time.process_time() - began))
+"""
 
 
 def rate(work: Callable[[], object], number: int) -> tuple[float, float]:
-    """Events per second by the wall clock, and by the CPU time of this process."""
+    """Events per second by the clock, and by the CPU time of this process."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return number / (time.perf_counter() - wall), number / (time.process_time() - cpu)
 
 
-def batches(events: list[Any]) -> list[list[Any]]:
-    return [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
-
-
-def bare(client: Any, events: list[Logged]) -> None:
+def bare(client: Any, raws: list[dict[str, Any]]) -> None:
     """One HSET for each event, pipelined: what the server and redis-py can do."""
-    for batch in batches(events):
+    for start in range(0, len(raws), BATCH):
         with client.pipeline(transaction=False) as pipeline:
-            for entity, event in batch:
-                pipeline.hset(f"bare:{entity}", event.name, b"x" * 60)
+            for raw in raws[start : start + BATCH]:
+                pipeline.hset(f"bare:{raw['entity']}", raw["event"], b"x" * 60)
             pipeline.execute()
 
 
-def written(states: StateStore, events: list[Logged], now: int) -> None:
-    for batch in batches(events):
-        states.update(grouped(batch), now)
+def worked(server: EmbeddedStore, text: str, raws: list[dict[str, Any]]) -> tuple[tuple[float, float], Any]:
+    """The worker over events that wait, in a store that is emptied before."""
+    project = Project(server.root)
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+        plan(text).save(project.read_plan)
+        Worker(project).run(once=True)  # everything is imported, and nobody is to be swept
+        send(client, raws)
+    worker = Worker(project)
+    return rate(lambda: worker.run(once=True), len(raws)), worker.progress
 
 
-def watched(client: Any, rules: Rules, events: list[Logged], now: int) -> None:
-    """The same with WATCH, MULTI and EXEC, one entity at a time: WATCH fails for all that it watches."""
-    needs = rules.events.requirements
-    for batch in batches(events):
-        for entity, some in grouped(batch).items():
-            key = f"watched:{entity}"
+def peer(raws: list[dict[str, Any]], folder: Path) -> float | None:
+    """Events per second of CPU time of bytewax; None if it is not there."""
+    python = os.environ.get("BYTEWAX", sys.executable)
+    if subprocess.run([python, "-c", "import bytewax"], capture_output=True, check=False).returncode:
+        return None
+    path = folder / "events.jsonl"
+    path.write_bytes(b"\n".join(map(encoded, raws)))
+    return float(subprocess.run([python, "-c", PEER, str(path)], capture_output=True, check=True, text=True).stdout)
 
-            def change(pipeline: Any, key: str = key, some: list[Any] = some) -> None:
-                raw = pipeline.get(key)
-                state = empty_state(needs) if raw is None else decode_state(raw, needs)
-                new = prune(update(state, some, needs), needs, now - CLOCK_SKEW)
-                pipeline.multi()
-                pipeline.set(key, encode_state(new, needs))
 
-            client.transaction(change, key)
+FEEDER = """
+import sys, time
+import redis
+from benchmarks.event_project import raw_events, send
+from rules_engine.events.stream import stream_keys
+client, number, users = redis.Redis.from_url(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+piece = []
+for raw in raw_events(number, users, seed=2):
+    piece.append(raw)
+    if len(piece) == 5000:
+        while sum(client.xlen(key) for key in stream_keys("shop")) > 50_000:
+            time.sleep(0.05)
+        send(client, piece)
+        piece.clear()
+send(client, piece)
+"""
+
+
+def memory(server: EmbeddedStore, number: int, users: int) -> tuple[tuple[float, float], list[int]]:
+    """The worker over many events that come as it can take them: its rate, and its memory in MB at each tenth."""
+    project = Project(server.root)
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    sizes: list[int] = []
+    feeder = subprocess.Popen([sys.executable, "-c", FEEDER, server.url, str(number), str(users)])
+    worker = Worker(project, after=lambda _: look())
+
+    def look() -> None:
+        if worker.progress.accepted >= (len(sizes) + 1) * number // 10:
+            sizes.append(_resident())
+
+    def stop() -> None:
+        feeder.wait()
+        with redis.Redis.from_url(server.url) as client:
+            while any(client.xlen(key) for key in stream_keys("shop")):
+                time.sleep(0.2)
+        worker.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    found = rate(worker.run, number)
+    thread.join()
+    return found, [*sizes, _resident()]
+
+
+def _resident() -> int:
+    """Memory of this process in MB."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) // 1024
 
 
 def main() -> None:
-    rows: list[tuple[str, float, float]] = []
+    tune_process()  # as `segments run` does
+    raws = list(raw_events(EVENTS, USERS))
+    figures: dict[str, Any] = {"events": EVENTS, "users": USERS}
     with tempfile.TemporaryDirectory() as folder:
-        project = Project(Path(folder))
-        server = EmbeddedStore(project.root)
+        server = EmbeddedStore(Path(folder))
         server.ensure_running()
         try:
-            plan = shop_plan(Connection("embedded"), segments())
-            plan.save(project.read_plan)
-            rows = measure(project, Rules(plan), server)
+            rows = measure(server, raws, Path(folder), figures)
         finally:
             server.stop()
-    print(f"{EVENTS:,} events of {USERS:,} users, 20 segments, batches of {BATCH:,}; events per second")
+    print(f"{EVENTS:,} events of {USERS:,} users; events per second")
     for name, wall, cpu in rows:
-        print(f"  {name:<58} {wall:>10,.0f} by the clock {cpu:>10,.0f} of CPU here")
-    write("events", {name: {"per_second": wall, "per_cpu_second": cpu} for name, wall, cpu in rows})
+        by_clock = "" if wall is None else f"{wall:>10,.0f} by the clock"
+        print(f"  {name:<66} {by_clock:<24} {cpu:>10,.0f} of CPU")
+    figures["per_second"] = {name: {"by_clock": wall, "of_cpu": cpu} for name, wall, cpu in rows}
+    print(json.dumps({key: value for key, value in figures.items() if key != "per_second"}))
+    write("events", figures)
 
 
-def measure(project: Project, rules: Rules, server: EmbeddedStore) -> list[tuple[str, float, float]]:
-    raws = raw_events()
-    sink = EventSink(project, rules)
-    client = redis.Redis.from_url(server.url)
-    now = to_micros(NOW)
-    events: list[Logged] = []
-    rows = []
-
-    def check() -> None:
-        for raw in raws:
-            found = sink.check(raw)
-            assert isinstance(found, tuple), found
-            events.append(found)
-
-    rows.append(("check against events.yaml", *rate(check, EVENTS)))
-    rows.append(("bare pipelined HSET", *rate(lambda: bare(client, events), EVENTS)))
-    rows.append(
-        ("states, compare-and-set in Lua", *rate(lambda: written(open_states(rules, client), events, now), EVENTS))
-    )
-    rows.append(("states, WATCH/MULTI/EXEC", *rate(lambda: watched(client, rules, events, now), EVENTS)))
-    sizes = [client.strlen(key) for key in client.scan_iter(match=b"{*}:events:*", count=1000)]
-    print(f"a state: {sum(sizes) / len(sizes):.0f} bytes on average, {max(sizes)} at most")
-    client.flushall()
-    for batch in batches(raws):
-        with client.pipeline(transaction=False) as pipeline:
-            for raw in batch:
-                data = encode_raw(raw["entity"], raw["event"], raw["at"], raw["event_id"], raw["properties"])
-                pipeline.xadd(stream_key("shop"), {FIELD: data})
-            pipeline.execute()
-    worker = Worker(project)
-    rows.append(("the worker: stream, check, log, states, acknowledge", *rate(lambda: worker.run(once=True), EVENTS)))
-    with SegmentClient(project) as shop:
-        some = raws[:3_000]
-        tracked = rate(
-            lambda: [
-                shop.track(raw["entity"], raw["event"], raw["properties"], event_id=raw["event_id"]) for raw in some
-            ],
-            len(some),
-        )
-        rows.append(("client.track, one after the other", *tracked))
-        names = [raw["entity"] for raw in some]
-        rows.append(
-            ("client.lookup of all 20 segments", *rate(lambda: [shop.lookup(name) for name in names], len(names)))
-        )
+def measure(
+    server: EmbeddedStore, raws: list[dict[str, Any]], folder: Path, figures: dict[str, Any]
+) -> list[tuple[str, float | None, float]]:
+    rows: list[tuple[str, float | None, float]] = []
+    project = Project(server.root)
+    plan(segments()).save(project.read_plan)
+    with redis.Redis.from_url(server.url) as client:
+        rows.append(("bare pipelined HSET", *rate(lambda: bare(client, raws), len(raws))))
+    sink = EventSink(project, Rules(plan(segments())))
+    rows.append(("check against events.yaml", *rate(lambda: [sink.check(raw) for raw in raws], len(raws))))
     sink.close()
-    client.close()
+    found, progress = worked(server, segments() + TRIGGERS, raws)
+    rows.append(("the worker, 20 segments and 5 triggers", *found))
+    figures["transitions"], figures["fired"] = progress.transitions, progress.fired
+    found, _ = worked(server, segments(), raws)
+    rows.append(("the worker, 20 segments", *found))
+    counted = peer(raws, folder)
+    if counted is not None:
+        rows.append(("bytewax: one windowed count", None, counted))
+    with SegmentClient(project) as shop:
+        some = raws[:5_000]
+        rows.append(
+            ("client.track, one after the other", *rate(lambda: [_track(shop, raw) for raw in some], len(some)))
+        )
+        rows.append(
+            ("client.lookup of 20 segments", *rate(lambda: [shop.lookup(raw["entity"]) for raw in some], 5_000))
+        )
+    if MEMORY_EVENTS:
+        plan(segments() + TRIGGERS).save(project.read_plan)
+        found, sizes = memory(server, MEMORY_EVENTS, MEMORY_EVENTS // 50)
+        rows.append((f"the worker, {MEMORY_EVENTS:,} events as they come", *found))
+        figures["megabytes_at_each_tenth"] = sizes
     return rows
+
+
+def _track(shop: SegmentClient, raw: dict[str, Any]) -> str:
+    return shop.track(raw["entity"], raw["event"], raw["properties"], event_id=raw["event_id"])
 
 
 if __name__ == "__main__":

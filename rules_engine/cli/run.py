@@ -59,7 +59,7 @@ def run(
     like, they share the work; the work of one that is killed is taken over within seconds, and nothing is lost or done
     twice. Ctrl-C or SIGTERM ends a worker after the events that it is at, and hands its work over at once.
     """
-    from rules_engine.lifecycle.worker import Worker
+    from rules_engine.lifecycle.worker import Worker, tune_process
     from rules_engine.triggers.logs import set_up_logs
 
     if bool(brokers) != bool(topic):
@@ -69,6 +69,7 @@ def run(
         set_up_logs(as_json=True)
     with _served(metrics_port, metrics_host) as metrics:
         worker = Worker(project, metrics=metrics)
+        tune_process()
         bridge = _bridge(project, brokers, topic, group, options or [], metrics)
         with _stopped_by_signals(worker, bridge):
             if not once:

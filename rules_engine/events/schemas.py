@@ -63,7 +63,12 @@ def quick_check(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
     if not classes <= {int, float}:
         return None
     least, most = -math.inf if low is None else low, math.inf if high is None else high
-    return lambda value: value.__class__ in classes and least <= value <= most
+
+    def is_between(value: Any) -> bool:
+        kind: type = value.__class__
+        return kind in classes and least <= value <= most
+
+    return is_between
 
 
 def _quick_text(bounds: dict[str, Any], classes: frozenset[type]) -> Callable[[Any], bool] | None:

@@ -25,9 +25,11 @@ Row = tuple[int, bytes, int, *tuple[Value, ...]]
 _order = itemgetter(0, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Kept:
     """The kept events of one name, as columns of equal length, ordered by instant and key.
+
+    Not to be changed; frozen it would take a microsecond to make, and one is made for every event.
 
     Attributes
     ----------
@@ -56,9 +58,9 @@ class Kept:
     late: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EventState:
-    """What is kept of one entity's events, for the requirements with this fingerprint.
+    """What is kept of one entity's events, for the requirements with this fingerprint. Not to be changed.
 
     Attributes
     ----------

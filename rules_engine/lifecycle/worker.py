@@ -8,6 +8,7 @@ killed at any point leaves them to the next one, and doing any of it twice chang
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -75,6 +76,16 @@ class Progress:
     looked: int = 0
     transitions: int = 0
     fired: int = 0
+
+
+def tune_process() -> None:
+    """Make a process fit for a worker: what is remembered of entities is no garbage, and need not be searched for it.
+
+    Without it a fifth of a worker's time goes into Python's search for reference cycles, of which it makes none.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 class Worker:

@@ -49,16 +49,19 @@ end
 return 1""")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stored:
-    """What the store has of an entity: its state, its record, the events that wait. Each may be empty."""
+    """What the store has of an entity: its state, its record, the events that wait. Each may be empty.
+
+    Not to be changed, as is a :class:`Change`; frozen they would take longer to make.
+    """
 
     state: bytes = b""
     record: bytes = b""
     waiting: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Change:
     """What is to take the place of what was read. ``digests`` are of the events that need not wait any more."""
 
