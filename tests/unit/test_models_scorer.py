@@ -150,3 +150,24 @@ def test_numbers_that_no_fit_gives_are_refused() -> None:
             Scorer.from_plain({**good, **change})
     with pytest.raises(ValueError, match="without trees"):
         Scorer.from_plain({**good, "algorithm": "random_forest"})
+
+
+def test_a_forest_compares_in_32_bits_as_scikit_learn_does() -> None:
+    tree = Tree((0, 0, 0), (16_777_216.0, 0.0, 0.0), (1, -1, -1), (2, -1, -1), (0.0, 0.25, 0.75))
+    forest = Scorer("v1", "random_forest", (Column("v:n", "number"),), trees=(tree,))
+    above = 16_777_217  # rounds to the threshold
+    assert forest.score({"v:n": above}, 0) == 0.25
+    assert scores(forest, {"v:n": np.array([float(above)])})[0].tolist() == [0.25]
+    boosted = replace(forest, algorithm="gradient_boosting")
+    assert boosted.raw([above]) == 0.75
+
+
+def test_frequent_strings_become_columns_and_rare_ones_none() -> None:
+    found = rows(3000)
+    city = next(feature for feature in definition().features if feature.feature == "habits:city")
+    made = _columns(city, TYPES["habits:city"].kind, found.values, linear=True)
+    assert [(column.kind, column.value) for column in made][:2] == [("category", "bergen"), ("category", "oslo")]
+    few = {**found.values, "habits:city": found.values["habits:city"].copy()}
+    few["habits:city"][:10] = "tiny"
+    assert "tiny" not in [column.value for column in _columns(city, TYPES["habits:city"].kind, few, linear=True)]
+    assert made[-1].kind == "missing"
