@@ -25,6 +25,7 @@ from rules_engine.rules.trigger_nodes import FileSettings, KafkaSettings, SinkSe
 from rules_engine.triggers.actions import Action, action_key
 from rules_engine.triggers.sinks import open_sink
 from rules_engine.triggers.sinks.base import Sink, Verdict
+from rules_engine.triggers.sinks.webhook import signed
 from tests.docs_pages import ROOT, blocks
 from tests.kafka_cluster import Cluster
 from tests.receivers import Answer, Receiver, Request, receiver
@@ -145,9 +146,16 @@ def test_a_request_is_signed(
     sent_at = int(request.headers["webhook-timestamp"])
     assert before <= sent_at <= time.time()
     key = base64.b64decode(secret[6:]) if secret.startswith("whsec_") else secret.encode()
-    signed = f"{request.key}.{sent_at}.".encode() + request.body
-    expected = base64.b64encode(hmac.new(key, signed, sha256).digest()).decode()
+    content = f"{request.key}.{sent_at}.".encode() + request.body
+    expected = base64.b64encode(hmac.new(key, content, sha256).digest()).decode()
     assert request.headers["webhook-signature"] == f"v1,{expected}"
+
+
+def test_the_signature_is_that_of_standard_webhooks() -> None:
+    """Their reference, which their libraries are tested with."""
+    secret = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    headers = signed("msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', secret, 1_614_265_330)
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_the_check_that_the_documentation_shows_works(

@@ -19,6 +19,9 @@ import redis
 
 from rules_engine import SegmentClient
 from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.lifecycle.definitions import apply_project
+from rules_engine.lifecycle.new_project import new_project
+from rules_engine.project import Project
 from tests.e2e.test_cli_project import ENVIRONMENT, good, segments
 from tests.kafka_cluster import Cluster
 from tests.receivers import Receiver, receiver, wait_until
@@ -62,13 +65,13 @@ def server() -> Iterator[Receiver]:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, server: Receiver) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("run") / "shop"
-    good("init", root)
+    new_project(root)
     for path in (root / "segments").rglob("*.yaml"):
         path.unlink()
     (root / "feature_repo/events.yaml").write_text(EVENTS)
     (root / "segments/project.yaml").write_text(PROJECT.format(url=server.url))
     (root / "segments/keen.yaml").write_text(SEGMENTS)
-    good("apply", "--repo", root)
+    apply_project(Project.open(root))  # in this process, which has loaded Feast
     yield root
     EmbeddedStore(root).stop()
 
