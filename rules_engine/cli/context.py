@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from rules_engine.clock import from_micros, parse_instant
-from rules_engine.definitions.source import read_documents, to_plain
 from rules_engine.rules.nodes import ContextRef, Predicate
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import Kind
@@ -33,9 +32,11 @@ def read_context(given: list[str] | None, program: Program) -> dict[str, Any]:
     >>> read_context(["device=mobile", "age=5", "tags=[a, b]", "country=NO"], Program({}))
     {'device': 'mobile', 'age': 5, 'tags': ['a', 'b'], 'country': 'NO'}
     """
+    if not given:
+        return {}
     times = _times(program)
     context = {}
-    for text in given or ():
+    for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"`{text}` is not NAME=VALUE", param_hint="--context")
@@ -44,6 +45,8 @@ def read_context(given: list[str] | None, program: Program) -> dict[str, Any]:
 
 
 def _plain(text: str, value: str) -> Any:
+    from rules_engine.definitions.source import read_documents, to_plain  # most lookups bring nothing to be parsed
+
     documents, problems = read_documents(value, "--context")
     if problems or len(documents) > 1:
         reason = problems[0].message if problems else "it is more than one value"

@@ -15,14 +15,12 @@ This module imports neither Feast nor a Redis client, so the request path may us
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 import re
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -182,6 +180,8 @@ class EmbeddedStore:
         if _size(self.log_file) > _LOG_BYTES_KEPT:
             self.log_file.replace(self.log_file.with_suffix(".log.old"))
         log_start = _size(self.log_file)
+        import subprocess  # most processes find the server running
+
         try:
             launch = subprocess.run(
                 [str(binary), *self._server_options()],
@@ -354,6 +354,8 @@ def _socket_path(root: Path, data_dir: Path) -> Path:
     path = data_dir / "v.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH and _SAFE_SOCKET_PATH.fullmatch(str(path)):
         return path
+    import hashlib
+
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:20]
     return Path("/tmp") / f"feast-segments-{os.getuid()}" / f"{digest}.sock"  # noqa: S108 (see _check_private)
 
@@ -400,6 +402,8 @@ def _size(file: Path) -> int:
 def _runs_server(pid: int) -> bool:
     """Whether this process is a Valkey server, and not one that got a dead server's number."""
     if sys.platform == "darwin":
+        import subprocess
+
         command = subprocess.run(["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False).stdout
         return b"valkey-server" in command
     try:

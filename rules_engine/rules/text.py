@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import re2
-
 MAX_PATTERN_LENGTH = 500
 
 _CLASS_LETTERS = frozenset("dDwWsS")
@@ -57,6 +55,8 @@ def pattern_problem(pattern: str) -> PatternProblem | None:
     """
     if problem := _scan(pattern):
         return PatternProblem("unsupported-regex", problem)
+    import re2
+
     try:
         compile_pattern(pattern)
     except UnicodeEncodeError:
@@ -134,6 +134,8 @@ def compile_pattern(pattern: str) -> Any:
     >>> bool(compile_pattern("(?i)^ab").search("ABC"))
     True
     """
+    import re2  # here, as few programs have patterns and every request path would pay for it
+
     options = re2.Options()
     options.log_errors = False
     options.max_mem = 8 << 20

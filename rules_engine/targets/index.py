@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.program import Program
 from rules_engine.targets.event_values import EventValues, LoggedEvents
 from rules_engine.targets.layout import lay_out
-from rules_engine.targets.moments import TimedPlan, make_timed_plan, members_until
 from rules_engine.targets.normal_form import normalize
 from rules_engine.targets.plan import Plan, look_late, make_plan
 from rules_engine.targets.request import Request, unexpired
@@ -26,7 +25,10 @@ from rules_engine.targets.texts import Strings, group_strings
 #: How many sets of asked segments keep their plan.
 _MAX_PLANS = 256
 
-_Plan = TypeVar("_Plan", Plan, TimedPlan)
+if TYPE_CHECKING:
+    from rules_engine.targets.moments import TimedPlan
+
+_Plan = TypeVar("_Plan", Plan, "TimedPlan")
 
 
 class RuleIndex:
@@ -104,6 +106,8 @@ class RuleIndex:
         >>> RuleIndex(Program({"fresh": fresh})).match_until(Inputs({"user:signup": 100}), now=105)
         (frozenset({'fresh'}), 110)
         """
+        from rules_engine.targets.moments import make_timed_plan, members_until  # plain lookups do without
+
         plan = self._of(None if segments is None else frozenset(segments), self._timed_plans, make_timed_plan)
         found, until = members_until(self.layout, plan, inputs, now, events or LoggedEvents(inputs.events))
         return self.layout.names_of(found), until
