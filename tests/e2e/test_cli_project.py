@@ -250,8 +250,10 @@ def test_applying_says_what_changed(copy: Path) -> None:
     stages = [
         "  1. bring Feast's registry up to date: features changed: orders, profile",  # the copy's data is elsewhere
         "  2. keep it as version 2",
-        "  3. put it into effect: segments added: silent; segments changed: vip; segments removed: lapsed; "
-        "triggers removed: come_back",
+        (
+            "  3. put it into effect: segments added: silent; segments changed: vip; segments removed: lapsed; "
+            "triggers removed: come_back"
+        ),
         "  4. let the workers evaluate everyone again: silent, vip, welcome",
     ]
     assert good("plan", "--repo", copy, "--examples", 0).splitlines()[-5:] == [
