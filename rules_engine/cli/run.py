@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rules_engine.lifecycle.kafka_bridge import KafkaBridge
     from rules_engine.lifecycle.worker import Progress, Worker
     from rules_engine.triggers.metrics import Metrics
+
+_log = logging.getLogger("rules_engine.worker")
 
 
 def run(
@@ -74,7 +77,9 @@ def run(
         with _stopped_by_signals(worker, bridge):
             if not once:
                 output.remark("working; Ctrl-C ends it")
+            _log.info("the worker began")
             progress = _work(worker, bridge, once)
+    _log.info("the worker ended", extra={"number": progress.accepted})
     if output_format is Format.JSON:
         output.print_json(asdict(progress) | ({} if bridge is None else {"kafka": asdict(bridge.progress)}))
         return

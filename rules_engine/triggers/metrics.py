@@ -56,9 +56,9 @@ class Metrics:
 
     # --- what the worker tells --------------------------------------------------------------------------------------
 
-    def events(self, accepted: int = 0, refused: int = 0, known: int = 0) -> None:
-        """Events that were taken; ``known`` are redeliveries."""
-        for result, number in (("accepted", accepted), ("refused", refused), ("known", known)):
+    def events(self, accepted: int = 0, refused: int = 0) -> None:
+        """Events that were taken."""
+        for result, number in (("accepted", accepted), ("refused", refused)):
             if number:
                 self._events.labels(result).inc(number)
 
@@ -71,7 +71,7 @@ class Metrics:
         self._steps.labels(trigger, state, reason).inc(number)
 
     def error(self, kind: str) -> None:
-        """A failure after which the worker goes on: ``store``, ``log``."""
+        """A failure after which the worker goes on: ``store``, ``kafka``."""
         self._errors.labels(kind).inc()
 
     def round(self, seconds: float) -> None:
