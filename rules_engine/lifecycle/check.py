@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from rules_engine.diagnostics import Diagnostic
@@ -11,7 +11,12 @@ from rules_engine.lifecycle.catalog import project_catalog
 from rules_engine.lifecycle.lint import lint
 from rules_engine.lifecycle.segment_tests import load_cases
 from rules_engine.lifecycle.trigger_lint import lint_triggers
+from rules_engine.ml.definition import FILE as CLUSTERS_FILE
+from rules_engine.ml.definition import load_cluster_definitions
+from rules_engine.ml.models.check import load_model_definitions
+from rules_engine.ml.models.definition import FILE
 from rules_engine.project import Project
+from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import TEST_SUFFIX, definition_files, load_folder
 
 
@@ -44,8 +49,37 @@ def check_project(project: Project) -> CheckReport:
         return CheckReport(files, len(tests), 0, _in_order(error.diagnostics))
     _, problems = load_cases(tests, project.root, definitions, catalog)
     warnings = [*lint(definitions.program), *lint_triggers(definitions)]
-    found = _in_order([*problems, *warnings])
+    found = _in_order(
+        [
+            *problems,
+            *warnings,
+            *_of_models(project, catalog, definitions.program.names),
+            *_of_clusters(project, catalog),
+        ]
+    )
     return CheckReport(files, len(tests), len(definitions.program.names), found, len(definitions.triggers))
+
+
+def _of_models(project: Project, catalog: Catalog, segments: Collection[str]) -> Iterable[Diagnostic]:
+    """What is wrong with the definitions of models, if there are any."""
+    if not (project.feature_repo / FILE).is_file():
+        return ()
+    try:
+        load_model_definitions(project, catalog, segments)
+    except DefinitionError as error:
+        return error.diagnostics
+    return ()
+
+
+def _of_clusters(project: Project, catalog: Catalog) -> Iterable[Diagnostic]:
+    """What is wrong with the definitions of clusters, if there are any."""
+    if not (project.feature_repo / CLUSTERS_FILE).is_file():
+        return ()
+    try:
+        load_cluster_definitions(project, catalog)
+    except DefinitionError as error:
+        return error.diagnostics
+    return ()
 
 
 def _in_order(problems: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:

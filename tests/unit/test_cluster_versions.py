@@ -57,6 +57,17 @@ def _online(repo: FeastRepo, users: list[str], *names: str) -> list[list[object]
     return [[found[name][at] for name in names] for at in range(len(users))]
 
 
+def test_mistakes_in_clusters_yaml_are_shown_by_validate_too(make: Callable[..., Project]) -> None:
+    shop = make()
+    assert _run(shop, "validate").exit_code == 0
+    (shop.feature_repo / "clusters.yaml").write_text(CLUSTERS + "algorithm: hdbscan\neps: 0.5\n")
+    refused = _run(shop, "validate")
+    assert refused.exit_code == 1
+    assert "feature_repo/clusters.yaml:4:1: error[not-for-algorithm]: `hdbscan` has no `eps`" in refused.stdout
+    assert "hint: remove it, or choose an algorithm that has: `dbscan`" in refused.stdout
+    assert _run(shop, "cluster fit").exit_code == 1
+
+
 # --- promote, rollback, compare -------------------------------------------------------------------------------------
 
 
