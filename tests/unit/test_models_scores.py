@@ -14,6 +14,7 @@ import pytest
 from rules_engine.clock import DAY, from_micros, parse_instant
 from rules_engine.errors import DataError, ProjectError
 from rules_engine.events.log import EventLog
+from rules_engine.lifecycle.check import check_project
 from rules_engine.ml.models.attach import attach
 from rules_engine.ml.models.drift import model_drift
 from rules_engine.ml.models.fit import Material, fit
@@ -52,6 +53,16 @@ def facts(material: Material) -> dict[tuple[str, int], tuple[Any, ...]]:
         for user, cut, *values, did in zip(rows.users, rows.cuts.tolist(), *columns, rows.did.tolist(), strict=True):
             found[user, cut] = (tuple("missing" if value != value else value for value in values), did)
     return found
+
+
+def test_validate_shows_what_is_wrong_with_a_model(make_shop: Callable[..., Project]) -> None:
+    project = make_shop()
+    assert check_project(project).problems == ()
+    path = project.feature_repo / "models.yaml"
+    path.write_text(path.read_text().replace("habits:city", "habits:town"))
+    found = check_project(project).problems
+    assert {problem.code for problem in found} == {"unknown-feature"}
+    assert str(found[0].span).startswith("feature_repo/models.yaml:")
 
 
 # --- training sets --------------------------------------------------------------------------------------------------
