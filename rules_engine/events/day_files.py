@@ -1,8 +1,9 @@
 """Logs on disk: folders of Parquet files, to which whole files are added, and of which many small ones are made one.
 
-A file appears whole or not at all, and is named by the time at which it was stored. What was stored twice may lie there
-twice: readers take the first, and so does making one file of many. Large files are left alone, so what is written again
-and again stays small, and so does the memory that it takes.
+A file appears whole or not at all, and is named by the time at which it was stored. What was stored twice may lie
+there twice: readers take the first, and so does making one file of many. Only files of about one size are made one, the
+newest ones, so a row is written again a few times only, however many come; and large ones are left alone, so that it
+takes little memory.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ SUFFIX = ".parquet"
 #: So many small files of one folder are made one.
 MANY_FILES = 64
 
-#: A file of so many bytes is left alone.
+#: No more than so many bytes are made one file.
 LARGE = 32 << 20
+
+#: Files up to this size are all about one size; beyond it those that are not so many times larger than the others.
+_SMALL, _ABOUT = 256 << 10, 4
 
 _TRIES = 20
 
@@ -42,7 +46,7 @@ def add_file(folder: Path, table: pa.Table, stored_at: int) -> None:
     temporary = folder / f".{name}"
     try:
         with temporary.open("wb") as file:
-            pq.write_table(table, file)
+            pq.write_table(table, file, compression="zstd")
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(folder / name)
@@ -84,7 +88,7 @@ def stable_tables(folder: Path, since: int | None = None, **options: Any) -> lis
 
 
 def compact(folder: Path, lock: Path, keys: Sequence[str]) -> None:
-    """Make one file of a folder's small files if there are many, unless another process is at it.
+    """Make one file of a folder's newest files if there are many, unless another process is at it.
 
     Parameters
     ----------
@@ -93,14 +97,14 @@ def compact(folder: Path, lock: Path, keys: Sequence[str]) -> None:
     keys
         the columns that tell a row from others; of equal ones the first stays.
     """
-    if len(_small(folder)) < MANY_FILES:
+    if len(_newest(folder)) < MANY_FILES:
         return
     with lock.open("a") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        files = _small(folder)
+        files = _newest(folder)
         if len(files) < MANY_FILES:
             return
         merged = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
@@ -113,10 +117,19 @@ def compact(folder: Path, lock: Path, keys: Sequence[str]) -> None:
             file.unlink()
 
 
-def _small(folder: Path) -> list[Path]:
-    found = []
-    for file in files_of(folder):
-        with contextlib.suppress(FileNotFoundError):
-            if file.stat().st_size < LARGE:
-                found.append(file)
-    return found
+def _newest(folder: Path) -> list[Path]:
+    """The newest files of about one size, in the order in which they were stored; none if there are few files."""
+    files = files_of(folder)
+    if len(files) < MANY_FILES:
+        return []
+    total = 0
+    for number, file in enumerate(reversed(files)):
+        try:
+            size = file.stat().st_size
+        except FileNotFoundError:  # another process made one of many
+            return []
+        is_large = number > 0 and size > max(_SMALL, _ABOUT * total // number)
+        if is_large or total + size > LARGE:
+            return files[len(files) - number :]
+        total += size
+    return files

@@ -11,27 +11,20 @@ readers take the first that was stored, and so does compaction, which makes one 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rules_engine.clock import DAY, from_micros
+from rules_engine.events.day_files import add_file, compact, files_of, stable_tables
 from rules_engine.rules.inputs import Event
 
 #: An event with the entity that did it.
 Logged = tuple[str, Event]
-
-#: So many files of one event and day are made one.
-MANY_FILES = 64
 
 _INSTANT = pa.timestamp("us", tz="UTC")
 _SCHEMA = pa.schema(
@@ -43,8 +36,6 @@ _SCHEMA = pa.schema(
         ("properties", pa.string()),
     ]
 )
-_SUFFIX = ".parquet"
-_TRIES = 20
 
 
 class EventLog:
@@ -72,9 +63,8 @@ class EventLog:
             parts.setdefault((event.name, event.at // DAY), []).append((entity, event))
         for (name, day), part in parts.items():
             folder = self._folder(name, day)
-            _write(folder, _table(part, stored_at), stored_at)
-            if sum(1 for _ in folder.glob(f"*{_SUFFIX}")) >= MANY_FILES:
-                self._compact(folder)
+            add_file(folder, _table(part, stored_at), stored_at)
+            compact(folder, self.folder / ".compaction", ("entity", "event_id"))
 
     def days(self) -> list[int]:
         """The days that have events, as days since 1970, in order."""
@@ -90,7 +80,7 @@ class EventLog:
         for folder in sorted((self.folder / f"event={name}").glob("day=*")):
             day = _day_of(folder.name)
             if day <= last and (first is None or day >= first):
-                found += _files(folder)
+                found += files_of(folder)
         return found
 
     def read(self, day: int, names: Iterable[str], since: int | None = None) -> list[Logged]:
@@ -105,32 +95,13 @@ class EventLog:
         """
         found: dict[tuple[str, str], Logged] = {}
         for name in sorted(names):
-            for table in _stable(self._folder(name, day), since):
+            for table in stable_tables(self._folder(name, day), since):
                 for entity, event in _rows(table, name):
                     found.setdefault((entity, event.id), (entity, event))
         return list(found.values())
 
     def _folder(self, name: str, day: int) -> Path:
         return self.folder / f"event={name}" / f"day={from_micros(day * DAY):%Y-%m-%d}"
-
-    def _compact(self, folder: Path) -> None:
-        """Make one file of the files of a folder, unless another process is at it."""
-        with (self.folder / ".compaction").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            files = _files(folder)
-            if len(files) < 2:
-                return
-            merged = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
-            seen: set[tuple[str, str]] = set()
-            pairs = zip(merged["entity"].to_pylist(), merged["event_id"].to_pylist(), strict=True)
-            fresh = [not (pair in seen or seen.add(pair)) for pair in pairs]  # type: ignore[func-returns-value]
-            # Named as the last of them: who reads what was stored since then finds all of it.
-            _write(folder, merged.filter(pa.array(fresh)), _stored_at(files[-1]))
-            for file in files:
-                file.unlink()
 
 
 def _table(part: Sequence[Logged], stored_at: int) -> pa.Table:
@@ -163,45 +134,6 @@ def decode_properties(text: str) -> dict[str, Any]:
 
 def _value(value: Any) -> Any:
     return tuple(map(_value, value)) if isinstance(value, list) else value
-
-
-def _write(folder: Path, table: pa.Table, stored_at: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = blake2b("\n".join(table["event_id"].to_pylist()).encode("utf-8", "replace"), digest_size=4)
-    digest.update(os.urandom(4))
-    path = folder / f"{stored_at:020d}-{digest.hexdigest()}{_SUFFIX}"
-    temporary = folder / f".{path.name}.{os.getpid()}"
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files in the order in which they were stored."""
-    return sorted(path for path in folder.glob(f"*{_SUFFIX}") if not path.name.startswith("."))
-
-
-def _stored_at(file: Path) -> int:
-    return int(file.name.partition("-")[0])
-
-
-def _stable(folder: Path, since: int | None) -> list[pa.Table]:
-    """The tables of a folder at one moment: if compaction takes a file away meanwhile, all are read again."""
-    for _ in range(_TRIES):
-        files = [file for file in _files(folder) if since is None or _stored_at(file) >= since]
-        with contextlib.suppress(FileNotFoundError):
-            return [pq.read_table(file, partitioning=None) for file in files]
-    raise FileNotFoundError(f"files in {folder} keep disappearing")
 
 
 def _day_of(name: str) -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from rules_engine.clock import now_micros
-from rules_engine.errors import StoreError
+from rules_engine.errors import ProjectError, StoreError
 from rules_engine.events.log import Logged
 from rules_engine.events.stream import FIELD, PARTITIONS, decode_raw, kept_key, refused_key
 from rules_engine.features import redis_client
@@ -48,6 +48,8 @@ BATCH = 4_000
 
 _WAIT_MILLISECONDS = 500
 _LONGEST_PAUSE = 5.0
+#: Seconds after which it is said that the states of new definitions are not there.
+_STATES_WAIT = 30.0
 
 _T = TypeVar("_T")
 
@@ -126,6 +128,8 @@ class Worker:
         self._delivery = Delivery(self._client, self._name, project.root, metrics)
         self._metrics = WorkerMetrics(metrics, self._name, self._desk.latest is None)
         self._known: frozenset[bytes] = frozenset()
+        self._unready_since: float | None = None
+        self._warned = 0.0
 
     def _open_pipe(self) -> Pipe:
         plan = self._applied.rules.plan
@@ -150,6 +154,8 @@ class Worker:
         ------
         StoreError
             with ``once``, if the store cannot be used.
+        ProjectError
+            with ``once``, if an interrupted ``segments apply`` left event states that are not complete.
         """
         pause = 0.1
         until = now_micros() if once else None
@@ -199,8 +205,9 @@ class Worker:
     def round(self, *, wait: bool = False) -> int:
         """Do what is there to do; gives how much that was. With ``wait`` it waits half a second for something."""
         if not self._take_new_definitions():
-            self._stopping.wait(0.05)
-            return 1  # the states of the new definitions are being made
+            self._wait_for_states(wait=wait)
+            return 1
+        self._unready_since = None
         leases = self._partitions()
         self._metrics.waiting(self._client, len(leases), self._on_store)
         if not leases:
@@ -220,6 +227,19 @@ class Worker:
             self._wait(found)
         self._leases.give_back_surplus()
         return done + swept
+
+    def _wait_for_states(self, *, wait: bool) -> None:
+        """Until the states of the new definitions are made: a moment, unless `segments apply` was killed."""
+        now = time.monotonic()
+        if self._unready_since is None:
+            self._unready_since = self._warned = now
+        if now - self._warned >= _STATES_WAIT:
+            message = "the event states of the applied definitions are not complete"
+            if not wait and now - self._unready_since >= _STATES_WAIT:
+                raise ProjectError(message, hint="run `segments apply` again: the last one was interrupted")
+            _log.warning("%s; waiting for `segments apply`, which may have to be run again", message)
+            self._warned = now
+        self._stopping.wait(0.05)
 
     def _partitions(self) -> Mapping[int, bytes]:
         """The leases of the moment. What is remembered of entities that others may have worked on is forgotten."""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rules_engine.clock import DAY
-from rules_engine.events import log as log_module
+from rules_engine.events import day_files
 from rules_engine.events.log import EventLog, Logged
 from rules_engine.rules.inputs import Event
 
@@ -49,7 +49,7 @@ def test_of_an_event_that_was_stored_twice_the_first_counts(tmp_path: Path) -> N
 
 
 def test_many_files_become_one_without_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "MANY_FILES", 5)
+    monkeypatch.setattr(day_files, "MANY_FILES", 5)
     entropy = random.Random(1)
     log, all_events = EventLog(tmp_path), dict[tuple[str, str], Logged]()
     for stored_at in range(1, 23):
@@ -62,12 +62,28 @@ def test_many_files_become_one_without_loss(tmp_path: Path, monkeypatch: pytest.
     assert {path.name[:20] for path in tmp_path.rglob("*.parquet")} >= {f"{22:020d}"}
 
 
+def test_files_that_are_one_already_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(day_files, "MANY_FILES", 4)
+    monkeypatch.setattr(day_files, "_SMALL", 0)
+    log = EventLog(tmp_path)
+    for number in range(1, 5):
+        events = [event(number, f"view:{number}-{place}", text=str(place) * 40) for place in range(400)]
+        log.append([("u", one) for one in events], number)
+    (large,) = tmp_path.rglob("*.parquet")
+    for number in range(5, 9):
+        log.append([("u", event(number, f"view:{number}"))], number)
+    names = sorted(path.name for path in tmp_path.rglob("*.parquet"))
+    assert len(names) == 2
+    assert names[0] == large.name
+    assert len(log.read(0, ["view"])) == 1_604
+
+
 WRITER = """
 import sys
 from pathlib import Path
-from rules_engine.events import log
+from rules_engine.events import day_files, log
 from rules_engine.rules.inputs import Event
-log.MANY_FILES = 4
+day_files.MANY_FILES = 4
 mine = log.EventLog(Path(sys.argv[1]))
 for number in range(10_000):
     mine.append([("u", Event("view", number, f"view:{sys.argv[2]}-{number}"))], number)
@@ -80,13 +96,16 @@ def test_what_was_appended_survives_a_kill_and_two_writers(tmp_path: Path) -> No
         subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name], stdout=subprocess.PIPE, text=True)
         for name in "ab"
     ]
-    time.sleep(2.5)
+    for writer in writers:  # both are at work
+        assert writer.stdout is not None
+        for _ in range(6):
+            writer.stdout.readline()
+    time.sleep(0.5)
     done = []
     for writer in writers:
         writer.kill()
         out, _ = writer.communicate()
-        done.append(len(out.split("\n")) - 1)
-    assert min(done) > 5
+        done.append(6 + len(out.split("\n")) - 1)
     found = {logged.id for _, logged in EventLog(tmp_path).read(0, ["view"])}
     assert found >= {f"view:{name}-{number}" for name, count in zip("ab", done, strict=True) for number in range(count)}
     for path in tmp_path.rglob("*.parquet"):

@@ -14,11 +14,12 @@ import pytest
 import redis
 
 from rules_engine.clock import to_micros
-from rules_engine.errors import StoreUnavailableError
+from rules_engine.errors import ProjectError, StoreUnavailableError
 from rules_engine.events.stream import (
     FIELD,
     PARTITIONS,
     encode_raw,
+    kept_key,
     partition_of,
     refused_key,
     stream_key,
@@ -316,3 +317,16 @@ def test_definitions_applied_while_a_worker_runs_miss_nothing(
     worker.stop()
     thread.join()
     assert_answers(project, logs)
+
+
+def test_nobody_is_judged_by_states_that_are_not_complete(
+    project: Project, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_STATES_WAIT", 0.3)
+    client.set(kept_key("shop"), "events:of other definitions")
+    send(client, "u", {"event": "view", "at": NOW.isoformat(), "event_id": "1", "properties": {}})
+    with pytest.raises(ProjectError, match="not complete"):
+        Worker(project).run(once=True)
+    assert waiting(client) == 1
+    client.delete(kept_key("shop"))
+    assert Worker(project).run(once=True).accepted == 1
