@@ -8,14 +8,35 @@ from urllib.parse import urlsplit
 
 from rules_engine.clock import format_duration
 from rules_engine.diagnostics import Diagnostic, Severity, Span
+from rules_engine.rules.implication import implies
 from rules_engine.rules.load import Definitions
-from rules_engine.rules.nodes import ContextRef, Not, Segment
+from rules_engine.rules.nodes import (
+    Aggregate,
+    AllOf,
+    Condition,
+    ContextRef,
+    EventAggregate,
+    Not,
+    Predicate,
+    Segment,
+    SegmentRef,
+)
 from rules_engine.rules.program import Program
-from rules_engine.rules.trigger_nodes import QuietPolicy, SinkSettings, Trigger, WebhookSettings, hidden_segments
+from rules_engine.rules.trigger_nodes import (
+    OnEnter,
+    OnExit,
+    QuietPolicy,
+    SinkSettings,
+    Trigger,
+    WebhookSettings,
+    hidden_segments,
+)
+from rules_engine.rules.types import INTEGER
 from rules_engine.rules.walk import operands
 from rules_engine.targets.index import RuleIndex
 
-_NOT = "not "  # begins the name of a condition's opposite, which is looked at beside it
+# These begin the names of what is looked at beside a condition: its opposite, and itself for members of a segment.
+_NOT, _IN = "not ", "in "
 
 
 def lint_triggers(definitions: Definitions) -> list[Diagnostic]:
@@ -46,8 +67,12 @@ def _of_trigger(program: Program, trigger: Trigger) -> Iterator[Diagnostic]:
             f"`{trigger.name}` fires without a request, and the segment `{segment}` reads the value `{context}` of one"
         )
         yield _warning("context-in-trigger", trigger.span, message, f"give `context: {context}` a `default`")
-    waits = trigger.delay or (trigger.quiet_hours is not None and trigger.quiet_hours.policy is QuietPolicy.DEFER)
-    if trigger.cancel_if is not None and not waits:
+    if trigger.cancel_if is not None and any(
+        implies(program, known, trigger.cancel_if) for known in _known_at_start(trigger, trigger.cancel_if)
+    ):
+        message = f"what starts `{trigger.name}` makes its `cancel_if` true, so it is always cancelled"
+        yield _warning("always-cancelled", trigger.cancel_if.span, message, "say what else has to happen, e.g. `where`")
+    elif trigger.cancel_if is not None and not _waits(trigger):
         message = f"`{trigger.name}` never waits, so `cancel_if` is judged at its start only"
         hint = "give it a `delay`, or write the condition's opposite in `if`"
         yield _warning("cancel-without-waiting", trigger.cancel_if.span, message, hint)
@@ -55,6 +80,32 @@ def _of_trigger(program: Program, trigger: Trigger) -> Iterator[Diagnostic]:
     if cap is not None and cooldown is not None and cap.max * cooldown >= cap.per:
         message = f"with a cooldown of {format_duration(cooldown)}, nobody reaches the cap of `{trigger.name}`"
         yield _warning("cap-decides-nothing", trigger.span, message, "remove one of them")
+
+
+def _waits(trigger: Trigger) -> bool:
+    """Whether it may be due later than it starts."""
+    hours = trigger.quiet_hours
+    return bool(trigger.delay) or (hours is not None and hours.policy is QuietPolicy.DEFER)
+
+
+def _known_at_start(trigger: Trigger, condition: Condition) -> list[Condition]:
+    """What is true when the trigger starts, as far as the condition may ask for it."""
+    if isinstance(trigger.on, OnEnter):
+        return [SegmentRef(trigger.on.segment)]
+    if isinstance(trigger.on, OnExit):
+        return []
+    came = trigger.on.match
+    asked = {
+        (operand.match, operand.within)
+        for operand in operands(condition)
+        if isinstance(operand, EventAggregate) and operand.match.event == came.event
+    }
+    counts = [
+        EventAggregate(Aggregate.COUNT, match, window)
+        for match, window in asked
+        if set(match.where) <= set(came.where)  # the event that came is one of those
+    ]
+    return [Predicate(count, "at_least", 1, INTEGER) for count in counts]
 
 
 def _context_reads(program: Program, trigger: Trigger) -> set[tuple[str, str]]:
@@ -74,8 +125,12 @@ def _context_reads(program: Program, trigger: Trigger) -> set[tuple[str, str]]:
 def _constant(definitions: Definitions) -> Iterator[Diagnostic]:
     """Conditions of triggers that never hold, or always do."""
     hidden = hidden_segments(definitions.triggers.values())
-    opposites = {_NOT + name: Segment(_NOT + name, Not(segment.when)) for name, segment in hidden.items()}
-    impossible = RuleIndex(Program({**definitions.program.segments, **hidden, **opposites})).never_true
+    beside = {_NOT + name: Segment(_NOT + name, Not(segment.when)) for name, segment in hidden.items()}
+    for trigger in definitions.triggers.values():
+        if trigger.if_ is not None and isinstance(trigger.on, OnEnter) and not _waits(trigger):
+            name = _IN + trigger.if_name
+            beside[name] = Segment(name, AllOf((SegmentRef(trigger.on.segment), trigger.if_)))
+    impossible = RuleIndex(Program({**definitions.program.segments, **hidden, **beside})).never_true
     for trigger in definitions.triggers.values():
         for key, name, condition in (
             ("if", trigger.if_name, trigger.if_),
@@ -86,6 +141,9 @@ def _constant(definitions: Definitions) -> Iterator[Diagnostic]:
             if name in impossible:
                 hint = "look at the conditions that must hold together"
                 yield _warning("never-true", condition.span, f"`{key}` of `{trigger.name}` never holds", hint)
+            elif _IN + name in impossible and trigger.segment not in impossible:
+                message = f"`{key}` of `{trigger.name}` never holds for who enters `{trigger.segment}`"
+                yield _warning("never-true", condition.span, message, "look at the conditions of both")
             if _NOT + name in impossible:
                 hint = "look at the conditions of which one is enough"
                 yield _warning("never-false", condition.span, f"`{key}` of `{trigger.name}` always holds", hint)
