@@ -192,7 +192,7 @@ def _parts(values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
         edges = np.unique(np.quantile(values[~gone], [0, 0.25, 0.5, 0.75, 1]))
         for at, (low, high) in enumerate(pairwise(edges)):
             last = at == len(edges) - 2
-            groups[f"{low:g} to {'' if last else 'below '}{high:g}"] = (values >= low) & (
+            groups[f"{low:.4g} to {'' if last else 'below '}{high:.4g}"] = (values >= low) & (
                 (values <= high) if last else (values < high)
             )
     if gone.any():

@@ -52,8 +52,8 @@ _IMPORTANCE_LEAD = (
     "importance."
 )
 _SUBGROUP_LEAD = (
-    "`addressed` is the share of the group among the best tenth of all; `found` that of those in the group who did "
-    "it that is in it. Large differences between groups are a reason to look closer before users are treated by the "
+    "Addressed is the share of the group that is in the best tenth of all; found, the share of those in the group who "
+    "did it that is in it. Large differences between groups are a reason to look closer before users are treated by the "
     "score."
 )
 
