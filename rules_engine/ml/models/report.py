@@ -53,8 +53,8 @@ _IMPORTANCE_LEAD = (
 )
 _SUBGROUP_LEAD = (
     "Addressed is the share of the group that is in the best tenth of all; found, the share of those in the group who "
-    "did it that is in it. Large differences between groups are a reason to look closer before users are treated by the "
-    "score."
+    "did it that is in it. Large differences between groups are a reason to look closer before users are treated by "
+    "the score."
 )
 
 
