@@ -93,7 +93,7 @@ def _data(report: IngestReport) -> dict[str, Any]:
 
 
 def _replay(sink: EventSink, output_format: Format) -> None:
-    from rules_engine.lifecycle.worker import replay_refused
+    from rules_engine.lifecycle.refused import replay_refused
 
     taken, remaining = replay_refused(sink)
     if output_format is Format.JSON:
@@ -103,7 +103,7 @@ def _replay(sink: EventSink, output_format: Format) -> None:
 
 
 def _list(sink: EventSink, limit: int, output_format: Format) -> None:
-    from rules_engine.lifecycle.worker import refused_events
+    from rules_engine.lifecycle.refused import refused_events
 
     total, newest = refused_events(sink, limit)
     if output_format is Format.JSON:

@@ -317,9 +317,11 @@ class Judge:
 
 def _matters(given: Record, record: Record) -> bool:
     """Whether the record has to be written. That somebody was looked at and nothing came of it is no news."""
-    if record == given or (record.is_empty and given.is_empty):
+    if record.last_id != given.last_id:
+        return True
+    if record.is_empty and given.is_empty:
         return False
-    return record.last_id != given.last_id or replace(record, at=given.at) != given
+    return replace(record, at=given.at) != given
 
 
 def _now(latest: int | None) -> int:

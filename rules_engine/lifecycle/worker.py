@@ -16,12 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
-
 from rules_engine.clock import now_micros
 from rules_engine.errors import ProjectError, StoreError
 from rules_engine.events.log import Logged
-from rules_engine.events.stream import FIELD, PARTITIONS, decode_raw, kept_key, refused_key
+from rules_engine.events.stream import PARTITIONS, kept_key
 from rules_engine.features import redis_client
 from rules_engine.features.redis_layout import KeyMaker
 from rules_engine.features.redis_pipe import Pipe, open_pipe
@@ -377,46 +375,3 @@ class _Desk:
     def close(self) -> None:
         self._pipe.close()
         self.sink.close()
-
-
-def replay_refused(sink: EventSink) -> tuple[int, int]:
-    """Check refused events again, by the definitions of now; gives how many were taken and how many remain.
-
-    Those that are good go back into their streams.
-    """
-    key = refused_key(sink.rules.plan.project)
-    entries: list[tuple[bytes, dict[bytes, bytes]]] = sink.on_store(lambda: sink.client.xrange(key))
-    taken = 0
-    for start in range(0, len(entries), BATCH):
-        good: dict[bytes, tuple[str, bytes]] = {}
-        for identity, fields in entries[start : start + BATCH]:
-            data = fields.get(FIELD, b"")
-            content = decode_raw(data)
-            found = None if isinstance(content, str) else sink.check(content)
-            if isinstance(found, tuple):
-                good[identity] = found[0], data
-        if good:
-            sink.on_store(lambda good=good: _back(sink, key, good))  # type: ignore[misc]
-        taken += len(good)
-    return taken, len(entries) - taken
-
-
-def _back(sink: EventSink, key: bytes, good: Mapping[bytes, tuple[str, bytes]]) -> None:
-    sink.send(good.values())
-    sink.client.xdel(key, *good)
-
-
-def refused_events(sink: EventSink, limit: int) -> tuple[int, list[dict[str, Any]]]:
-    """How many refused events are kept, and the newest of them."""
-    key = refused_key(sink.rules.plan.project)
-    total, newest = sink.on_store(lambda: (sink.client.xlen(key), sink.client.xrevrange(key, count=limit)))
-    shown = []
-    for identity, fields in newest:
-        content = decode_raw(fields.get(FIELD))
-        reason = orjson.loads(fields[b"reason"])
-        event = content if isinstance(content, dict) else fields.get(FIELD, b"").decode("utf-8", "replace")
-        shown.append({"id": identity.decode(), **reason, "event": event})
-    return int(total), shown
-
-
-__all__ = ["BATCH", "Progress", "Worker", "refused_events", "replay_refused"]

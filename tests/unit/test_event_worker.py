@@ -32,7 +32,8 @@ from rules_engine.features.redis_pipe import Pipe, open_pipe
 from rules_engine.lifecycle import worker as worker_module
 from rules_engine.lifecycle.backfill import Backfill, BackfillProgress
 from rules_engine.lifecycle.event_sink import EventSink, event_log
-from rules_engine.lifecycle.worker import Worker, refused_events, replay_refused
+from rules_engine.lifecycle.refused import refused_events, replay_refused
+from rules_engine.lifecycle.worker import Worker
 from rules_engine.project import Project
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk import SegmentClient
