@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
@@ -41,6 +41,7 @@ Source = EventAggregate | SequenceNode
 Files = dict[str, list[Path]]
 Since = dict[str, int | None]
 
+_SEEN = pa.schema([("entity", pa.large_string()), ("at", pa.int64())])
 _ORDER = [(name, "ascending") for name in ("entity", "at", "event_id", "stored", "line")]
 _READ = ["entity", "event_id", "at", "stored_at", "properties"]
 
@@ -143,6 +144,29 @@ class OfflineEvents:
             batches = _retried(lambda: engine.entities(self._files(ever, as_of), as_of, keys))
             return pa.concat_arrays([_no_keys(), *(batch.column(0).cast(pa.large_string()) for batch in batches)])
 
+    def first_seen(self, as_of: int) -> pa.Table:
+        """Everyone who did one of the events at or before the instant: ``entity``, and the first time, ``at``.
+
+        Raises
+        ------
+        ProjectError
+            if the log cannot be read.
+        """
+        ever = dict.fromkeys(self.names)
+        with self._engine() as engine:
+            batches = [*_retried(lambda: engine.first_seen(self._files(ever, as_of), as_of))]
+        every = pa.Table.from_batches(batches, _SEEN) if batches else _SEEN.empty_table()
+        return every.group_by("entity").aggregate([("at", "min")]).rename_columns(_SEEN.names)
+
+    def rows(self, as_of: int, first: int) -> int:
+        """About how many events :meth:`pieces` reads: those in its files."""
+        since = {name: None if span is None else first - span for name, span in self._spans.items()}
+        found = 0
+        for file in chain.from_iterable(self._files(since, as_of).values()):
+            with suppress(OSError):  # made one with others meanwhile
+                found += pq.read_metadata(file).num_rows
+        return found
+
     def _files(self, since: Since, as_of: int) -> Files:
         """By name the files that may hold such events; a name without any is absent."""
         found = {
@@ -219,6 +243,13 @@ class _OutsideMemory:
         parts = [f"SELECT DISTINCT entity FROM {_files_sql(every)} WHERE {which}"] if files else []  # noqa: S608  # texts are quoted
         return self._run(parts, "ORDER BY entity", keys)
 
+    def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
+        seen = 'SELECT entity, min(epoch_us("at")) AS "at"'
+        parts = [
+            f"{seen} FROM {_files_sql(found)} WHERE {_when(None, as_of)} GROUP BY entity" for found in files.values()
+        ]
+        return (batch.cast(_SEEN) for batch in self._run(parts, "", None))
+
     def _run(self, parts: list[str], order: str, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         if not parts:
             return iter(())
@@ -267,6 +298,12 @@ class _InMemory:
         every = [_read(file, 0, None, as_of, keys)["entity"] for found in files.values() for file in found]
         unique = pc.unique(pa.chunked_array([chunk for found in every for chunk in found.chunks], pa.string())).sort()
         return iter([pa.record_batch({"entity": unique})])
+
+    def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
+        for found in files.values():
+            for file in found:
+                read = _read(file, 0, None, as_of, None).group_by("entity").aggregate([("at", "min")])
+                yield from read.rename_columns(_SEEN.names).cast(_SEEN).to_batches()
 
 
 def _read(file: Path, name: int, since: int | None, as_of: int, keys: Sequence[str] | None) -> pa.Table:

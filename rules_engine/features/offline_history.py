@@ -28,6 +28,8 @@ _VALUES_PER_GROUP = 10_000_000
 
 _MEMORY_LIMIT = "1GB"
 
+_NOBODY = pa.table({"entity": pa.array([], pa.large_string()), "at": pa.array([], pa.int64())})
+
 Integers = npt.NDArray[np.int64]
 
 
@@ -70,9 +72,10 @@ class History:
         self._views = views
         self.done = done
 
-    def __len__(self) -> int:
-        """How many users there are, those included who come only later."""
-        return len(self._entities)
+    @property
+    def entities(self) -> pa.Array:
+        """The users, those included who come only later."""
+        return self._entities
 
     def at(self, step: int) -> pa.RecordBatch:
         """The users who are known at an instant, by its number. To be asked for in rising order."""
@@ -118,8 +121,15 @@ class OfflineHistory(OfflineUsers):
     def _paths(self) -> list[Path | None]:
         return [offline_parquet.local_path(self._repo.project.feature_repo, view) for view in self._views.values()]
 
-    def groups(self, instants: Instants) -> Iterator[History]:
+    def groups(self, instants: Instants, others: pa.Table | None = None, least: int = 1) -> Iterator[History]:
         """Everyone, some users at a time.
+
+        Parameters
+        ----------
+        others
+            users who count without a row too: ``entity``, and since when, ``at``, in microseconds.
+        least
+            the users come in so many groups or more.
 
         Raises
         ------
@@ -139,20 +149,21 @@ class OfflineHistory(OfflineUsers):
             ):
                 connection.execute(f"SET TimeZone = 'UTC'; SET memory_limit = '{_MEMORY_LIMIT}'")
                 connection.execute(f"SET temp_directory = {_text(spill)}; SET enable_progress_bar = false")
-                count = _groups(sources)
+                connection.register("others", _NOBODY if others is None else others)
+                count = max(least, _groups(sources))
                 for group in range(count):
-                    tables = [
-                        _table(connection, _query(path, columns, instants, f"hash(entity) % {count} = {group}"))
-                        for path, columns in sources
-                    ]
-                    yield self._history(tables, (group + 1) / count)
+                    which = f"hash(entity) % {count} = {group}"
+                    tables = [_table(connection, _query(path, columns, instants, which)) for path, columns in sources]
+                    also = _table(connection, _others_query(instants, which))
+                    yield self._history(tables, also, (group + 1) / count)
         except (duckdb.Error, ReadError, OSError) as error:
             raise self._unreadable(error) from error
 
-    def _history(self, tables: list[pa.Table], done: float) -> History:
-        found = [chunk for table in tables for chunk in table["entity"].chunks]
+    def _history(self, tables: list[pa.Table], others: pa.Table, done: float) -> History:
+        found = [chunk for table in [*tables, others] for chunk in table["entity"].chunks]
         entities = pc.unique(pa.chunked_array(found, pa.large_string())).sort()
-        views = []
+        also = pc.index_in(others["entity"].combine_chunks(), value_set=entities).cast(pa.int64()).to_numpy()
+        views = [_ViewRows(also, others["step"].to_numpy(), {}, len(entities))]
         for table, columns in zip(tables, self._columns, strict=True):
             owners = pc.index_in(table["entity"].combine_chunks(), value_set=entities).cast(pa.int64()).to_numpy()
             rows = {row_instant(columns.view): table["instant"].combine_chunks()}
@@ -205,6 +216,11 @@ def _query(path: str, columns: ViewColumns, instants: Instants, which: str) -> s
         order = "PARTITION BY entity, step ORDER BY instant DESC, created DESC NULLS LAST"
         newest = f"SELECT entity, step, instant, line FROM ({stepped}) QUALIFY row_number() OVER ({order}) = 1"  # noqa: S608
     return f"SELECT entity, step, instant{lines} FROM ({newest})"  # noqa: S608
+
+
+def _others_query(instants: Instants, which: str) -> str:
+    since = f'greatest(0, ("at" - {instants.first}::BIGINT + {instants.every - 1}) // {instants.every})::BIGINT'
+    return f'SELECT entity, {since} AS step FROM others WHERE "at" <= {instants.last} AND {which}'  # noqa: S608
 
 
 def _name(text: str) -> str:

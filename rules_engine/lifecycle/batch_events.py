@@ -7,6 +7,7 @@ functions, on each different set of properties once.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -105,6 +106,24 @@ class BatchEvents:
         """Everyone who did one of the events at or before the instant, however long ago."""
         return self._log.entities(as_of, keys)
 
+    def first_seen(self, as_of: int) -> pa.Table:
+        """Everyone who did one of the events at or before the instant: ``entity``, and the first time, ``at``."""
+        return self._log.first_seen(as_of)
+
+    def rows(self, first: int, last: int) -> int:
+        """About how many events the conditions look at between two instants."""
+        return self._log.rows(last, first)
+
+    def history(self, first: int, last: int, keys: Sequence[str]) -> EventHistory:
+        """The conditions for some users at any instant between two, from one reading; their events are in memory.
+
+        Raises
+        ------
+        ProjectError
+            if the event log cannot be read.
+        """
+        return EventHistory(self._log.pieces(last, keys, first), self._log.names, self._sources)
+
     def events(self, as_of: int, keys: Sequence[str]) -> dict[str, tuple[Event, ...]]:
         """The events of some users, in order, as far back as the conditions look. Who has none is absent."""
         found: dict[str, tuple[Event, ...]] = {}
@@ -112,6 +131,37 @@ class BatchEvents:
             reader = _PieceReader(piece, self._log.names, as_of)
             for place, entity in enumerate(piece.entities.to_pylist()):
                 found[entity] = tuple(reader.events(place))
+        return found
+
+
+class EventHistory:
+    """What event conditions come to for some users, as of any instant up to one.
+
+    Parameters
+    ----------
+    pieces
+        the users' events.
+    names
+        of the events, by the numbers in the pieces.
+    sources
+        the conditions.
+    """
+
+    def __init__(self, pieces: Iterable[Piece], names: Sequence[str], sources: Sequence[Source]) -> None:
+        self._readers = [_PieceReader(piece, names, 0) for piece in pieces]
+        self._sources = sources
+        no_keys = pa.array([], pa.large_string())
+        self._entities = pa.concat_arrays([no_keys, *(reader.entities for reader in self._readers)])
+
+    def at(self, as_of: int, entities: pa.Array) -> dict[Source, EventColumn]:
+        """By condition the values for users, whether or not they have events."""
+        readers = [reader.at(as_of) for reader in self._readers]
+        places = pc.index_in(entities.cast(pa.large_string()), value_set=self._entities)
+        rows = pc.fill_null(places, len(self._entities))
+        found = {}
+        for source in self._sources:
+            column = as_column([*(reader.values(source) for reader in readers), [_of_nothing(source)]])
+            found[source] = column.take(rows)
         return found
 
 
@@ -126,7 +176,8 @@ class _PieceReader:
     def __init__(self, piece: Piece, names: Sequence[str], as_of: int) -> None:
         self._piece = piece
         self._names = names
-        self._as_of = as_of
+        self.as_of = as_of
+        self.entities = piece.entities
         self._users = len(piece.entities)
         self._matching: dict[EventMatch, npt.NDArray[np.bool_]] = {}
 
@@ -148,6 +199,13 @@ class _PieceReader:
         """Where each user's events begin, and behind them the end."""
         return np.searchsorted(self._piece.owners, np.arange(self._users + 1))
 
+    def at(self, as_of: int) -> _PieceReader:
+        """The same users at another instant. What was worked out of their events is shared."""
+        _ = self._codes, self._documents, self._starts
+        other = copy(self)
+        other.as_of = as_of
+        return other
+
     def values(self, source: Source) -> Any:
         """The values of a condition, by user."""
         if isinstance(source, SequenceNode):
@@ -167,9 +225,9 @@ class _PieceReader:
 
     def _rows(self, match: EventMatch, within: int | None) -> Integers:
         """The events that a match means, in its window."""
-        meant = self._is_meant(match)
+        meant = self._is_meant(match) & (self._piece.ats <= self.as_of)
         if within is not None:
-            meant = meant & (self._piece.ats > self._as_of - within)
+            meant = meant & (self._piece.ats > self.as_of - within)
         return np.flatnonzero(meant)
 
     def _is_meant(self, match: EventMatch) -> npt.NDArray[np.bool_]:
@@ -191,7 +249,7 @@ class _PieceReader:
         names = {self._names.index(step.match.event) for step in sequence.steps}
         answers = [False] * self._users
         for place in np.unique(starting).tolist():
-            answers[place] = sequence_matches(sequence, list(self.events(place, names)), self._as_of)
+            answers[place] = sequence_matches(sequence, list(self.events(place, names)), self.as_of)
         return answers
 
     def events(self, place: int, names: Collection[int] | None = None) -> Iterator[Event]:
@@ -206,7 +264,7 @@ class _PieceReader:
             strict=True,
         )
         for name, at, identity, code in wanted:
-            if names is None or name in names:
+            if at <= self.as_of and (names is None or name in names):
                 yield Event(self._names[name], at, identity, self._documents[code])
 
 

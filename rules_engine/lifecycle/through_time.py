@@ -10,12 +10,16 @@ import pyarrow as pa
 from rules_engine.features.offline import row_instant
 from rules_engine.features.offline_history import History, Instants, OfflineHistory
 from rules_engine.lifecycle.batch import Answered, BatchRules
-from rules_engine.lifecycle.everyone import Crowd, Everyone, features_read, reads_events
+from rules_engine.lifecycle.batch_events import BatchEvents, sources_of
+from rules_engine.lifecycle.everyone import Crowd, Everyone, features_read
 from rules_engine.rules.program import Program
 from rules_engine.targets.column_codes import micros
 
 if TYPE_CHECKING:
     from rules_engine.features.feast_repo import FeastRepo
+
+#: About how many events of one group of users are in memory.
+_EVENTS_PER_GROUP = 1_000_000
 
 #: What some users answer at each instant in turn, each in one part or in several.
 Steps = Iterator[Iterator[Answered]]
@@ -24,7 +28,7 @@ Steps = Iterator[Iterator[Answered]]
 class RulesThroughTime:
     """Segments of a program, for all users, at many instants.
 
-    Files on this machine are read once for all instants. Events, and other offline stores, are read once for each.
+    Files on this machine, and the event log, are read once for all instants; other offline stores once for each.
 
     Parameters
     ----------
@@ -54,7 +58,8 @@ class RulesThroughTime:
         self._rules = BatchRules(repo, program, segments, context, everyone)
         self.names = self._rules.names
         self._history = OfflineHistory(repo, features_read(program, self.names))
-        self._reads_events = any(reads_events(program, name) for name in self.names)
+        sources = sources_of(program, self.names)
+        self._events = BatchEvents(repo, sources) if sources else None
 
     def groups(self, instants: Instants) -> Iterator[Steps]:
         """For each group of users what they answer at each instant. The ``done`` of an answer is that of everything.
@@ -64,11 +69,13 @@ class RulesThroughTime:
         ProjectError, DataError
             if the offline store or the event log cannot be read, or holds other types than are declared.
         """
-        if self._reads_events or not self._history.is_available:
+        if not self._history.is_available:
             yield (self._reread(instants, number, at) for number, at in enumerate(instants))
             return
-        before = 0.0
-        for group in self._history.groups(instants):
+        before, events = 0.0, self._events
+        others = None if events is None else events.first_seen(instants.last)
+        least = 1 if events is None else 1 + events.rows(instants.first, instants.last) // _EVENTS_PER_GROUP
+        for group in self._history.groups(instants, others, least):
             yield self._remembered(group, instants, before)
             before = group.done
 
@@ -77,10 +84,14 @@ class RulesThroughTime:
             yield Answered(answered.entities, answered.matches, (number + answered.done) / len(instants))
 
     def _remembered(self, group: History, instants: Instants, before: float) -> Steps:
+        log = None
+        if self._events is not None:
+            log = self._events.history(instants.first, instants.last, group.entities.to_pylist())
         for number, at in enumerate(instants):
             batch = group.at(number)
+            events = {} if log is None else log.at(at, batch.column(0))
             done = before + (group.done - before) * (number + 1) / len(instants)
-            yield iter([self._rules.answer(Crowd(batch, self._expiry(batch), {}, done), at)])
+            yield iter([self._rules.answer(Crowd(batch, self._expiry(batch), events, done), at)])
 
     def _expiry(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         found = {}

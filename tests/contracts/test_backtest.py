@@ -11,8 +11,10 @@ import pytest
 
 from rules_engine.clock import HOUR, to_micros
 from rules_engine.errors import DataError
+from rules_engine.events import offline
 from rules_engine.features import offline_history
 from rules_engine.features.offline_history import Instants
+from rules_engine.lifecycle import through_time
 from rules_engine.lifecycle.backtest import Backtest, backtest, instants, shown_points, write
 from rules_engine.lifecycle.batch import BatchProject
 from rules_engine.lifecycle.through_time import RulesThroughTime
@@ -100,6 +102,30 @@ def test_sizes_and_moves_are_those_of_every_single_instant(
     assert done.moves == sum(entered + left for _, _, entered, left, _ in want)
     assert done.moves > 10, "or the comparison says little"
     assert done.flap_rate == sum(row[4] for row in want) / done.moves
+
+
+@pytest.mark.parametrize("segment", ["scored", "keen"])
+def test_other_stores_are_read_at_every_instant_with_the_same_answers(
+    shop: BatchProject, happened: History, segment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline_history.OfflineHistory, "is_available", False)
+    done = backtest(RulesThroughTime(shop.repo, shop.program, [segment]), segment, AT)
+    assert found(done) == expected(happened, shop, segment, 3 * EVERY)
+
+
+def test_the_log_may_be_read_without_duckdb(
+    shop: BatchProject, happened: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline, "find_spec", lambda name: None)
+    done = backtest(RulesThroughTime(shop.repo, shop.program, ["idle_or_scored"]), "idle_or_scored", AT)
+    assert found(done) == expected(happened, shop, "idle_or_scored", 3 * EVERY)
+
+
+def test_many_events_make_more_groups(shop: BatchProject, happened: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(through_time, "_EVENTS_PER_GROUP", 20)
+    rules = RulesThroughTime(shop.repo, shop.program, ["keen"])
+    assert sum(1 for group in rules.groups(AT) if [list(parts) for parts in group]) > 3
+    assert found(backtest(rules, "keen", AT)) == expected(happened, shop, "keen", 3 * EVERY)
 
 
 def test_a_flap_is_a_move_that_is_undone_soon(shop: BatchProject, happened: History) -> None:
