@@ -106,6 +106,9 @@ def fit(
         as_of = _instant(plan, at)
         folder = ModelFolder(project, definition.name)
         if if_drift and not _has_drifted(feast, folder, as_of, limit or []):
+            if output_format is Format.JSON:
+                compared = folder.previous()
+                print_json({"version": compared and compared.version, "new": False, "drifted": False})
             return
         stages = out.Stages(show)
         stages("Reading features")

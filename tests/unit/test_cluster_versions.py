@@ -241,6 +241,11 @@ def test_drift_is_shown_counted_and_a_reason_to_refit(make: Callable[..., Projec
     assert (still.exit_code, still.stdout) == (0, "")
     assert "No drift since v1: nothing is fitted" in still.stderr
 
+    assert json.loads(_run(shop, f"cluster fit --if-drift {at} --format json").stdout) == {
+        "version": "v1",
+        "new": False,
+        "drifted": False,
+    }
     richer = _users()
     richer["v:basket"] *= 1.6
     richer = richer.drop(index=richer.index[np.arange(400) % 8 == 0])
