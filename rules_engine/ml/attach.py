@@ -24,6 +24,7 @@ from rules_engine.clock import format_instant, from_micros, to_micros
 from rules_engine.errors import DataError, UnsupportedError
 from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.features.offline import row_instant
+from rules_engine.lifecycle.again import look_again
 from rules_engine.lifecycle.lock import project_lock
 from rules_engine.ml.cluster_model import ClusterModel
 from rules_engine.ml.label_store import LabelSource, arrow_type, write_online
@@ -107,6 +108,7 @@ def attach(
             progress("Adding labels to the history", 0, done.added)
             source.add(newest, as_of)
         write_online(repo, name, newest, lambda written, total: progress("Writing labels", written, total))
+    look_again(repo.project, "cluster", [name])
     return done
 
 

@@ -27,6 +27,7 @@ from rules_engine.features.feast_import import quiet
 from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.features.offline_parquet import local_path
 from rules_engine.features.redis_writes import DirectWrites, watched_writes
+from rules_engine.lifecycle.again import look_again
 from rules_engine.lifecycle.lock import project_lock
 from rules_engine.ml.models.batch import scores
 from rules_engine.ml.models.model import PropensityModel
@@ -144,6 +145,8 @@ def attach(
             began = time.perf_counter()
             _write_online(repo, name, spool, lambda done: progress(f"Wrote {done:,} of {scored.users:,} scores"))
             scored.seconds["online"] = time.perf_counter() - began
+    if scored.online:
+        look_again(repo.project, "model", [name])
     return scored
 
 
