@@ -154,7 +154,7 @@ class Reference:
             self.changed = False
             self.members &= set(self.segments)
             self.known &= set(self.segments) | set(self.swept)
-            for one in [one for one in self.waiting if one.trigger not in self.triggers]:
+            for one in sorted(filter(self.is_orphan, self.waiting), key=Waiting.order):
                 self.end(one, "cancelled", now, "removed")
             self.evaluate(now, "apply")
 
@@ -177,6 +177,9 @@ class Reference:
             due = begins + self.triggers[trigger].get("delay", timedelta())
             self.waiting.append(Waiting(trigger, title, begins, due))
         self.settle(now)
+
+    def is_orphan(self, one: Waiting) -> bool:
+        return one.trigger not in self.triggers
 
     def move(self, name: str, is_member: bool, now: datetime) -> str:
         if is_member:

@@ -7,31 +7,22 @@ them, in whatever batches, and however often a batch is begun again. docs/adr/00
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from hashlib import blake2b
-from typing import Any
 
-from rules_engine.clock import DAY
+from rules_engine.clock import DAY, SECOND
 from rules_engine.events.state import EventState, update
 from rules_engine.features.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
-from rules_engine.rules.nodes import FeatureRef
-from rules_engine.rules.trigger_nodes import OnEvent, QuietHours, QuietPolicy, Trigger
-from rules_engine.rules.types import STRING, conform
-from rules_engine.triggers import policy
+from rules_engine.rules.trigger_nodes import OnEvent
+from rules_engine.triggers.instances import Instances, Moment, Start
 from rules_engine.triggers.lasting import FOREVER
-from rules_engine.triggers.payload import feature_at, payload_of
 from rules_engine.triggers.record import (
     SEEN_KEPT,
     Change,
     Outgoing,
-    Pending,
-    Reason,
     Record,
-    State,
     StreamId,
     Transition,
-    TriggerStep,
 )
 from rules_engine.triggers.rules import TriggerRules
 
@@ -96,11 +87,10 @@ class Machine:
         self._last_id = record.last_id
         self._members = dict(record.members)
         self._dues = dict(record.dues)
-        self._pending = list(record.pending)
-        self._fired = dict(record.fired)
         self._seen = dict(record.seen)
         self._repeats = dict(record.repeats)
         self._outbox: list[Outgoing] = list(record.outbox)
+        self._instances = Instances(rules, features, record, self._dues, self._outbox)
         self._is_new = record.at is None
         self._is_adopted = record.rules == rules.fingerprint
         known = record.fresh | frozenset(swept)
@@ -177,8 +167,8 @@ class Machine:
             last_id=self._last_id,
             members=self._members,
             dues=self._dues,
-            pending=tuple(self._pending),
-            fired=self._fired,
+            pending=tuple(self._instances.pending),
+            fired=self._instances.fired,
             seen=self._seen,
             fresh=self._fresh,
             repeats=self._repeats,
@@ -192,10 +182,8 @@ class Machine:
         Definitions that are new to the record have none before its next step: a look, if nothing else happens.
         """
         due = min(self._dues.values(), default=None) if self._is_adopted else None
-        if self._pending:
-            waits = min(self._waits(one) for one in self._pending)
-            return waits if due is None else min(due, waits)
-        return due
+        waits = self._instances.next_wait(self._clock)
+        return due if waits is None else waits if due is None else min(due, waits)
 
     @property
     def changed(self) -> bool:
@@ -229,10 +217,9 @@ class Machine:
         if self._is_adopted:
             return
         self._is_adopted = True
-        self._dues = {}
+        self._dues.clear()
         self._members = {name: since for name, since in self._members.items() if name in self._rules.names}
-        for one in [one for one in self._pending if one.trigger not in self._rules.triggers]:
-            self._end(one, State.CANCELLED, at, Reason.REMOVED)
+        self._instances.adopt(at)
         if not self._is_new:
             self._evaluate(at, self._rules.groups, APPLY, looks=True)
 
@@ -256,16 +243,15 @@ class Machine:
             self._clock = at
             self._repeats = {}
         self._is_new = False
-        began: list[tuple[Trigger, str, int]] = []
+        began: list[Start] = []
         for move in self._moves(at, groups, cause):
             self._outbox.append(move)
             began += [(trigger, move.name, at) for trigger in self._rules.on(move.change, move.segment)]
         if event is not None:
             began += self._started_by(event, at)
-        created = {Pending(trigger.name, name, begins, begins + trigger.delay) for trigger, name, begins in began}
-        self._pending += created
-        if self._pending:
-            self._settle(at, before, created, event, looks=looks)
+        created = self._instances.begin(began, at)
+        if self._instances.pending:
+            self._instances.settle(Moment(at, before, event, looks), created, self._view)
 
     def _moves(self, at: int, groups: Iterable[str], cause: str) -> list[Transition]:
         """What begins and ends at an instant, by the names of the segments."""
@@ -306,7 +292,7 @@ class Machine:
 
     # --- instances of triggers --------------------------------------------------------------------------------------
 
-    def _started_by(self, event: Event, at: int) -> list[tuple[Trigger, str, int]]:
+    def _started_by(self, event: Event, at: int) -> list[Start]:
         """The triggers that an event starts: not those of one that was seen before."""
         listening = self._rules.on_event(event.name)
         if not listening or self._was_seen(event, at):
@@ -320,119 +306,13 @@ class Machine:
 
     def _was_seen(self, event: Event, at: int) -> bool:
         """Whether it is a redelivery; it is remembered if not."""
+        seen = self._seen
         whole = f"{event.name}\0{event.id}".encode("utf-8", "surrogatepass")
-        digest = int.from_bytes(blake2b(whole, digest_size=7).digest(), "big")
-        if digest in self._seen:
+        digest = int.from_bytes(blake2b(whole, digest_size=6).digest(), "big")
+        if digest in seen:
             return True
-        kept = [(one, when) for one, when in self._seen.items() if when > at - SEEN_FOR]
-        self._seen = dict([*kept, (digest, at)][-SEEN_KEPT:])
+        seen[digest] = at // SECOND
+        oldest = (at - SEEN_FOR) // SECOND
+        while len(seen) > SEEN_KEPT or next(iter(seen.values())) < oldest:
+            del seen[next(iter(seen))]
         return False
-
-    def _waits(self, one: Pending) -> int:
-        """When a waiting instance needs attention next."""
-        return one.begins if self._clock is None or one.begins > self._clock else one.due
-
-    def _settle(
-        self, at: int, before: int | None, created: Collection[Pending], event: Event | None, *, looks: bool
-    ) -> None:
-        """Cancel, judge or announce the instances that have begun, in the order in which they are due."""
-        self._pending.sort(key=lambda one: one.order)
-        cancelled = self._cancelled(at, before, created, event, looks=looks)
-        for one in tuple(self._pending):
-            if one.begins > at:
-                continue
-            if one.trigger in cancelled:
-                self._end(one, State.CANCELLED, at)
-            elif one.due <= at:
-                self._judge(one, self._rules.triggers[one.trigger], at)
-            elif one in created or before is None or one.begins > before:
-                self._tell(one, State.PENDING, at)
-        waiting = {one.trigger for one in self._pending}
-        for trigger in self._rules.cancellable:
-            if trigger.name not in waiting:
-                self._dues.pop(trigger.cancel_if_name, None)
-
-    def _cancelled(
-        self, at: int, before: int | None, created: Collection[Pending], event: Event | None, *, looks: bool
-    ) -> set[str]:
-        """The triggers whose ``cancel_if`` is true; it is evaluated where it can have become so."""
-        found: set[str] = set()
-        for trigger in self._rules.cancellable:
-            name = trigger.cancel_if_name
-            begun = [one for one in self._pending if one.trigger == trigger.name and one.begins <= at]
-            if not begun:
-                continue
-            can_change = (
-                looks
-                or self._dues.get(name, at + 1) <= at
-                or (event is not None and self._rules.reads_event(name, event.name))
-                or any(one in created or one.due <= at or before is None or one.begins > before for one in begun)
-            )
-            if not can_change:
-                continue
-            holds, until = self._rules.check(name, self._view, at)
-            self._look_again(name, until)
-            if holds:
-                found.add(trigger.name)
-        return found
-
-    def _judge(self, one: Pending, trigger: Trigger, at: int) -> None:
-        """Fire a due instance, or say what keeps it from firing."""
-        reason = self._obstacle(trigger, at)
-        if reason is None and trigger.quiet_hours is not None:
-            reason, until = self._quiet(trigger.quiet_hours, at)
-            if until is not None:
-                self._defer(one, until, at)
-                return
-        fired = self._fired.get(trigger.name, ())
-        if reason is None and policy.is_cooling(trigger, fired, at):
-            reason = Reason.COOLDOWN
-        if reason is None and policy.is_capped(trigger, fired, at):
-            reason = Reason.CAP
-        if reason is not None:
-            self._end(one, State.SUPPRESSED, at, reason)
-            return
-        kept = policy.remembered(trigger, fired, at)
-        if kept:
-            self._fired[trigger.name] = kept
-        payload = payload_of(trigger, self._features, self._view.reader, at, self._rules.types)
-        self._end(one, State.FIRED, at, payload=payload, sinks=tuple(map(str, trigger.send)))
-
-    def _obstacle(self, trigger: Trigger, at: int) -> Reason | None:
-        """What stands in the way of a trigger whatever the time of day."""
-        if policy.is_held_out(trigger, self._features.entity):
-            return Reason.HOLDOUT
-        if trigger.if_ is not None and not self._is_true(trigger.if_name, at):
-            return Reason.CONDITION
-        if trigger.consent is not None and not self._is_true(trigger.consent_name, at):
-            return Reason.CONSENT
-        return None
-
-    def _is_true(self, name: str, at: int) -> bool:
-        return self._rules.check(name, self._view, at)[0]
-
-    def _quiet(self, hours: QuietHours, at: int) -> tuple[Reason | None, int | None]:
-        """Whether quiet hours stand in the way, and until when an instance is to wait for their end."""
-        zone = hours.timezone
-        if isinstance(zone, FeatureRef):
-            zone = conform(feature_at(self._features, zone, at), STRING)
-        quiet = policy.is_quiet(hours, zone, at) if zone is not None else None
-        if zone is None or quiet is None:
-            return Reason.TIMEZONE, None
-        if not quiet:
-            return None, None
-        return Reason.QUIET_HOURS, policy.quiet_until(hours, zone, at) if hours.policy is QuietPolicy.DEFER else None
-
-    def _defer(self, one: Pending, until: int, at: int) -> None:
-        self._pending.remove(one)
-        deferred = replace(one, due=until)
-        self._pending.append(deferred)
-        self._tell(deferred, State.PENDING, at, Reason.QUIET_HOURS)
-
-    def _end(self, one: Pending, state: State, at: int, reason: Reason | None = None, **sent: Any) -> None:
-        self._pending.remove(one)
-        self._tell(one, state, at, reason, **sent)
-
-    def _tell(self, one: Pending, state: State, at: int, reason: Reason | None = None, **sent: Any) -> None:
-        step = TriggerStep(one.trigger, one.cause, state, at, one.due, reason, self._rules.version, **sent)
-        self._outbox.append(step)

@@ -76,11 +76,16 @@ def is_capped(trigger: Trigger, fired: Sequence[int], at: int) -> bool:
 
 
 def remembered(trigger: Trigger, fired: Sequence[int], at: int) -> tuple[int, ...]:
-    """The instants of firing that cooldown and cap look at, with one more.
+    """The instants of firing that cooldown and cap will look at, with one more.
 
     >>> from rules_engine.rules.trigger_nodes import Cap, OnEnter
-    >>> remembered(Trigger("mail", OnEnter("vip"), (), cap=Cap(2, 60)), (1, 2), 3)
-    (2, 3)
+    >>> mail = Trigger("mail", OnEnter("vip"), (), cap=Cap(3, 60))
+    >>> remembered(mail, (1, 30, 40), 50), remembered(mail, (1, 30), 70)
+    ((30, 40, 50), (30, 70))
     """
-    number = trigger.cap.max if trigger.cap is not None else 1 if trigger.cooldown is not None else 0
-    return (*fired, at)[-number:] if number else ()
+    number = 1 if trigger.cooldown is not None else 0
+    since = at - (trigger.cooldown or 0)
+    if trigger.cap is not None:
+        number, since = max(number, trigger.cap.max), min(since, at - trigger.cap.per)
+    kept = [one for one in fired if one > since]
+    return (*kept, at)[-number:] if number else ()

@@ -16,8 +16,11 @@ from rules_engine.triggers.actions import Action, action_key
 #: The id of an entry of a stream: its millisecond, and its number in it.
 StreamId = tuple[int, int]
 
-#: How many events that may start triggers are remembered so that a redelivery is known, and for how long.
-SEEN_KEPT = 1_000
+#: How many events that may start triggers are remembered, so that a redelivery is known.
+SEEN_KEPT = 256
+
+#: How many instances of triggers may wait for one entity.
+PENDING_KEPT = 1_000
 
 
 class Change(Enum):
@@ -47,6 +50,7 @@ class Reason(Enum):
     QUIET_HOURS = "quiet_hours"
     COOLDOWN = "cooldown"
     CAP = "cap"
+    TOO_MANY = "too_many"  # others wait for the same entity
     REMOVED = "removed"  # its definition is gone
 
 
@@ -201,7 +205,7 @@ class Record:
     fired
         by trigger: the latest instants at which it fired, as many as its cap and cooldown look at.
     seen
-        digests of events that may start triggers, with the instants of their steps: a redelivery starts nothing.
+        digests of events that may start triggers, with the seconds of their steps: a redelivery starts nothing.
     fresh
         the segments that were looked at before their first sweep of all entities was complete.
     repeats

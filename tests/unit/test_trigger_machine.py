@@ -15,7 +15,7 @@ from rules_engine.rules.types import STRING
 from rules_engine.sdk.rules import encode_definitions
 from rules_engine.triggers.encoding import RECORD_VERSION, decode_record, encode_record
 from rules_engine.triggers.machine import SEEN_FOR, Machine
-from rules_engine.triggers.record import SEEN_KEPT, Reason, Record, State, Transition, TriggerStep
+from rules_engine.triggers.record import PENDING_KEPT, SEEN_KEPT, Reason, Record, State, Transition, TriggerStep
 from rules_engine.triggers.rules import TriggerRules
 
 NOW = 1_772_452_800_000_000  # 2026-03-02T12:00:00Z
@@ -178,6 +178,17 @@ def test_what_is_remembered_of_events_is_bounded() -> None:
     assert len(machine.record.seen) == SEEN_KEPT
     machine.event(Event("buy", NOW, "buy:later", {}), NOW + 2 * SEEN_FOR)
     assert len(machine.record.seen) == 1
+
+
+def test_not_more_than_a_bound_wait_for_one_user() -> None:
+    text = "segment: s\nwhen: {did: buy, within: 1d}\n---\n"
+    made = rules(text + "trigger: t\non_event: {did: buy}\ndelay: 1d\nsend: [{stream: s}]")
+    machine = Machine(made, Record(), EntityFeatures("1"), empty_state(made.events.requirements), swept=made.names)
+    for number in range(PENDING_KEPT + 3):
+        machine.event(Event("buy", NOW + number, f"buy:{number}", {}), NOW + number)
+    steps = [one for one in machine.record.outbox if isinstance(one, TriggerStep)]
+    assert [one.state for one in steps].count(State.PENDING) == PENDING_KEPT
+    assert [one.reason for one in steps if one.state is State.SUPPRESSED] == [Reason.TOO_MANY] * 3
 
 
 def test_an_event_of_the_future_counts_from_its_own_instant() -> None:
