@@ -47,18 +47,19 @@ def write_schema(project: Project, catalog: Catalog | None = None, to: Path | No
 
 def segment_names(project: Project) -> set[str]:
     """The names of all segments in the files, also where the rest of a file cannot be read."""
-    return _segments(_documents(project))
+    return _named(_documents(project), "segment")
 
 
 def defined_names(project: Project) -> Names:
-    """The names of all segments, sinks and consents in the files, also where the rest of a file cannot be read."""
+    """The names of all definitions, sinks and consents in the files, also where the rest of a file cannot be read."""
     documents = _documents(project)
     settings = next((document for document in documents if "project" in document), None)
     sinks, consent = (settings.get(key) if settings else None for key in ("sinks", "consent"))
     return Names(
-        _segments(documents),
+        _named(documents, "segment"),
         {entry.key: sink_kind(entry.value) for entry in sinks} if isinstance(sinks, Mapping) else {},
         [entry.key for entry in consent] if isinstance(consent, Mapping) else (),
+        _named(documents, "trigger"),
     )
 
 
@@ -71,6 +72,6 @@ def _documents(project: Project) -> list[Mapping]:
     ]
 
 
-def _segments(documents: list[Mapping]) -> set[str]:
-    names = (document.get("segment") for document in documents)
+def _named(documents: list[Mapping], kind: str) -> set[str]:
+    names = (document.get(kind) for document in documents)
     return {name.value for name in names if isinstance(name, Scalar) and isinstance(name.value, str)}

@@ -12,7 +12,7 @@ from copy import deepcopy
 from typing import Any
 
 from rules_engine.definitions.envelope import ENVELOPES
-from rules_engine.definitions.test_files import TEST_SCHEMA
+from rules_engine.definitions.test_files import TEST_SCHEMA, TRIGGER_TEST_SCHEMA
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
 from rules_engine.rules.forms import ANCHORS, CLOCKS, FORMS, WEEKDAYS, Form, Shape
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, Operator, operators_for
@@ -75,7 +75,7 @@ def build_schema(catalog: Catalog, segments: Collection[str] = (), names: Names 
     """
     builder = _Builder(catalog, Names(segments) if names is None else names)
     kinds = {kind: builder.envelope(envelope) for kind, envelope in ENVELOPES.items()}
-    kinds["test"] = builder.tests()
+    kinds["test"], kinds["trigger_test"] = builder.tests(), builder.trigger_tests()
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Segment definitions",
@@ -105,9 +105,19 @@ class _Builder:
         return schema
 
     def tests(self) -> JsonSchema:
-        """A test document, which gives features by name."""
-        schema = deepcopy(TEST_SCHEMA)
+        """A document of tests of a segment, which gives features by name."""
+        schema = self._with_features(TEST_SCHEMA)
         schema["properties"]["test"]["examples"] = self._segments
+        return schema
+
+    def trigger_tests(self) -> JsonSchema:
+        """A document of tests of a trigger."""
+        schema = self._with_features(TRIGGER_TEST_SCHEMA)
+        schema["properties"]["test"]["properties"]["trigger"]["examples"] = sorted(self._names.triggers)
+        return schema
+
+    def _with_features(self, tests: JsonSchema) -> JsonSchema:
+        schema = deepcopy(tests)
         case = schema["properties"]["cases"]["items"]
         features = {key: {"description": feature.description} for key, feature in self._catalog.features.items()}
         case["properties"]["features"] |= {"properties": features, "additionalProperties": not self._catalog.closed}

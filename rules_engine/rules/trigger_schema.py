@@ -40,7 +40,7 @@ _SETTINGS: dict[str, JsonSchema] = {
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names that a project's files define: segments, sinks by kind, consents.
+    """The names that a project's files define: segments, sinks by kind, consents, triggers.
 
     >>> Names(segments=("vip",)).sinks
     {}
@@ -49,6 +49,7 @@ class Names:
     segments: Collection[str] = ()
     sinks: Mapping[str, SinkKind | None] = field(default_factory=dict)
     consent: Collection[str] = ()
+    triggers: Collection[str] = ()
 
 
 def cause_schema() -> list[JsonSchema]:

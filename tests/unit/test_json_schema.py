@@ -166,6 +166,8 @@ def test_wrong_structure_is_refused(when: str) -> None:
         {"project": "p", "sinks": {"crm": {"webhook": "https://a.example", "secret": "hunter2"}}},
         {"project": "p", "sinks": {"orders": {"kafka": "a:1"}}},
         {"project": "p", "consent": {"marketing": "user:age"}},
+        {"test": {"trigger": "t"}, "cases": [{"name": "x", "expect": True}]},
+        {"test": {"trigger": "t"}, "cases": [{"name": "x", "features": {"user:height": 1}}]},
         {"trigger": "t", "on_enter": "vip"},
         {"trigger": "t", "send": [{"stream": "a"}]},
         {"trigger": "t", "on_enter": "vip", "on_exit": "vip", "send": [{"stream": "a"}]},
@@ -251,13 +253,16 @@ def test_what_an_editor_shows_comes_from_the_tables() -> None:
 
 
 def test_sinks_consents_and_zones_are_offered_to_triggers() -> None:
-    names = Names(["vip"], {"crm": SinkKind.WEBHOOK, "audit": SinkKind.FILE, "broken": None}, ["marketing"])
+    sinks = {"crm": SinkKind.WEBHOOK, "audit": SinkKind.FILE, "broken": None}
+    names = Names(["vip"], sinks, ["marketing"], ["welcome"])
     defined = build_schema(FEATURED, names=names)["definitions"]
     [stream, webhook, _, file] = defined["send"]["items"]["anyOf"]
     assert stream["properties"]["stream"]["examples"] == []
     assert webhook["properties"]["webhook"]["examples"] == ["crm"]
     assert file["properties"]["file"]["examples"] == ["audit"]
     assert defined["consent"]["examples"] == ["marketing"]
+    tested = defined["trigger_test_document"]["properties"]["test"]["properties"]["trigger"]
+    assert tested["examples"] == ["welcome"]
     assert defined["consents"]["additionalProperties"]["enum"] == ["user:newsletter"]
     [_, held] = defined["quiet_hours"]["properties"]["timezone"]["anyOf"]
     assert "user:timezone" in held["properties"]["feature"]["enum"]
