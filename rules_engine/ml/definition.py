@@ -36,7 +36,7 @@ DEFAULT_MAX_MOVED = 0.2
 #: square of them, or with memory.
 DEFAULT_SAMPLE = {
     "kmeans": 100_000,
-    "minibatch_kmeans": 1_000_000,
+    "minibatch_kmeans": 300_000,
     "agglomerative": 5_000,
     "gaussian_mixture": 20_000,
     "dbscan": 10_000,
