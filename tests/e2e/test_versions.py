@@ -84,6 +84,23 @@ def test_what_cannot_be_gone_back_to_is_refused_and_changes_nothing(project: Pro
     assert "is damaged" in apply(project, "--to", "1", code=1)
 
 
+def test_what_only_a_trigger_of_a_version_reads_must_be_there_too(project: Project) -> None:
+    trigger = "---\ntrigger: t\non_enter: adults\npayload: {height: {feature: profile:height}}\nsend: [{stream: a}]\n"
+    views = project.feature_repo / "views.py"
+    both = VIEWS.format(name="age", type="Int64")
+    field = 'Field(name="age", dtype=Int64)'
+    views.write_text(both.replace(field, f'{field}, Field(name="height", dtype=Int64)'))
+    file = project.segments_dir / "a.yaml"
+    file.write_text(SEGMENT.format(name="adults", age=18) + trigger)
+    assert apply(project)["triggers"]["added"] == ["t"]
+    file.write_text(SEGMENT.format(name="adults", age=18))
+    views.write_text(both)
+    assert apply(project)["triggers"]["removed"] == ["t"]
+    assert "gone or have another type now: profile:height" in apply(project, "--to", "1", code=1)
+    views.write_text(both.replace(field, f'{field}, Field(name="height", dtype=Int64)'))
+    assert apply(project, "--to", "1")["triggers"]["added"] == ["t"]
+
+
 def test_versions_are_private_as_the_read_plan_is(project: Project) -> None:
     apply(project)
     assert [path.stat().st_mode & 0o077 for path in plans(project)] == [0]
