@@ -98,7 +98,7 @@ def test_an_action_is_on_its_way_at_once(
         sent = time.time()
         enqueue(client, PROJECT, [action(number)])
         took.append(server.wait_for(number + 1)[-1].at - sent)
-    assert sorted(took)[2] < 0.2, took
+    assert sorted(took)[2] < 0.5, took
 
 
 def test_a_sink_that_is_down_delays_only_itself(
@@ -110,7 +110,7 @@ def test_a_sink_that_is_down_delays_only_itself(
     path = tmp_path / "a.jsonl"
     started = time.monotonic()
     wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") == 200)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 5
     assert left(client) == 200
 
 

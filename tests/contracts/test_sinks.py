@@ -237,7 +237,7 @@ def test_an_answer_that_takes_too_long_is_not_waited_for(
     server.answer = lambda _: answer
     started = time.monotonic()
     [outcome] = webhook(timeout=SECOND // 2).send([action(1)])
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 2.5
     assert (outcome.verdict, outcome.code, outcome.is_sick) == (RETRY, "timeout", True)
 
 
