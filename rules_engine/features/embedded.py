@@ -373,7 +373,7 @@ def _check_private(folder: Path) -> None:
 def _environment() -> dict[str, str]:
     """Ours, with larger caches in the C library's allocator, which the server in the wheel uses.
 
-    Writes in bulk allocate much at once, and cost the server a third less this way, for some twenty megabytes. What is
+    Writes in bulk allocate much at once, and cost the server a third less this way, for some thirty megabytes. What is
     set already stays. The caches of glibc before 2.30 count no further than 127.
     """
     name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "" if _HAS_GLIBC else "").partition(" ")

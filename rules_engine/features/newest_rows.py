@@ -22,6 +22,10 @@ import pyarrow.parquet as pq
 #: DuckDB's name for the number of a row in its file.
 _NUMBER = "file_row_number"
 
+#: Rows of the file that are compared in one pass over it: each pass takes the entities of one share. DuckDB can put
+#: much of what it sorts on disk, but not all; ten million rows at once take more than it is given.
+_ROWS_OF_A_PASS = 1_500_000
+
 #: Rows of a record batch, at most.
 _BATCH = 1000
 
@@ -126,16 +130,21 @@ def _connected(settings: dict[str, Any]) -> Iterator[Any]:
 def _chosen(connection: Any, path: Path, asked: Newest) -> npt.NDArray[np.uint8]:
     """A bit for each row of the file: whether it is the newest of its entity."""
     order = ", ".join(f"{_quoted(name)} DESC" for name in (asked.timestamp, asked.created) if name)
-    query = f"""
-        SELECT {_NUMBER} FROM (
-            SELECT {_NUMBER}, row_number() OVER (PARTITION BY {_list(asked.keys)} ORDER BY {order}) AS place
-            FROM read_parquet($path, {_NUMBER} = true) WHERE {_in_range(asked)}
-        ) WHERE place = 1
-    """  # noqa: S608 (names are quoted)
-    bits = np.zeros(pq.read_metadata(path).num_rows // 8 + 1, np.uint8)
-    for batch in _batches(connection, query, path, asked):
-        numbers = batch.column(0).to_numpy()
-        np.bitwise_or.at(bits, numbers >> 3, np.left_shift(1, numbers & 7).astype(np.uint8))
+    keys = _list(asked.keys)
+    rows = pq.read_metadata(path).num_rows
+    passes = rows // _ROWS_OF_A_PASS + 1
+    bits = np.zeros(rows // 8 + 1, np.uint8)
+    for number in range(passes):
+        query = f"""
+            SELECT {_NUMBER} FROM (
+                SELECT {_NUMBER}, row_number() OVER (PARTITION BY {keys} ORDER BY {order}) AS place
+                FROM read_parquet($path, {_NUMBER} = true)
+                WHERE {_in_range(asked)} AND hash({keys}) % {passes} = {number}
+            ) WHERE place = 1
+        """  # noqa: S608 (names are quoted)
+        for batch in _batches(connection, query, path, asked):
+            numbers = batch.column(0).to_numpy()
+            np.bitwise_or.at(bits, numbers >> 3, np.left_shift(1, numbers & 7).astype(np.uint8))
     return bits
 
 

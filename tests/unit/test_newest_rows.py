@@ -93,6 +93,14 @@ def test_the_same_rows_as_feasts_store(tmp_path: Path, keys: list[str], unit: st
     assert 30 < found.num_rows <= 40 * (3 if len(keys) > 1 else 1)
 
 
+def test_a_large_file_is_looked_at_in_several_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(table(4, "us", "UTC"), path)
+    monkeypatch.setattr("rules_engine.features.newest_rows._ROWS_OF_A_PASS", 60)
+    for keys in (["user"], ["user", "account"]):
+        assert rows(ours(path, asked(keys), tmp_path)) == rows(feasts(path, asked(keys)))
+
+
 def test_without_a_time_of_creation_the_latest_timestamp_counts(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     several = table(2, "us", "UTC")
