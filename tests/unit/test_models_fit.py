@@ -70,7 +70,8 @@ def test_folds_keep_a_users_rows_together() -> None:
     found = rows(300)
     for inside, outside in _folds(found, 3, seed=0):
         assert not set(found.users[inside]) & set(found.users[outside])
-        assert abs(found.did[inside].mean() - found.did[outside].mean()) < 0.05
+        assert abs(found.did[inside].mean() - found.did[outside].mean()) < 0.01
+        assert len(inside) + len(outside) == len(found)
 
 
 def test_a_sample_has_all_rows_of_some_users() -> None:
