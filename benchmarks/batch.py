@@ -187,21 +187,21 @@ def show(figures: Sequence[Figure], targets: dict[str, dict[str, float | bool]])
 
 
 def draw(figures: Sequence[Figure]) -> None:
-    """Draw seconds and memory by users."""
+    """Draw CPU seconds and memory by users."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    for axis, title in zip(axes, ("seconds", "peak memory, MB"), strict=True):
+    for axis, title in zip(axes, ("CPU seconds", "peak memory, MB"), strict=True):
         for side in SIDES:
             chosen = [found for found in figures if found.side == side]
-            heights = [found.seconds if title == "seconds" else found.peak_mb for found in chosen]
+            heights = [found.cpu_seconds if title == "CPU seconds" else found.peak_mb for found in chosen]
             axis.plot([found.users for found in chosen], heights, "o-", label=side, color=_COLOURS[side])
             for found, height in zip(chosen, heights, strict=True):
-                above = (0, 5) if side != "ours" else (0, -11)
-                axis.annotate(f"{height:,.4g}", (found.users, height), above, textcoords="offset points", fontsize=7.5)
+                beside = (6, -9) if side == "ours" else (-6, 6)
+                axis.annotate(f"{height:,.4g}", (found.users, height), beside, textcoords="offset points", fontsize=7.5)
         axis.set(xscale="log", yscale="log", xlabel="users", title=title)
         axis.margins(x=0.12, y=0.15)
     axes[0].legend(frameon=False)

@@ -24,7 +24,8 @@ from rules_engine.lifecycle.batch import BatchProject, Sizes
 from rules_engine.lifecycle.batch_events import sources_of
 from rules_engine.lifecycle.event_sink import event_log
 from rules_engine.lifecycle.everyone import features_read
-from rules_engine.lifecycle.spark_columns import as_declared, property_columns, quoted, text
+from rules_engine.lifecycle.spark_columns import as_declared, property_columns, property_fields, quoted, text
+from rules_engine.rules.types import ValueType
 from rules_engine.targets.sql import tables_of, to_sql
 
 _FEATURES, _EVENTS = "segments_features", "segments_events"
@@ -195,8 +196,8 @@ class SparkBatch:
                 ever.append(f"SELECT entity FROM {view} WHERE {until}")
                 since = "" if span is None else f" AND unix_micros(`at`) > {as_of - span}"
                 found.append(self._session.sql(self._events_of(name, view, until + since)))
-        none = self._session.createDataFrame([], _EVENT_COLUMNS)
-        events = none
+        fields = [field for name in spans(self._sources) for field in property_fields(name, self._properties(name))]
+        events = self._session.createDataFrame([], ", ".join([_EVENT_COLUMNS, *fields]))
         for one in found:
             events = events.unionByName(one, allowMissingColumns=True)
         events.createOrReplaceTempView(f"{_EVENTS}_all")
@@ -207,12 +208,14 @@ class SparkBatch:
         self._session.sql(everyone).createOrReplaceTempView(f"{_EVENTS}_ever")
 
     def _events_of(self, name: str, view: str, which: str) -> str:
-        properties = sorted(self._opened.catalog.events[name].properties.items())
-        parsed, values = property_columns(name, properties)
+        parsed, values = property_columns(name, self._properties(name))
         rows = ", ".join(["*", *parsed])
         known = f"entity, {text(name)} AS event, unix_micros(`at`) AS `at`, event_id, unix_micros(stored_at) AS stored"
         columns = ", ".join([known, *values])
         return f"SELECT {columns} FROM (SELECT {rows} FROM {view} WHERE {which})"
+
+    def _properties(self, name: str) -> list[tuple[str, ValueType]]:
+        return sorted(self._opened.catalog.events[name].properties.items())
 
     # --- what is written --------------------------------------------------------------------------------------------
 

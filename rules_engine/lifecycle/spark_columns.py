@@ -99,6 +99,15 @@ def _refused(name: str, feast_type: str, held_as: str) -> DataError:
     )
 
 
+def property_fields(event: str, properties: Iterable[tuple[str, ValueType]]) -> list[str]:
+    """The columns of an event's properties with their types.
+
+    >>> property_fields("cart", [("value", ValueType(Kind.FLOAT))])
+    ['`cart:value` DOUBLE']
+    """
+    return [f"{quoted(f'{event}:{name}')} {_spark_type(value_type)}" for name, value_type in properties]
+
+
 def property_columns(event: str, properties: Iterable[tuple[str, ValueType]]) -> tuple[list[str], list[str]]:
     """What reads properties out of the log's JSON: the columns of a first and of a second step over it.
 
