@@ -26,6 +26,10 @@ def ingest(
     event: EventName = None,
     names: Names = None,
     at_unit: Unit = AtUnit.MICROSECONDS,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Hand the events to the workers as if they were reported now: triggers start."),
+    ] = False,
     dead_letters: Annotated[
         bool, typer.Option("--dead-letters", help="Show the events that were refused, with the reason.")
     ] = False,
@@ -52,7 +56,7 @@ def ingest(
     sink = EventSink(project, Rules(ReadPlan.load(project.read_plan)))
     try:
         if file is not None:
-            _ingest(project, sink, file, mapped_by(mapping, event, names, at_unit), output_format)
+            _ingest(project, sink, file, mapped_by(mapping, event, names, at_unit), output_format, live=live)
         elif replay:
             _replay(sink, output_format)
         else:
@@ -61,13 +65,17 @@ def ingest(
         sink.close()
 
 
-def _ingest(project: Project, sink: EventSink, file: Path, mapped: Mapped, output_format: Format) -> None:
+def _ingest(
+    project: Project, sink: EventSink, file: Path, mapped: Mapped, output_format: Format, *, live: bool
+) -> None:
     from rules_engine.lifecycle.event_files import ingest_file
 
     if mapped.name is not None and mapped.name not in sink.property_types:
         raise UnknownNameError(f"there is no event `{mapped.name}` in the applied events.yaml")
     with output.working("Taking events") as show:
-        report = ingest_file(project, sink, file, mapped, lambda report: show(f"Taking events: {report.rows:,} rows"))
+        report = ingest_file(
+            project, sink, file, mapped, lambda report: show(f"Taking events: {report.rows:,} rows"), live=live
+        )
     if output_format is Format.JSON:
         output.print_json(_data(report))
     else:

@@ -14,6 +14,7 @@ import orjson
 
 from rules_engine.errors import DataError
 from rules_engine.events.log import Logged
+from rules_engine.events.stream import encode_raw
 from rules_engine.events.validation import Rejection
 from rules_engine.features.read_plan import write_atomically
 from rules_engine.lifecycle.again import look_again
@@ -78,8 +79,16 @@ def ingest_file(
     path: Path,
     mapped: Mapped | None = None,
     progress: Callable[[IngestReport], None] | None = None,
+    *,
+    live: bool = False,
 ) -> IngestReport:
     """Take the events of a file. Taking a file again changes nothing.
+
+    Parameters
+    ----------
+    live
+        put them into the streams, as if they were reported now: workers judge them, and triggers start. By default they
+        are history, and go into log and states at once.
 
     Raises
     ------
@@ -94,19 +103,22 @@ def ingest_file(
     report.skipped = report.rows
     rows = islice(event_rows(path, mapped, sink.property_types), report.rows, None)
     while batch := list(islice(rows, BATCH)):
-        _take(sink, batch, path.name, report)
+        _take(sink, batch, path.name, report, live=live)
         # Only now: a run that is killed before does these rows again, which changes nothing.
         write_atomically(place, orjson.dumps(asdict(report)))
         if progress is not None:
             progress(report)
     place.unlink(missing_ok=True)
-    if report.accepted:
+    if report.accepted and not live:
         look_again(project, "ingest")
     return report
 
 
-def _take(sink: EventSink, batch: Sequence[Mapping[str, Any]], source: str, report: IngestReport) -> None:
+def _take(
+    sink: EventSink, batch: Sequence[Mapping[str, Any]], source: str, report: IngestReport, *, live: bool
+) -> None:
     events: list[Logged] = []
+    raws: list[tuple[str, bytes]] = []
     refused: list[Refused] = []
     for row in batch:
         found = sink.check(row)
@@ -115,7 +127,12 @@ def _take(sink: EventSink, batch: Sequence[Mapping[str, Any]], source: str, repo
             report.reasons[found.code] = report.reasons.get(found.code, 0) + 1
         else:
             events.append(found)
-    if events:
+            if live:
+                parts = row["event"], row["at"], row["event_id"], row["properties"]
+                raws.append((found[0], encode_raw(found[0], *parts)))
+    if raws:
+        sink.report(raws)
+    elif events:
         sink.take(events)
     sink.refuse(refused, source)
     report.rows += len(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,7 +14,15 @@ from rules_engine.errors import ProjectError, StoreUnavailableError
 from rules_engine.events.log import EventLog, Logged
 from rules_engine.events.plan_data import decode_declarations
 from rules_engine.events.store import StateStore
-from rules_engine.events.stream import FIELD, MAX_REFUSED, partition_of, refused_key, stream_key
+from rules_engine.events.stream import (
+    FIELD,
+    MAX_REFUSED,
+    MAX_WAITING,
+    partition_of,
+    refused_key,
+    stream_key,
+    stream_keys,
+)
 from rules_engine.events.validation import Rejection
 from rules_engine.features import redis_client
 from rules_engine.features.embedded import EmbeddedStore
@@ -24,6 +33,9 @@ from rules_engine.sdk.rules import Rules
 from rules_engine.sdk.tracking import open_states, validator_of
 
 _T = TypeVar("_T")
+
+#: Seconds to wait for workers when as many events wait as may.
+_ROOM_WAIT = 60.0
 
 
 def event_log(project: Project) -> EventLog:
@@ -123,6 +135,24 @@ class EventSink:
             for entity, raw in events:
                 pipeline.execute_command("XADD", stream_key(project, partition_of(entity)), "*", FIELD, raw)
             pipeline.execute()
+
+    def report(self, events: Sequence[tuple[str, bytes]]) -> None:
+        """As :meth:`send`, when there is room: until then it waits for workers.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be written, or no worker makes room for a minute.
+        """
+        keys = stream_keys(self.rules.plan.project)
+        deadline = time.monotonic() + _ROOM_WAIT
+        while self.on_store(lambda: sum(self.client.xlen(key) for key in keys)) + len(events) > MAX_WAITING:
+            if time.monotonic() > deadline:
+                raise StoreUnavailableError(
+                    f"{MAX_WAITING:,} events wait to be judged, and no more are taken", hint="start `segments run`"
+                )
+            time.sleep(0.1)
+        self.on_store(lambda: self.send(events))
 
     def refuse(self, refused: Iterable[Refused], source: str) -> None:
         """Set refused events aside, with the reason."""

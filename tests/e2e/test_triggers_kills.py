@@ -201,7 +201,7 @@ def test_whatever_is_killed_everything_happens_once(
     server.ensure_running()
     Worker(project).run(once=True)  # from now on, who is new enters
     now = from_micros(now_micros())
-    entries = random_log(entropy, now - timedelta(hours=3), 12, 600)
+    entries = random_log(entropy, now - timedelta(hours=3), 10, 450)
     until = now - timedelta(minutes=5)
     assert entries[-1][1]["arrival"] < until
     with redis.Redis.from_url(server.url) as client:

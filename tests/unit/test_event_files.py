@@ -17,11 +17,13 @@ from typer.testing import CliRunner
 from rules_engine.cli.main import app
 from rules_engine.clock import to_micros
 from rules_engine.errors import DataError
+from rules_engine.events.stream import stream_keys
 from rules_engine.features.embedded import EmbeddedStore
 from rules_engine.features.read_plan import Connection, ReadPlan
 from rules_engine.lifecycle import event_files
 from rules_engine.lifecycle.event_files import IngestReport, Mapped, ingest_file
 from rules_engine.lifecycle.event_sink import EventSink, event_log
+from rules_engine.lifecycle.worker import Worker
 from rules_engine.project import Project
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
@@ -168,3 +170,16 @@ def test_the_commands_ingest_list_replay_and_run(project: Project, client: redis
     failed = run(project, "ingest", str(path), "--event", "nothing")
     assert failed.exit_code == 1
     assert "no event `nothing`" in failed.output
+
+
+def test_events_may_be_handed_to_the_workers(
+    project: Project, sink: EventSink, client: redis.Redis, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl"
+    rows = [{"entity": f"u{number}", "event": "view", "at": NOW.isoformat(), "page": "a"} for number in range(20)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert ingest_file(project, sink, path, live=True).accepted == 20
+    assert sum(client.xlen(key) for key in stream_keys("shop")) == 20
+    assert Worker(project).run(once=True).accepted == 20
+    with SegmentClient(project) as shop:
+        assert shop.features("u7", ["events:last_page_1d"]) == {"events:last_page_1d": "a"}
