@@ -11,10 +11,12 @@ from rules_engine.features.selection import EntityFeatures
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.load import load_text
+from rules_engine.rules.trigger_nodes import Cap, OnEnter, Trigger
 from rules_engine.rules.types import STRING
 from rules_engine.sdk.rules import encode_definitions
 from rules_engine.triggers.encoding import RECORD_VERSION, decode_record, encode_record
 from rules_engine.triggers.machine import SEEN_FOR, Machine
+from rules_engine.triggers.policy import is_capped, is_cooling
 from rules_engine.triggers.record import PENDING_KEPT, SEEN_KEPT, Reason, Record, State, Transition, TriggerStep
 from rules_engine.triggers.rules import TriggerRules
 
@@ -284,6 +286,21 @@ def test_what_rules_have_to_be_read_for() -> None:
     }  # fmt: skip
     assert RULES.groups_of_views(["user"]) == ("",)
     assert RULES.fingerprint == rules().fingerprint != rules(DEFINITIONS.replace("10m}", "11m}")).fingerprint
+
+
+def test_what_begins_later_is_cancelled_as_it_begins() -> None:
+    text = "segment: s\nwhen: {did: view, within: 1m}\n---\ntrigger: t\non_event: {did: cart}\ndelay: 10m\n"
+    user = User(rules=rules(text + "cancel_if: {did: view, within: 2h}\nsend: [{stream: s}]"), swept=frozenset("s"))
+    assert user.event("cart", NOW + HOUR, arrival=NOW) == []
+    assert user.event("view", NOW + 30 * MINUTE) == ["1800 enter s by event:view:2"]
+    assert user.timers(NOW + 2 * HOUR) == ["1860 exit s by timer", "3600 t cancelled"]
+
+
+def test_cooldown_and_cap_end_with_their_last_instant() -> None:
+    trigger = Trigger("t", OnEnter("s"), (), cooldown=10, cap=Cap(2, 20))
+    assert [is_cooling(trigger, (0,), at) for at in (0, 9, 10)] == [True, True, False]
+    assert [is_capped(trigger, (0, 5), at) for at in (5, 19, 20)] == [True, True, False]
+    assert not is_capped(trigger, (5,), 6)
 
 
 # --- the record as bytes --------------------------------------------------------------------------------------------
