@@ -261,7 +261,7 @@ def test_the_demo_prints_what_the_issue_asks_for(demo: Demo, expected: Mapping[s
         "Materialized 47,140 rows",
         "4 clusters, chosen by silhouette",
         "labels for 23,570 users as of 1998-07-01",
-        "ok: 37 cases in 12 test files",
+        "ok: 40 cases in 13 test files",
         "is in next_champions at 1998-07-01T00:00:00Z",
         "What to try next",
     ):
