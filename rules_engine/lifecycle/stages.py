@@ -143,7 +143,7 @@ class Sweep:
 
     def lines(self) -> Iterator[str]:
         """What is done, in lines."""
-        yield f"let the workers evaluate everyone again: {', '.join(self.segments)}"
+        yield f"let the workers evaluate everyone again by {', '.join(self.segments)}"
         if self.triggers:
             yield f"triggers that may start: {', '.join(self.triggers)}"
 

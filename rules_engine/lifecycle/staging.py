@@ -16,7 +16,7 @@ from rules_engine.errors import ProjectError, StoreError
 from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.features.read_plan import ReadPlan, write_atomically
 from rules_engine.lifecycle.backfill import Backfill
-from rules_engine.lifecycle.differences import REMOVED, differences
+from rules_engine.lifecycle.differences import ADDED, CHANGED, REMOVED, differences
 from rules_engine.lifecycle.event_sink import event_log
 from rules_engine.lifecycle.stages import BuildStates, CatchUp, Keep, Names, Register, Stage, Stages, Sweep, Switch
 from rules_engine.lifecycle.versions import next_number, plan_content
@@ -182,12 +182,14 @@ def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Sweep
     if not is_worked or plan.connection.kind not in ("embedded", "redis"):
         return None
     program = _program(after)
-    touched = {name for name, kind in differences(_program(before), program).items() if kind != REMOVED}
-    touched |= {name for name in owed_sweep(project) if name in program.segments}
+    kinds = {name: CHANGED for name in owed_sweep(project) if name in program.segments}
+    kinds |= differences(_program(before), program)
+    touched = {name for name, kind in kinds.items() if kind != REMOVED}
+    moving = {name for name in touched if kinds[name] != ADDED}  # nobody enters a new segment: who is in it was in it
     started = [
         trigger.name
         for trigger in decode_triggers(after).values()
-        if isinstance(trigger.on, OnEnter | OnExit) and trigger.on.segment in touched
+        if isinstance(trigger.on, OnEnter | OnExit) and trigger.on.segment in moving
     ]
     return Sweep(tuple(sorted(touched)), tuple(sorted(started))) if touched else None
 

@@ -104,7 +104,7 @@ def test_a_new_project_works_at_once(shop: Shop) -> None:
         "  1. bring Feast's registry up to date: features added: orders, profile",
         "  2. keep it as version 1",
         "  3. put it into effect: segments added: lapsed, vip, welcome; triggers added: come_back",
-        "  4. let the workers evaluate everyone again: lapsed, vip, welcome: triggers that may start: come_back",
+        "  4. let the workers evaluate everyone again by lapsed, vip, welcome",
         "Next: `segments materialize` brings the online store up to date",
     ]
     lines = shop.materialize.splitlines()
@@ -254,7 +254,7 @@ def test_applying_says_what_changed(copy: Path) -> None:
             "  3. put it into effect: segments added: silent; segments changed: vip; segments removed: lapsed; "
             "triggers removed: come_back"
         ),
-        "  4. let the workers evaluate everyone again: silent, vip, welcome",
+        "  4. let the workers evaluate everyone again by silent, vip, welcome",
     ]
     assert good("plan", "--repo", copy, "--examples", 0).splitlines()[-5:] == [
         f"`segments apply` will, as plan {plan['plan']}",

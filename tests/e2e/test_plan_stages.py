@@ -119,6 +119,8 @@ def test_whom_a_plan_names_moves_and_whom_it_does_not_stays(shop: Project, happe
 def test_what_must_be_built_is_what_the_log_holds(shop: Project, happened: History) -> None:
     stages = project_stages(shop, FeastRepo(shop)).stages
     assert [type(stage) for stage in stages] == [Register, BuildStates, Keep, Switch, CatchUp, Sweep]
+    assert isinstance(stages[-1], Sweep)
+    assert stages[-1].triggers == (), "nobody enters what is new"
     build = next(stage for stage in stages if isinstance(stage, BuildStates))
     log = {user: [event for event in events if event.name in build.events] for user, events in happened.events.items()}
     assert build.users == sum(bool(events) for events in log.values())
