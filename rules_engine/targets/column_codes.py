@@ -100,22 +100,19 @@ class ColumnTable:
         self._lines = None if masks is None else stack([table.missing, *masks], words)
         self._word_set = _word_set(table) if isinstance(table, Words) else None
 
-    def look_up(self, column: pa.Array, now: int, known: Known | None = None) -> Lookup:
+    def look_up(self, column: pa.Array, now: int, known: Known) -> Lookup:
         """The masks of a column's values; ``known`` remembers those of a dictionary from one slice to the next."""
         if isinstance(self.table, Elements):
             return look_up_lists(self.table, column, self.words)
         if self._lines is not None:
             return self._lines, self._codes(column, now)
-        if known is None or not pa.types.is_dictionary(column.type):
-            return look_up_distinct(column, lambda raw: self.table.mask(raw, now), self.table.missing, self.words)
-        dictionary, masks = known.get(self, (None, None))
-        if dictionary is None or not dictionary.equals(column.dictionary):
-            masks, codes = look_up_distinct(
-                column, lambda raw: self.table.mask(raw, now), self.table.missing, self.words
-            )
-            known[self] = column.dictionary, masks
-            return masks, codes
-        return masks, _dictionary_codes(column)
+        is_coded = pa.types.is_dictionary(column.type)
+        if is_coded and self in known and known[self][0].equals(column.dictionary):
+            return known[self][1], _dictionary_codes(column)
+        found = look_up_distinct(column, lambda raw: self.table.mask(raw, now), self.table.missing, self.words)
+        if is_coded:
+            known[self] = column.dictionary, found[0]
+        return found
 
     def _codes(self, column: pa.Array, now: int) -> Codes:
         """The line of each row."""
@@ -295,7 +292,8 @@ def _present(codes: Codes, column: pa.Array) -> Codes:
     if column.null_count == 0:
         return codes
     if column.buffers()[0] is None:
-        return codes * column.is_valid().to_numpy(zero_copy_only=False)
+        codes *= column.is_valid().to_numpy(zero_copy_only=False)
+        return codes
     first, end = column.offset, column.offset + len(column)
     bits = np.frombuffer(column.buffers()[0], dtype=np.uint8)[first // 8 : (end + 7) // 8]
     codes *= np.unpackbits(bits, bitorder="little")[first % 8 :][: len(column)]

@@ -265,7 +265,7 @@ class _Batch:
 
     def _look_up_events(self, table: ColumnTable, column: EventColumn, rows: Rows | None) -> Lookup:
         if not isinstance(column, Coded):
-            return table.look_up(_take(column, rows), self.now)
+            return table.look_up(_take(column, rows), self.now, self.known)
         chosen = column if rows is None else column.take(pa.array(rows))
         return chosen.look_up(table.table, self.now, table.words)
 

@@ -213,6 +213,29 @@ def test_slices_of_larger_batches() -> None:
     assert whole == [{"tagged"}, {"number"}, frozenset(), {"number", "tagged"}, {"tagged"}]
 
 
+@pytest.mark.parametrize("start", [0, 1, 9, 64])
+def test_codes_of_texts_and_missing_values_at_any_place_of_a_batch(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In chunks of few rows, of which each finds what the one before has looked up; and bits of validity off a byte."""
+    monkeypatch.setattr("rules_engine.targets.columns._CHUNK_BYTES", 8 * 7)
+    texts = [None if row % 5 == 2 else f"item {row % 4}" for row in range(120)]
+    numbers = [None if row % 3 == 0 else row for row in range(120)]
+    index = columns(
+        third=ask("contains", "m 3", STRING, FeatureRef("user", "text")),
+        named=ask("in", ("item 1", "item 3"), STRING, FeatureRef("user", "text")),
+        large=ask("at_least", 60, INTEGER, FeatureRef("user", "number")),
+    )
+    batch = pa.record_batch({"user:text": pa.array(texts).dictionary_encode(), "user:number": numbers}).slice(start)
+    want = [
+        {
+            *(["third"] if text == "item 3" else []),
+            *(["named"] if text in ("item 1", "item 3") else []),
+            *(["large"] if number is not None and number >= 60 else []),
+        }
+        for text, number in zip(texts[start:], numbers[start:], strict=True)
+    ]
+    assert list(index.match_many(batch, NOW).segments()) == want
+
+
 def test_what_comes_back() -> None:
     never = AllOf((ask("at_least", 3, INTEGER), ask("less_than", 2, INTEGER)))
     found = columns(big=ask("at_least", 3, INTEGER), small=ask("less_than", 3, INTEGER), never=never).match_many(
