@@ -6,7 +6,6 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 
-MICROSECOND = 1
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE

@@ -31,11 +31,14 @@ app = typer.Typer(
 )
 
 Name = Annotated[
-    str | None, typer.Argument(help="Which definition of feature_repo/clusters.yaml. Default: the only one.")
+    str | None,
+    typer.Argument(metavar="NAME", help="Which definition of feature_repo/clusters.yaml. Default: the only one."),
 ]
 
 
-Stored = Annotated[str | None, typer.Argument(help="Which clusters. Default: the only ones that were fitted.")]
+Stored = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="Which clusters. Default: the only ones that were fitted.")
+]
 Of = Annotated[
     str | None, typer.Option("--of", metavar="NAME", help="Which clusters. Default: the only ones that were fitted.")
 ]

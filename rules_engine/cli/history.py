@@ -21,7 +21,7 @@ Limit = Annotated[int, typer.Option("--limit", min=1, help="How many to show at 
 
 
 def history(
-    entity: Annotated[str | None, typer.Argument(metavar="[ENTITY]", help="Of this entity only.")] = None,
+    entity: Annotated[str | None, typer.Argument(metavar="ENTITY", help="Of this entity only.")] = None,
     segment: Annotated[str | None, typer.Option("--segment", metavar="NAME", help="Of this segment only.")] = None,
     start: From = None,
     end: To = None,
@@ -51,7 +51,9 @@ def history(
         return
     headers = ["at", "entity", "change", "segment", "why", "version"]
     names = ["at", "entity", "change", "segment", "cause", "definitions_version"]
-    output.table(headers, [[text(row[name]) for name in names] for row in rows])
+    output.table(
+        headers, [[cause(row[name]) if name == "cause" else text(row[name]) for name in names] for row in rows]
+    )
 
 
 def _segments(project: Project) -> Collection[str]:
@@ -77,3 +79,18 @@ def shown(value: Any) -> Any:
 def text(value: Any) -> str:
     """A value of the ledger as a cell of a table."""
     return "" if value is None else str(shown(value))
+
+
+def cause(value: str) -> str:
+    """A cause as people read it: the instant in it, which is in microseconds, as ISO 8601.
+
+    >>> cause("enter:abandoned:1659391257552000")
+    'enter:abandoned:2022-08-01T22:00:57.552000Z'
+    >>> cause("event:visit:a1")
+    'event:visit:a1'
+    """
+    kind, _, rest = value.partition(":")
+    name, _, at = rest.rpartition(":")
+    if kind in ("enter", "exit") and name and at.lstrip("-").isdigit():
+        return f"{kind}:{name}:{format_instant(int(at))}"
+    return value

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def ingest(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A file that ends in .jsonl, .ndjson, .csv or .parquet.")
+        Path | None, typer.Argument(metavar="FILE", help="A file that ends in .jsonl, .ndjson, .csv or .parquet.")
     ] = None,
     mapping: Mapping = None,
     event: EventName = None,

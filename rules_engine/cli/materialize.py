@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 def materialize(
-    views: Annotated[
-        list[str] | None, typer.Argument(metavar="[VIEW]...", help="The feature views. Default: all.")
-    ] = None,
+    views: Annotated[list[str] | None, typer.Argument(metavar="VIEW", help="The feature views. Default: all.")] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Start from the first row, to take up rows that came late or were corrected.")
     ] = False,

@@ -36,9 +36,12 @@ def _duration(text: str) -> int:
 
 
 Name = Annotated[
-    str | None, typer.Argument(help="Which definition of feature_repo/models.yaml. Default: the only one.")
+    str | None,
+    typer.Argument(metavar="NAME", help="Which definition of feature_repo/models.yaml. Default: the only one."),
 ]
-Stored = Annotated[str | None, typer.Argument(help="Which model. Default: the only one that was fitted.")]
+Stored = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="Which model. Default: the only one that was fitted.")
+]
 Version = Annotated[str | None, typer.Option(help="A version, e.g. v1. Default: the promoted one.")]
 Which = Annotated[str, typer.Argument(metavar="VERSION", help="A version, e.g. v2.")]
 Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Default: the only one that was fitted.")]

@@ -9,7 +9,6 @@ from typing import Any
 from rules_engine.cli.output import plural, say, table
 from rules_engine.clock import format_instant
 from rules_engine.ml.models.attach import Scored
-from rules_engine.ml.models.drift import ModelDrift
 from rules_engine.ml.models.fit import describe
 from rules_engine.ml.models.metrics import Difference
 from rules_engine.ml.models.model import PropensityModel
@@ -161,32 +160,6 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def drift_data(drift: ModelDrift) -> dict[str, Any]:
-    """A model's drift as JSON data."""
-    found = drift.performance
-    return {
-        "model": drift.model,
-        "model_version": drift.version,
-        "users": drift.users,
-        "psi": drift.psi,
-        "ks": drift.ks,
-        "mean": drift.mean,
-        "mean_in_test": drift.mean_before,
-        "roc_auc_in_test": drift.expected_auc,
-        "performance": None
-        if found is None
-        else {
-            "model_version": found.version,
-            "as_of": format_instant(found.at),
-            "roc_auc": found.metrics.roc_auc,
-            "average_precision": found.metrics.average_precision,
-            "brier": found.metrics.brier,
-            "rate": found.metrics.rate,
-        },
-        "drifted": drift.reasons(),
-    }
 
 
 def fitted_data(

@@ -10,6 +10,7 @@ import typer
 
 from rules_engine.cli import output
 from rules_engine.cli.event_options import AtUnit, EventName, Mapping, Names, Unit, mapped_by
+from rules_engine.cli.history import cause
 from rules_engine.cli.options import HERE, Format, OutputFormat, Repo, Segments, instant
 from rules_engine.clock import format_instant
 from rules_engine.project import Project
@@ -25,7 +26,7 @@ def simulate(
     events: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[EVENTS]",
+            metavar="EVENTS",
             help="A file that ends in .jsonl, .ndjson, .csv or .parquet. Default: the project's own event log.",
         ),
     ] = None,
@@ -151,7 +152,7 @@ def _show_reasons(found: Simulation) -> None:
 
 def _action(told: Told) -> list[str]:
     row = told.row()
-    return [str(row[name]) for name in ("at", "name", "entity", "cause", "payload")]
+    return [str(row["at"]), str(row["name"]), str(row["entity"]), cause(str(row["cause"])), str(row["payload"])]
 
 
 def _data(found: Simulation) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Dialect(StrEnum):
 
 def sql(
     segments: Annotated[
-        list[str] | None, typer.Argument(metavar="[SEGMENT]...", help="The segments, a column each. Default: all.")
+        list[str] | None, typer.Argument(metavar="SEGMENT", help="The segments, a column each. Default: all.")
     ] = None,
     dialect: Annotated[Dialect, typer.Option(help="The SQL to write.")] = Dialect.DUCKDB,
     at: At = None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def test(
     segments: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="The segments and triggers to test. Default: all.")
+        list[str] | None, typer.Argument(metavar="NAME", help="The segments and triggers to test. Default: all.")
     ] = None,
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rules_engine.cli import output
-from rules_engine.cli.history import From, Limit, To, shown, text
+from rules_engine.cli.history import From, Limit, To, cause, shown, text
 from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
 from rules_engine.errors import UnknownNameError
 from rules_engine.project import Project
@@ -64,7 +64,7 @@ def triggers(
         output.say("Nothing is noted" + (f" of the trigger {trigger}" if trigger else ""))
         return
     names = ["at", "trigger", "entity", "state", "reason", "due", "cause"]
-    output.table(names, [[text(row[name]) for name in names] for row in rows])
+    output.table(names, [[cause(row[name]) if name == "cause" else text(row[name]) for name in names] for row in rows])
 
 
 @app.command("dead-letters")

@@ -147,8 +147,3 @@ def features_read(program: Program, names: Iterable[str]) -> set[str]:
     """The features that segments read, themselves or through others."""
     conditions = [program.segment(reached).when for reached in program.closure(names)]
     return {feature for condition in conditions for feature in dependencies(condition).features}
-
-
-def reads_events(program: Program, name: str) -> bool:
-    """Whether a segment, or one that it refers to, reads events."""
-    return any(dependencies(program.segment(reached).when).events for reached in program.closure([name]))

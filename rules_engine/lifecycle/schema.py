@@ -45,11 +45,6 @@ def write_schema(project: Project, catalog: Catalog | None = None, to: Path | No
     return path
 
 
-def segment_names(project: Project) -> set[str]:
-    """The names of all segments in the files, also where the rest of a file cannot be read."""
-    return _named(_documents(project), "segment")
-
-
 def defined_names(project: Project) -> Names:
     """The names of all definitions, sinks and consents in the files, also where the rest of a file cannot be read."""
     documents = _documents(project)

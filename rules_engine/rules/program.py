@@ -34,10 +34,11 @@ class Program:
         UnknownNameError
             if there is none of that name.
         """
-        from rules_engine.diagnostics import nearest
+        from rules_engine.diagnostics import listing, nearest
 
         if name not in self.segments:
-            raise UnknownNameError(f"there is no segment `{name}`", hint=nearest(name, self.segments))
+            hint = nearest(name, self.segments) or (f"there is {listing(self.names)}" if self.segments else None)
+            raise UnknownNameError(f"there is no segment `{name}`", hint=hint)
         return self.segments[name]
 
     @cached_property

@@ -100,6 +100,13 @@ def test_the_help_shows_every_command_under_its_heading() -> None:
     ]
 
 
+def test_usage_puts_what_may_be_left_out_into_one_pair_of_brackets() -> None:
+    assert "segments history [OPTIONS] [ENTITY]\n" in run("history", "--help").stdout
+    assert "segments materialize [OPTIONS] [VIEW]...\n" in run("materialize", "--help").stdout
+    for name in ("drift", "ingest", "simulate", "sql", "test"):
+        assert "[[" not in run(name, "--help").stdout
+
+
 def test_the_reference_in_the_docs_is_up_to_date() -> None:
     hint = "write it with: python -m rules_engine.cli.reference > docs/cli.md"
     assert DOCS.read_text(encoding="utf-8") == reference.reference(), hint

@@ -325,6 +325,9 @@ def test_a_segment_that_does_not_exist() -> None:
         with pytest.raises(UnknownNameError, match="there is no segment `adlt`") as caught:
             ask(Inputs(), NOW, ["adlt"])
         assert caught.value.hint == "did you mean `adult`?"
+        with pytest.raises(UnknownNameError, match="there is no segment `zzz`") as caught:
+            ask(Inputs(), NOW, ["zzz"])
+        assert caught.value.hint == "there is `adult`"
     assert index.match(Inputs({"user:number": 20}), NOW, []) == frozenset()
 
 
