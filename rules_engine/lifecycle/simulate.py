@@ -364,7 +364,7 @@ def _nothing(source: Path | None, refused: Mapping[str, int]) -> str:
     if refused:
         reasons = listing(f"{code} ({count:,})" for code, count in sorted(refused.items()))
         return f"{source} has no event that is as declared: {reasons}"
-    return "the project's event log is empty" if source is None else f"{source} has no events"
+    return "the project's event log is empty: name a file of events" if source is None else f"{source} has no events"
 
 
 def write_rows(told: Iterable[Told]) -> Any:

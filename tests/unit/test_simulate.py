@@ -134,7 +134,7 @@ def test_the_log_of_the_project_is_what_is_simulated_without_a_file(project: Pro
         for name, rows in clicks.items()
         for at, aid in rows
     ]
-    with pytest.raises(DataError, match="the project's event log is empty"):
+    with pytest.raises(DataError, match="the project's event log is empty: name a file of events"):
         Simulator(project, features=False).run(None)
     EventLog(project.feature_repo / "data" / "events").append(events, 0)
     found = Simulator(project, NAMES, ["remind"], features=False).run(None)
