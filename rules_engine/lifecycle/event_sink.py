@@ -101,6 +101,8 @@ class EventSink:
 
     def check(self, raw: Mapping[str, Any]) -> Logged | Rejection:
         """The event, or why it is none."""
+        if is_no_object(raw):
+            return Rejection("invalid-event", "an event is an object of JSON")
         entity = raw.get("entity")
         if not isinstance(entity, str) or not entity:
             return Rejection(
@@ -197,3 +199,12 @@ def grouped(events: Iterable[Logged]) -> dict[str, list[Event]]:
     for entity, event in events:
         groups.setdefault(entity, []).append(event)
     return groups
+
+
+def is_no_object(raw: Mapping[str, Any]) -> bool:
+    """Whether this stands for a row of a file that is no JSON, or none of an object.
+
+    >>> is_no_object({"entity": None, "row": "{"}), is_no_object({"event": "visit"})
+    (True, False)
+    """
+    return "row" in raw and "event" not in raw

@@ -25,7 +25,7 @@ from rules_engine.events.validation import EventValidator, Rejection
 from rules_engine.features.selection import EntityFeatures
 from rules_engine.lifecycle.catalog import project_catalog
 from rules_engine.lifecycle.event_files import Mapped, event_rows
-from rules_engine.lifecycle.event_sink import event_log
+from rules_engine.lifecycle.event_sink import event_log, is_no_object
 from rules_engine.lifecycle.spool import Spool
 from rules_engine.project import Project
 from rules_engine.rules.inputs import Event
@@ -290,6 +290,9 @@ class Simulator:
         validator = EventValidator(self._declared)
         types: dict[str, Mapping[str, ValueType]] = {name: one.type.properties for name, one in names.items()}
         for row in event_rows(path, mapped, types):
+            if is_no_object(row):
+                refused["invalid-event"] += 1
+                continue
             entity = row.get("entity")
             given = row.get("event"), row.get("at"), row.get("event_id"), row.get("properties")
             event = validator.check(*given, received=_NO_CLOCK)

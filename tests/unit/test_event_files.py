@@ -155,7 +155,7 @@ def test_the_commands_ingest_list_replay_and_run(project: Project, client: redis
     done = run(project, "ingest", str(path))
     assert done.exit_code == 0, done.output
     assert "Took 1 event of 3 rows" in done.output
-    assert "unknown-event" in done.output
+    assert "refused 1 row: invalid-event\n  refused 1 row: unknown-event\n" in done.output
     listed = json.loads(run(project, "ingest", "--dead-letters", "--format", "json").stdout)
     assert listed["total"] == 2
     assert listed["events"][0]["source"] == "events.jsonl"

@@ -180,6 +180,9 @@ def test_what_cannot_be_simulated(project: Project, tmp_path: Path) -> None:
     path.write_text('{"entity": "a", "event": "click", "at": 1}\n{"event": "view", "at": "2026-01-01T00:00:00Z"}\n')
     with pytest.raises(DataError, match=r"no event that is as declared: `missing-entity \(1\)`, `unknown-event \(1\)`"):
         Simulator(project, features=False).run(path)
+    path.write_text('{"entity": "a"\n[1]\n')
+    with pytest.raises(DataError, match=r"no event that is as declared: `invalid-event \(2\)`"):
+        Simulator(project, features=False).run(path)
 
 
 def test_more_events_than_memory_go_over_disk() -> None:
