@@ -242,9 +242,10 @@ class Machine:
         if at != before:
             self._clock = at
             self._repeats = {}
+        grown = None if event is None or self._is_new else event.name
         self._is_new = False
         began: list[Start] = []
-        for move in self._moves(at, groups, cause):
+        for move in self._moves(at, groups, cause, grown):
             self._outbox.append(move)
             began += [(trigger, move.name, at) for trigger in self._rules.on(move.change, move.segment)]
         if event is not None:
@@ -253,16 +254,19 @@ class Machine:
         if self._instances.pending:
             self._instances.settle(Moment(at, before, event, looks), created, self._view)
 
-    def _moves(self, at: int, groups: Iterable[str], cause: str) -> list[Transition]:
-        """What begins and ends at an instant, by the names of the segments."""
+    def _moves(self, at: int, groups: Iterable[str], cause: str, grown: str | None) -> list[Transition]:
+        """What begins and ends at an instant, by the names of the segments; ``grown``: the event that came."""
         moves: list[tuple[str, bool]] = []
         for group in groups:
             names = self._rules.groups.get(group)
             if names is None:
                 continue
-            found, until = self._rules.look(group, self._view, at)
+            members, due = self._members, self._dues.get(group, FOREVER)
+            if group == grown and due > at:
+                found, until = self._rules.look_after(group, members, due, self._view, at)
+            else:
+                found, until = self._rules.look(group, self._view, at)
             self._look_again(group, until)
-            members = self._members
             for name in found:
                 if name not in members:
                     members[name] = at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from rules_engine.rules.trigger_nodes import OnEnter, OnEvent, OnExit, Trigger, 
 from rules_engine.rules.types import ValueType, from_feast_name
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.event_rules import EventRules
+from rules_engine.triggers.growth import Effect, effect
 from rules_engine.triggers.lasting import FOREVER, Checks, View
 from rules_engine.triggers.record import Change
 
@@ -77,7 +78,10 @@ class TriggerRules:
         self.groups = _groups(program, self._reads)
         self._checks = Checks(self._program, self.events.layout)
         self._checks_of = {
-            group: tuple((name, self._checks.segment(name)) for name in sorted(names))
+            group: tuple(
+                (name, self._checks.segment(name), effect(program, program.segment(name).when, group))
+                for name in sorted(names)
+            )
             for group, names in self.groups.items()
         }
         self.features = tuple(sorted(self._features()))
@@ -140,7 +144,28 @@ class TriggerRules:
     def look(self, group: str, view: View, at: int) -> tuple[list[str], int]:
         """Which segments of a group are true at an instant, and until when at least all of them stay as they are."""
         until, found = FOREVER, []
-        for name, check in self._checks_of[group]:
+        for name, check, _ in self._checks_of[group]:
+            holds, lasts = check(view, at)
+            if holds:
+                found.append(name)
+            if lasts < until:
+                until = lasts
+        return found, until
+
+    def look_after(self, event: str, members: Collection[str], due: int, view: View, at: int) -> tuple[list[str], int]:
+        """The same after one more event of a name, where ``members`` are those of before, which held until ``due``.
+
+        Whoever is a member of what the event can only begin stays one, and for no shorter a time; and the other way
+        round. These are not evaluated; so the instant may come early.
+        """
+        until, found = due, []
+        for name, check, does in self._checks_of[event]:
+            if name in members:
+                if does is Effect.RISES:
+                    found.append(name)
+                    continue
+            elif does is Effect.FALLS:
+                continue
             holds, lasts = check(view, at)
             if holds:
                 found.append(name)
