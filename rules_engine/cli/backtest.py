@@ -113,6 +113,8 @@ def _show(found: Backtest) -> None:
     entered, left = sum(point.entered for point in points), sum(point.left for point in points)
     undone = f"{found.flap_rate:.1%} of these moves undid one that was at most {format_duration(found.flap_within)} old"
     output.say(f"{entered:,} entered and {left:,} left; {undone}")
+    if not any(point.users for point in points):
+        output.say("Nobody is known yet at any of these instants: the first rows of features and events are later.")
     alike = [name for name in found.alike() if any(point.both[name] for point in points)]
     if alike:
         output.say()

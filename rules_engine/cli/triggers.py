@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ import typer
 from rules_engine.cli import output
 from rules_engine.cli.history import From, Limit, To, cause, shown, text
 from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
+from rules_engine.clock import format_instant, to_micros
 from rules_engine.errors import UnknownNameError
 from rules_engine.project import Project
 
@@ -65,6 +66,19 @@ def triggers(
         return
     names = ["at", "trigger", "entity", "state", "reason", "due", "cause"]
     output.table(names, [[cause(row[name]) if name == "cause" else text(row[name]) for name in names] for row in rows])
+    _say_that_time_stands_still(project, rows)
+
+
+def _say_that_time_stands_still(project: Project, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Where the project names its instant that is now, what is due later waits for ever."""
+    from rules_engine.features.read_plan import ReadPlan
+
+    now = ReadPlan.load(project.read_plan).now
+    late = now is not None and any(row["state"] == "pending" and to_micros(row["due"]) > now for row in rows)
+    if now is not None and late:
+        output.say(
+            f"Now is always {format_instant(now)} here (`now:` of the project): what is due later goes on waiting."
+        )
 
 
 @app.command("dead-letters")

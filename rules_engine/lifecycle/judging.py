@@ -8,13 +8,14 @@ nothing.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rules_engine.errors import StoreTimeoutError
+from rules_engine.errors import StoreDataError, StoreTimeoutError
 from rules_engine.events.encoding import decode_state, encode_state
 from rules_engine.events.pruning import prune
 from rules_engine.events.state import EventState, empty_state, event_key, update
@@ -42,6 +43,8 @@ REMEMBERED = 4_000
 _AT_ONCE = 0
 
 _ATTEMPTS, _LONGEST_WAIT = 100, 0.05
+
+_log = logging.getLogger("rules_engine.worker")
 
 
 @dataclass(slots=True)
@@ -160,6 +163,7 @@ class Judge:
         done: list[_Step] = []
         for attempt in range(_ATTEMPTS):
             held = self._held([work.entity for work in works])
+            works = self._without_damaged(works, held, outcome)
             features = self._features([work.entity for work in works])
             steps = [
                 self._step(work, held[work.entity], features[work.entity], swept(work.partition)) for work in works
@@ -181,7 +185,19 @@ class Judge:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def _without_damaged(works: Iterable[Work], held: Mapping[str, Held], outcome: Outcome) -> list[Work]:
+        """The others go on; lookups of an entity whose state cannot be read say so, and its events are in the log."""
+        whole = []
+        for work in works:
+            if work.entity in held:
+                whole.append(work)
+            else:
+                outcome.dues.setdefault(work.partition, {})[work.entity] = None
+        return whole
+
     def _held(self, entities: Sequence[str]) -> dict[str, Held]:
+        """What the store has of entities, without those of which it cannot be read."""
         remembered = self._remembered
         found: dict[str, Held] = {}
         missing = []
@@ -195,14 +211,19 @@ class Judge:
         keys = [key for entity in missing for key in self._commits.keys(entity)]
         raws = self._pipe.run([("GET", key) for key in keys])
         for place, entity in enumerate(missing):
-            state, waiting = split(raws[2 * place])
-            record = raws[2 * place + 1]
-            found[entity] = Held(
-                Stored(state, record or b"", waiting),
-                decode_state(state, self._requirements) if state else self._nothing,
-                decode_record(record),
-            )
+            try:
+                found[entity] = self._decoded(*raws[2 * place : 2 * place + 2])
+            except StoreDataError as error:
+                _log.error("an entity is left out, as what the store has of it is damaged: %s", error)
         return found
+
+    def _decoded(self, raw: bytes | None, record: bytes | None) -> Held:
+        state, waiting = split(raw)
+        return Held(
+            Stored(state, record or b"", waiting),
+            decode_state(state, self._requirements) if state else self._nothing,
+            decode_record(record),
+        )
 
     def _features(self, entities: Sequence[str]) -> dict[str, EntityFeatures]:
         layout = self._layout

@@ -80,7 +80,10 @@ def test_what_triggers_did_is_shown_with_the_reason(root: Path) -> None:
     ]
     waiting = json.loads(good("triggers", "--state", "pending", "--entity", "u2", "--repo", root, "--format", "json"))
     assert [row["due"] for row in waiting] == ["2026-02-02T00:00:00Z"]
-    assert "condition" in good("triggers", "--trigger", "never", "--repo", root)
+    assert "Now is always 2026-02-01T00:00:00Z here" in good("triggers", "--state", "pending", "--repo", root)
+    fixed = good("triggers", "--trigger", "never", "--repo", root)
+    assert "condition" in fixed
+    assert "Now is always" not in fixed
     assert "did you mean `never`" in bad("triggers", "--trigger", "neva", "--repo", root)
     assert "0 undelivered actions" in good("triggers", "dead-letters", "--repo", root)
     assert "0 actions wait" in good("triggers", "dead-letters", "--resend", "--repo", root)

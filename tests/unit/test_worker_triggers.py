@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from rules_engine.clock import now_micros
+from rules_engine.errors import StoreDataError
 from rules_engine.events.declarations import parse_events
 from rules_engine.events.stream import FIELD, PARTITIONS, encode_raw, partition_of, stream_key
 from rules_engine.features.embedded import EmbeddedStore
@@ -64,6 +65,26 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
     return condition()
+
+
+def test_a_damaged_entity_does_not_keep_others_from_being_judged(project: Project, client: redis.Redis) -> None:
+    broken = "u0"
+    sound = next(f"u{n}" for n in range(1, 200) if partition_of(f"u{n}") == partition_of(broken))
+    for user in (broken, sound):
+        send(client, user, "first")
+    Worker(project).run(once=True)
+    (key,) = [key for key in client.keys("*events:*") if broken.encode() in key and key.startswith(b"{")]
+    client.setrange(key, 30, b"damaged")
+    for user in (broken, sound):
+        send(client, user, "second")
+    time.sleep(1.1)
+    Worker(project).run(once=True)
+    assert fired(client) == {sound: 2}
+    assert client.xlen(stream_key("shop", partition_of(broken))) == 0
+    with SegmentClient(project) as shop:
+        assert shop.is_member(sound, "fresh")
+        with pytest.raises(StoreDataError, match="damaged"):
+            shop.lookup(broken)
 
 
 def test_each_timer_fires_once_with_two_workers(project: Project, client: redis.Redis) -> None:
