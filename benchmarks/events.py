@@ -31,7 +31,7 @@ from rules_engine.project import Project
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
 
-EVENTS, USERS = int(os.environ.get("EVENTS", "100000")), int(os.environ.get("USERS", "5000"))
+EVENTS, USERS = int(os.environ.get("EVENTS", "100000")), int(os.environ.get("USERS", "2000"))
 MEMORY_EVENTS = int(os.environ.get("MEMORY_EVENTS", "1000000"))
 
 #: One windowed count by user, on the same events: what the peer does.
@@ -187,6 +187,8 @@ def measure(
     found, progress = worked(server, segments() + TRIGGERS, raws)
     rows.append(("the worker, 20 segments and 5 triggers", *found))
     figures["transitions"], figures["fired"] = progress.transitions, progress.fired
+    found, _ = worked(server, segments() + TRIGGERS, list(raw_events(EVENTS, EVENTS // 10)))
+    rows.append(("the same, ten events a user: nearly everyone is new", *found))
     found, _ = worked(server, segments(), raws)
     rows.append(("the worker, 20 segments", *found))
     counted = peer(raws, folder)
