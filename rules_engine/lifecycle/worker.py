@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from rules_engine.triggers.metrics import Metrics
 
 #: Entries and timers that are taken at once.
-BATCH = 4_000
+BATCH = 16_000
 
 _WAIT_MILLISECONDS = 500
 _LONGEST_PAUSE = 5.0
