@@ -15,7 +15,6 @@ offline store too, and other online stores.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.compute_engines.local.nodes import LocalOutputNode
 from feast.repo_config import FeastConfigBaseModel
 
+from rules_engine.errors import ProjectError
 from rules_engine.features.bulk_store import BulkStore
 from rules_engine.features.newest_rows import Newest, newest_rows, parquet_file
 
@@ -194,10 +194,19 @@ def _renamed(batch: Any, renames: dict[str, str]) -> Any:
 
 
 def _set(connection: Any, values: dict[str, Any]) -> None:
-    """Set what this version of DuckDB knows and, as to its folder, still lets one set."""
+    """Set what DuckDB is to do; a connection that has used its folder already keeps it.
+
+    Raises
+    ------
+    ProjectError
+        if DuckDB refuses a value, such as a `memory_limit` that is no size.
+    """
     import duckdb
 
     for name, value in values.items():
         text = str(value).replace("'", "''")
-        with contextlib.suppress(duckdb.Error):
+        try:
             connection.execute(f"SET {name} = '{text}'")
+        except duckdb.Error as error:
+            if name != "temp_directory":
+                raise ProjectError(f"DuckDB refuses {name}: {value!r}: {error}", hint="e.g. `48MB`") from error

@@ -22,7 +22,7 @@ from typing import Any
 
 from rules_engine.clock import format_instant, from_micros, now_micros, to_micros
 from rules_engine.diagnostics import nearest
-from rules_engine.errors import DataError, NotAppliedError, ProjectError, SegmentsError, UnknownNameError
+from rules_engine.errors import DataError, NotAppliedError, SegmentsError, UnknownNameError
 from rules_engine.features import redis_client
 from rules_engine.features.feast_import import quiet
 from rules_engine.features.feast_repo import FeastRepo
@@ -147,7 +147,7 @@ def materialize(
 def _end(project: Project, end: int | None) -> int:
     if end is not None:
         return end
-    with contextlib.suppress(ProjectError):  # no plan yet: Feast's registry alone will do
+    with contextlib.suppress(NotAppliedError):  # no plan yet: Feast's registry alone will do
         now = ReadPlan.load(project.read_plan).now
         if now is not None:
             return now

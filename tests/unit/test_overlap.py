@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
+from matplotlib.image import imread
 
 from rules_engine.lifecycle.overlap import Overlap, Pair, heat_map
 
@@ -22,9 +22,8 @@ def test_near_duplicates_are_by_what_is_in_either() -> None:
 
 
 def test_the_heat_map_is_a_picture_even_of_empty_segments(tmp_path: Path) -> None:
-    image = pytest.importorskip("matplotlib.image")
     found = Overlap(10, {"a": 4, "b": 2, "none": 0}, (Pair("a", "b", 4, 2, 2), Pair("a", "none", 4, 0, 0)))
     heat_map(found, tmp_path / "deep" / "map.png")
-    height, width, _ = image.imread(tmp_path / "deep" / "map.png").shape
+    height, width, _ = imread(tmp_path / "deep" / "map.png").shape
     assert height > 400
     assert width > 400

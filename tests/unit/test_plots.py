@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 
 from rules_engine.errors import DataError, MissingExtraError
 from rules_engine.lifecycle.backtest import Backtest, Point
@@ -24,14 +25,12 @@ def backtest(points: int) -> Backtest:
 
 @pytest.mark.parametrize("points", [1, 2, 30])
 def test_a_backtest_is_a_picture_however_many_instants_it_has(tmp_path: Path, points: int) -> None:
-    image = pytest.importorskip("matplotlib.image")
     draw_backtest(backtest(points), tmp_path / "deep" / "vip.png")
-    height, width, _ = image.imread(tmp_path / "deep" / "vip.png").shape
+    height, width, _ = imread(tmp_path / "deep" / "vip.png").shape
     assert (height, width) > (900, 900)
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
         draw_backtest(backtest(2), tmp_path / "file" / "vip.png")
