@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from struct import pack
 from typing import Any
 
@@ -23,31 +24,28 @@ from rules_engine.features.ragged import Ints, Part, Ragged, bulk, bulk_string, 
 _KEY_TYPES = {ValueType.STRING: 2, ValueType.INT32: 3, ValueType.INT64: 4}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BulkRows:
     """Rows ready to be sent.
 
     Attributes
     ----------
-    stamp
-        the hash field of the rows' timestamps.
-    width
-        how many fields a row has; the first is that of its timestamp.
+    fields
+        the names of the hash fields of each row; the first is that of its timestamp.
     keys
         the key of each row, as a bulk string of the server's protocol.
-    commands
-        the ``HSET`` of each row.
     instants
         the timestamp of each row, in microseconds.
+    values
+        the parts of the stored value of each field.
     distinct
         whether no key comes twice.
     """
 
-    stamp: bytes
-    width: int
+    fields: Sequence[bytes]
     keys: Ragged
-    commands: Ragged
     instants: Ints
+    values: Sequence[Sequence[Part]]
     distinct: bool
 
     @classmethod
@@ -67,15 +65,20 @@ class BulkRows:
         >>> rows.commands.row(0)[:21], rows.commands.row(0)[-14:]
         (b'*6\r\n$4\r\nHSET\r\n$1\r\nk\r\n', b'$1\r\nf\r\n$1\r\nx\r\n')
         """
-        rows = len(instants)
-        stored = join(bulk(keys))
-        parts: list[Part] = [constant(b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * len(fields)), rows), stored]
-        for field, found in zip(fields, [timestamp_parts(instants), *values], strict=True):
-            parts += [constant(bulk_string(field), rows), *bulk(found)]
-        return cls(fields[0], len(fields), stored, join(parts), instants, distinct)
+        return cls(fields, join(bulk(keys)), instants, [timestamp_parts(instants), *values], distinct)
 
     def __len__(self) -> int:
         return len(self.instants)
+
+    @cached_property
+    def commands(self) -> Ragged:
+        """The ``HSET`` of each row."""
+        rows = len(self)
+        head = constant(b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * len(self.fields)), rows)
+        parts: list[Part] = [head, self.keys]
+        for field, value in zip(self.fields, self.values, strict=True):
+            parts += [constant(bulk_string(field), rows), *bulk(value)]
+        return join(parts)
 
     def pairs(self, row: int) -> bytes:
         """The fields of a row with their values, each a bulk string."""

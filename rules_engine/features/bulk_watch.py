@@ -4,8 +4,6 @@ For each chunk of rows: ``WATCH`` their keys, read the instants that are stored,
 row that is not older, ``EXEC``. If anyone, with whatever client, wrote one of the keys in between, the server does
 nothing of it, and the chunk is written by a script instead, which nothing can come between.
 
-As long as the store knows none of a chunk's users, one command says so, and no instants are read.
-
 Chunks take turns on a few connections, so that the server is not idle while one waits for us.
 """
 
@@ -20,7 +18,7 @@ import redis
 from rules_engine.features.bulk_rows import BulkRows
 from rules_engine.features.bulk_wire import Wire
 from rules_engine.features.ragged import Ragged, bulk_string, constant, join
-from rules_engine.features.row_times import newer
+from rules_engine.features.row_times import heads, newer
 
 #: Chunks under way at once.
 _LANES = 2
@@ -59,7 +57,7 @@ def write_watched(pool: Any, piece: BulkRows, key_ttl: int) -> tuple[int, list[C
     redis.RedisError
         if the server cannot be reached, or refuses.
     """
-    rows = max(1, _STRINGS // (2 * piece.width + 2))
+    rows = max(1, _STRINGS // (2 * len(piece.fields) + 2))
     chunks = [(start, min(start + rows, len(piece))) for start in range(0, len(piece), rows)]
     commands = _Commands(piece, key_ttl)
     with _wires(pool, min(_LANES, len(chunks))) as wires:
@@ -95,8 +93,9 @@ class _Commands:
     def __init__(self, piece: BulkRows, key_ttl: int) -> None:
         rows = len(piece)
         self.piece = piece
+        self._heads = heads(piece.instants)
         self._reads = join(
-            [constant(b"*3\r\n$4\r\nHGET\r\n", rows), piece.keys, constant(bulk_string(piece.stamp), rows)]
+            [constant(b"*3\r\n$4\r\nHGET\r\n", rows), piece.keys, constant(bulk_string(piece.fields[0]), rows)]
         )
         self._expire: Ragged | None = None
         if key_ttl:
@@ -108,14 +107,14 @@ class _Commands:
         start, stop = chunk
         return [b"*%d\r\n$5\r\nWATCH\r\n" % (1 + stop - start), self.piece.keys.span(start, stop)]
 
-    def counting(self, chunk: Chunk) -> list[Any]:
-        """Ask how many of the keys there are: one answer."""
-        start, stop = chunk
-        return [b"*%d\r\n$6\r\nEXISTS\r\n" % (1 + stop - start), self.piece.keys.span(start, stop)]
-
     def reading(self, chunk: Chunk) -> list[Any]:
         """Read the instants that are stored: one answer for each row."""
         return [self._reads.span(*chunk)]
+
+    def older(self, chunk: Chunk, stored: Sequence[bytes | None]) -> list[int]:
+        """The rows that are older than what is stored of them."""
+        here = slice(*chunk)
+        return newer(stored, self.piece.instants[here], self._heads[here], chunk[0])
 
     def writing(self, chunk: Chunk, older: Sequence[int]) -> tuple[list[Any], int]:
         """The transaction that writes a chunk but for the older rows, and how many answers it has."""
@@ -147,8 +146,6 @@ class _Lane:
         self._wire = wire
         self._commands = commands
         self._chunk: Chunk = (0, 0)
-        #: Whether the store knew none of the users so far.
-        self._all_new = True
         #: The chunk whose transaction is under way, how many rows it writes, and how many answers it has.
         self._writing: tuple[Chunk, int, int] | None = None
         self.written = 0
@@ -160,31 +157,20 @@ class _Lane:
 
     def _asking(self, chunk: Chunk) -> list[Any]:
         self._chunk = chunk
-        commands = self._commands
-        return commands.watching(chunk) + (commands.counting if self._all_new else commands.reading)(chunk)
+        return [*self._commands.watching(chunk), *self._commands.reading(chunk)]
 
     def write(self, following: Sequence[Chunk]) -> None:
         """Write the chunk that was asked about, and ask about the next."""
         self.finish()
         chunk = start, stop = self._chunk
-        older = newer(self._stored(), self._commands.piece.instants[start:stop], start)
+        stored = self._checked(self._wire.answers(1 + stop - start))[1:]
+        older = self._commands.older(chunk, stored)
         written = stop - start - len(older)
         parts, answers = self._commands.writing(chunk, older) if written else ([_UNWATCH], 1)
         for one in following:
             parts += self._asking(one)
         self._wire.send(parts)
         self._writing = chunk, written, answers
-
-    def _stored(self) -> list[bytes | None]:
-        """The instants that are stored of the chunk."""
-        rows = self._chunk[1] - self._chunk[0]
-        if self._all_new:
-            if not self._checked(self._wire.answers(2))[1]:
-                return [None] * rows
-            self._all_new = False
-            self._wire.send(self._commands.reading(self._chunk))
-            return self._checked(self._wire.answers(rows))
-        return self._checked(self._wire.answers(1 + rows))[1:]
 
     def finish(self) -> None:
         """Take in what became of the transaction that is under way."""
@@ -202,7 +188,6 @@ class _Lane:
 
     @staticmethod
     def _checked(answers: list[Any]) -> list[Any]:
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        for failure in [answer for answer in answers if isinstance(answer, Exception)]:
+            raise failure
         return answers

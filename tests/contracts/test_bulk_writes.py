@@ -39,7 +39,7 @@ from rules_engine.features.arrow_values import feasts_values, timestamp_parts, v
 from rules_engine.features.bulk_rows import BulkRows  # noqa: E402
 from rules_engine.features.bulk_writer import BulkWriter  # noqa: E402
 from rules_engine.features.ragged import Ragged, bulk, join, varint  # noqa: E402
-from rules_engine.features.row_times import newer  # noqa: E402
+from rules_engine.features.row_times import heads, newer  # noqa: E402
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 END = AT + timedelta(days=1)
@@ -384,7 +384,8 @@ def test_older_rows_among_newer_ones_are_left_out_under_watch_too(client: redis.
 def test_what_is_newer_is_found_by_the_first_bytes_or_by_all(rows: list[tuple[int | None, int]]) -> None:
     stored = [None if at is None else join(timestamp_parts(np.array([at]))).row(0) for at, _ in rows]
     expected = [7 + number for number, (at, given_at) in enumerate(rows) if at is not None and at > given_at]
-    assert newer(stored, np.array([given_at for _, given_at in rows], np.int64), 7) == expected
+    given_at = np.array([at for _, at in rows], np.int64)
+    assert newer(stored, given_at, heads(given_at), 7) == expected
 
 
 def test_several_rows_of_a_user_at_once_from_feast(make_project: Callable[..., Project], store: EmbeddedStore) -> None:
