@@ -98,13 +98,22 @@ class OfflineUsers:
         """By feature the type that it declares, as Feast names it."""
         return dict(self._types)
 
-    def batches(self, as_of: int, keys: Sequence[str] | None = None, others: pa.Array | None = None) -> Iterator[Part]:
+    def batches(
+        self,
+        as_of: int,
+        keys: Sequence[str] | None = None,
+        others: pa.Array | None = None,
+        *,
+        to_count: bool = False,
+    ) -> Iterator[Part]:
         """Everyone, or only the users with these keys, in any order.
 
         Parameters
         ----------
         others
             keys of users who count whether or not there is a row of theirs; each once. Parts then have ``places``.
+        to_count
+            parts may come without keys, and without instants that tell nothing, which saves an eighth of the time.
 
         Raises
         ------
@@ -113,12 +122,13 @@ class OfflineUsers:
         DataError
             if a column is not of the type that the feature declares.
         """
-        for batch, done in self._read(as_of, keys, others):
+        keyless = to_count and bool(self._types) and not self.ttl.keys() & self._views.keys()
+        for batch, done in self._read(as_of, keys, others, keyless=keyless):
             places = None if others is None else batch[PLACE].fill_null(-1).to_numpy()
             yield Part(self._declared(batch), done, places)
 
     def _read(
-        self, as_of: int, keys: Sequence[str] | None, others: pa.Array | None
+        self, as_of: int, keys: Sequence[str] | None, others: pa.Array | None, *, keyless: bool
     ) -> Iterator[tuple[pa.RecordBatch, float]]:
         paths = [offline_parquet.local_path(self._repo.project.feature_repo, view) for view in self._views.values()]
         if not (offline_parquet.is_available() and all(paths)):
@@ -127,7 +137,9 @@ class OfflineUsers:
         sources = [(str(path), columns) for path, columns in zip(paths, self._columns, strict=True)]
         folder = self._repo.project.state_dir
         try:
-            yield from offline_parquet.newest_rows(sources, self.key, as_of, keys, others, BATCH_ROWS, folder)
+            yield from offline_parquet.newest_rows(
+                sources, self.key, as_of, keys, others, BATCH_ROWS, folder, keyless=keyless
+            )
         except offline_parquet.ReadError as error:
             raise self._unreadable(error) from error
 

@@ -63,6 +63,8 @@ def newest_rows(
     others: pa.Array | None,
     rows: int,
     folder: Path,
+    *,
+    keyless: bool = False,
 ) -> Iterator[tuple[pa.RecordBatch, float]]:
     """Of each view every user's newest row at or before an instant, side by side, and how far the reading is.
 
@@ -84,6 +86,8 @@ def newest_rows(
         at most so many in a batch.
     folder
         where DuckDB may put what does not fit into memory.
+    keyless
+        allows to leave out keys and instants.
 
     Raises
     ------
@@ -105,7 +109,7 @@ def newest_rows(
                 yield from _joined(connection, sources, key, as_of, keys, others is not None, rows)
                 return
         # Outside of the database: its memory is free again.
-        yield from stream(*sources[0], newest, key, others, rows)
+        yield from stream(*sources[0], newest, None if keyless and others is None else key, others, rows)
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         raise ReadError(str(error)) from error
 

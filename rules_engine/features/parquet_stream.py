@@ -22,14 +22,14 @@ Places = npt.NDArray[np.signedinteger[Any]]
 
 
 def stream(
-    path: str, columns: ViewColumns, newest: Newest, key: str, others: pa.Array | None, rows: int
+    path: str, columns: ViewColumns, newest: Newest, key: str | None, others: pa.Array | None, rows: int
 ) -> Iterator[tuple[pa.RecordBatch, float]]:
     """The newest rows, and how far the reading is; then a row of nulls for each of the others who has none.
 
     Parameters
     ----------
     key
-        the name that the column of keys gets.
+        the name that the column of keys gets; None for the features alone, without keys, instants and others.
     rows
         at most so many in a batch.
     """
@@ -38,8 +38,8 @@ def stream(
     with pq.ParquetFile(path, read_dictionary=texts) as file:
         for batch, places, done in _ahead(_chosen(file, columns, newest, key, rows)):
             yield _with_places(batch, places), done / max(1, len(newest.rows))
-        if others is not None and newest.without_row is not None:
-            schema = _named(_nothing(file, columns), columns, key).schema
+        if key is not None and others is not None and newest.without_row is not None:
+            schema = _named(_nothing(file, columns, key), columns, key).schema
             for start in range(0, len(newest.without_row), rows):
                 places = newest.without_row[start : start + rows]
                 empty = {field.name: pa.nulls(len(places), field.type) for field in schema}
@@ -47,15 +47,15 @@ def stream(
 
 
 def _chosen(
-    file: pq.ParquetFile, columns: ViewColumns, newest: Newest, key: str, rows: int
+    file: pq.ParquetFile, columns: ViewColumns, newest: Newest, key: str | None, rows: int
 ) -> Iterator[tuple[pa.RecordBatch, Places | None, int]]:
     """Batches, the places of their users among the others, and the number of rows that are done."""
-    end = 0
+    wanted, end = _physical(columns, key), 0
     for group in range(file.num_row_groups):
         start, end = end, end + file.metadata.row_group(group).num_rows
         if not newest.rows[start:end].any():
             continue
-        for batch in file.iter_batches(rows, row_groups=[group], columns=_physical(columns)):
+        for batch in file.iter_batches(rows, row_groups=[group], columns=wanted):
             here = slice(start, start + batch.num_rows)
             start += batch.num_rows
             chosen, places = newest.rows[here], None if newest.places is None else newest.places[here]
@@ -65,23 +65,27 @@ def _chosen(
             yield _named(batch, columns, key), places, start
 
 
-def _physical(columns: ViewColumns) -> list[str]:
-    return list(dict.fromkeys([columns.key, columns.timestamp, *columns.features.values()]))
+def _physical(columns: ViewColumns, key: str | None) -> list[str]:
+    besides = [] if key is None else [columns.key, columns.timestamp]
+    return list(dict.fromkeys([*besides, *columns.features.values()]))
 
 
-def _named(batch: pa.RecordBatch, columns: ViewColumns, key: str) -> pa.RecordBatch:
+def _named(batch: pa.RecordBatch, columns: ViewColumns, key: str | None) -> pa.RecordBatch:
     """The columns by the names that rules know."""
+    features = {name: batch[column] for name, column in columns.features.items()}
+    if key is None:
+        return pa.record_batch(features)
     entities, instants = batch[columns.key], batch[columns.timestamp]
     if not (pa.types.is_string(entities.type) or pa.types.is_large_string(entities.type)):
         entities = entities.cast(pa.string())
     if pa.types.is_date(instants.type):
         instants = instants.cast(pa.timestamp("us"))
     named = {key: entities, row_instant(columns.view): instants.cast(_INSTANT, safe=False)}
-    return pa.record_batch(named | {name: batch[column] for name, column in columns.features.items()})
+    return pa.record_batch(named | features)
 
 
-def _nothing(file: pq.ParquetFile, columns: ViewColumns) -> pa.RecordBatch:
-    wanted = _physical(columns)
+def _nothing(file: pq.ParquetFile, columns: ViewColumns, key: str) -> pa.RecordBatch:
+    wanted = _physical(columns, key)
     return pa.record_batch({name: pa.nulls(0, file.schema_arrow.field(name).type) for name in wanted})
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from rules_engine.features.feast_repo import FeastRepo
 
 
+#: Called with the users so far, and how much is done, from 0 to 1.
+Progress = Callable[[int, float], None]
+
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -43,6 +46,10 @@ class Answered:
     def members(self, segment: str) -> Flags:
         """For each of the users whether they are in a segment."""
         return self.matches.members(segment)
+
+    def sizes(self) -> Sizes:
+        """How many there are, and how many of them are in each segment."""
+        return Sizes(len(self.entities), self.matches.counts())
 
 
 class BatchRules:
@@ -101,10 +108,31 @@ class BatchRules:
 
     def answer(self, crowd: Crowd, as_of: int) -> Answered:
         """The answers of some users who were read as of that instant."""
-        matches = self._index.match_many(
+        return Answered(crowd.batch.column(self.key), self._matches(crowd, as_of), crowd.done)
+
+    def _matches(self, crowd: Crowd, as_of: int) -> Matches:
+        return self._index.match_many(
             crowd.batch, as_of, context=self._context, expires_at=crowd.expires_at, events=crowd.events
         )
-        return Answered(crowd.batch.column(self.key), matches, crowd.done)
+
+    def sizes(self, as_of: int, progress: Progress = lambda _users, _done: None) -> Sizes:
+        """How many are in each segment as of an instant: faster than to ask for their answers and count them.
+
+        Raises
+        ------
+        ProjectError, DataError
+            as :meth:`answers`.
+        """
+        found = Sizes.none(self.names)
+        for some, done in _side_by_side(
+            lambda crowd: self._size(crowd, as_of), self._everyone.at(as_of, to_count=True)
+        ):
+            found.add(some)
+            progress(found.users, done)
+        return found
+
+    def _size(self, crowd: Crowd, as_of: int) -> tuple[Sizes, float]:
+        return Sizes(crowd.batch.num_rows, self._matches(crowd, as_of).counts()), crowd.done
 
     def inputs(self, as_of: int, keys: Sequence[str]) -> dict[str, Inputs]:
         """What the rules read of some users as of an instant. Someone unknown then is absent."""
@@ -136,12 +164,16 @@ class Sizes:
     users: int = 0
     members: dict[str, int] = field(default_factory=dict)
 
-    def add(self, answered: Answered, names: Sequence[str]) -> None:
-        """Count some users."""
-        self.users += len(answered.entities)
-        counts = answered.matches.counts()
-        for name in names:
-            self.members[name] = self.members.get(name, 0) + counts.get(name, 0)
+    @classmethod
+    def none(cls, names: Sequence[str]) -> Sizes:
+        """Nobody, in none of the segments."""
+        return cls(members=dict.fromkeys(names, 0))
+
+    def add(self, more: Sizes) -> None:
+        """Count others too."""
+        self.users += more.users
+        for name in self.members:
+            self.members[name] += more.members.get(name, 0)
 
     def share(self, segment: str) -> float:
         """The part of all users who are in a segment; 0 if there are none.

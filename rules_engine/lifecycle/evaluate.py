@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rules_engine.lifecycle import audience
-from rules_engine.lifecycle.batch import Answered, BatchRules, Sizes
-
-#: Called with the users so far, and how much is done, from 0 to 1.
-Progress = Callable[[int, float], None]
+from rules_engine.lifecycle.batch import BatchRules, Progress, Sizes
 
 
 def evaluate(
@@ -38,21 +34,14 @@ def evaluate(
     ProjectError, DataError
         if the offline store cannot be read, or the file cannot be written.
     """
-    sizes = Sizes(members=dict.fromkeys(rules.names, 0))
     if out is None:
-        for _ in _counted(rules, as_of, sizes, progress):
-            pass
-        return sizes
+        return rules.sizes(as_of, progress)
+    sizes = Sizes.none(rules.names)
     rows = audience.matrix if as_matrix else audience.pairs
     schema = audience.matrix_schema(rules.key, rules.names) if as_matrix else audience.pairs_schema(rules.key)
     with audience.TableFile(out, schema) as file:
-        for answered in _counted(rules, as_of, sizes, progress):
+        for answered in rules.answers(as_of):
+            sizes.add(answered.sizes())
+            progress(sizes.users, answered.done)
             file.write(rows(answered, rules.names, schema))
     return sizes
-
-
-def _counted(rules: BatchRules, as_of: int, sizes: Sizes, progress: Progress) -> Iterator[Answered]:
-    for answered in rules.answers(as_of):
-        sizes.add(answered, rules.names)
-        progress(sizes.users, answered.done)
-        yield answered

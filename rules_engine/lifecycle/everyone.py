@@ -83,8 +83,13 @@ class Everyone:
         self._events = BatchEvents(repo, sources) if sources else None
         self.key = self._users.key
 
-    def at(self, as_of: int, keys: Sequence[str] | None = None) -> Iterator[Crowd]:
+    def at(self, as_of: int, keys: Sequence[str] | None = None, *, to_count: bool = False) -> Iterator[Crowd]:
         """Everyone as of an instant, or the users with these keys among them; in any order.
+
+        Parameters
+        ----------
+        to_count
+            batches may come without keys, which is faster.
 
         Raises
         ------
@@ -92,7 +97,8 @@ class Everyone:
             if the offline store or the event log cannot be read, or holds other types than are declared.
         """
         facts = None if self._events is None else self._events.facts(as_of, keys)
-        for part in self._users.batches(as_of, keys, None if facts is None else facts.entities):
+        others = None if facts is None else facts.entities
+        for part in self._users.batches(as_of, keys, others, to_count=to_count):
             events = {} if facts is None or part.places is None else facts.of(part.places)
             yield Crowd(part.batch, self._expiry(part.batch), events, part.done)
 

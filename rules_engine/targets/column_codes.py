@@ -28,6 +28,9 @@ Flags = npt.NDArray[np.bool_]
 #: Up to so many edges, comparing all values with each is faster than bisecting for each value.
 _FEW_EDGES = 32
 
+#: More lines than any table has whose masks are known beforehand.
+_MANY_LINES = 1 << 62
+
 #: Masks as lines of words, the first that of a missing value, and for each row the line that applies.
 Lookup = tuple[Words64, Codes]
 
@@ -80,7 +83,9 @@ def to_words(mask: int, words: int) -> Words64:
 
 def stack(masks: Sequence[int], words: int) -> Words64:
     """Masks as lines of words."""
-    return np.asfortranarray(np.stack([to_words(mask, words) for mask in masks]))
+    every, size = (1 << 64 * words) - 1, 8 * words
+    as_bytes = b"".join([(mask & every).to_bytes(size, "little") for mask in masks])
+    return np.asfortranarray(np.frombuffer(as_bytes, dtype="<u8").reshape(len(masks), words), dtype=np.uint64)
 
 
 #: By table the dictionary of a column, and its masks.
@@ -98,6 +103,8 @@ class ColumnTable:
         #: Whether every value is looked up with array operations only.
         self.is_cheap = masks is not None or isinstance(table, Elements)
         self._lines = None if masks is None else stack([table.missing, *masks], words)
+        #: How many lines its masks have; many if that depends on the column.
+        self.lines = _MANY_LINES if self._lines is None else len(self._lines)
         self._word_set = _word_set(table) if isinstance(table, Words) else None
 
     def look_up(self, column: pa.Array, now: int, known: Known) -> Lookup:
@@ -176,12 +183,24 @@ def look_up_distinct(column: pa.Array, mask: Callable[[Value], int], missing: in
         masks = [mask(python_value(scalar)) for scalar in column]
         return stack([missing, *masks], words), np.arange(1, len(masks) + 1)
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    masks = [mask(python_value(scalar)) for scalar in encoded.dictionary]
+    masks = [mask(value) for value in python_values(encoded.dictionary)]
     return stack([missing, *masks], words), _dictionary_codes(encoded)
 
 
 def _dictionary_codes(column: pa.Array) -> Codes:
-    return _numpy(column.indices, -1).astype(np.intp) + 1
+    codes = _values(column.indices).astype(_narrowest(len(column.dictionary)))
+    codes += 1
+    return _present(codes, column.indices)
+
+
+def python_values(column: pa.Array) -> list[Value]:
+    """The values as rules read them: times are microseconds.
+
+    >>> python_values(pa.array(["a", None]))
+    ['a', None]
+    """
+    values: list[Value] = micros(column).tolist() if _is_time(column.type) else column.to_pylist()
+    return [value if valid else None for value, valid in zip(values, column.is_valid().to_pylist(), strict=True)]
 
 
 def python_value(scalar: pa.Scalar) -> Value:
@@ -235,8 +254,10 @@ def _age_codes(table: Steps, column: pa.Array, now: int) -> Codes:
 def _flag_codes(table: Steps, column: pa.Array) -> Codes:
     if not pa.types.is_boolean(column.type):
         return _all_missing(column)
-    lines_of = np.array([table.cell(False) + 1, table.cell(True) + 1], dtype=np.uint8)
-    return _present(lines_of[_values(column).view(np.uint8)], column)
+    of_false, of_true = table.cell(False) + 1, table.cell(True) + 1
+    codes = _values(column).view(np.uint8) * np.uint8((of_true - of_false) % 256)
+    codes += np.uint8(of_false)  # modulo 256, as the line before
+    return _present(codes, column)
 
 
 def _count_passed(edges: Sequence[int], values: npt.NDArray[Any]) -> Codes:

@@ -35,7 +35,7 @@ from rules_engine.targets.slots import Slot, Source
 from rules_engine.targets.tables import Table
 
 #: About how many bytes of masks are worked on at once: what stays in a processor's cache.
-_CHUNK_BYTES = 1 << 21
+_CHUNK_BYTES = 1 << 22
 
 Rows = npt.NDArray[np.intp]
 
@@ -44,6 +44,9 @@ _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder=
 
 #: Up to so many words, a mask is worked on word by word: that is faster than row by row.
 _FEW_WORDS = 64
+
+#: Lines that a code of one byte tells apart.
+_BYTE = 256
 
 EventColumns = Mapping[EventAggregate | Sequence, EventColumn]
 
@@ -133,7 +136,8 @@ class ColumnIndex:
         wanted = [table for table in index.tables if table.mentions & self._start]
         self._constant = [table for table in wanted if _is_constant(table.slot)]
         varying = [ColumnTable(table, self._words) for table in wanted if not _is_constant(table.slot)]
-        self._tables = sorted(varying, key=lambda table: not table.is_cheap)
+        # Those with few lines first: several of them are one look-up.
+        self._tables = sorted(varying, key=lambda table: (not table.is_cheap, table.lines))
         sources = [table.table.slot.source for table in varying]
         self.features = tuple(sorted({key for source in sources for key in _feature_keys(source)}))
         self.event_sources = tuple(
@@ -200,14 +204,24 @@ class ColumnIndex:
     def _alive(self, start: int, work: _Batch) -> Words64:
         """The conjunctions that are true, as words for each row."""
         alive = np.asfortranarray(np.tile(to_words(start, self._words), (work.rows, 1)))
+        together: _Narrowing | None = None
         for table in self._tables:
             if table.is_cheap or work.is_coded(table):
-                _narrow(alive, table, *work.look_up(table))
+                found = _Narrowing(table.mentions, *work.look_up(table))
+                both = None if together is None else together.and_also(found)
+                if together is not None and both is None:
+                    together.narrow(alive)
+                together = both or found
                 continue
+            if together is not None:
+                together.narrow(alive)
+                together = None
             rows = np.flatnonzero((alive & table.mentions).any(axis=1))
             if len(rows):
                 masks, codes = work.look_up(table, rows)
                 alive[rows] &= masks[codes]
+        if together is not None:
+            together.narrow(alive)
         return alive
 
     def _fold(self, alive: Words64) -> npt.NDArray[np.uint8]:
@@ -298,14 +312,38 @@ def _word_from(words: Words64, bit: int) -> npt.NDArray[np.uint64]:
     return found
 
 
-def _narrow(alive: Words64, table: ColumnTable, masks: Words64, codes: Codes) -> None:
-    """Take away the conjunctions that a table does not allow."""
-    codes = codes.astype(np.intp, copy=False)  # once for all words
-    if alive.shape[1] > _FEW_WORDS:
-        alive &= masks[codes]
-        return
-    for word in np.flatnonzero(table.mentions):
-        alive[:, word] &= masks[:, word].take(codes)
+@dataclass(frozen=True, eq=False, slots=True)
+class _Narrowing:
+    """What takes away the conjunctions that tables do not allow.
+
+    Attributes
+    ----------
+    mentions
+        the conjunctions that depend on the tables.
+    masks, codes
+        lines of the conjunctions that are allowed, and for each row its line.
+    """
+
+    mentions: npt.NDArray[np.uint64]
+    masks: Words64
+    codes: Codes
+
+    def and_also(self, other: _Narrowing) -> _Narrowing | None:
+        """Do the same as both, with a line for each pair of lines; None if those are too many for a byte."""
+        lines, others = len(self.masks), len(other.masks)
+        if lines * others > _BYTE or self.codes.dtype != np.uint8 or other.codes.dtype != np.uint8:
+            return None
+        masks = (self.masks[:, None, :] & other.masks[None, :, :]).reshape(lines * others, -1)
+        codes = self.codes * np.uint8(others) + other.codes
+        return _Narrowing(self.mentions | other.mentions, np.asfortranarray(masks), codes)
+
+    def narrow(self, alive: Words64) -> None:
+        codes = self.codes.astype(np.intp, copy=False)  # once for all words
+        if alive.shape[1] > _FEW_WORDS:
+            alive &= self.masks[codes]
+            return
+        for word in np.flatnonzero(self.mentions):
+            alive[:, word] &= self.masks[:, word].take(codes)
 
 
 def _take(column: pa.Array, rows: Rows | None) -> pa.Array:
