@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rules_engine.features.bulk_restore import restores
@@ -50,6 +50,7 @@ def no_number(value: bytes) -> bool:
     return not value.lstrip(b"-").isdigit()  # a server keeps these as numbers; no stored value of Feast's is one
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each example empties the store
 @given(
     st.integers(1, 250).flatmap(
         lambda width: (
