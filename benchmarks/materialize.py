@@ -30,6 +30,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.materialize_plots import draw
 from benchmarks.timing import write
 from rules_engine.features.embedded import EmbeddedStore
 
@@ -253,7 +254,7 @@ def main() -> None:
     show(figures, targets)
     if not chosen and not only and "FEAST_SEGMENTS_BENCH_LOG" not in os.environ:
         path = write("materialize", {"figures": [asdict(figure) for figure in figures], "targets": targets})
-        print(f"Written to benchmarks/results/{path.name}")
+        print(f"Written to benchmarks/results/{path.name}, drawn to {draw(figures)}")
 
 
 if __name__ == "__main__":
