@@ -29,6 +29,13 @@ PIECE = 256
 #: What a connection raises that cannot be used any more.
 _BROKEN = (OSError, hiredis.HiredisError)
 
+#: How often an answer is looked for before sleeping: for some forty microseconds. Over a unix socket one takes half of
+#: that, and to be woken up by the kernel takes as long again.
+_LOOKS = 48
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
+#: On a single core, looking would keep the server from answering.
+_HAS_CORES = bool(_AT_ONCE) and (os.cpu_count() or 1) > 1
+
 _CLOSED = "the server closed the connection"
 
 #: A connection that could not be opened in less than this cannot be used for anything.
@@ -38,13 +45,14 @@ _LEAST_TIMEOUT = 0.001
 class Connection:
     """One connection. Used by one thread at a time."""
 
-    __slots__ = ("_buffer", "_endpoint", "_parser", "_seconds", "_sock")
+    __slots__ = ("_buffer", "_endpoint", "_is_near", "_parser", "_seconds", "_sock")
 
     def __init__(self, endpoint: Endpoint, deadline: float) -> None:
         self._endpoint = endpoint
         self._parser: Any = hiredis.Reader()  # its types know no buffer but bytes
         self._buffer = bytearray(_BUFFER)
         self._seconds = -1.0
+        self._is_near = endpoint.path is not None and _HAS_CORES
         self._sock = _connected(endpoint, min(deadline, time.monotonic() + endpoint.connect_timeout))
         try:
             self.limit(deadline)
@@ -73,11 +81,11 @@ class Connection:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
 
-    def ask(self, command: bytes) -> Any:
-        """Send a command and give its answer."""
+    def ask(self, command: bytes, *, impatient: bool = False) -> Any:
+        """Send a command and give its answer; whoever is impatient looks for it some times before going to sleep."""
         began = time.monotonic()
         self._sock.sendall(command)
-        size = self._sock.recv_into(self._buffer)
+        size = self._soon() if impatient and self._is_near else self._sock.recv_into(self._buffer)
         if size == 0:
             raise ConnectionResetError(_CLOSED)
         parser = self._parser
@@ -105,6 +113,16 @@ class Connection:
                 answered += 1
                 accept(reply)
                 reply = gets()
+
+    def _soon(self) -> int:
+        """Read what comes in. On the same machine it is there before the kernel would have woken us up."""
+        receive, buffer = self._sock.recv_into, self._buffer
+        for _ in range(_LOOKS):
+            try:
+                return receive(buffer, 0, _AT_ONCE)
+            except BlockingIOError:
+                pass
+        return receive(buffer)
 
     def _fill(self) -> None:
         size = self._sock.recv_into(self._buffer)
@@ -210,7 +228,8 @@ class Pool:
             deadline = time.monotonic() + self.endpoint.timeout
             connection = self._take(deadline)
         try:
-            reply = connection.ask(command)
+            # Other threads get the processor while this one sleeps: with more than one connection nobody is impatient.
+            reply = connection.ask(command, impatient=self._open == 1)
         except _BROKEN as error:
             return self._again(connection, error, deadline, lambda fresh: fresh.ask(command))
         except BaseException:

@@ -24,7 +24,10 @@ from rules_engine.features.async_reader import AsyncOnlineReader, open_async_rea
 from rules_engine.features.embedded import server_binary
 from rules_engine.features.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.features.reader import ClientTransport, RedisReader, SocketTransport
+from rules_engine.features.redis_client import Address
+from rules_engine.features.redis_endpoint import Endpoint
 from rules_engine.features.redis_layout import KeyMaker, field_bytes
+from rules_engine.features.redis_socket import Pool
 from rules_engine.features.selection import EntityFeatures, Row
 
 KEY = KeyMaker("shop", "user_id", 3)
@@ -186,6 +189,34 @@ def test_an_answer_in_drops_is_bounded_by_the_timeout_too() -> None:
         with pytest.raises(StoreTimeoutError):
             reader.read(["1"])
         assert time.monotonic() - began < 0.8
+        thread.join()
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.0001, 0.05])
+def test_an_answer_over_a_unix_socket_is_found_by_looking_for_it_and_by_sleeping(tmp_path: Path, pause: float) -> None:
+    """At once, while it is looked for, and long after."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                for number in range(3):
+                    connection.recv(1000)
+                    time.sleep(pause)
+                    connection.sendall(b":%d\r\n" % number)
+                connection.recv(1000)  # and never answers
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        pool = Pool(Endpoint(Address.parse(f"localhost:0,unix_socket_path={tmp_path / 's'}"), 0.2, 0.2))
+        assert [pool.ask(b"PING\r\n") for _ in range(3)] == [0, 1, 2]
+        began = time.monotonic()
+        with pytest.raises(StoreTimeoutError):
+            pool.ask(b"PING\r\n")
+        assert time.monotonic() - began < 5
+        pool.retire()
         thread.join()
 
 
