@@ -95,15 +95,17 @@ def fit(
     with working("Loading Feast") as show:
         from rules_engine.features.feast_repo import FeastRepo
         from rules_engine.ml.clusters import fit_closely
-        from rules_engine.ml.definition import choose, load_cluster_definitions
+        from rules_engine.ml.definition import FILE, load_cluster_definitions
         from rules_engine.ml.labels import check_view
         from rules_engine.ml.model_folder import ModelFolder
         from rules_engine.ml.population import sample
         from rules_engine.ml.refit import publish
+        from rules_engine.ml.version_files import the_one
 
         project = Project.open(repo)
         feast = FeastRepo(project)
-        definition = choose(load_cluster_definitions(project, feast.catalog()), name)
+        definitions = load_cluster_definitions(project, feast.catalog())
+        definition = definitions[the_one(definitions, name, f"clusters in {FILE}")]
         check_view(feast, definition.name)
         plan = ReadPlan.load(project.read_plan)
         as_of = _instant(plan, at)
@@ -221,12 +223,14 @@ def attach(
     with working("Loading Feast") as show:
         from rules_engine.features.feast_repo import FeastRepo
         from rules_engine.ml.attach import attach as attach_model
-        from rules_engine.ml.definition import choose, load_cluster_definitions
+        from rules_engine.ml.definition import FILE, load_cluster_definitions
         from rules_engine.ml.model_folder import ModelFolder
+        from rules_engine.ml.version_files import the_one
 
         project = Project.open(repo)
         feast = FeastRepo(project)
-        definition = choose(load_cluster_definitions(project, feast.catalog()), name)
+        definitions = load_cluster_definitions(project, feast.catalog())
+        definition = definitions[the_one(definitions, name, f"clusters in {FILE}")]
         folder = ModelFolder(project, definition.name)
         model = folder.current(version)
         plan = ReadPlan.load(project.read_plan)
@@ -314,16 +318,13 @@ def rollback(name: Of = None, repo: Repo = HERE) -> None:
 def _folder(repo: Any, name: str | None) -> ModelFolder:
     """The folder of the named model, or of the only one. Feast is not asked."""
     from rules_engine.ml.model_folder import ModelFolder, fitted_names
+    from rules_engine.ml.version_files import the_one
 
     project = Project.open(repo)
     fitted = fitted_names(project)
     if not fitted:
         raise UnknownNameError("no clusters were fitted yet", hint="run `segments cluster fit`")
-    if name is None and len(fitted) > 1:
-        raise UnknownNameError(f"there are several models: {listing(fitted)}", hint="name one of them")
-    if name is not None and name not in fitted:
-        raise UnknownNameError(f"no model of `{name}` was fitted yet", hint=f"there is {listing(fitted)}")
-    return ModelFolder(project, name or fitted[0])
+    return ModelFolder(project, the_one(fitted, name, "fitted clusters"))
 
 
 def _fitted_data(folder: ModelFolder, found: Published, report: str | None, stages: out.Stages) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import typer
 from rules_engine.cli.options import HERE, At, Entity, Format, OutputFormat, Repo
 from rules_engine.cli.output import print_json, remark, say, table, working
 from rules_engine.clock import DAY, format_instant, now_micros, parse_duration
-from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError, UnknownNameError
 from rules_engine.project import Project
 
@@ -110,7 +109,7 @@ def list_versions(name: Stored = None, repo: Repo = HERE, output_format: OutputF
 
     versions = _versions(repo, name)
     promoted = versions.promoted()
-    models = [versions.load(version) for version in versions.names()]
+    models = [versions.load(version) for version in versions.versions()]
     if output_format is Format.JSON:
         print_json([version_data(model, promoted) for model in models])
         return
@@ -285,16 +284,13 @@ def reasons(
 def _versions(repo: Path, name: str | None) -> Versions:
     """The versions of the named model, or of the only one. Feast is not asked."""
     from rules_engine.ml.models.versions import Versions, fitted
+    from rules_engine.ml.version_files import the_one
 
     project = Project.open(repo)
     known = fitted(project)
     if not known:
         raise UnknownNameError("no model was fitted yet", hint="run `segments model fit`")
-    if name is None and len(known) > 1:
-        raise UnknownNameError(f"there are several models: {listing(known)}", hint="name one of them")
-    if name is not None and name not in known:
-        raise UnknownNameError(f"no model of `{name}` was fitted yet", hint=f"there is {listing(known)}")
-    return Versions(project, name or known[0])
+    return Versions(project, the_one(known, name, "fitted models"))
 
 
 def _ago(micros: float) -> str:

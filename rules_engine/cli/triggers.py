@@ -63,6 +63,7 @@ def triggers(
         return
     if not rows:
         output.say("Nothing is noted" + (f" of the trigger {trigger}" if trigger else ""))
+        output.say("Triggers work on what `segments apply` applied, while `segments run` runs.")
         return
     names = ["at", "trigger", "entity", "state", "reason", "due", "cause"]
     output.table(names, [[cause(row[name]) if name == "cause" else text(row[name]) for name in names] for row in rows])

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rules_engine.definitions.source import to_plain
-from rules_engine.diagnostics import Diagnostic, listing, nearest
-from rules_engine.errors import DefinitionError, ProjectError, UnknownNameError
+from rules_engine.diagnostics import Diagnostic
+from rules_engine.errors import DefinitionError, ProjectError
 from rules_engine.ml.cluster_schema import ONLY_FOR
 from rules_engine.ml.definition_checks import problems
 from rules_engine.project import Project
@@ -248,21 +248,3 @@ def load_cluster_definitions(project: Project, catalog: Catalog) -> dict[str, Cl
     if not found:
         raise ProjectError(f"{path} is empty", hint=_EXAMPLE)
     return found
-
-
-def choose(definitions: Mapping[str, ClusterDefinition], name: str | None) -> ClusterDefinition:
-    """The named definition, or the only one.
-
-    Raises
-    ------
-    UnknownNameError
-        if there is none of that name, or no name was given and there are several.
-    """
-    if name is None and len(definitions) == 1:
-        return next(iter(definitions.values()))
-    if name is None:
-        raise UnknownNameError(f"there are several definitions: {listing(definitions)}", hint="name one of them")
-    if name not in definitions:
-        hint = nearest(name, definitions) or f"there is {listing(definitions)}"
-        raise UnknownNameError(f"there are no clusters `{name}` in {FILE}", hint=hint)
-    return definitions[name]

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
-from rules_engine.diagnostics import listing
-from rules_engine.errors import ProjectError, UnknownNameError
+from rules_engine.errors import UnknownNameError
 from rules_engine.features.read_plan import write_atomically
 from rules_engine.ml.cluster_model import ClusterModel
+from rules_engine.ml.version_files import VersionFiles
 from rules_engine.project import Project
 
 _ATTACHED = "attached"
 _PROMOTED = "promoted"
-_VERSION_FILE = re.compile(r"v([1-9][0-9]{0,8})\.json\Z")
 
 
-class ModelFolder:
+class ModelFolder(VersionFiles):
     """The stored versions of one project's models of one name: ``.segments/models/NAME/v1.json``, ...
 
-    A version never changes once it is written. Beside them lie which version is promoted, with those before it, and
-    whose labels the users have.
+    Beside them lie which version is promoted, with those before it, and whose labels the users have.
     """
 
     def __init__(self, project: Project, name: str) -> None:
-        self.name = name
-        self.path = project.state_dir / "models" / name
-
-    def versions(self) -> tuple[str, ...]:
-        """Every stored version, oldest first."""
-        found = (_VERSION_FILE.match(path.name) for path in self.path.glob("v*.json"))
-        return tuple(f"v{number}" for number in sorted(int(match[1]) for match in found if match))
-
-    def file(self, version: str) -> Path:
-        """Where a version lies."""
-        return self.path / f"{version}.json"
+        super().__init__(name, _root(project) / name, "segments cluster fit")
 
     def load(self, version: str | None = None) -> ClusterModel:
         """A version, by default the newest.
@@ -47,18 +34,8 @@ class ModelFolder:
         DataError
             if the file cannot be used.
         """
-        known = self.versions()
-        if not known:
-            raise UnknownNameError(f"no model of `{self.name}` was fitted yet", hint="run `segments cluster fit`")
-        wanted = known[-1] if version is None else version
-        if wanted not in known:
-            raise UnknownNameError(f"`{self.name}` has no version `{wanted}`", hint=f"there is {listing(known)}")
-        path = self.file(wanted)
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise ProjectError(f"cannot read {path}: {error.strerror}") from error
-        return ClusterModel.from_json(text, str(path))
+        wanted = version or next(reversed(self.versions()), "v1")
+        return ClusterModel.from_json(self.read(wanted), str(self.file(wanted)))
 
     def save(self, model: ClusterModel, created_at: int) -> tuple[ClusterModel, bool]:
         """Store a model as the next version, unless the newest one is the same.
@@ -70,10 +47,9 @@ class ModelFolder:
         same = self.same_fit(model)
         if same is not None:
             return same, False
-        known = self.versions()
-        version = f"v{int(known[-1][1:]) + 1 if known else 1}"
+        version = self.next_version()
         text = replace(model, version=version, created_at=created_at).to_json()
-        write_atomically(self.file(version), text)
+        self.write(version, text)
         return ClusterModel.from_json(text), True
 
     def same_fit(self, model: ClusterModel) -> ClusterModel | None:
@@ -166,5 +142,8 @@ class ModelFolder:
 
 def fitted_names(project: Project) -> list[str]:
     """The names of the clusterings of a project that were fitted."""
-    found = (project.state_dir / "models").glob("*/v*.json")
-    return sorted({path.parent.name for path in found if _VERSION_FILE.match(path.name)})
+    return sorted(path.name for path in _root(project).glob("*") if ModelFolder(project, path.name).versions())
+
+
+def _root(project: Project) -> Path:
+    return project.state_dir / "models"

@@ -9,7 +9,7 @@ from rules_engine.diagnostics import listing, nearest
 from rules_engine.rules.forms import Form
 from rules_engine.rules.literals import Refusal, describe
 from rules_engine.rules.nodes import Aggregate, ClockRef, EventAggregate, Operand, PropertyRef
-from rules_engine.rules.operators import OPERATORS, Operator, operators_for
+from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Operator, operators_for
 from rules_engine.rules.types import Kind, ValueType
 
 
@@ -27,7 +27,10 @@ def unknown_key(entry: Entry, form: Form) -> Refusal:
     if entry.key in _OPTIONS:
         return at_key("option-not-allowed", entry, f"`{entry.key}` has no meaning beside `{form.head}`", "remove it")
     known = [*form.keys, *(OPERATORS if form.takes_operator else ())]
-    hint = nearest(entry.key, known) or f"beside `{form.head}` there can be {listing(known[1:], limit=30)}"
+    hint = nearest(entry.key, known)
+    if "count" in form.keys and entry.key in COUNT_OPERATORS:
+        hint = f"how often is in `count`, e.g. `count: {{{entry.key}: 2}}`"
+    hint = hint or f"beside `{form.head}` there can be {listing(known[1:], limit=30)}"
     if form.takes_operator:
         return at_key("unknown-operator", entry, f"there is no operator `{entry.key}`", hint)
     return at_key("unknown-key", entry, f"`{entry.key}` has no place beside `{form.head}`", hint)

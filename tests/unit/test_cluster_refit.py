@@ -471,7 +471,7 @@ def test_the_commands_show_the_drift_refuse_it_and_list_the_versions(shop: Proje
     assert "Since v1: 150 of 550" in _run(shop, "show").stdout
     assert "Since" not in _run(shop, "show --version v1").stdout
     assert json.loads(_run(shop, "show --format json").stdout)["matching"] == stored["matching"]
-    assert "no model of `nothing`" in _run(shop, "show nothing").stderr
+    assert "there is no `nothing` among the fitted clusters" in _run(shop, "show nothing").stderr
 
 
 def test_a_version_before_that_looked_at_a_feature_that_is_gone_is_said(shop: Project) -> None:

@@ -17,10 +17,11 @@ from rules_engine.clock import DAY
 from rules_engine.errors import DataError, DefinitionError, ProjectError, UnknownNameError
 from rules_engine.ml.cluster_model import ClusterModel
 from rules_engine.ml.clusters import fit
-from rules_engine.ml.definition import ClusterDefinition, ClusterFeature, choose, load_cluster_definitions
+from rules_engine.ml.definition import ClusterDefinition, ClusterFeature, load_cluster_definitions
 from rules_engine.ml.labels import label
 from rules_engine.ml.model_folder import ModelFolder
 from rules_engine.ml.naming import propose_names
+from rules_engine.ml.version_files import the_one
 from rules_engine.project import Project
 from rules_engine.rules.catalog import Catalog, Feature
 from rules_engine.rules.types import from_feast_name
@@ -259,12 +260,13 @@ def test_mistakes_in_the_definition_are_shown_at_their_place(tmp_path: Path, tex
 def test_a_missing_definition_and_an_unknown_name_are_said(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match=r"there is no .*clusters\.yaml"):
         load_cluster_definitions(Project(tmp_path), _catalog())
-    two = {name: definition(clusters=name) for name in ("value", "taste")}
-    assert choose(two, "taste").name == "taste"
-    with pytest.raises(UnknownNameError, match="several definitions"):
-        choose(two, None)
-    with pytest.raises(UnknownNameError, match="no clusters `vlue`") as unknown:
-        choose(two, "vlue")
+    two = ["value", "taste"]
+    assert the_one(two, "taste", "clusters") == "taste"
+    assert the_one(["value"], None, "clusters") == "value"
+    with pytest.raises(UnknownNameError, match="there are several clusters: `taste`, `value`"):
+        the_one(two, None, "clusters")
+    with pytest.raises(UnknownNameError, match="there is no `vlue` among the clusters") as unknown:
+        the_one(two, "vlue", "clusters")
     assert unknown.value.hint == "did you mean `value`?"
 
 

@@ -11,8 +11,8 @@ import yaml
 from rules_engine.clock import DAY, HOUR, parse_instant
 from rules_engine.definitions.source import read_documents
 from rules_engine.diagnostics import Diagnostic
-from rules_engine.errors import DataError, DefinitionError, ProjectError, UnknownNameError
-from rules_engine.ml.models.check import choose, definitions_of, load_model_definitions
+from rules_engine.errors import DataError, DefinitionError, ProjectError
+from rules_engine.ml.models.check import definitions_of, load_model_definitions
 from rules_engine.ml.models.definition import Cuts, ModelDefinition
 from rules_engine.project import Project
 from rules_engine.rules.catalog import Catalog, EventType, Feature
@@ -161,12 +161,6 @@ def test_names(tmp_path: Path) -> None:
     one = yaml.safe_dump(plain(), sort_keys=False)
     with pytest.raises(DefinitionError, match="`propensity` is defined twice"):
         read(f"{one}---\n{one}")
-    both = {name: definition(model=name) for name in ("a", "b")}
-    assert choose(both, "b").name == "b"
-    with pytest.raises(UnknownNameError, match="there are several models"):
-        choose(both, None)
-    with pytest.raises(UnknownNameError, match="there is no model `c`"):
-        choose(both, "c")
     project = Project(tmp_path)
     with pytest.raises(ProjectError, match=r"models\.yaml, so nothing says what is to be predicted"):
         load_model_definitions(project, CATALOG)

@@ -10,7 +10,7 @@ from rules_engine.definitions.envelope import check_schema
 from rules_engine.definitions.source import Items, Node, Scalar, from_plain, to_plain
 from rules_engine.definitions.source import Mapping as MappingNode
 from rules_engine.diagnostics import Diagnostic, listing, nearest
-from rules_engine.errors import DefinitionError, ProjectError, UnknownNameError
+from rules_engine.errors import DefinitionError, ProjectError
 from rules_engine.ml.models.definition import FILE, MAX_REQUEST_NODES, ModelDefinition, nodes_of, split
 from rules_engine.ml.models.schema import SCHEMA
 from rules_engine.project import Project
@@ -87,24 +87,6 @@ def definitions_of(
     if problems:
         raise DefinitionError(problems)
     return found
-
-
-def choose(definitions: Mapping[str, ModelDefinition], name: str | None) -> ModelDefinition:
-    """The named definition, or the only one.
-
-    Raises
-    ------
-    UnknownNameError
-        if there is none of that name, or no name was given and there are several.
-    """
-    if name is None and len(definitions) == 1:
-        return next(iter(definitions.values()))
-    if name is None:
-        raise UnknownNameError(f"there are several models: {listing(definitions)}", hint="name one of them")
-    if name not in definitions:
-        hint = nearest(name, definitions) or f"there is {listing(definitions)}"
-        raise UnknownNameError(f"there is no model `{name}` in {FILE}", hint=hint)
-    return definitions[name]
 
 
 def event_match(target: Mapping[str, Any], catalog: Catalog) -> EventAggregate:

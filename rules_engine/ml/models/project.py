@@ -10,12 +10,13 @@ from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError
 from rules_engine.features.feast_repo import FeastRepo
 from rules_engine.lifecycle.catalog import project_catalog
-from rules_engine.ml.models.check import choose, load_model_definitions
-from rules_engine.ml.models.definition import ModelDefinition, split
+from rules_engine.ml.models.check import load_model_definitions
+from rules_engine.ml.models.definition import FILE, ModelDefinition, split
 from rules_engine.ml.models.fit import Material
 from rules_engine.ml.models.model import PropensityModel
 from rules_engine.ml.models.target import occurrences
 from rules_engine.ml.models.training import Population, training_rows
+from rules_engine.ml.version_files import the_one
 from rules_engine.project import Project
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_folder
@@ -58,7 +59,7 @@ class ModelProject:
         models = load_model_definitions(project, catalog, definitions.program.names)
         set_now = definitions.settings.now
         now = at if at is not None else now_micros() if set_now is None else set_now
-        chosen = choose(models, name)
+        chosen = models[the_one(models, name, f"models in {FILE}")]
         _refuse_own_score(definitions.program, chosen)
         return cls(repo, catalog, definitions.program, chosen, now)
 

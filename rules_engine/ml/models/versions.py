@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ from typing import Any
 import orjson
 
 from rules_engine.clock import format_instant, parse_instant
-from rules_engine.diagnostics import listing
-from rules_engine.errors import DataError, ProjectError, UnknownNameError
+from rules_engine.errors import DataError, UnknownNameError
 from rules_engine.features.read_plan import write_atomically
 from rules_engine.ml.models.model import PropensityModel
+from rules_engine.ml.version_files import VersionFiles
 from rules_engine.project import Project
-
-_VERSION_FILE = re.compile(r"v([1-9][0-9]{0,8})\.json\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +31,11 @@ class Promotion:
     at: int
 
 
-class Versions:
+class Versions(VersionFiles):
     """The versions of one project's model of one name."""
 
     def __init__(self, project: Project, name: str) -> None:
-        self.name = name
-        self.path = root(project) / name
-
-    def names(self) -> tuple[str, ...]:
-        """Every stored version, oldest first."""
-        found = (_VERSION_FILE.match(path.name) for path in self.path.glob("v*.json"))
-        return tuple(f"v{number}" for number in sorted(int(match[1]) for match in found if match))
-
-    def file(self, version: str) -> Path:
-        """Where a version lies."""
-        return self.path / f"{version}.json"
+        super().__init__(name, root(project) / name, "segments model fit")
 
     def load(self, version: str) -> PropensityModel:
         """A version.
@@ -60,16 +47,7 @@ class Versions:
         DataError
             if the file cannot be used.
         """
-        known = self.names()
-        if not known:
-            raise UnknownNameError(f"no model of `{self.name}` was fitted yet", hint="run `segments model fit`")
-        if version not in known:
-            raise UnknownNameError(f"`{self.name}` has no version `{version}`", hint=f"there is {listing(known)}")
-        path = self.file(version)
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise ProjectError(f"cannot read {path}: {error.strerror}") from error
+        text, path = self.read(version), self.file(version)
         found = PropensityModel.from_json(text, str(path))
         if found.version != version or found.definition.name != self.name:
             raise DataError(
@@ -80,7 +58,7 @@ class Versions:
 
     def newest(self) -> PropensityModel | None:
         """The newest version, if there is one."""
-        known = self.names()
+        known = self.versions()
         return self.load(known[-1]) if known else None
 
     def save(self, model: PropensityModel, created_at: int) -> tuple[PropensityModel, bool]:
@@ -93,10 +71,10 @@ class Versions:
         newest = self.newest()
         if newest is not None and newest.is_same_fit(model):
             return newest, False
-        version = f"v{int(newest.version[1:]) + 1 if newest else 1}"
+        version = self.next_version()
         scorer = replace(model.scorer, version=version)
         text = replace(model, scorer=scorer, version=version, created_at=created_at).to_json()
-        write_atomically(self.file(version), text)
+        self.write(version, text)
         return PropensityModel.from_json(text), True
 
     # --- which one counts --------------------------------------------------------------------------------------------
@@ -116,7 +94,7 @@ class Versions:
         """
         wanted = version or self.promoted()
         if wanted is None:
-            known = self.names()
+            known = self.versions()
             command = f"promote {known[-1]} --model {self.name}" if known else "fit"
             raise UnknownNameError(f"no version of `{self.name}` is promoted", hint=f"run `segments model {command}`")
         return self.load(wanted)
@@ -181,7 +159,7 @@ def root(project: Project) -> Path:
 
 def fitted(project: Project) -> list[str]:
     """The names of the models that have a version."""
-    return sorted(path.name for path in root(project).glob("*") if Versions(project, path.name).names())
+    return sorted(path.name for path in root(project).glob("*") if Versions(project, path.name).versions())
 
 
 def _standing(history: tuple[Promotion, ...]) -> list[str]:
