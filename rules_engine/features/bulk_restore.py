@@ -19,7 +19,7 @@ import numpy as np
 import redis
 
 from rules_engine.features.bulk_rows import BulkRows
-from rules_engine.features.bulk_wire import Wire
+from rules_engine.features.bulk_wire import MOVED, Wire
 from rules_engine.features.crc64 import crc64
 from rules_engine.features.ragged import Ints, Part, Ragged, bulk, bulk_string, constant, fixed, join, total
 
@@ -35,9 +35,6 @@ _SHORT_STRING = 0x80
 _END = b"\xff"
 _VERSION = b"\x0a\x00"
 _HEADER = 6
-
-#: What a server says that does not take the command, or not the form.
-_REFUSALS = ("unknown command", "DUMP payload version", "Bad data format")
 
 
 def restores(piece: BulkRows, key_ttl: int) -> Ragged | None:
@@ -97,7 +94,7 @@ def _is_plain(name: bytes) -> bool:
 
 
 class NotRestoredError(Exception):
-    """The server does not take ready-made hashes."""
+    """The server does not take a ready-made hash."""
 
 
 def write_new(pool: Any, commands: Ragged, rows: Sequence[int]) -> list[int]:
@@ -113,9 +110,9 @@ def write_new(pool: Any, commands: Ragged, rows: Sequence[int]) -> list[int]:
     Raises
     ------
     NotRestoredError
-        if the server does not take the command or its form.
+        if the server refuses the command: whatever the reason, rows can still be tried to be written otherwise.
     redis.RedisError
-        if the server cannot be reached, or refuses for another reason.
+        if the server cannot be reached, or keys moved to another node.
     """
     with Wire.out_of(pool) as wire:
         spans = [(rows.start, rows.stop)] if isinstance(rows, range) else [(row, row + 1) for row in rows]
@@ -130,6 +127,6 @@ def _is_known(answer: Any) -> bool:
     text = str(answer)
     if text.startswith("BUSYKEY"):
         return True
-    if isinstance(answer, redis.exceptions.NoPermissionError) or any(words in text for words in _REFUSALS):
+    if isinstance(answer, redis.ResponseError) and not isinstance(answer, MOVED):
         raise NotRestoredError(text) from answer
     raise answer

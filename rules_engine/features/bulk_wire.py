@@ -13,8 +13,12 @@ from typing import Any
 import hiredis
 import redis
 from redis._parsers.base import BaseParser
+from redis.exceptions import AskError, ClusterDownError, TryAgainError
 
 _BUFFER = 1 << 16
+
+#: What a cluster answers while keys move to another node, or nodes are lost.
+MOVED = (AskError, ClusterDownError, TryAgainError)
 
 
 class Wire:

@@ -20,12 +20,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import redis
-from redis.exceptions import AskError, ClusterDownError, NoScriptError, TryAgainError
+from redis.exceptions import NoScriptError
 
 from rules_engine.features.bulk_restore import NotRestoredError, restores, write_new
 from rules_engine.features.bulk_rows import BulkRows
 from rules_engine.features.bulk_script import write_scripted
 from rules_engine.features.bulk_watch import write_watched
+from rules_engine.features.bulk_wire import MOVED
 from rules_engine.features.ragged import Ragged
 
 #: Pieces of fewer rows are written by the script: one round trip.
@@ -39,8 +40,8 @@ _ONE_KNOWN_OF = 10
 _PAUSES = (0.1, 0.5, 2.0)
 _PATIENCE = 5.0
 
-#: Failures that pass: no connection, a script that is not there any more, keys that moved to another node (AskError).
-_LOST = (redis.ConnectionError, ConnectionError, ClusterDownError, TryAgainError, NoScriptError, AskError)
+#: Failures that pass: no connection, a script that is not there any more, keys that moved to another node.
+_LOST = (redis.ConnectionError, ConnectionError, NoScriptError, *MOVED)
 
 
 class BulkWriter:
