@@ -496,11 +496,20 @@ def test_patterns_that_cannot_be_written(pattern: str, dialect: str, reason: str
         to_sql(conditions, None, catalog(STRING), 0, dialect)
 
 
+def test_only_single_values_agree() -> None:
+    lists = Inputs(events=(Event("buy", 1, "a", {"amount": (1,)}), Event("view", 2, "b", {"amount": (1,)})))
+    strange = Inputs(events=(Event("buy", 1, "a", {"amount": {"a": 1}}), Event("view", 2, "b", {"amount": {"a": 1}})))
+    single = Inputs(events=(Event("buy", 1, "a", {"amount": 1}), Event("view", 2, "b", {"amount": 1.0})))
+    steps = (SequenceStep(EventMatch("buy")), SequenceStep(EventMatch("view")))
+    users = [("lists", lists), ("strange", strange), ("single", single)]
+    checked = program(a=SequenceNode(steps, match_on="amount"))
+    found = {user: answers["a"] for user, answers in evaluate_duckdb(checked, users, 10).items()}
+    assert found == {user: Evaluation(checked, inputs, 10).segment("a") for user, inputs in users}
+    assert found == {"lists": False, "strange": False, "single": True}
+
+
 def test_values_that_cannot_be_told_apart() -> None:
     strange = Inputs(events=(Event("buy", 1, "a", {"amount": {"a": 1}}), Event("view", 2, "b", {"amount": 1})))
-    steps = (SequenceStep(EventMatch("buy")), SequenceStep(EventMatch("view")))
-    with pytest.raises(UnsupportedError, match="`match_on: amount`"):
-        evaluate_duckdb(program(a=SequenceNode(steps, match_on="amount")), [("1", strange)], 10)
     distinct = Predicate(aggregate(Aggregate.DISTINCT, None), "equals", 1, INTEGER)
     with pytest.raises(UnsupportedError, match="distinct amount of buy"):
         evaluate_duckdb(program(a=distinct), [("1", strange)], 10)

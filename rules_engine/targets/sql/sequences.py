@@ -33,7 +33,7 @@ from rules_engine.targets.sql.expressions import (
     table,
 )
 from rules_engine.targets.sql.tables import AT, ENTITY
-from rules_engine.targets.sql.values import INTEGERS, Stored, at_most, fractional_part, integral_part, require_scalars
+from rules_engine.targets.sql.values import INTEGERS, Stored, at_most, fractional_part, integral_part
 
 #: Longer than any two instants are apart: a wait of this length has no end.
 _UNBOUNDED = 2**60
@@ -167,8 +167,7 @@ class _Writer:
         if name is None:
             return []
         forms = self._events.property(step.match.event, name)
-        require_scalars(forms, f"`match_on: {name}` of `{step.match}`")
-        return forms
+        return [form for form in forms if form.type is not None and not form.type.is_list]  # no other value agrees
 
     def _holds_integers_and_floats(self) -> bool:
         forms = [form for step in self._sequence.steps for form in self._forms(step)]
