@@ -134,9 +134,8 @@ Part = Cells | Ragged
 
 def constant(value: bytes, rows: int) -> Cells:
     """The same bytes in every row."""
-    return Cells(
-        np.ndarray((rows, len(value)), np.uint8, value, strides=(0, 1))
-    )  # as broadcast_to, in a tenth of the time
+    repeated = np.ndarray((rows, len(value)), np.uint8, value, strides=(0, 1))  # broadcast_to takes ten times as long
+    return Cells(repeated)
 
 
 def optional(value: bytes, present: Truths) -> Cells:

@@ -334,7 +334,7 @@ class _Narrowing:
         if lines * others > _BYTE or self.codes.dtype != np.uint8 or other.codes.dtype != np.uint8:
             return None
         masks = (self.masks[:, None, :] & other.masks[None, :, :]).reshape(lines * others, -1)
-        codes = self.codes * np.uint8(others) + other.codes
+        codes = self.codes * np.uint8(others % _BYTE) + other.codes  # of 256 lines only beside a single one, number 0
         return _Narrowing(self.mentions | other.mentions, np.asfortranarray(masks), codes)
 
     def narrow(self, alive: Words64) -> None:

@@ -188,8 +188,10 @@ def test_a_user_of_the_server_who_may_not_use_the_command(
 def test_a_server_that_does_not_take_the_form(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one does that is older than the form."""
     monkeypatch.setattr("rules_engine.features.bulk_restore._VERSION", b"\xff\x00")
+    one = restores(rows_of(crowd(b"x", AT, 1)), 0)
+    assert one is not None
     with pytest.raises(redis.ResponseError, match="DUMP payload version"):
-        client.execute_command(*arguments(restores(rows_of(crowd(b"x", AT, 1)), 0).row(0)))  # type: ignore[union-attr]
+        client.execute_command(*arguments(one.row(0)))
     assert BulkWriter(client).write([rows_of(crowd(b"x", AT))]) == 500
     assert client.dbsize() == 500
 

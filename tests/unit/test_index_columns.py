@@ -324,3 +324,17 @@ def test_a_column_of_nulls_is_missing() -> None:
     assert rows_in(ask("exists", False, STRING), pa.nulls(3)) == [0, 1, 2]
     assert rows_in(ask("starts_with", "a", STRING), pa.nulls(3)) == []
     assert rows_in(ask("exists", False, ValueType(Kind.STRING, is_list=True)), pa.nulls(3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_a_text_that_nobody_has_beside_one_of_as_many_values_as_a_byte_tells_apart(names: tuple[str, str]) -> None:
+    def has(name: str) -> Predicate:
+        return Predicate(FeatureRef("u", name), "contains", "7", STRING)
+
+    index = RuleIndex(Program({"s": Segment("s", AnyOf((has("a"), has("b"))))}))
+    words = [f"w{number}" for number in range(255)]
+    places = pa.array(range(255), pa.int32())
+    nobody = pa.DictionaryArray.from_arrays(pa.nulls(255, pa.int32()), pa.array([], pa.large_string()))
+    many = pa.DictionaryArray.from_arrays(places, pa.array(words, pa.large_string()))
+    batch = pa.record_batch({f"u:{names[0]}": nobody, f"u:{names[1]}": many})
+    assert ColumnIndex(index).match_many(batch, 0).members("s").tolist() == ["7" in word for word in words]
