@@ -4,6 +4,10 @@ A file appears whole or not at all, and is named by the time at which it was sto
 there twice: readers take the first, and so does making one file of many. Only files of about one size are made one, the
 newest ones, so a row is written again a few times only, however many come; and large ones are left alone, so that it
 takes little memory.
+
+A process that is killed while it writes leaves a file behind whose name begins with a dot. Readers never see those.
+Whoever adds to a log clears away all of them that are older than some hours, a few times a day: a younger one may be
+one that somebody is writing.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +36,9 @@ LARGE = 32 << 20
 _SMALL, _ABOUT = 256 << 10, 4
 
 _TRIES = 20
+
+#: After so many seconds a file that is not finished is one that a kill left behind; and so often it is looked for them.
+_ABANDONED = 6 * 3600
 
 
 def add_file(folder: Path, table: pa.Table, stored_at: int) -> None:
@@ -90,31 +98,60 @@ def stable_tables(folder: Path, since: int | None = None, **options: Any) -> lis
 def compact(folder: Path, lock: Path, keys: Sequence[str]) -> None:
     """Make one file of a folder's newest files if there are many, unless another process is at it.
 
+    A few times a day it also clears the whole log of what killed processes left half written.
+
     Parameters
     ----------
     lock
-        a file that is locked meanwhile.
+        a file in the log's own folder, which is locked meanwhile; its time is when the log was last cleared.
     keys
         the columns that tell a row from others; of equal ones the first stays.
     """
-    if len(_newest(folder)) < MANY_FILES:
+    is_to_clear = _is_to_clear(lock)
+    if not is_to_clear and len(_newest(folder)) < MANY_FILES:
         return
     with lock.open("a") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        files = _newest(folder)
-        if len(files) < MANY_FILES:
-            return
-        merged = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
-        seen: set[tuple[Any, ...]] = set()
-        rows = zip(*(merged[key].to_pylist() for key in keys), strict=True)
-        fresh = [not (row in seen or seen.add(row)) for row in rows]  # type: ignore[func-returns-value]
-        # Named as the last of them: who reads what was stored since then finds all of it.
-        add_file(folder, merged.filter(pa.array(fresh, pa.bool_())), stored_at(files[-1]))
-        for file in files:
-            file.unlink()
+        if is_to_clear:
+            os.utime(held.fileno())
+            _clear(lock.parent)
+        _make_one(folder, keys)
+
+
+def _make_one(folder: Path, keys: Sequence[str]) -> None:
+    files = _newest(folder)
+    if len(files) < MANY_FILES:
+        return
+    merged = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
+    seen: set[tuple[Any, ...]] = set()
+    rows = zip(*(merged[key].to_pylist() for key in keys), strict=True)
+    fresh = [not (row in seen or seen.add(row)) for row in rows]  # type: ignore[func-returns-value]
+    # Named as the last of them: who reads what was stored since then finds all of it.
+    add_file(folder, merged.filter(pa.array(fresh, pa.bool_())), stored_at(files[-1]))
+    for file in files:
+        file.unlink()
+
+
+def _is_to_clear(lock: Path) -> bool:
+    try:
+        return _is_abandoned(lock)
+    except FileNotFoundError:
+        return True
+
+
+def _clear(log: Path) -> None:
+    """Take away the unfinished files of a log that nobody writes any more."""
+    for file in log.rglob(f".*{SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # it was finished meanwhile
+            if _is_abandoned(file):
+                file.unlink()
+
+
+def _is_abandoned(file: Path) -> bool:
+    return time.time() - file.stat().st_mtime > _ABANDONED
 
 
 def _newest(folder: Path) -> list[Path]:

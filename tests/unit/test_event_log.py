@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -108,5 +109,52 @@ def test_what_was_appended_survives_a_kill_and_two_writers(tmp_path: Path) -> No
         done.append(6 + len(out.split("\n")) - 1)
     found = {logged.id for _, logged in EventLog(tmp_path).read(0, ["view"])}
     assert found >= {f"view:{name}-{number}" for name, count in zip("ab", done, strict=True) for number in range(count)}
-    for path in tmp_path.rglob("*.parquet"):
+    for path in EventLog(tmp_path).files("view", None, 0):
         pq.read_table(path, partitioning=None)
+
+
+def left_behind(folder: Path, name: str, hours: float) -> Path:
+    """A file as a process leaves it that was killed so many hours ago while it wrote."""
+    path = folder / f".{name}.parquet"
+    path.write_bytes(b"PAR1 half")
+    then = time.time() - hours * 3600
+    os.utime(path, (then, then))
+    return path
+
+
+def test_what_a_kill_left_half_written_is_cleared_away_after_hours(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.append([("u", event(1, "view:a")), ("u", event(DAY, "view:b"))], 1)
+    today, yesterday = sorted(tmp_path.glob("event=view/day=*"))
+    old = [left_behind(today, "old", 7), left_behind(yesterday, "older", 70)]
+    young = left_behind(today, "young", 5)
+    assert [path.name[0] for path in log.files("view", None, 1)] == ["0", "0"]
+    log.append([("u", event(2, "view:c"))], 2)
+    assert all(path.exists() for path in old)  # the log was cleared a moment ago
+    os.utime(tmp_path / ".compaction", (0, 0))
+    log.append([("u", event(3, "view:d"))], 3)
+    assert [path for path in [*old, young] if path.exists()] == [young]
+    os.utime(young, (0, 0))
+    log.append([("u", event(4, "view:e"))], 4)
+    assert young.exists()
+    assert {logged.id for _, logged in log.read(0, ["view"])} == {"view:a", "view:c", "view:d", "view:e"}
+
+
+def test_a_file_that_is_cleared_away_while_it_is_written_fails_its_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a machine slept for hours: nothing is said to be stored that is not."""
+    log = EventLog(tmp_path)
+    log.append([("u", event(1, "view:a"))], 1)
+
+    def slowly(number: int) -> None:
+        monkeypatch.undo()
+        (temporary,) = tmp_path.rglob(".*.parquet")
+        for path in (temporary, tmp_path / ".compaction"):
+            os.utime(path, (0, 0))
+        log.append([("u", event(2, "view:b"))], 2)
+
+    monkeypatch.setattr(day_files.os, "fsync", slowly)
+    with pytest.raises(FileNotFoundError):
+        log.append([("u", event(3, "view:c"))], 3)
+    assert {logged.id for _, logged in log.read(0, ["view"])} == {"view:a", "view:b"}
