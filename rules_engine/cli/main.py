@@ -1,4 +1,4 @@
-"""The entry point: what every command has in common."""
+"""What every command has in common."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import typer
 
 from rules_engine.cli import output
 from rules_engine.cli.commands import LazyGroup
+from rules_engine.cli.interrupts import INTERRUPTED, WATCH
+from rules_engine.cli.start import main
 from rules_engine.errors import SegmentsError
-
-#: What a shell reports for a program that Ctrl-C stopped.
-INTERRUPTED = 130
 
 
 class _Segments(LazyGroup):
@@ -25,9 +24,13 @@ class _Segments(LazyGroup):
         try:
             return super().invoke(ctx)
         except SegmentsError as error:
+            if WATCH.came:  # and this is what became of it
+                WATCH.leave()
             output.show_error(error)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
+            if WATCH.on:
+                WATCH.leave()
             output.remark("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
@@ -60,8 +63,8 @@ def segments(
     """
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; ends the process with its exit code."""
+def run(args: Sequence[str] | None = None) -> None:
+    """Run the command line; raises ``SystemExit`` with its exit code."""
     if not sys.warnoptions:
         # Deprecations between libraries tell a user nothing; python -W brings them back.
         warnings.simplefilter("ignore")

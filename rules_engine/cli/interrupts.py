@@ -1,0 +1,146 @@
+"""Ctrl-C: it ends a command at any instant, with one sentence and exit code 130, whoever loses it on its way.
+
+Python raises ``KeyboardInterrupt`` wherever the program is just then, and what runs there may lose it: a callback of
+the import system or of a weak reference, whose exceptions Python drops; a library in C that makes an ``ImportError``
+or a ``RuntimeError`` of it; an ``except:``. A command then went on to its end, and exited with 0. So an interrupt is
+noted as well as raised. It is raised again once its exception is gone while the program still runs, and what ends the
+process looks at the note.
+
+It takes nothing but a few modules that Python has loaded anyway, as it comes before everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+import weakref
+from types import TracebackType
+from typing import Any, NoReturn
+
+#: What a shell reports for a program that Ctrl-C stopped.
+INTERRUPTED = 130
+
+#: After so many seconds it is looked whether an interrupt was lost, again and again.
+_LOOK = 0.02
+
+#: So long a further Ctrl-C changes nothing, as what the first one ended is being cleared away.
+_PATIENCE = 1.0
+
+
+class _Interrupt(KeyboardInterrupt):
+    """Python's own, but one can ask whether it still exists."""
+
+
+class _Watch:
+    """What became of Ctrl-C in this process.
+
+    Attributes
+    ----------
+    on
+        whether interrupts are noted here.
+    came
+        whether there was one.
+    """
+
+    def __init__(self) -> None:
+        self.on = self.came = self._over = False
+        self._raised: weakref.ref[_Interrupt] | None = None
+        self._at = 0.0
+
+    def begin(self) -> None:
+        """Note interrupts from now on; not if somebody else sees to them, as a shell does that runs us behind."""
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            return
+        with contextlib.suppress(ValueError):  # in a thread, where no signal comes
+            signal.signal(signal.SIGINT, self._interrupt)
+            self.on = True
+            sys.excepthook = self._at_the_top
+            sys.unraisablehook = self._dropped
+
+    def end(self) -> None:
+        """End the watch: with the process if there was an interrupt; else what comes from now on is ignored.
+
+        The command's work is done then, and so much is said of it; to leave Python takes half a second after Feast.
+        """
+        if not self.on:
+            return
+        if self.came or isinstance(sys.exception(), KeyboardInterrupt):
+            self.leave()
+        with contextlib.suppress(OSError, ValueError):  # Python tries again, and says what is wrong
+            sys.stdout.flush()
+        self._over = True
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def leave(self) -> NoReturn:
+        """End the process as one that was interrupted. What is half imported is not asked for anything any more."""
+        self._over = True
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for say in (sys.stdout.flush, self._say, _at_exit):
+                with contextlib.suppress(Exception):
+                    say()
+        finally:
+            os._exit(INTERRUPTED)
+
+    @staticmethod
+    def _say() -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write("\x1b[?25h")  # the cursor, which a progress line hides
+        sys.stderr.write("interrupted\n")
+        sys.stderr.flush()
+
+    def _interrupt(self, *_: object) -> None:
+        if self._over or (self._exists() and time.monotonic() - self._at < _PATIENCE):
+            return
+        if not self.came:
+            self.came = True
+            self._keep_looking()
+        self._raise()
+
+    def _keep_looking(self) -> None:
+        if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
+            signal.signal(signal.SIGALRM, self._look)
+            signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
+        threading: Any = sys.modules.get("threading")
+        if threading is not None:
+            threading.excepthook = lambda _: None  # what fails in a thread now came of the interrupt
+
+    def _look(self, *_: object) -> None:
+        if not self._over and not self._exists():
+            self._raise()
+
+    def _exists(self) -> bool:
+        return self._raised is not None and self._raised() is not None
+
+    def _raise(self) -> NoReturn:
+        self._at = time.monotonic()
+        raise self._made()  # without a variable, which would keep it alive by its own traceback
+
+    def _made(self) -> _Interrupt:
+        made = _Interrupt()
+        self._raised = weakref.ref(made)
+        return made
+
+    def _at_the_top(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if self.came or issubclass(kind, KeyboardInterrupt):
+            self.leave()
+        sys.__excepthook__(kind, error, trace)
+
+    def _dropped(self, what: Any) -> None:
+        if not self.came and not self._over:
+            sys.__unraisablehook__(what)
+
+
+def _at_exit() -> None:
+    """What Python would do at its end, such as to remove temporary folders."""
+    import atexit
+
+    atexit._run_exitfuncs()  # noqa: SLF001  # it has no other name
+
+
+#: The watch of this process.
+WATCH = _Watch()
