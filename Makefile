@@ -62,6 +62,6 @@ lock:
 
 # A server whose directory is gone would run on unseen, so it is stopped first.
 clean:
-	@[ ! -x $(BIN)/python ] || $(BIN)/python -c 'from rules_engine.features.embedded import EmbeddedStore; EmbeddedStore(".").stop()'
+	@[ ! -x $(BIN)/python ] || $(BIN)/python -c 'from rules_engine.redis.embedded import EmbeddedStore; EmbeddedStore(".").stop()'
 	@rm -rf $(VENV) .segments build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

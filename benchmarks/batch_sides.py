@@ -81,10 +81,10 @@ _TYPES = {"string": "String", "boolean": "Bool", "integer": "Int64", "number": "
 
 def ours(path: Path) -> Side:
     """What `segments evaluate` does."""
-    from rules_engine.features.feast_repo import FeastRepo
-    from rules_engine.lifecycle.batch import BatchRules
-    from rules_engine.lifecycle.evaluate import evaluate
-    from rules_engine.project import Project
+    from rules_engine.batch.engine import BatchRules
+    from rules_engine.batch.evaluate import evaluate
+    from rules_engine.features.feast.repo import FeastRepo
+    from rules_engine.folders import Project
 
     root = path.parent / f"project-{path.stem}"
     repo = root / "feature_repo"
@@ -93,7 +93,7 @@ def ours(path: Path) -> Side:
     fields = ", ".join(f'Field(name="{column.name}", dtype={_TYPES[column.kind]})' for column in COLUMNS)
     (repo / "views.py").write_text(_DEFINITIONS.format(path=str(path), fields=fields))
     (repo / "feature_store.yaml").write_text(_STORE)
-    for module in ("duckdb", "rules_engine.features.parquet_stream"):
+    for module in ("duckdb", "rules_engine.features.offline.parquet_stream"):
         importlib.import_module(module)  # imports are no side's work
     rules = BatchRules(FeastRepo(Project.open(root)), program(SEGMENTS))
 

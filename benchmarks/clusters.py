@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import write
-from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.redis.embedded import EmbeddedStore
 
 USERS = 1_000_000
 FEATURES = 20
@@ -114,7 +114,7 @@ def _run(project: Path, *command: str) -> dict[str, Any]:
     program = (
         "import json, resource, sys, time\n"
         "start = time.perf_counter()\n"
-        "from rules_engine.cli.main import main\n"
+        "from rules_engine.cli.start import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print(json.dumps([code or 0, time.perf_counter() - start, peak]), file=sys.stderr)\n"

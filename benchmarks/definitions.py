@@ -9,13 +9,13 @@ from rich.table import Table
 
 from benchmarks.timing import seconds_of, write
 from rules_engine.definitions.source import Node, read_documents
+from rules_engine.deploy.lint import lint
 from rules_engine.diagnostics import Diagnostic
-from rules_engine.lifecycle.lint import lint
 from rules_engine.rules.catalog import Catalog, EventType, Feature
 from rules_engine.rules.load import load_documents
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import FLOAT, STRING
-from rules_engine.targets.index import RuleIndex
+from rules_engine.targets.index.rule_index import RuleIndex
 
 SIZES = (100, 500, 2_000)
 PREDICATES = 5

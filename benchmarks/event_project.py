@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rules_engine.clock import SECOND
-from rules_engine.events.declarations import parse_events
-from rules_engine.events.stream import FIELD, encode_raw, partition_of, stream_key
-from rules_engine.features.read_plan import Connection, ReadPlan
+from rules_engine.events.declarations.events_yaml import parse_events
+from rules_engine.events.streams import FIELD, encode_raw, partition_of, stream_key
+from rules_engine.read_plan import Connection, ReadPlan
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
 from rules_engine.sdk.rules import encode_definitions

@@ -23,13 +23,13 @@ import redis
 
 from benchmarks.event_project import BATCH, TRIGGERS, encoded, plan, raw_events, segments, send
 from benchmarks.timing import write
-from rules_engine.events.stream import stream_keys
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.lifecycle.event_sink import EventSink
-from rules_engine.lifecycle.worker import Worker, tune_process
-from rules_engine.project import Project
+from rules_engine.events.streams import stream_keys
+from rules_engine.folders import Project
+from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
+from rules_engine.stream.event_sink import EventSink
+from rules_engine.stream.worker import Worker, tune_process
 
 EVENTS, USERS = int(os.environ.get("EVENTS", "100000")), int(os.environ.get("USERS", "2000"))
 MEMORY_EVENTS = int(os.environ.get("MEMORY_EVENTS", "1000000"))
@@ -103,7 +103,7 @@ FEEDER = """
 import sys, time
 import redis
 from benchmarks.event_project import raw_events, send
-from rules_engine.events.stream import stream_keys
+from rules_engine.events.streams import stream_keys
 client, number, users = redis.Redis.from_url(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 piece = []
 for raw in raw_events(number, users, seed=2):

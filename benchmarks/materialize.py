@@ -32,7 +32,7 @@ from rich.table import Table
 
 from benchmarks.materialize_plots import draw
 from benchmarks.timing import write
-from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.redis.embedded import EmbeddedStore
 
 SIZES = (100_000, 1_000_000)
 AT = datetime(2026, 3, 1, tzinfo=UTC)

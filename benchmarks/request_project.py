@@ -13,11 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.workload import CHOICES, Column, draw_predicate
-from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import import_feast, quiet
-from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.read_plan import ReadPlan
-from rules_engine.project import Project
+from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan
+from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.rules.nodes import AllOf, AnyOf, Condition, Segment
 from rules_engine.rules.program import Program
 from rules_engine.sdk.rules import encode_definitions

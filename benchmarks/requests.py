@@ -28,10 +28,10 @@ from benchmarks.peers import zen_list
 from benchmarks.request_project import COLUMNS, USERS, Made, make, program
 from benchmarks.timing import machine, write
 from rules_engine.clock import from_micros
-from rules_engine.features.embedded import EmbeddedStore
 from rules_engine.features.feast_import import quiet
-from rules_engine.features.redis_layout import KeyMaker
-from rules_engine.features.selection import Layouts
+from rules_engine.features.online.selection import Layouts
+from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Inputs
 from rules_engine.sdk import AsyncSegmentClient, SegmentClient
@@ -312,7 +312,7 @@ def starting_up(bench: Bench, root: Path) -> dict[str, float]:
     thousand = bench.made.with_rules(100, 1_000)
     first = [run("-c", _FIRST, str(root)) for _ in range(9)]
     first_large = [run("-c", _FIRST, str(thousand)) for _ in range(5)]
-    command = ["-m", "rules_engine.cli.main", "lookup", "5", "--repo", str(root)]
+    command = ["-m", "rules_engine", "lookup", "5", "--repo", str(root)]
     return {
         "import rules_engine, ms": median([run("-c", _IMPORT.format(more=""))[0] for _ in range(9)]),
         "the same, and SegmentClient, ms": median(

@@ -16,8 +16,8 @@ from benchmarks.workload import COLUMNS, predicates, program, users
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.program import Program
-from rules_engine.targets.columns import ColumnIndex
-from rules_engine.targets.index import RuleIndex
+from rules_engine.targets.columns.column_index import ColumnIndex
+from rules_engine.targets.index.rule_index import RuleIndex
 
 SIZES = (10, 100, 1_000, 10_000)
 PEER_SIZES = (10, 100, 1_000)

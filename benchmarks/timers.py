@@ -21,11 +21,11 @@ import redis
 from benchmarks.event_project import DELAYED, encoded, plan
 from benchmarks.timing import write
 from rules_engine.clock import parse_instant
-from rules_engine.events.stream import FIELD, partition_of, stream_key, stream_keys
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.project import Project
-from rules_engine.triggers.queues import queue_key
-from rules_engine.triggers.timers import timers_key
+from rules_engine.delivery.queues import queue_key
+from rules_engine.events.streams import FIELD, partition_of, stream_key, stream_keys
+from rules_engine.folders import Project
+from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.stream.timers import timers_key
 
 TIMERS, SPREAD = int(os.environ.get("TIMERS", "100000")), int(os.environ.get("SPREAD", "500"))
 WATCHED = int(os.environ.get("WATCHED", "60"))
@@ -36,8 +36,8 @@ FLOW = 200
 WORKER = """
 import sys
 from pathlib import Path
-from rules_engine.lifecycle.worker import Worker, tune_process
-from rules_engine.project import Project
+from rules_engine.stream.worker import Worker, tune_process
+from rules_engine.folders import Project
 tune_process()
 Worker(Project(Path(sys.argv[1]))).run()
 """

@@ -22,7 +22,7 @@ from rules_engine.rules.changes import changes_at as next_change
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Event, Inputs, in_order
 from rules_engine.rules.nodes import Condition, Segment
-from rules_engine.rules.parse import ConditionParser
+from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import (

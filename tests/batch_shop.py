@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rules_engine.clock import to_micros
-from rules_engine.lifecycle.event_sink import event_log
-from rules_engine.project import Project
+from rules_engine.folders import Project
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Event, Inputs, in_order
 from rules_engine.rules.program import Program
+from rules_engine.stream.event_sink import event_log
 from tests.event_shop import EVENTS, NOW, SEGMENTS, checked, random_raw
 
 #: What reads features too, and negates.

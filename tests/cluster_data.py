@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rules_engine.clock import from_micros, parse_instant
-from rules_engine.ml.definition import ClusterDefinition
-from rules_engine.project import Project
+from rules_engine.folders import Project
+from rules_engine.ml.clusters.definition import ClusterDefinition
 
 NOW = parse_instant("2026-03-01T00:00:00Z")
 

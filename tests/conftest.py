@@ -15,9 +15,9 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
-from rules_engine.features.embedded import EmbeddedStore
 from rules_engine.features.feast_import import import_feast
-from rules_engine.project import Project
+from rules_engine.folders import Project
+from rules_engine.redis.embedded import EmbeddedStore
 
 # The first import of Feast in a process decides how it checks the arguments of definitions: here as in our commands,
 # whichever test comes first.

@@ -16,7 +16,7 @@ from rules_engine.clock import parse_duration, parse_instant
 from rules_engine.definitions import source
 from rules_engine.definitions.envelope import ENVELOPES
 from rules_engine.definitions.source import Entry, Items, Node, Scalar, read_documents
-from rules_engine.events.declarations import EventDeclarations, parse_events
+from rules_engine.events.declarations.events_yaml import EventDeclarations, parse_events
 from rules_engine.rules.catalog import Catalog, EventType, Feature
 from rules_engine.rules.forms import FORMS
 from rules_engine.rules.types import FLOAT, INTEGER, STRING, TIME, ValueType, from_feast_name

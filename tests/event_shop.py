@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rules_engine.clock import SECOND, from_micros, to_micros
-from rules_engine.events.declarations import parse_events
-from rules_engine.events.validation import EventValidator
-from rules_engine.features.read_plan import Connection, ReadPlan
+from rules_engine.events.declarations.events_yaml import parse_events
+from rules_engine.events.declarations.validation import EventValidator
+from rules_engine.read_plan import Connection, ReadPlan
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Event, Inputs, in_order

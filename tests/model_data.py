@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from rules_engine.clock import DAY, parse_instant
-from rules_engine.ml.models.definition import ModelDefinition
-from rules_engine.ml.models.fit import Material
-from rules_engine.ml.models.training import Rows
+from rules_engine.ml.propensity.definition import ModelDefinition
+from rules_engine.ml.propensity.fit import Material
+from rules_engine.ml.propensity.training import Rows
 from rules_engine.rules.types import FLOAT, INTEGER, STRING, TIME, Kind, ValueType
 
 NOW = parse_instant("2026-07-01T00:00:00Z")

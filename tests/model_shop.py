@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import yaml
 
 from rules_engine.clock import parse_instant
-from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.lifecycle.apply import apply
-from rules_engine.ml.models.fit import fit
-from rules_engine.ml.models.model import PropensityModel
-from rules_engine.ml.models.project import ModelProject
-from rules_engine.project import Project
+from rules_engine.deploy.apply import apply
+from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.folders import Project
+from rules_engine.ml.propensity.fit import fit
+from rules_engine.ml.propensity.model import PropensityModel
+from rules_engine.ml.propensity.project import ModelProject
 from tests.model_data import CUTS, plain
 
 TIME = pa.timestamp("us", tz="UTC")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from rules_engine.events.encoding import decode_state, encode_state
-from rules_engine.events.kept_events import StateEvents
-from rules_engine.events.pruning import prune
-from rules_engine.events.reading import StateLayout, StateReader
-from rules_engine.events.requirements import requirements_of
-from rules_engine.events.state import empty_state, update
+from rules_engine.events.state.encoding import decode_state, encode_state
+from rules_engine.events.state.entity_state import empty_state, update
+from rules_engine.events.state.kept_events import StateEvents
+from rules_engine.events.state.pruning import prune
+from rules_engine.events.state.reading import StateLayout, StateReader
+from rules_engine.events.state.requirements import requirements_of
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.predicates import Truth
-from rules_engine.targets.index import RuleIndex
+from rules_engine.targets.index.rule_index import RuleIndex
 from rules_engine.testing import CONDITION, Scenario
 
 #: Later than any event of the tests may come.

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo
 from rules_engine.clock import format_instant
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.apply import ApplyReport
-    from rules_engine.lifecycle.backfill import BackfillProgress
-    from rules_engine.lifecycle.stages import Stage
+    from rules_engine.deploy.apply import ApplyReport
+    from rules_engine.deploy.backfill import BackfillProgress
+    from rules_engine.deploy.stages import Stage
 
 
 def apply(
@@ -40,7 +40,7 @@ def apply(
     Every plan is kept as a version with a number; with --to its segments are put into effect again.
     """
     from rules_engine.cli.plan import shows, stage_text
-    from rules_engine.lifecycle.definitions import apply_project
+    from rules_engine.deploy.definitions import apply_project
 
     project = Project.open(repo)
     if versions:
@@ -67,7 +67,7 @@ def apply(
 
 
 def _list(project: Project, output_format: Format) -> None:
-    from rules_engine.lifecycle.versions import versions
+    from rules_engine.project.versions import versions
 
     rows = [
         {
@@ -109,7 +109,7 @@ def _show(applied: ApplyReport, done: list[Stage]) -> None:
 
 def _data(applied: ApplyReport) -> dict[str, Any]:
     from rules_engine.cli.plan import shows
-    from rules_engine.lifecycle.stages import Names, stage_data, to_data
+    from rules_engine.deploy.stages import Names, stage_data, to_data
 
     plan, registry, stages = applied.plan, applied.registry, applied.stages
     return {

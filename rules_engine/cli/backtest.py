@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.context import Context, read_context
-from rules_engine.cli.options import HERE, Format, OutputFormat, Repo, duration, instant, png
+from rules_engine.cli.common import output
+from rules_engine.cli.common.context import Context, read_context
+from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo, duration, instant, png
 from rules_engine.clock import format_duration, format_instant
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.backtest import Backtest, Point
+    from rules_engine.batch.backtest import Backtest, Point
 
 #: So many instants, and so many other segments, are shown as text; JSON and --out have all.
 _SHOWN, _OTHERS = 40, 5
@@ -70,11 +70,11 @@ def backtest(
     how many users were in the segment, entered and left; how many of these moves were soon undone; and how much it had
     in common with other segments.
     """
-    from rules_engine.lifecycle.backtest import backtest as run
-    from rules_engine.lifecycle.backtest import instants, write
-    from rules_engine.lifecycle.batch import BatchProject
-    from rules_engine.lifecycle.plots import draw_backtest, new_figure
-    from rules_engine.lifecycle.through_time import RulesThroughTime
+    from rules_engine.batch.backtest import backtest as run
+    from rules_engine.batch.backtest import instants, write
+    from rules_engine.batch.engine import BatchProject
+    from rules_engine.batch.plots import draw_backtest, new_figure
+    from rules_engine.batch.through_time import RulesThroughTime
 
     if plot is not None:
         new_figure(1, 1, "the plot")  # before the work is done
@@ -101,7 +101,7 @@ def backtest(
 
 
 def _show(found: Backtest) -> None:
-    from rules_engine.lifecycle.backtest import shown_points
+    from rules_engine.batch.backtest import shown_points
 
     points = found.points
     first, last = format_instant(points[0].at), format_instant(points[-1].at)

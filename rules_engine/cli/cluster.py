@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli import cluster_output as out
+from rules_engine.cli.common import cluster_output as out
+from rules_engine.cli.common.options import HERE, At, Format, OutputFormat, Repo, percent
+from rules_engine.cli.common.output import print_json, remark, say, table, working
 from rules_engine.cli.drift import limit as limit_text
-from rules_engine.cli.options import HERE, At, Format, OutputFormat, Repo, percent
-from rules_engine.cli.output import print_json, remark, say, table, working
 from rules_engine.clock import now_micros
 from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError, UnknownNameError
-from rules_engine.features.read_plan import ReadPlan
-from rules_engine.project import Project
+from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rules_engine.features.feast_repo import FeastRepo
-    from rules_engine.ml.cluster_model import ClusterModel
-    from rules_engine.ml.clusters import Fit
-    from rules_engine.ml.model_folder import ModelFolder
-    from rules_engine.ml.refit import Published
+    from rules_engine.features.feast.repo import FeastRepo
+    from rules_engine.ml.clusters.fitting import Fit
+    from rules_engine.ml.clusters.model import ClusterModel
+    from rules_engine.ml.clusters.refit import Published
+    from rules_engine.ml.clusters.versions import ModelFolder
 
 app = typer.Typer(
     no_args_is_help=True, help="Group users by their features; the labels are features too.", add_completion=False
@@ -93,14 +93,14 @@ def fit(
     For a scheduler: `segments cluster fit --if-drift && segments cluster attach`.
     """
     with working("Loading Feast") as show:
-        from rules_engine.features.feast_repo import FeastRepo
-        from rules_engine.ml.clusters import fit_closely
-        from rules_engine.ml.definition import FILE, load_cluster_definitions
-        from rules_engine.ml.labels import check_view
-        from rules_engine.ml.model_folder import ModelFolder
-        from rules_engine.ml.population import sample
-        from rules_engine.ml.refit import publish
-        from rules_engine.ml.version_files import the_one
+        from rules_engine.features.feast.repo import FeastRepo
+        from rules_engine.ml.clusters.definition import FILE, load_cluster_definitions
+        from rules_engine.ml.clusters.fitting import fit_closely
+        from rules_engine.ml.clusters.labels import check_view
+        from rules_engine.ml.clusters.population import sample
+        from rules_engine.ml.clusters.refit import publish
+        from rules_engine.ml.clusters.versions import ModelFolder
+        from rules_engine.ml.versions.files import the_one
 
         project = Project.open(repo)
         feast = FeastRepo(project)
@@ -156,8 +156,8 @@ def fit(
 
 def _has_drifted(feast: FeastRepo, folder: ModelFolder, as_of: int, limits: Sequence[str]) -> bool:
     """Whether users have drifted since the version that they are labelled with; said on stderr."""
-    from rules_engine.ml.drift import beyond, cluster_drift, parse_limits
-    from rules_engine.ml.population import sample
+    from rules_engine.ml.clusters.drift import beyond, cluster_drift, parse_limits
+    from rules_engine.ml.clusters.population import sample
 
     if not folder.versions():
         remark("No version yet, so there is nothing to have drifted from")
@@ -176,7 +176,7 @@ def _has_drifted(feast: FeastRepo, folder: ModelFolder, as_of: int, limits: Sequ
 
 def _features_of_before(feast: FeastRepo, features: Sequence[str], as_of: int, most: int, seed: int) -> pd.DataFrame:
     """What the version before looks at, if it is still there."""
-    from rules_engine.ml.population import sample
+    from rules_engine.ml.clusters.population import sample
 
     gone = [feature for feature in features if feature not in feast.catalog().features]
     if gone:
@@ -193,7 +193,7 @@ def _report(
     stages: out.Stages,
 ) -> str | None:
     """Write the report of a fit that is new, or was refused. None if there is nothing to draw with."""
-    from rules_engine.ml.cluster_report import report
+    from rules_engine.ml.clusters.report import report
     from rules_engine.ml.report.pictures import can_draw
 
     if not can_draw() or (not found.is_new and found.refusal is None):
@@ -221,11 +221,11 @@ def attach(
     the online store, where lookups see them at once. Nothing is fitted.
     """
     with working("Loading Feast") as show:
-        from rules_engine.features.feast_repo import FeastRepo
-        from rules_engine.ml.attach import attach as attach_model
-        from rules_engine.ml.definition import FILE, load_cluster_definitions
-        from rules_engine.ml.model_folder import ModelFolder
-        from rules_engine.ml.version_files import the_one
+        from rules_engine.features.feast.repo import FeastRepo
+        from rules_engine.ml.clusters.attach import attach as attach_model
+        from rules_engine.ml.clusters.definition import FILE, load_cluster_definitions
+        from rules_engine.ml.clusters.versions import ModelFolder
+        from rules_engine.ml.versions.files import the_one
 
         project = Project.open(repo)
         feast = FeastRepo(project)
@@ -317,8 +317,8 @@ def rollback(name: Of = None, repo: Repo = HERE) -> None:
 
 def _folder(repo: Any, name: str | None) -> ModelFolder:
     """The folder of the named model, or of the only one. Feast is not asked."""
-    from rules_engine.ml.model_folder import ModelFolder, fitted_names
-    from rules_engine.ml.version_files import the_one
+    from rules_engine.ml.clusters.versions import ModelFolder, fitted_names
+    from rules_engine.ml.versions.files import the_one
 
     project = Project.open(repo)
     fitted = fitted_names(project)
@@ -362,7 +362,7 @@ def _instant(plan: ReadPlan, at: int | None) -> int:
 
 def _warn(plan: ReadPlan, model: ClusterModel) -> None:
     """A refit may name its clusters otherwise, and a segment that looks for the old name would silently be empty."""
-    from rules_engine.ml.labels import unknown_labels
+    from rules_engine.ml.clusters.labels import unknown_labels
     from rules_engine.rules.codec import decode_program
 
     for segment, labels in unknown_labels(decode_program(plan.definitions["segments"]), model).items():

@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, Repo
 from rules_engine.clock import format_instant
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 #: The segment whose first member the demo looks at.
 _SHOWN = "next_champions"
@@ -31,7 +31,7 @@ def demo(repo: Repo = HERE) -> None:
     from rules_engine.cli.lookup import lookup
     from rules_engine.cli.materialize import materialize
     from rules_engine.cli.test import test
-    from rules_engine.lifecycle.demo import build, build_script, customers, take_census
+    from rules_engine.deploy.demo import build, build_script, customers, take_census
     from rules_engine.sdk import SegmentClient
 
     started = time.perf_counter()
@@ -117,7 +117,7 @@ def _shown(path: Path) -> str:
 
 
 def _say_now(project: Project) -> None:
-    from rules_engine.features.read_plan import ReadPlan
+    from rules_engine.read_plan import ReadPlan
 
     now = ReadPlan.load(project.read_plan).now
     if now is not None:

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli.options import HERE, At, Format, OutputFormat, Repo
-from rules_engine.cli.output import print_json, say, table, working
+from rules_engine.cli.common.options import HERE, At, Format, OutputFormat, Repo
+from rules_engine.cli.common.output import print_json, say, table, working
 from rules_engine.clock import format_instant, now_micros
 from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError, UnknownNameError
-from rules_engine.features.read_plan import ReadPlan
-from rules_engine.project import Project
+from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan
 
 if TYPE_CHECKING:
-    from rules_engine.ml.drift import Drift
+    from rules_engine.ml.clusters.drift import Drift
 
 
 def limit(text: str) -> str:
     """A limit such as ``psi=0.25``, checked as an option's value."""
-    from rules_engine.ml.drift import parse_limits
+    from rules_engine.ml.clusters.drift import parse_limits
 
     try:
         parse_limits([text])
@@ -56,7 +56,7 @@ def drift(
     In a crontab, `segments drift --fail-if psi=0.25` says by its exit code that it is time to look;
     `segments cluster fit --if-drift` refits if it is.
     """
-    from rules_engine.ml.drift import beyond, parse_limits
+    from rules_engine.ml.clusters.drift import beyond, parse_limits
 
     with working("Loading Feast") as show:
         project = Project.open(repo)
@@ -77,8 +77,8 @@ def drift(
 
 def _all(project: Project, names: Sequence[str], at: int | None, show: Any) -> Iterator[Drift]:
     """Every clustering and every model, or those that are named."""
-    from rules_engine.ml.model_folder import fitted_names
-    from rules_engine.ml.models.versions import fitted
+    from rules_engine.ml.clusters.versions import fitted_names
+    from rules_engine.ml.propensity.versions import fitted
 
     clusters, models = fitted_names(project), fitted(project)
     for name in names:
@@ -98,10 +98,10 @@ def _all(project: Project, names: Sequence[str], at: int | None, show: Any) -> I
 
 
 def _of_clusters(project: Project, name: str, at: int | None) -> list[Drift]:
-    from rules_engine.features.feast_repo import FeastRepo
-    from rules_engine.ml.drift import cluster_drift
-    from rules_engine.ml.model_folder import ModelFolder
-    from rules_engine.ml.population import sample
+    from rules_engine.features.feast.repo import FeastRepo
+    from rules_engine.ml.clusters.drift import cluster_drift
+    from rules_engine.ml.clusters.population import sample
+    from rules_engine.ml.clusters.versions import ModelFolder
 
     model = ModelFolder(project, name).previous()
     assert model is not None, "a name that was fitted has a version"
@@ -113,10 +113,10 @@ def _of_clusters(project: Project, name: str, at: int | None) -> list[Drift]:
 
 
 def _of_model(project: Project, name: str, at: int | None) -> list[Drift]:
-    from rules_engine.ml.drift import Drift
-    from rules_engine.ml.models.drift import model_drift
-    from rules_engine.ml.models.project import ModelProject
-    from rules_engine.ml.models.versions import Versions
+    from rules_engine.ml.clusters.drift import Drift
+    from rules_engine.ml.propensity.drift import model_drift
+    from rules_engine.ml.propensity.project import ModelProject
+    from rules_engine.ml.propensity.versions import Versions
 
     model = Versions(project, name).current()
     found = model_drift(ModelProject.open(project, name, at), model)

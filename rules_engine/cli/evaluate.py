@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.context import Context, read_context
-from rules_engine.cli.options import HERE, AsOf, Format, OutputFormat, Repo, Segments
+from rules_engine.cli.common import output
+from rules_engine.cli.common.context import Context, read_context
+from rules_engine.cli.common.options import HERE, AsOf, Format, OutputFormat, Repo, Segments
 from rules_engine.clock import format_instant
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.batch import BatchProject, Sizes
+    from rules_engine.batch.engine import BatchProject, Sizes
 
 
 class Engine(StrEnum):
@@ -55,8 +55,8 @@ def evaluate(
     Answers by the definitions in the files, applied or not, from the offline store: of each feature view the newest row
     at or before the instant, as long as the view's ttl allows; and from the event log. Nothing later is seen.
     """
-    from rules_engine.lifecycle.batch import BatchProject, BatchRules
-    from rules_engine.lifecycle.evaluate import evaluate as run
+    from rules_engine.batch.engine import BatchProject, BatchRules
+    from rules_engine.batch.evaluate import evaluate as run
 
     if matrix and out is None:
         raise typer.BadParameter("needs --out FILE", param_hint="--matrix")
@@ -95,7 +95,7 @@ def _on_spark(
     as_matrix: bool,
     show: Callable[[str], None],
 ) -> Sizes:
-    from rules_engine.lifecycle.spark import SparkBatch
+    from rules_engine.batch.spark.engine import SparkBatch
 
     show("Starting Spark")
     batch = SparkBatch(opened, segments, context)

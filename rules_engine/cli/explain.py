@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.context import Context, read_context
-from rules_engine.cli.options import HERE, At, Entity, Format, OutputFormat, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.context import Context, read_context
+from rules_engine.cli.common.options import HERE, At, Entity, Format, OutputFormat, Repo
 from rules_engine.clock import from_micros
 
 _VERDICT = re.compile(r"^([ │├└─-]*)(true|false|unknown):", re.MULTILINE)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.context import Context, read_context
-from rules_engine.cli.options import HERE, AsOf, Format, OutputFormat, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.context import Context, read_context
+from rules_engine.cli.common.options import HERE, AsOf, Format, OutputFormat, Repo
 from rules_engine.clock import format_instant
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.export import Exports
-    from rules_engine.lifecycle.export_sql import SqlExports
+    from rules_engine.batch.export import Exports
+    from rules_engine.batch.export_sql import SqlExports
 
 
 def export(
@@ -48,7 +48,7 @@ def export(
     user and whether they entered or left since the last export to the same place; the first time everyone enters. A
     file appears when it is complete, and a table is changed in one transaction.
     """
-    from rules_engine.lifecycle.batch import BatchProject, BatchRules
+    from rules_engine.batch.engine import BatchProject, BatchRules
 
     if (out is None) == (to is None):
         raise typer.BadParameter("give one of the two", param_hint="--out / --to")
@@ -80,11 +80,11 @@ def _exports(
     project: Project, segment: str, out: Path | None, to: str | None, table: str | None
 ) -> Iterator[Exports | SqlExports]:
     if out is not None:
-        from rules_engine.lifecycle.export import Exports
+        from rules_engine.batch.export import Exports
 
         yield Exports(project, segment, out)
         return
-    from rules_engine.lifecycle.export_sql import SqlExports
+    from rules_engine.batch.export_sql import SqlExports
 
     assert to is not None
     assert table is not None

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, Format, OutputFormat, Repo, instant
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo, instant
 from rules_engine.clock import format_instant, to_micros
 from rules_engine.errors import UnknownNameError
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -34,7 +34,7 @@ def history(
     `segments run` notes it in the ledger: the instant, what made it (an event, a timer, what was looked at again), and
     the version of the definitions. `baseline` is a member who was one when the segment was first looked at.
     """
-    from rules_engine.triggers.ledger import Ledger
+    from rules_engine.stream.ledger import Ledger
 
     if entity is None and segment is None:
         raise typer.BadParameter("give an ENTITY, or a segment with --segment NAME, or both")
@@ -57,7 +57,7 @@ def history(
 
 
 def _segments(project: Project) -> Collection[str]:
-    from rules_engine.features.read_plan import ReadPlan
+    from rules_engine.read_plan import ReadPlan
 
     found: Collection[str] = ReadPlan.load(project.read_plan).definitions["segments"]
     return found

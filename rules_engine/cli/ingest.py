@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.event_options import AtUnit, EventName, Mapping, Names, Unit, mapped_by
-from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.event_options import AtUnit, EventName, Mapping, Names, Unit, mapped_by
+from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo
 from rules_engine.errors import UnknownNameError
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.event_files import IngestReport, Mapped
-    from rules_engine.lifecycle.event_sink import EventSink
+    from rules_engine.stream.event_files import IngestReport, Mapped
+    from rules_engine.stream.event_sink import EventSink
 
 
 def ingest(
@@ -48,9 +48,9 @@ def ingest(
     """
     if (file is None) == (not dead_letters) or (replay and not dead_letters):
         raise typer.BadParameter("give either a FILE, or --dead-letters with or without --replay")
-    from rules_engine.features.read_plan import ReadPlan
-    from rules_engine.lifecycle.event_sink import EventSink
+    from rules_engine.read_plan import ReadPlan
     from rules_engine.sdk.rules import Rules
+    from rules_engine.stream.event_sink import EventSink
 
     project = Project.open(repo)
     sink = EventSink(project, Rules(ReadPlan.load(project.read_plan)))
@@ -68,7 +68,7 @@ def ingest(
 def _ingest(
     project: Project, sink: EventSink, file: Path, mapped: Mapped, output_format: Format, *, live: bool
 ) -> None:
-    from rules_engine.lifecycle.event_files import ingest_file
+    from rules_engine.stream.event_files import ingest_file
 
     if mapped.name is not None and mapped.name not in sink.property_types:
         raise UnknownNameError(f"there is no event `{mapped.name}` in the applied events.yaml")
@@ -101,7 +101,7 @@ def _data(report: IngestReport) -> dict[str, Any]:
 
 
 def _replay(sink: EventSink, output_format: Format) -> None:
-    from rules_engine.lifecycle.refused import replay_refused
+    from rules_engine.stream.refused import replay_refused
 
     taken, remaining = replay_refused(sink)
     if output_format is Format.JSON:
@@ -111,7 +111,7 @@ def _replay(sink: EventSink, output_format: Format) -> None:
 
 
 def _list(sink: EventSink, limit: int, output_format: Format) -> None:
-    from rules_engine.lifecycle.refused import refused_events
+    from rules_engine.stream.refused import refused_events
 
     total, newest = refused_events(sink, limit)
     if output_format is Format.JSON:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rules_engine.cli import output
+from rules_engine.cli.common import output
 
 
 def init(
@@ -19,8 +19,8 @@ def init(
     It has a small Feast repository with sample data, three segments with their tests, and an online store that needs
     no installation. Files that exist are never overwritten: if one is in the way, nothing is written.
     """
-    from rules_engine.lifecycle.new_project import new_project
-    from rules_engine.lifecycle.schema import write_schema
+    from rules_engine.deploy.new_project import new_project
+    from rules_engine.deploy.schema import write_schema
 
     root = Path(name)
     with output.working("Making the project"):

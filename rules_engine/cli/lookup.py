@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.context import Context, read_context
-from rules_engine.cli.options import HERE, At, Entity, Format, OutputFormat, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.context import Context, read_context
+from rules_engine.cli.common.options import HERE, At, Entity, Format, OutputFormat, Repo
 from rules_engine.clock import format_instant, from_micros, to_micros
 
 if TYPE_CHECKING:

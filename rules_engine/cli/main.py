@@ -10,10 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
 from rules_engine.cli.commands import LazyGroup
+from rules_engine.cli.common import output
 from rules_engine.cli.interrupts import INTERRUPTED, WATCH
-from rules_engine.cli.start import main
 from rules_engine.errors import SegmentsError
 
 
@@ -73,7 +72,3 @@ def run(args: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
     command = typer.main.get_command(app)
     command.main(args=None if args is None else list(args), prog_name="segments")
-
-
-if __name__ == "__main__":
-    main()

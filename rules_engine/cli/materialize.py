@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, At, Format, OutputFormat, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, At, Format, OutputFormat, Repo
 from rules_engine.clock import format_instant
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.materialize import MaterializeReport, ViewProgress, ViewReport
-    from rules_engine.lifecycle.memberships import Memberships
+    from rules_engine.deploy.materialize import MaterializeReport, ViewProgress, ViewReport
+    from rules_engine.deploy.memberships import Memberships
 
 
 def materialize(
@@ -39,14 +39,14 @@ def materialize(
     With --memberships everyone is evaluated by the applied definitions first. Who is in which segment, and since when,
     becomes the feature view user_segments, with a column for each segment: other systems read it from Feast.
     """
-    from rules_engine.lifecycle.materialize import materialize as run
+    from rules_engine.deploy.materialize import materialize as run
 
     project = Project.open(repo)
     written: Memberships | None = None
     with output.working("Opening the feature repository") as show:
         if memberships:
-            from rules_engine.lifecycle.membership_view import VIEW
-            from rules_engine.lifecycle.memberships import write_memberships
+            from rules_engine.deploy.memberships import write_memberships
+            from rules_engine.features.feast.membership_view import VIEW
 
             written = write_memberships(
                 project, at, lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})")
@@ -63,7 +63,7 @@ def materialize(
 
 
 def _show_memberships(project: Project, written: Memberships) -> None:
-    from rules_engine.lifecycle.membership_view import definition_file
+    from rules_engine.features.feast.membership_view import definition_file
 
     users, segments = output.plural(written.users, "user"), output.plural(len(written.members), "segment")
     at = format_instant(written.as_of)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli.options import HERE, At, Entity, Format, OutputFormat, Repo
-from rules_engine.cli.output import print_json, remark, say, table, working
+from rules_engine.cli.common.options import HERE, At, Entity, Format, OutputFormat, Repo
+from rules_engine.cli.common.output import print_json, remark, say, table, working
 from rules_engine.clock import DAY, format_instant, now_micros, parse_duration
 from rules_engine.errors import DataError, UnknownNameError
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.ml.models.fit import Material
-    from rules_engine.ml.models.metrics import Difference
-    from rules_engine.ml.models.model import PropensityModel
-    from rules_engine.ml.models.versions import Versions
+    from rules_engine.ml.propensity.fit import Material
+    from rules_engine.ml.propensity.metrics import Difference
+    from rules_engine.ml.propensity.model import PropensityModel
+    from rules_engine.ml.propensity.versions import Versions
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,11 +72,11 @@ def fit(
     With --if-older or --if-drift nothing is fitted unless one of them holds: for a scheduler.
     """
     with working("Loading Feast") as show:
-        from rules_engine.ml.models.attach import check_view
-        from rules_engine.ml.models.fit import fit as fit_model
-        from rules_engine.ml.models.project import ModelProject
-        from rules_engine.ml.models.retrain import due
-        from rules_engine.ml.models.versions import Versions
+        from rules_engine.ml.propensity.attach import check_view
+        from rules_engine.ml.propensity.fit import fit as fit_model
+        from rules_engine.ml.propensity.project import ModelProject
+        from rules_engine.ml.propensity.retrain import due
+        from rules_engine.ml.propensity.versions import Versions
 
         opened = ModelProject.open(Project.open(repo), name, at)
         check_view(opened.repo, opened.definition.name)
@@ -88,7 +88,7 @@ def fit(
     if not wanted:
         _say_not_due(opened.definition.name, why, output_format)
         return
-    from rules_engine.cli.model_output import fitted_data, show_fitted
+    from rules_engine.cli.common.model_output import fitted_data, show_fitted
 
     written = _write_reports(versions, model, report)
     compared = _compared(versions, model, material) if is_new else None
@@ -105,7 +105,7 @@ def fit(
 @app.command("list")
 def list_versions(name: Stored = None, repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None:
     """Show the stored versions of a model, oldest first, with what they learned from and how good they are."""
-    from rules_engine.cli.model_output import version_data, version_row
+    from rules_engine.cli.common.model_output import version_data, version_row
 
     versions = _versions(repo, name)
     promoted = versions.promoted()
@@ -133,7 +133,7 @@ def show(
     name: Stored = None, version: Version = None, repo: Repo = HERE, output_format: OutputFormat = Format.TEXT
 ) -> None:
     """Show a version: what it learned from, how good it is, and against what."""
-    from rules_engine.cli.model_output import show_fit
+    from rules_engine.cli.common.model_output import show_fit
 
     versions = _versions(repo, name)
     model = versions.current(version)
@@ -148,7 +148,7 @@ def compare(
     first: Which, second: Which, model: Model = None, repo: Repo = HERE, output_format: OutputFormat = Format.TEXT
 ) -> None:
     """Show two versions side by side."""
-    from rules_engine.cli.model_output import show_compared, version_data
+    from rules_engine.cli.common.model_output import show_compared, version_data
 
     versions = _versions(repo, model)
     found = versions.load(first), versions.load(second)
@@ -195,10 +195,10 @@ def score(
     at once. Nothing is fitted.
     """
     with working("Loading Feast") as show:
-        from rules_engine.cli.model_output import show_scored
-        from rules_engine.ml.models.attach import attach
-        from rules_engine.ml.models.project import ModelProject
-        from rules_engine.ml.models.versions import Versions
+        from rules_engine.cli.common.model_output import show_scored
+        from rules_engine.ml.propensity.attach import attach
+        from rules_engine.ml.propensity.project import ModelProject
+        from rules_engine.ml.propensity.versions import Versions
 
         opened = ModelProject.open(Project.open(repo), name, at)
         found = Versions(opened.repo.project, opened.definition.name).current(version)
@@ -235,9 +235,9 @@ def reasons(
     Features are read from the online store. One after the other is set to what it typically is, and the score is
     computed again; the difference is the feature's effect.
     """
-    from rules_engine.cli.model_output import show_reasons, value_text
+    from rules_engine.cli.common.model_output import show_reasons, value_text
     from rules_engine.clock import from_micros, to_micros
-    from rules_engine.features.read_plan import ReadPlan
+    from rules_engine.read_plan import ReadPlan
     from rules_engine.sdk import SegmentClient
 
     versions = _versions(repo, model)
@@ -283,8 +283,8 @@ def reasons(
 
 def _versions(repo: Path, name: str | None) -> Versions:
     """The versions of the named model, or of the only one. Feast is not asked."""
-    from rules_engine.ml.models.versions import Versions, fitted
-    from rules_engine.ml.version_files import the_one
+    from rules_engine.ml.propensity.versions import Versions, fitted
+    from rules_engine.ml.versions.files import the_one
 
     project = Project.open(repo)
     known = fitted(project)
@@ -300,7 +300,7 @@ def _ago(micros: float) -> str:
 
 def _publish(repo: Path) -> None:
     """Let requests be answered by the promoted versions, where models score within them."""
-    from rules_engine.ml.models.plan_data import publish
+    from rules_engine.ml.propensity.plan_data import publish
 
     publish(Project.open(repo))
 
@@ -310,7 +310,7 @@ def _json(value: Any) -> Any:
 
 
 def _write_reports(versions: Versions, model: PropensityModel, also: Path | None) -> Path:
-    from rules_engine.ml.models.report import page
+    from rules_engine.ml.propensity.report import page
 
     beside = versions.file(model.version).with_suffix(".html")
     for path in (beside, also):
@@ -323,7 +323,7 @@ def _compared(
     versions: Versions, model: PropensityModel, material: Material
 ) -> tuple[PropensityModel, list[Difference]] | None:
     """How the new version does beside the promoted one, on its own test rows."""
-    from rules_engine.ml.models.retrain import against
+    from rules_engine.ml.propensity.retrain import against
 
     promoted = versions.promoted()
     if promoted is None:
@@ -343,7 +343,7 @@ def _promote_fitted(
     *,
     asked: bool,
 ) -> DataError | None:
-    from rules_engine.ml.models.retrain import refuse_worse
+    from rules_engine.ml.propensity.retrain import refuse_worse
 
     if not asked and versions.promoted() is not None:
         return None

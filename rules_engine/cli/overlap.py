@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.context import Context, read_context
-from rules_engine.cli.options import HERE, AsOf, Format, OutputFormat, Repo, Segments, png
+from rules_engine.cli.common import output
+from rules_engine.cli.common.context import Context, read_context
+from rules_engine.cli.common.options import HERE, AsOf, Format, OutputFormat, Repo, Segments, png
 from rules_engine.clock import format_instant
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.overlap import Overlap, Pair
+    from rules_engine.batch.overlap import Overlap, Pair
 
 #: So many pairs are shown as text; JSON has all.
 _SHOWN = 20
@@ -39,9 +39,9 @@ def overlap(
     For each pair of segments: how many users are in both, which part of those in either that is (Jaccard), and which
     part of each. All users are evaluated as of an instant, by the definitions in the files.
     """
-    from rules_engine.lifecycle.batch import BatchProject, BatchRules
-    from rules_engine.lifecycle.overlap import heat_map
-    from rules_engine.lifecycle.overlap import overlap as run
+    from rules_engine.batch.engine import BatchProject, BatchRules
+    from rules_engine.batch.overlap import heat_map
+    from rules_engine.batch.overlap import overlap as run
 
     with output.working("Opening the project") as show:
         opened = BatchProject.open(Project.open(repo), as_of)

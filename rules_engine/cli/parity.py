@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, AsOf, Format, OutputFormat, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, AsOf, Format, OutputFormat, Repo
 from rules_engine.clock import format_instant
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.parity import Disagreement, Parity
+    from rules_engine.batch.parity import Disagreement, Parity
 
 #: So many disagreements are shown as text; JSON has all.
 _SHOWN = 20
@@ -36,7 +36,7 @@ def parity(
     values, and the exit code is 1. Before the end of the last materialization the two differ rightly: the online store
     keeps the newest rows only.
     """
-    from rules_engine.lifecycle.parity import compare
+    from rules_engine.batch.parity import compare
 
     with output.working("Opening the project") as show:
         found = compare(Project.open(repo), None if everyone else sample, as_of, seed, show)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, AsOf, Repo, percent
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, AsOf, Repo, percent
 from rules_engine.clock import format_instant
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rules_engine.lifecycle.plan import Movement, Plan
-    from rules_engine.lifecycle.stages import Names, Stage, Stages
+    from rules_engine.deploy.plan import Movement, Plan
+    from rules_engine.deploy.stages import Names, Stage, Stages
 
 
 class PlanFormat(StrEnum):
@@ -60,7 +60,7 @@ def plan(
     Compares the files with what is applied. For each segment that is added, changed or removed, or that refers to such
     a one, all users are evaluated by both definitions, as of one instant. Nothing is changed.
     """
-    from rules_engine.lifecycle.plan import make_plan
+    from rules_engine.deploy.plan import make_plan
 
     with output.working("Opening the project") as show:
         found = make_plan(
@@ -121,7 +121,7 @@ def stage_lines(stages: Stages) -> list[str]:
 
 def shows(stage: Stage) -> bool:
     """Whether a stage changes anything that one would look for. Feast's registry is always brought up to date."""
-    from rules_engine.lifecycle.stages import Register
+    from rules_engine.deploy.stages import Register
 
     return not isinstance(stage, Register) or bool(stage.change)
 
@@ -154,7 +154,7 @@ def _row(movement: Movement) -> list[str]:
 
 
 def _features(found: Plan) -> Names:
-    from rules_engine.lifecycle.stages import Names, Register
+    from rules_engine.deploy.stages import Names, Register
 
     changes = [stage.change for stage in found.stages.stages if isinstance(stage, Register)]
     return next((Names(change.added, change.updated, change.removed) for change in changes), Names())
@@ -181,7 +181,7 @@ def _markdown(found: Plan) -> None:
 
 
 def _data(found: Plan) -> dict[str, Any]:
-    from rules_engine.lifecycle.stages import stage_data, to_data
+    from rules_engine.deploy.stages import stage_data, to_data
 
     stages = [stage_data(stage) for stage in found.stages.stages if shows(stage)]
     return {

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
-from rules_engine.project import Project
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.kafka_bridge import KafkaBridge
-    from rules_engine.lifecycle.worker import Progress, Worker
-    from rules_engine.triggers.metrics import Metrics
+    from rules_engine.delivery.metrics import Metrics
+    from rules_engine.stream.kafka_bridge import KafkaBridge
+    from rules_engine.stream.worker import Progress, Worker
 
 _log = logging.getLogger("rules_engine.worker")
 
@@ -62,8 +62,8 @@ def run(
     like, they share the work; the work of one that is killed is taken over within seconds, and nothing is lost or done
     twice. Ctrl-C or SIGTERM ends a worker after the events that it is at, and hands its work over at once.
     """
-    from rules_engine.lifecycle.worker import Worker, tune_process
-    from rules_engine.triggers.logs import set_up_logs
+    from rules_engine.stream.logs import set_up_logs
+    from rules_engine.stream.worker import Worker, tune_process
 
     if bool(brokers) != bool(topic):
         raise typer.BadParameter("--from-kafka and --topic go together")
@@ -98,7 +98,7 @@ def _work(worker: Worker, bridge: KafkaBridge | None, once: bool) -> Progress:
     if once:
         bridge.run(once=True)
         return worker.run(once=True)
-    from rules_engine.lifecycle.kafka_bridge import run_beside
+    from rules_engine.stream.kafka_bridge import run_beside
 
     return run_beside(bridge, worker.run, worker.stop)
 
@@ -113,7 +113,7 @@ def _bridge(
 ) -> KafkaBridge | None:
     if not brokers or not topic:
         return None
-    from rules_engine.lifecycle.kafka_bridge import KafkaBridge, KafkaSource, kafka_options
+    from rules_engine.stream.kafka_bridge import KafkaBridge, KafkaSource, kafka_options
 
     return KafkaBridge(project, KafkaSource(brokers, topic, group or "", kafka_options(options)), metrics)
 
@@ -124,7 +124,7 @@ def _served(port: int | None, host: str) -> Iterator[Metrics | None]:
     if port is None:
         yield None
         return
-    from rules_engine.triggers.metrics import Metrics
+    from rules_engine.delivery.metrics import Metrics
 
     metrics = Metrics()
     endpoint = metrics.serve(port, host)

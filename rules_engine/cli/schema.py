@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, Repo
-from rules_engine.project import Project
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, Repo
+from rules_engine.folders import Project
 
 
 def schema(
@@ -26,7 +26,7 @@ def schema(
     It knows the features and segments of this project by name. Editors with a YAML language server use it for a file
     whose first line is: # yaml-language-server: $schema=../.segments/schema.json
     """
-    from rules_engine.lifecycle.schema import project_schema, write_schema
+    from rules_engine.deploy.schema import project_schema, write_schema
 
     project = Project.open(repo)
     if to == Path("-"):

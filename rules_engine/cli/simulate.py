@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.event_options import AtUnit, EventName, Mapping, Names, Unit, mapped_by
+from rules_engine.cli.common import output
+from rules_engine.cli.common.event_options import AtUnit, EventName, Mapping, Names, Unit, mapped_by
+from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo, Segments, instant
 from rules_engine.cli.history import cause
-from rules_engine.cli.options import HERE, Format, OutputFormat, Repo, Segments, instant
 from rules_engine.clock import format_instant
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.simulate import Simulation, Told
+    from rules_engine.simulation.simulate import Simulation, Told
 
 #: Rows that are written at once.
 _PIECE = 10_000
@@ -71,7 +71,7 @@ def simulate(
     in between. Features are those of the offline store as of the start. Nothing is sent, and nothing is written to the
     store.
     """
-    from rules_engine.lifecycle.simulate import Simulator
+    from rules_engine.simulation.simulate import Simulator
 
     mapped = mapped_by(mapping, event, names, at_unit)
     with output.working("Opening the project") as show, ExitStack() as stack:
@@ -87,8 +87,8 @@ def simulate(
 
 
 def _writer(out: Path, stack: ExitStack) -> Any:
-    from rules_engine.lifecycle.audience import TableFile
-    from rules_engine.lifecycle.simulate import schema, write_rows
+    from rules_engine.batch.membership_files import TableFile
+    from rules_engine.simulation.simulate import schema, write_rows
 
     file = stack.enter_context(TableFile(out, schema()))
     held: list[Told] = []

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, At, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, At, Repo
 from rules_engine.clock import now_micros
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 
 class Dialect(StrEnum):
@@ -36,7 +36,7 @@ def sql(
     The query gives a row per entity and a column per segment: true, false, or null for unknown, as of an instant. It
     reads the tables `features`, point in time, and `events`.
     """
-    from rules_engine.lifecycle.definitions import load_project
+    from rules_engine.deploy.definitions import load_project
     from rules_engine.targets.sql import to_sql
 
     project = Project.open(repo)

@@ -6,10 +6,10 @@ from typing import Any
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
-from rules_engine.features.embedded import EmbeddedStore, StoreStatus
-from rules_engine.project import Project
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo
+from rules_engine.folders import Project
+from rules_engine.redis.embedded import EmbeddedStore, StoreStatus
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -56,7 +56,7 @@ def stop(repo: Repo = HERE) -> None:
 
 
 def _store(repo: Any) -> EmbeddedStore:
-    from rules_engine.lifecycle.store import embedded_store
+    from rules_engine.project.store import embedded_store
 
     return embedded_store(Project.open(repo))
 

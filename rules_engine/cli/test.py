@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo
 from rules_engine.diagnostics import listing
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.lifecycle.segment_tests import TestReport
+    from rules_engine.simulation.segment_tests import TestReport
 
 
 def test(
@@ -28,8 +28,8 @@ def test(
     A file NAME.test.yaml gives features, context and events on a simulated clock, and says what is expected when. No
     store is needed. Exit code 1 means that a test failed.
     """
-    from rules_engine.lifecycle.definitions import load_project
-    from rules_engine.lifecycle.segment_tests import run_tests
+    from rules_engine.deploy.definitions import load_project
+    from rules_engine.simulation.segment_tests import run_tests
 
     project = Project.open(repo)
     with output.working("Running the tests"):
@@ -61,7 +61,7 @@ def _show(report: TestReport, of_all: bool) -> None:
 
 
 def _data(report: TestReport) -> dict[str, Any]:
-    from rules_engine.lifecycle.case_files import Case
+    from rules_engine.simulation.case_files import Case
 
     return {
         "cases": report.cases,

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from rules_engine.cli import output
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo
 from rules_engine.cli.history import From, Limit, To, cause, shown, text
-from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
 from rules_engine.clock import format_instant, to_micros
 from rules_engine.errors import UnknownNameError
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 app = typer.Typer(add_completion=False)
 
@@ -49,7 +49,7 @@ def triggers(
     """
     if context.invoked_subcommand is not None:
         return
-    from rules_engine.triggers.ledger import Ledger
+    from rules_engine.stream.ledger import Ledger
 
     project = Project.open(repo)
     wanted = None if not state else {one.value for one in state}
@@ -72,7 +72,7 @@ def triggers(
 
 def _say_that_time_stands_still(project: Project, rows: Iterable[Mapping[str, Any]]) -> None:
     """Where the project names its instant that is now, what is due later waits for ever."""
-    from rules_engine.features.read_plan import ReadPlan
+    from rules_engine.read_plan import ReadPlan
 
     now = ReadPlan.load(project.read_plan).now
     late = now is not None and any(row["state"] == "pending" and to_micros(row["due"]) > now for row in rows)
@@ -101,7 +101,7 @@ def dead_letters(
     """Show the actions that could not be delivered, and why; send them again."""
     if identities and not resend:
         raise typer.BadParameter("--id goes with --resend")
-    from rules_engine.triggers import queues
+    from rules_engine.delivery import queues
 
     project = Project.open(repo)
     with _store(project) as (client, name):
@@ -140,7 +140,7 @@ def _why(row: dict[str, Any]) -> str:
 
 def _check(project: Project, trigger: str) -> None:
     from rules_engine.diagnostics import nearest
-    from rules_engine.features.read_plan import ReadPlan
+    from rules_engine.read_plan import ReadPlan
 
     known = ReadPlan.load(project.read_plan).definitions.get("triggers") or {}
     if trigger not in known:
@@ -151,8 +151,8 @@ def _check(project: Project, trigger: str) -> None:
 @contextmanager
 def _store(project: Project) -> Iterator[tuple[Any, str]]:
     """A client of the online store, and the name of Feast's project."""
-    from rules_engine.features import redis_client
-    from rules_engine.features.read_plan import ReadPlan
+    from rules_engine.read_plan import ReadPlan
+    from rules_engine.redis import client as redis_client
 
     plan = ReadPlan.load(project.read_plan)
     address = redis_client.resolve(plan.connection, project.root)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from rules_engine.cli import output
-from rules_engine.cli.options import HERE, Format, OutputFormat, Repo
+from rules_engine.cli.common import output
+from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo
 from rules_engine.diagnostics import Severity
-from rules_engine.project import Project
+from rules_engine.folders import Project
 
 
 def validate(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None:
@@ -16,7 +16,7 @@ def validate(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> No
     All files of segments/ are checked against the features of feature_repo/, their tests too. Every problem is shown
     at its place, with a hint. Warnings are shown and let the definitions pass.
     """
-    from rules_engine.lifecycle.check import check_project
+    from rules_engine.deploy.check import check_project
 
     project = Project.open(repo)
     with output.working("Checking the definitions"):

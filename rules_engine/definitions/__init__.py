@@ -1,1 +1,4 @@
-"""YAML text to data with source positions, and the documents that a project's files hold."""
+"""YAML text to data with source positions, and the shapes of the documents that files hold.
+
+Begin with ``source.py``.
+"""

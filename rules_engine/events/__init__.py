@@ -1,1 +1,5 @@
-"""Events: their declarations, their validation, and the state that the online store keeps of them."""
+"""Events: declarations and validation, the state that the online store keeps, and the offline log.
+
+``declarations/`` is ``events.yaml``, ``state/`` what is kept of an entity's events so that every rule is answered as
+over the whole log, ``log/`` the log on disk. May import ``redis`` and what lies below.
+"""

@@ -30,8 +30,8 @@ from feast.infra.compute_engines.local.nodes import LocalOutputNode
 from feast.repo_config import FeastConfigBaseModel
 
 from rules_engine.errors import ProjectError
-from rules_engine.features.bulk_store import BulkStore
-from rules_engine.features.newest_rows import Newest, newest_rows, parquet_file
+from rules_engine.features.offline.newest_rows import Newest, newest_rows, parquet_file
+from rules_engine.features.writing.store import BulkStore
 
 #: Rows of a record batch that is asked for.
 BATCH = 20_000

@@ -24,8 +24,8 @@ from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreCo
 from feast.repo_config import RepoConfig
 
 from rules_engine.errors import ProjectError
-from rules_engine.features.bulk_store import BulkStore
-from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.features.writing.store import BulkStore
+from rules_engine.redis.embedded import EmbeddedStore
 
 
 class BulkRedisOnlineStoreConfig(RedisOnlineStoreConfig):  # type: ignore[misc]  # Feast's types are Any here

@@ -26,8 +26,8 @@ from feast.infra.compute_engines.spark.feature_builder import SparkFeatureBuilde
 from feast.infra.compute_engines.spark.job import SparkMaterializationJob
 from feast.infra.compute_engines.spark.nodes import SparkWriteNode
 
-from rules_engine.features.bulk_store import BulkStore
-from rules_engine.features.spark_worker import write_partition
+from rules_engine.features.writing.spark_worker import write_partition
+from rules_engine.features.writing.store import BulkStore
 
 
 class SparkArrowEngineConfig(SparkComputeEngineConfig):  # type: ignore[misc]  # Feast's types are Any here

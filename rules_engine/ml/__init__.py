@@ -1,1 +1,6 @@
-"""Learned features: clusters of users, fitted as of an instant, stored as JSON, attached to users as features."""
+"""Features that are learned: clusters of entities and propensity scores.
+
+``clusters/`` and ``propensity/`` fit, judge and attach; ``versions/`` keeps what was fitted; ``transforms/`` holds
+formulas such as RFM classes; ``report/`` draws pages. May import ``batch`` and what lies below. Only batch code runs
+here: what scores a request is ``targets/scorer.py``.
+"""

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from rules_engine.clock import format_instant, from_micros
 from rules_engine.errors import DataError, ProjectError
+from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
-from rules_engine.features.feast_repo import FeastRepo
 
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 #: Later than any row, and still within what nanoseconds can count.

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection
 from copy import deepcopy
 from typing import Any
 
+from rules_engine.definitions.case_schema import TEST_SCHEMA, TRIGGER_TEST_SCHEMA
 from rules_engine.definitions.envelope import ENVELOPES
-from rules_engine.definitions.test_files import TEST_SCHEMA, TRIGGER_TEST_SCHEMA
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
 from rules_engine.rules.forms import ANCHORS, CLOCKS, FORMS, WEEKDAYS, Form, Shape
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, Operator, operators_for
 from rules_engine.rules.text import MAX_PATTERN_LENGTH
-from rules_engine.rules.trigger_schema import Names, cause_schema, trigger_definitions
+from rules_engine.rules.triggers.schema import Names, cause_schema, trigger_definitions
 from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
 
 JsonSchema = dict[str, Any]

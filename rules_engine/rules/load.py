@@ -13,11 +13,11 @@ from rules_engine.diagnostics import Diagnostic, Severity, Span
 from rules_engine.errors import DefinitionError
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.nodes import Condition, FeatureRef, Segment, SegmentRef
-from rules_engine.rules.parse import ConditionParser
+from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.program import Program
-from rules_engine.rules.settings_parse import SettingsParser
-from rules_engine.rules.trigger_nodes import SinkSettings, Trigger, hidden_segments
-from rules_engine.rules.trigger_parse import Known, TriggerParser
+from rules_engine.rules.triggers.nodes import SinkSettings, Trigger, hidden_segments
+from rules_engine.rules.triggers.parse import Known, TriggerParser
+from rules_engine.rules.triggers.settings_parse import SettingsParser
 from rules_engine.rules.walk import children, segment_references, walk
 
 TEST_SUFFIX = ".test.yaml"

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from rules_engine.features.read_plan import ReadPlan
+from rules_engine.read_plan import ReadPlan
 from rules_engine.sdk.rules import Rules
 
 #: Seconds between two looks at the read plan's file. A look costs a microsecond or two.

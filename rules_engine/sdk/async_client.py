@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rules_engine.clock import from_micros
 from rules_engine.errors import SegmentsError, StoreError
-from rules_engine.features.async_reader import AsyncOnlineReader, AsyncRedisReader, open_async_reader
-from rules_engine.features.reader import checked
-from rules_engine.features.selection import EntityFeatures
-from rules_engine.project import Project
+from rules_engine.features.online.async_reader import AsyncOnlineReader, AsyncRedisReader, open_async_reader
+from rules_engine.features.online.reader import checked
+from rules_engine.features.online.selection import EntityFeatures
+from rules_engine.folders import Project
 from rules_engine.rules.program import Program
 from rules_engine.sdk.applied import Applied
 from rules_engine.sdk.client import NO_CONTEXT, OnError, checked_context, find_project, unanswered

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rules_engine.clock import from_micros, to_micros
 from rules_engine.errors import DataError, SegmentsError, StoreError
-from rules_engine.features.reader import OnlineReader, RedisReader, checked, open_reader
-from rules_engine.features.selection import EntityFeatures
-from rules_engine.project import Project
+from rules_engine.features.online.reader import OnlineReader, RedisReader, checked, open_reader
+from rules_engine.features.online.selection import EntityFeatures
+from rules_engine.folders import Project
 from rules_engine.rules.program import Program
 from rules_engine.sdk.applied import Applied
 from rules_engine.sdk.membership import Membership

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rules_engine.events.kept_events import StateEvents
-from rules_engine.events.plan_data import decode_features
-from rules_engine.events.reading import StateLayout, StateReader
-from rules_engine.events.requirements import StateRequirements, requirements_of
-from rules_engine.events.state import EventState, empty_state
-from rules_engine.events.store import state_name
-from rules_engine.events.waiting import decode_current
+from rules_engine.events.declarations.plan_data import decode_features
+from rules_engine.events.state.entity_state import EventState, empty_state
+from rules_engine.events.state.kept_events import StateEvents
+from rules_engine.events.state.reading import StateLayout, StateReader
+from rules_engine.events.state.requirements import StateRequirements, requirements_of
+from rules_engine.events.state.store import state_name
+from rules_engine.events.state.waiting import decode_current
 from rules_engine.rules.catalog import EVENT_VIEW
 from rules_engine.rules.nodes import EventAggregate, Sequence
 from rules_engine.rules.program import Program
@@ -77,8 +77,8 @@ def _requirements(
 ) -> StateRequirements:
     if not definitions.get("triggers"):
         return requirements_of(program, features)
-    from rules_engine.rules.trigger_codec import decode_triggers
-    from rules_engine.rules.trigger_nodes import hidden_segments, payload_aggregates
+    from rules_engine.rules.triggers.codec import decode_triggers
+    from rules_engine.rules.triggers.nodes import hidden_segments, payload_aggregates
 
     triggers = decode_triggers(definitions).values()
     whole = Program({**program.segments, **hidden_segments(triggers)})

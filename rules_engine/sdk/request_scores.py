@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rules_engine.features.selection import EntityFeatures
-from rules_engine.ml.models.scorer import Scorer
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.types import Value
+from rules_engine.targets.scorer import Scorer
 
 #: What there is of a score.
 NAMES = ("score", "percentile", "model_version")

@@ -13,15 +13,15 @@ from dataclasses import replace
 from struct import Struct
 from typing import Any
 
-from rules_engine.features.redis_decode import Decoder
-from rules_engine.features.selection import Instants, Layout, Row
+from rules_engine.features.online.decode import Decoder
+from rules_engine.features.online.selection import Instants, Layout, Row
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.types import Value
-from rules_engine.targets.event_values import LoggedEvents
-from rules_engine.targets.index import RuleIndex
-from rules_engine.targets.plan import Plan, look_late, make_plan
-from rules_engine.targets.request import Request, unexpired
-from rules_engine.targets.texts import group_strings
+from rules_engine.targets.index.event_values import LoggedEvents
+from rules_engine.targets.index.plan import Plan, look_late, make_plan
+from rules_engine.targets.index.request import Request, unexpired
+from rules_engine.targets.index.rule_index import RuleIndex
+from rules_engine.targets.index.texts import group_strings
 
 #: Values that are remembered for each feature, and how long one may be.
 _VALUES_KEPT = 512

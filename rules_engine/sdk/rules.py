@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rules_engine.clock import from_micros, now_micros, to_micros
 from rules_engine.errors import DataError, ProjectError
-from rules_engine.features.read_plan import ReadPlan
-from rules_engine.features.selection import EntityFeatures, Layouts, Row
+from rules_engine.features.online.selection import EntityFeatures, Layouts, Row
+from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.codec import decode_program, encode_program
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.program import Program
@@ -19,13 +19,13 @@ from rules_engine.rules.types import Kind, Value, ValueType, from_feast_name
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.row_rules import RowRules
-from rules_engine.targets.index import RuleIndex
+from rules_engine.targets.index.rule_index import RuleIndex
 
 if TYPE_CHECKING:
-    from rules_engine.events.declarations import EventDeclarations
+    from rules_engine.events.declarations.events_yaml import EventDeclarations
     from rules_engine.rules.explain import Explanation
     from rules_engine.rules.load import Settings
-    from rules_engine.rules.trigger_nodes import Trigger
+    from rules_engine.rules.triggers.nodes import Trigger
     from rules_engine.sdk.event_rules import EventRules, LazyState
     from rules_engine.sdk.request_scores import RequestScores
 
@@ -44,15 +44,15 @@ def encode_definitions(
 ) -> dict[str, Any]:
     """Checked definitions, and the events that are declared, as the read plan carries them.
 
-    Triggers, consents and sinks are read back with :mod:`rules_engine.rules.trigger_codec`.
+    Triggers, consents and sinks are read back with :mod:`rules_engine.rules.triggers.codec`.
     """
     content = {"segments": encode_program(program)}
     if declared is not None and declared.events:
-        from rules_engine.events.plan_data import encode_declarations
+        from rules_engine.events.declarations.plan_data import encode_declarations
 
         content["events"] = encode_declarations(declared)
     if triggers or (settings is not None and (settings.consent or settings.sinks)):
-        from rules_engine.rules.trigger_codec import encode_triggers
+        from rules_engine.rules.triggers.codec import encode_triggers
 
         consent, sinks = (None, None) if settings is None else (settings.consent, settings.sinks)
         content |= encode_triggers(triggers or {}, consent, sinks)

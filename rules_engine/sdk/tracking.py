@@ -9,14 +9,14 @@ from uuid import uuid4
 
 from rules_engine.clock import from_micros, now_micros
 from rules_engine.errors import DataError, StoreUnavailableError
-from rules_engine.events.plan_data import decode_declarations
-from rules_engine.events.store import StateStore
-from rules_engine.events.stream import FIELD, MAX_WAITING, PARTITIONS, encode_raw, partition_of, stream_key
-from rules_engine.events.validation import EventValidator, Rejection
-from rules_engine.features import redis_client
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.features.read_plan import ReadPlan
-from rules_engine.features.redis_layout import KeyMaker, beside
+from rules_engine.events.declarations.plan_data import decode_declarations
+from rules_engine.events.declarations.validation import EventValidator, Rejection
+from rules_engine.events.state.store import StateStore
+from rules_engine.events.streams import FIELD, MAX_WAITING, PARTITIONS, encode_raw, partition_of, stream_key
+from rules_engine.read_plan import ReadPlan
+from rules_engine.redis import client as redis_client
+from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.redis.feast_layout import KeyMaker, beside
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
 

@@ -1,1 +1,5 @@
-"""Membership transitions, triggers, their records and timers, and the delivery of actions to sinks."""
+"""The machine of segments and triggers: pure functions, no store and no clock of its own.
+
+Begin with ``machine.py``: from an entity's record and a step (an event, a timer, a look) to the next record, with the
+transitions and actions that follow. May import ``project`` and what lies below.
+"""

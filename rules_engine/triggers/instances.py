@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rules_engine.features.selection import EntityFeatures
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.nodes import FeatureRef
-from rules_engine.rules.trigger_nodes import QuietHours, QuietPolicy, Trigger
+from rules_engine.rules.triggers.nodes import QuietHours, QuietPolicy, Trigger
 from rules_engine.rules.types import STRING, conform
+from rules_engine.targets.stepwise.answers import FOREVER, View
 from rules_engine.triggers import policy
-from rules_engine.triggers.lasting import FOREVER, View
 from rules_engine.triggers.payload import feature_at, payload_of
 from rules_engine.triggers.record import PENDING_KEPT, Outgoing, Pending, Reason, Record, State, TriggerStep
 from rules_engine.triggers.rules import TriggerRules

@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable
 from hashlib import blake2b
 
 from rules_engine.clock import DAY, SECOND
-from rules_engine.events.state import EventState, update
-from rules_engine.features.selection import EntityFeatures
+from rules_engine.events.state.entity_state import EventState, update
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
-from rules_engine.rules.trigger_nodes import OnEvent
+from rules_engine.rules.triggers.nodes import OnEvent
+from rules_engine.targets.stepwise.answers import FOREVER
 from rules_engine.triggers.instances import Instances, Moment, Start
-from rules_engine.triggers.lasting import FOREVER
 from rules_engine.triggers.record import (
     SEEN_KEPT,
     Change,

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rules_engine.clock import format_instant
-from rules_engine.events.reading import StateReader
-from rules_engine.features.selection import EntityFeatures
+from rules_engine.events.state.reading import StateReader
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.nodes import Aggregate, EventAggregate, FeatureRef
-from rules_engine.rules.trigger_nodes import Constant, PayloadValue, Trigger
+from rules_engine.rules.triggers.nodes import Constant, PayloadValue, Trigger
 from rules_engine.rules.types import Kind, Value, ValueType, conform
 
 _INT64 = range(-(2**63), 2**63)

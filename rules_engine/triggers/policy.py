@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from rules_engine.clock import DAY
 from rules_engine.rules.local_time import crossings, local_time
-from rules_engine.rules.trigger_nodes import QuietHours, Trigger
+from rules_engine.rules.triggers.nodes import QuietHours, Trigger
 
 #: Shares are in hundredths of a percent.
 WHOLE = 10_000
@@ -19,7 +19,7 @@ _LONGEST_NIGHT = 3 * DAY
 def is_held_out(trigger: Trigger, entity: str) -> bool:
     """Whether the entity is among those that the trigger leaves alone; always the same ones.
 
-    >>> from rules_engine.rules.trigger_nodes import OnEnter
+    >>> from rules_engine.rules.triggers.nodes import OnEnter
     >>> mail = Trigger("mail", OnEnter("vip"), (), holdout=1_000)
     >>> sum(is_held_out(mail, str(number)) for number in range(10_000))
     1016
@@ -78,7 +78,7 @@ def is_capped(trigger: Trigger, fired: Sequence[int], at: int) -> bool:
 def remembered(trigger: Trigger, fired: Sequence[int], at: int) -> tuple[int, ...]:
     """The instants of firing that cooldown and cap will look at, with one more.
 
-    >>> from rules_engine.rules.trigger_nodes import Cap, OnEnter
+    >>> from rules_engine.rules.triggers.nodes import Cap, OnEnter
     >>> mail = Trigger("mail", OnEnter("vip"), (), cap=Cap(3, 60))
     >>> remembered(mail, (1, 30, 40), 50), remembered(mail, (1, 30), 70)
     ((30, 40, 50), (30, 70))

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from rules_engine.features.selection import EntityFeatures
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.codec import decode_program
 from rules_engine.rules.nodes import Segment
 from rules_engine.rules.program import Program
-from rules_engine.rules.trigger_codec import decode_triggers
-from rules_engine.rules.trigger_nodes import OnEnter, OnEvent, OnExit, Trigger, hidden_segments, payload_features
+from rules_engine.rules.triggers.codec import decode_triggers
+from rules_engine.rules.triggers.nodes import OnEnter, OnEvent, OnExit, Trigger, hidden_segments, payload_features
 from rules_engine.rules.types import ValueType, from_feast_name
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.event_rules import EventRules
+from rules_engine.targets.stepwise.answers import FOREVER, Checks, View
 from rules_engine.triggers.growth import Effect, effect
-from rules_engine.triggers.lasting import FOREVER, Checks, View
 from rules_engine.triggers.record import Change
 
 if TYPE_CHECKING:
-    from rules_engine.events.state import EventState
+    from rules_engine.events.state.entity_state import EventState
     from rules_engine.sdk.rules import Rules
 
 #: The group of the segments that read no events.

@@ -10,15 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from rules_engine.events.reading import StateLayout
-from rules_engine.features.selection import EntityFeatures
+from rules_engine.events.state.reading import StateLayout
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.nodes import EventAggregate, Sequence
-from rules_engine.targets.columns import ColumnIndex
-from rules_engine.targets.event_values import LoggedEvents
-from rules_engine.targets.index import RuleIndex
+from rules_engine.targets.columns.column_index import ColumnIndex
+from rules_engine.targets.index.event_values import LoggedEvents
+from rules_engine.targets.index.rule_index import RuleIndex
 from rules_engine.targets.sql import evaluate_duckdb
+from rules_engine.targets.stepwise.answers import Checks, View
 from rules_engine.testing import CONDITION, Scenario
-from rules_engine.triggers.lasting import Checks, View
 from tests.conformance.cases import Case, load_cases
 from tests.reference import reference_changes_at, reference_evaluate
 from tests.reference_values import COMPARE

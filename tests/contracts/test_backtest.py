@@ -9,16 +9,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from rules_engine.batch import through_time
+from rules_engine.batch.backtest import Backtest, backtest, instants, shown_points, write
+from rules_engine.batch.engine import BatchProject
+from rules_engine.batch.through_time import RulesThroughTime
 from rules_engine.clock import HOUR, to_micros
 from rules_engine.errors import DataError
-from rules_engine.events import offline
-from rules_engine.features import offline_history
-from rules_engine.features.offline_history import Instants
-from rules_engine.lifecycle import through_time
-from rules_engine.lifecycle.backtest import Backtest, backtest, instants, shown_points, write
-from rules_engine.lifecycle.batch import BatchProject
-from rules_engine.lifecycle.through_time import RulesThroughTime
-from rules_engine.project import Project
+from rules_engine.events.log import offline
+from rules_engine.features.offline import history as offline_history
+from rules_engine.features.offline.history import Instants
+from rules_engine.folders import Project
 from tests.batch_shop import NOW, History, history, make_shop
 
 FEATURES_ONLY = """\

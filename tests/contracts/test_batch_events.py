@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from rules_engine.batch.engine import BatchProject, BatchRules
 from rules_engine.clock import HOUR, to_micros
-from rules_engine.events import offline
-from rules_engine.lifecycle.batch import BatchProject, BatchRules
-from rules_engine.lifecycle.event_sink import event_log
-from rules_engine.project import Project
+from rules_engine.events.log import offline
+from rules_engine.folders import Project
 from rules_engine.rules.inputs import Event
+from rules_engine.stream.event_sink import event_log
 from tests.batch_shop import NOW, History, history, make_shop
 
 

@@ -15,19 +15,19 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from rules_engine.features.embedded import server_binary
+from rules_engine.deploy.apply import apply
+from rules_engine.deploy.materialize import materialize
+from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import import_feast, quiet
-from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.reader import open_reader
-from rules_engine.lifecycle.apply import apply
-from rules_engine.lifecycle.materialize import materialize
-from rules_engine.project import Project
+from rules_engine.features.online.reader import open_reader
+from rules_engine.folders import Project
+from rules_engine.redis.embedded import server_binary
 
 import_feast()
 
-from rules_engine.features.bulk_rows import BulkRows  # noqa: E402  # Feast is imported as the commands import it
-from rules_engine.features.bulk_writer import BulkWriter  # noqa: E402
-from rules_engine.features.ragged import Ragged  # noqa: E402
+from rules_engine.features.writing.ragged import Ragged  # noqa: E402
+from rules_engine.features.writing.rows import BulkRows  # noqa: E402  # Feast is imported as the commands import it
+from rules_engine.features.writing.writer import BulkWriter  # noqa: E402
 
 CONFIGURATION = """\
 project: shop

@@ -11,10 +11,10 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rules_engine.features.bulk_restore import restores
-from rules_engine.features.crc64 import crc64
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.features.ragged import Ragged
+from rules_engine.features.writing.crc64 import crc64
+from rules_engine.features.writing.ragged import Ragged
+from rules_engine.features.writing.restore import restores
+from rules_engine.redis.embedded import EmbeddedStore
 from tests.contracts.test_bulk_writes import AT, BulkRows, BulkWriter, crowd, rows_of
 
 
@@ -187,7 +187,7 @@ def test_a_user_of_the_server_who_may_not_use_the_command(
 
 def test_a_server_that_does_not_take_the_form(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one does that is older than the form."""
-    monkeypatch.setattr("rules_engine.features.bulk_restore._VERSION", b"\xff\x00")
+    monkeypatch.setattr("rules_engine.features.writing.restore._VERSION", b"\xff\x00")
     one = restores(rows_of(crowd(b"x", AT, 1)), 0)
     assert one is not None
     with pytest.raises(redis.ResponseError, match="DUMP payload version"):

@@ -22,24 +22,24 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.deploy.apply import apply
+from rules_engine.deploy.materialize import ViewProgress, materialize
+from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import import_feast, quiet
-from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.redis_decode import Decoder, decode_timestamp
-from rules_engine.features.redis_layout import KeyMaker, field_bytes, field_number
-from rules_engine.lifecycle.apply import apply
-from rules_engine.lifecycle.materialize import ViewProgress, materialize
-from rules_engine.project import Project
+from rules_engine.features.online.decode import Decoder, decode_timestamp
+from rules_engine.folders import Project
+from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.redis.feast_layout import KeyMaker, field_bytes, field_number
 
 import_feast()
 
 from feast import types as feast_types  # noqa: E402  # Feast is imported as the commands import it
 
-from rules_engine.features.arrow_values import feasts_values, timestamp_parts, value_parts  # noqa: E402
-from rules_engine.features.bulk_rows import BulkRows  # noqa: E402
-from rules_engine.features.bulk_writer import BulkWriter  # noqa: E402
-from rules_engine.features.ragged import Ragged, bulk, join, varint  # noqa: E402
-from rules_engine.features.row_times import heads, newer  # noqa: E402
+from rules_engine.features.writing.arrow_values import feasts_values, timestamp_parts, value_parts  # noqa: E402
+from rules_engine.features.writing.ragged import Ragged, bulk, join, varint  # noqa: E402
+from rules_engine.features.writing.row_times import heads, newer  # noqa: E402
+from rules_engine.features.writing.rows import BulkRows  # noqa: E402
+from rules_engine.features.writing.writer import BulkWriter  # noqa: E402
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 END = AT + timedelta(days=1)
@@ -578,8 +578,8 @@ def test_a_writer_that_knows_nothing_of_us_is_not_overwritten_with_older_rows(
 
 KILLED = """\
 import sys
-from rules_engine.project import Project
-from rules_engine.lifecycle.materialize import materialize
+from rules_engine.folders import Project
+from rules_engine.deploy.materialize import materialize
 print("ready", flush=True)
 def progress(state):
     if state.rows >= 20_000:

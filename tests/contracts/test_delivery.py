@@ -18,14 +18,14 @@ import pytest
 import redis
 
 from rules_engine.clock import SECOND
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.rules.trigger_nodes import FileSettings, SinkSettings, WebhookSettings
-from rules_engine.triggers import courier as couriers
+from rules_engine.delivery import courier as couriers
+from rules_engine.delivery.courier import Courier
+from rules_engine.delivery.dispatch import Delivery, enqueue
+from rules_engine.delivery.metrics import Metrics
+from rules_engine.delivery.queues import queue_key, resend, undelivered, undelivered_key
+from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.rules.triggers.nodes import FileSettings, SinkSettings, WebhookSettings
 from rules_engine.triggers.actions import Action, action_key
-from rules_engine.triggers.courier import Courier
-from rules_engine.triggers.delivery import Delivery, enqueue
-from rules_engine.triggers.metrics import Metrics
-from rules_engine.triggers.queues import queue_key, resend, undelivered, undelivered_key
 from tests.receivers import Answer, Receiver, Request, receiver, wait_until
 
 PROJECT = "shop"
@@ -65,8 +65,8 @@ def deliver(client: redis.Redis, tmp_path: Path) -> Iterator[Callable[..., Deliv
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the times, so that the tests do not wait."""
-    monkeypatch.setattr("rules_engine.triggers.circuit.FIRST_PAUSE", 0.1)
-    monkeypatch.setattr("rules_engine.triggers.circuit.backoff.__defaults__", (0.1, 1.0))
+    monkeypatch.setattr("rules_engine.delivery.circuit.FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("rules_engine.delivery.circuit.backoff.__defaults__", (0.1, 1.0))
 
 
 def left(client: Any, sink: str = "webhook:crm") -> int:
@@ -313,8 +313,8 @@ def test_stopping_leaves_what_is_not_delivered(
 WORKER = """
 import sys, redis
 from pathlib import Path
-from rules_engine.rules.trigger_nodes import FileSettings, WebhookSettings
-from rules_engine.triggers.delivery import Delivery
+from rules_engine.rules.triggers.nodes import FileSettings, WebhookSettings
+from rules_engine.delivery.dispatch import Delivery
 delivery = Delivery(redis.Redis.from_url(sys.argv[1]), "shop", Path(sys.argv[2]))
 delivery.serve({"crm": WebhookSettings("crm", sys.argv[3]), "audit": FileSettings("audit", "a.jsonl")})
 import time; time.sleep(60)
@@ -330,8 +330,8 @@ def test_a_killed_worker_loses_nothing_and_keys_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(couriers, "LEASE", 1.0)
-    monkeypatch.setattr("rules_engine.triggers.delivery.LEASE", 1.0)
-    script = "import rules_engine.triggers.courier as c, rules_engine.triggers.delivery as d\nc.LEASE = d.LEASE = 1.0\n"
+    monkeypatch.setattr("rules_engine.delivery.dispatch.LEASE", 1.0)
+    script = "import rules_engine.delivery.courier as c, rules_engine.delivery.dispatch as d\nc.LEASE = d.LEASE = 1.0\n"
     server.answer = lambda _: Answer(after=0.01)
     actions = [one for n in range(800) for one in (action(n), action(n, "file:audit"))]
     enqueue(client, PROJECT, actions)

@@ -10,20 +10,20 @@ import orjson
 import redis
 
 from rules_engine.clock import from_micros, to_micros
-from rules_engine.events.stream import encode_raw, partition_of, stream_keys
-from rules_engine.features.read_plan import Connection, ReadPlan
-from rules_engine.features.redis_layout import KeyMaker, beside
-from rules_engine.lifecycle.backfill import Backfill
-from rules_engine.lifecycle.kafka_bridge import KafkaBridge, KafkaSource
-from rules_engine.lifecycle.worker import Worker
-from rules_engine.project import Project
+from rules_engine.delivery.metrics import Metrics
+from rules_engine.delivery.queues import queue_key
+from rules_engine.deploy.backfill import Backfill
+from rules_engine.events.streams import encode_raw, partition_of, stream_keys
+from rules_engine.folders import Project
+from rules_engine.read_plan import Connection, ReadPlan
+from rules_engine.redis.feast_layout import KeyMaker, beside
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules, encode_definitions
-from rules_engine.triggers.ledger import Ledger
-from rules_engine.triggers.metrics import Metrics
-from rules_engine.triggers.queues import queue_key
+from rules_engine.stream.kafka_bridge import KafkaBridge, KafkaSource
+from rules_engine.stream.ledger import Ledger
+from rules_engine.stream.worker import Worker
 from tests.contracts.test_bulk_cluster import masters  # noqa: F401 (a fixture)
 from tests.event_shop import EVENTS, NOW, SEGMENTS, checked, instants, members, parse_events, random_raw
 from tests.kafka_cluster import Cluster

@@ -16,12 +16,12 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
+from rules_engine.batch import export_sql
+from rules_engine.batch.engine import BatchProject, BatchRules
+from rules_engine.batch.export_sql import MEMBERS, STATE, SqlExports
 from rules_engine.cli import main
 from rules_engine.clock import to_micros
 from rules_engine.errors import DataError
-from rules_engine.lifecycle import export_sql
-from rules_engine.lifecycle.batch import BatchProject, BatchRules
-from rules_engine.lifecycle.export_sql import MEMBERS, STATE, SqlExports
 from tests.batch_shop import NOW, History, history, make_shop
 
 SEGMENTS = """\

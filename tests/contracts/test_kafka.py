@@ -19,12 +19,12 @@ import orjson
 import pytest
 import redis
 
+from rules_engine.delivery.metrics import Metrics
 from rules_engine.errors import ProjectError
-from rules_engine.events.stream import partition_of, refused_key, stream_keys
-from rules_engine.lifecycle import kafka_bridge
-from rules_engine.lifecycle.kafka_bridge import BridgeProgress, KafkaBridge, KafkaSource, kafka_options, offsets_key
-from rules_engine.project import Project
-from rules_engine.triggers.metrics import Metrics
+from rules_engine.events.streams import partition_of, refused_key, stream_keys
+from rules_engine.folders import Project
+from rules_engine.stream import kafka_bridge
+from rules_engine.stream.kafka_bridge import BridgeProgress, KafkaBridge, KafkaSource, kafka_options, offsets_key
 from tests.event_shop import shop_plan
 from tests.kafka_cluster import Cluster
 from tests.receivers import wait_until
@@ -32,7 +32,7 @@ from tests.receivers import wait_until
 
 @pytest.fixture
 def project(make_project: Callable[..., Project]) -> Project:
-    from rules_engine.features.read_plan import Connection
+    from rules_engine.read_plan import Connection
 
     made = make_project()
     shop_plan(Connection("embedded"), now=None).save(made.read_plan)
@@ -50,7 +50,7 @@ class Streams:
     """What is in the streams of a project."""
 
     def __init__(self, project: Project) -> None:
-        from rules_engine.features.embedded import EmbeddedStore
+        from rules_engine.redis.embedded import EmbeddedStore
 
         store = EmbeddedStore(project.root)
         store.ensure_running()
@@ -189,8 +189,8 @@ def test_a_bridge_that_lost_its_partition_adds_nothing_twice(
 BRIDGE = """
 import sys
 from pathlib import Path
-from rules_engine.lifecycle import kafka_bridge
-from rules_engine.project import Project
+from rules_engine.stream import kafka_bridge
+from rules_engine.folders import Project
 kafka_bridge.BATCH = 50
 options = {"session.timeout.ms": "4000", "heartbeat.interval.ms": "300"}
 source = kafka_bridge.KafkaSource(sys.argv[2], sys.argv[3], sys.argv[3], options)

@@ -14,9 +14,9 @@ import pytest
 
 from rules_engine.clock import to_micros
 from rules_engine.errors import DataError, ProjectError, UnknownNameError, UnsupportedError
-from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.offline import OfflineUsers, Part, as_declared, row_instant
-from rules_engine.project import Project
+from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.features.offline.point_in_time import OfflineUsers, Part, as_declared, row_instant
+from rules_engine.folders import Project
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TTL = timedelta(days=3)
@@ -216,7 +216,7 @@ def test_one_view_is_read_in_the_order_of_its_file(repo: FeastRepo, monkeypatch:
     joined = [
         row for part in users.batches(late, sorted(set(facts["user_id"].to_pylist()))) for row in part.batch.to_pylist()
     ]
-    monkeypatch.setattr("rules_engine.features.offline.BATCH_ROWS", 4)
+    monkeypatch.setattr("rules_engine.features.offline.point_in_time.BATCH_ROWS", 4)
     others = pa.array(["zoe", joined[3]["user_id"], "amy"], pa.large_string())
     for also, extra in ((None, set()), (others, {"zoe", "amy"})):
         parts = list(users.batches(late, others=also))

@@ -24,16 +24,16 @@ from rules_engine.errors import (
     StoreUnavailableError,
     UnknownNameError,
 )
-from rules_engine.features.embedded import EmbeddedStore, server_binary
+from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import import_feast, quiet
-from rules_engine.features.feast_reader import FeastReader
-from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.features.read_plan import Connection, PlanFeature, PlanView, ReadPlan
-from rules_engine.features.reader import ClientTransport, OnlineReader, RedisReader, SocketTransport, open_reader
-from rules_engine.features.redis_client import Address, resolve
-from rules_engine.features.redis_layout import KeyMaker
-from rules_engine.features.selection import EntityFeatures, Layouts
-from rules_engine.project import Project
+from rules_engine.features.online.feast_reader import FeastReader
+from rules_engine.features.online.reader import ClientTransport, OnlineReader, RedisReader, SocketTransport, open_reader
+from rules_engine.features.online.selection import EntityFeatures, Layouts
+from rules_engine.folders import Project
+from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
+from rules_engine.redis.client import Address, resolve
+from rules_engine.redis.embedded import EmbeddedStore, server_binary
+from rules_engine.redis.feast_layout import KeyMaker
 
 import_feast()
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from typer.testing import CliRunner
 
+from rules_engine.batch.parity import Parity, compare
 from rules_engine.cli import main
 from rules_engine.clock import MINUTE, SECOND, from_micros, to_micros
-from rules_engine.lifecycle.event_sink import event_log
-from rules_engine.lifecycle.parity import Parity, compare
-from rules_engine.project import Project
+from rules_engine.folders import Project
 from rules_engine.rules.inputs import Event
+from rules_engine.stream.event_sink import event_log
 from tests.batch_shop import NOW, History, history, make_shop
 
 EMBEDDED = "rules_engine.features.online_store.EmbeddedOnlineStore"
@@ -88,10 +88,10 @@ def test_what_only_one_side_knows_is_shown_with_both_values(shop: Project) -> No
 
 
 def test_a_sample_is_the_same_for_the_same_seed_and_has_users_of_events_alone(shop: Project, happened: History) -> None:
-    from rules_engine.features.feast_repo import FeastRepo
-    from rules_engine.lifecycle.batch import BatchProject
-    from rules_engine.lifecycle.everyone import Everyone
-    from rules_engine.lifecycle.parity import sample_users
+    from rules_engine.batch.engine import BatchProject
+    from rules_engine.batch.entities import Everyone
+    from rules_engine.batch.parity import sample_users
+    from rules_engine.features.feast.repo import FeastRepo
 
     assert compare(shop, 7, HEAD).users == 7
     program = BatchProject.open(shop).program

@@ -20,15 +20,15 @@ import pytest
 import redis
 
 from rules_engine.errors import ProjectError, StoreError, StoreTimeoutError, StoreUnavailableError
-from rules_engine.features.async_reader import AsyncOnlineReader, open_async_reader
-from rules_engine.features.embedded import server_binary
-from rules_engine.features.read_plan import Connection, PlanFeature, PlanView, ReadPlan
-from rules_engine.features.reader import ClientTransport, RedisReader, SocketTransport
-from rules_engine.features.redis_client import Address
-from rules_engine.features.redis_endpoint import Endpoint
-from rules_engine.features.redis_layout import KeyMaker, field_bytes
-from rules_engine.features.redis_socket import Pool
-from rules_engine.features.selection import EntityFeatures, Row
+from rules_engine.features.online.async_reader import AsyncOnlineReader, open_async_reader
+from rules_engine.features.online.reader import ClientTransport, RedisReader, SocketTransport
+from rules_engine.features.online.selection import EntityFeatures, Row
+from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
+from rules_engine.redis.client import Address
+from rules_engine.redis.embedded import server_binary
+from rules_engine.redis.endpoint import Endpoint
+from rules_engine.redis.feast_layout import KeyMaker, field_bytes
+from rules_engine.redis.sockets import Pool
 
 KEY = KeyMaker("shop", "user_id", 3)
 SEEN = bytes.fromhex("0880cea4ac06")  # some second of 2023

@@ -17,20 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rules_engine.batch.engine import BatchProject, BatchRules
+from rules_engine.batch.evaluate import evaluate
 from rules_engine.clock import to_micros
 from rules_engine.errors import DataError, ProjectError
-from rules_engine.lifecycle.batch import BatchProject, BatchRules
-from rules_engine.lifecycle.evaluate import evaluate
-from rules_engine.lifecycle.event_sink import event_log
-from rules_engine.project import Project
+from rules_engine.folders import Project
 from rules_engine.rules.inputs import Event
+from rules_engine.stream.event_sink import event_log
 from tests.batch_shop import NOW, VIEWS, History, history, make_shop
 
 pyspark = pytest.importorskip("pyspark.sql")
 if shutil.which("java") is None:
     pytest.skip("Java is not installed", allow_module_level=True)
 
-from rules_engine.lifecycle.spark import SparkBatch  # noqa: E402  # only where PySpark is there
+from rules_engine.batch.spark.engine import SparkBatch  # noqa: E402  # only where PySpark is there
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

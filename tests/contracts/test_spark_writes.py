@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.deploy.apply import apply
+from rules_engine.deploy.materialize import materialize
+from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
-from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.lifecycle.apply import apply
-from rules_engine.lifecycle.materialize import materialize
-from rules_engine.project import Project
+from rules_engine.folders import Project
+from rules_engine.redis.embedded import EmbeddedStore
 
 pyspark = pytest.importorskip("pyspark.sql")
 if shutil.which("java") is None:

@@ -9,19 +9,19 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from rules_engine.batch.training import training_set
 from rules_engine.clock import DAY, to_micros
+from rules_engine.deploy.apply import apply
+from rules_engine.deploy.definitions import apply_project
+from rules_engine.deploy.materialize import materialize
 from rules_engine.errors import DataError, UnknownNameError
-from rules_engine.events import offline
-from rules_engine.events.declarations import parse_events
-from rules_engine.lifecycle.apply import apply
-from rules_engine.lifecycle.definitions import apply_project
-from rules_engine.lifecycle.event_sink import event_log
-from rules_engine.lifecycle.materialize import materialize
-from rules_engine.lifecycle.training import training_set
-from rules_engine.project import Project
+from rules_engine.events.declarations.events_yaml import parse_events
+from rules_engine.events.log import offline
+from rules_engine.folders import Project
 from rules_engine.rules.events import aggregate_value
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk import SegmentClient
+from rules_engine.stream.event_sink import event_log
 from tests.batch_shop import NOW, History, history, make_shop
 from tests.event_shop import EVENTS
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from rules_engine.clock import SECOND, to_micros
 from rules_engine.errors import StoreDataError
 from rules_engine.features.feast_import import import_feast, quiet
-from rules_engine.features.redis_decode import Decoder, decode_timestamp, field_of_type
-from rules_engine.features.redis_layout import KeyMaker, field_bytes, field_number
-from rules_engine.features.value_message import FIELDS, decode
+from rules_engine.features.online.decode import Decoder, decode_timestamp, field_of_type
+from rules_engine.features.online.value_message import FIELDS, decode
+from rules_engine.redis.feast_layout import KeyMaker, field_bytes, field_number
 
 import_feast()
 

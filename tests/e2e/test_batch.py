@@ -89,10 +89,10 @@ def members(path: Path) -> dict[str, set[str]]:
 
 
 def test_everyone_as_of_any_instant_is_what_brute_force_finds(demo: Demo, tmp_path: Path) -> None:
+    from rules_engine.batch.engine import BatchProject, BatchRules
+    from rules_engine.batch.evaluate import evaluate
     from rules_engine.clock import to_micros
-    from rules_engine.lifecycle.batch import BatchProject, BatchRules
-    from rules_engine.lifecycle.evaluate import evaluate
-    from rules_engine.project import Project
+    from rules_engine.folders import Project
 
     opened = BatchProject.open(Project.open(demo.root))
     rules = BatchRules(opened.repo, opened.program, SEGMENTS)

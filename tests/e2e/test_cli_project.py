@@ -25,9 +25,9 @@ import pandas as pd
 import pytest
 
 from rules_engine import SegmentClient
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.features.read_plan import Connection, ReadPlan
-from rules_engine.project import Project
+from rules_engine.folders import Project
+from rules_engine.read_plan import Connection, ReadPlan
+from rules_engine.redis.embedded import EmbeddedStore
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
@@ -146,7 +146,7 @@ def test_commands_that_change_nothing_do_not_open_feast(shop: Shop) -> None:
     """The catalog of an unchanged repository is remembered."""
     program = """
 import sys
-from rules_engine.cli.main import main
+from rules_engine.cli.start import main
 try:
     main(sys.argv[1:])
 finally:

@@ -13,14 +13,14 @@ import pytest
 import redis
 
 from rules_engine.errors import ProjectError
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.project import Project
+from rules_engine.folders import Project
+from rules_engine.redis.embedded import EmbeddedStore
 
 MakeStore = Callable[..., EmbeddedStore]
 
 START = """
 import sys
-from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.redis.embedded import EmbeddedStore
 store = EmbeddedStore(sys.argv[1])
 sys.stdin.read(1)  # so that all begin together
 store.ensure_running()

@@ -17,14 +17,14 @@ import pytest
 import redis
 
 from rules_engine.clock import to_micros
-from rules_engine.events.stream import stream_keys
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.features.read_plan import Connection, ReadPlan
-from rules_engine.lifecycle.event_sink import event_log
-from rules_engine.lifecycle.worker import Worker
-from rules_engine.project import Project
+from rules_engine.events.streams import stream_keys
+from rules_engine.folders import Project
+from rules_engine.read_plan import Connection, ReadPlan
+from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
+from rules_engine.stream.event_sink import event_log
+from rules_engine.stream.worker import Worker
 from tests.event_shop import checked, instants, members, random_raw, shop_plan
 
 #: Sends every line of a file, again and again until it is taken, as an application would after an error.
@@ -33,7 +33,7 @@ import json, sys
 from datetime import datetime
 from pathlib import Path
 from rules_engine.errors import StoreError
-from rules_engine.project import Project
+from rules_engine.folders import Project
 from rules_engine.sdk import SegmentClient
 client = SegmentClient(Project(Path(sys.argv[1])))
 for line in open(sys.argv[2]):
@@ -50,8 +50,8 @@ for line in open(sys.argv[2]):
 WORKER = """
 import sys
 from pathlib import Path
-from rules_engine.lifecycle import worker
-from rules_engine.project import Project
+from rules_engine.stream import worker
+from rules_engine.folders import Project
 worker.BATCH = 20
 worker.Worker(Project(Path(sys.argv[1]))).run()
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rules_engine import SegmentClient
-from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.redis.embedded import EmbeddedStore
 from tests.e2e.test_cli_project import bad, good
 
 EVENTS = "events:\n  view:\n    properties: {page: {type: string}}\n    retention: 30d\n"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.redis.embedded import EmbeddedStore
 
 INTERRUPTED = (130, "interrupted\n")
 

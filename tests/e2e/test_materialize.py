@@ -21,16 +21,16 @@ import pytest
 import redis
 
 from rules_engine.clock import DAY, parse_instant, to_micros
+from rules_engine.deploy.apply import apply
+from rules_engine.deploy.materialize import ViewProgress, materialize
 from rules_engine.errors import DataError, NotAppliedError, ProjectError, StoreUnavailableError, UnknownNameError
-from rules_engine.features.embedded import EmbeddedStore
+from rules_engine.features.feast.repo import FeastRepo, RegistryChange
 from rules_engine.features.feast_import import import_feast, quiet
-from rules_engine.features.feast_repo import FeastRepo, RegistryChange
-from rules_engine.features.read_plan import ReadPlan
-from rules_engine.features.reader import EntityFeatures, open_reader
-from rules_engine.lifecycle.apply import apply
-from rules_engine.lifecycle.lock import project_lock
-from rules_engine.lifecycle.materialize import ViewProgress, materialize
-from rules_engine.project import Project
+from rules_engine.features.online.reader import EntityFeatures, open_reader
+from rules_engine.folders import Project
+from rules_engine.project.lock import project_lock
+from rules_engine.read_plan import ReadPlan
+from rules_engine.redis.embedded import EmbeddedStore
 
 import_feast()
 
@@ -110,9 +110,9 @@ def day(number: int) -> int:
 def in_process(project: Project, code: str, **environment: str) -> subprocess.Popen[str]:
     """Run code in another process; it finds the project as ``project``."""
     head = f"""\
-        from rules_engine.project import Project
-        from rules_engine.lifecycle.apply import apply
-        from rules_engine.lifecycle.materialize import materialize
+        from rules_engine.folders import Project
+        from rules_engine.deploy.apply import apply
+        from rules_engine.deploy.materialize import materialize
         project = Project.open({str(project.root)!r})
         """
     return subprocess.Popen(
@@ -161,7 +161,7 @@ def test_a_killed_apply_leaves_the_old_plan_or_the_new_one(shop: Project, delay:
     process = in_process(
         shop,
         """
-        from rules_engine.features.feast_repo import FeastRepo
+        from rules_engine.features.feast.repo import FeastRepo
         repo = FeastRepo(project)
         print("ready", flush=True)
         apply(project, {"vip": 2}, repo=repo)
@@ -450,7 +450,7 @@ def test_one_at_a_time(shop: Project) -> None:
         process = in_process(
             shop,
             """
-            from rules_engine.lifecycle.lock import project_lock
+            from rules_engine.project.lock import project_lock
             with project_lock(project, wait=0.1):
                 pass
             """,

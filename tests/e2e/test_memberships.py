@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from rules_engine.batch.training import training_set
 from rules_engine.cli import main
 from rules_engine.clock import DAY, to_micros
-from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.lifecycle import memberships
-from rules_engine.lifecycle.training import training_set
-from rules_engine.project import Project
+from rules_engine.deploy import memberships
+from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.folders import Project
 from rules_engine.rules.program import Program
 from rules_engine.sdk import SegmentClient
-from rules_engine.triggers.ledger import Ledger
+from rules_engine.stream.ledger import Ledger
 from rules_engine.triggers.record import Change, Transition
 from tests.batch_shop import NOW, History, history, make_shop
 

@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 from rules_engine.cli import main
 from rules_engine.clock import parse_instant
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.lifecycle.definitions import apply_project
-from rules_engine.lifecycle.materialize import materialize
-from rules_engine.ml.models.fit import Material
-from rules_engine.ml.models.project import ModelProject
-from rules_engine.ml.models.versions import Versions
-from rules_engine.project import Project
+from rules_engine.deploy.definitions import apply_project
+from rules_engine.deploy.materialize import materialize
+from rules_engine.folders import Project
+from rules_engine.ml.propensity.fit import Material
+from rules_engine.ml.propensity.project import ModelProject
+from rules_engine.ml.propensity.versions import Versions
+from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.sdk import SegmentClient
 from tests.e2e.conftest import ROOT, Demo
 

@@ -12,15 +12,15 @@ import redis
 from typer.testing import CliRunner
 
 from rules_engine.cli import main
+from rules_engine.deploy import apply as applying
+from rules_engine.deploy.definitions import apply_project, project_stages
+from rules_engine.deploy.stages import BuildStates, CatchUp, Keep, Register, Stage, Sweep, Switch
 from rules_engine.errors import ProjectError
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.features.feast_repo import FeastRepo
-from rules_engine.lifecycle import apply as applying
-from rules_engine.lifecycle.definitions import apply_project, project_stages
-from rules_engine.lifecycle.stages import BuildStates, CatchUp, Keep, Register, Stage, Sweep, Switch
-from rules_engine.project import Project
+from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.folders import Project
+from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.sdk import SegmentClient
-from rules_engine.triggers.sweep import requests_key
+from rules_engine.stream.sweep import requests_key
 from tests.batch_shop import History, history, make_shop
 
 SEGMENTS = """\

@@ -24,18 +24,18 @@ import pytest
 import redis
 
 from rules_engine.clock import from_micros, now_micros, to_micros
-from rules_engine.events.declarations import parse_events
-from rules_engine.events.stream import FIELD, encode_raw, partition_of, stream_key, stream_keys
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.features.read_plan import Connection, ReadPlan
-from rules_engine.lifecycle.worker import Worker
-from rules_engine.project import Project
+from rules_engine.delivery.queues import queue_key
+from rules_engine.events.declarations.events_yaml import parse_events
+from rules_engine.events.streams import FIELD, encode_raw, partition_of, stream_key, stream_keys
+from rules_engine.folders import Project
+from rules_engine.read_plan import Connection, ReadPlan
+from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import encode_definitions
-from rules_engine.triggers.ledger import Ledger
-from rules_engine.triggers.queues import queue_key
+from rules_engine.stream.ledger import Ledger
+from rules_engine.stream.worker import Worker
 from tests.event_shop import EVENTS
 from tests.reference_triggers import Data, Reference
 
@@ -63,9 +63,9 @@ TRIGGERS: Mapping[str, Any] = {
 WORKER = """
 import sys
 from pathlib import Path
-from rules_engine.lifecycle import worker
-from rules_engine.project import Project
-from rules_engine.triggers import leases
+from rules_engine.stream import worker
+from rules_engine.folders import Project
+from rules_engine.stream import leases
 worker.BATCH, leases.LIFETIME, leases.BEAT = 48, 0.5, 0.1
 worker.Worker(Project(Path(sys.argv[1]))).run()
 """

@@ -19,11 +19,11 @@ import pytest
 import redis
 
 from rules_engine import SegmentClient
-from rules_engine.features.embedded import EmbeddedStore
-from rules_engine.lifecycle.definitions import apply_project
-from rules_engine.lifecycle.new_project import new_project
-from rules_engine.lifecycle.worker import Worker
-from rules_engine.project import Project
+from rules_engine.deploy.definitions import apply_project
+from rules_engine.deploy.new_project import new_project
+from rules_engine.folders import Project
+from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.stream.worker import Worker
 from tests.e2e.test_cli_project import ENVIRONMENT, good, segments
 from tests.kafka_cluster import Cluster
 from tests.receivers import Receiver, receiver, wait_until

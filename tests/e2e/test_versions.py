@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rules_engine.cli import main
-from rules_engine.project import Project
+from rules_engine.folders import Project
 from rules_engine.sdk import SegmentClient
 
 VIEWS = """\

@@ -11,12 +11,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rules_engine.events.encoding import decode_state, encode_state
-from rules_engine.events.kept_events import StateEvents
-from rules_engine.events.pruning import prune
-from rules_engine.events.reading import StateLayout, StateReader
-from rules_engine.events.requirements import StateRequirements, requirements_of
-from rules_engine.events.state import EventState, empty_state, update
+from rules_engine.events.state.encoding import decode_state, encode_state
+from rules_engine.events.state.entity_state import EventState, empty_state, update
+from rules_engine.events.state.kept_events import StateEvents
+from rules_engine.events.state.pruning import prune
+from rules_engine.events.state.reading import StateLayout, StateReader
+from rules_engine.events.state.requirements import StateRequirements, requirements_of
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import aggregate_value, sequence_matches

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rules_engine.errors import DefinitionError
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
-from rules_engine.targets.index import RuleIndex
+from rules_engine.targets.index.rule_index import RuleIndex
 from rules_engine.testing import CONDITION, Scenario
 from tests.property.strategies import Example, examples
 from tests.state_target import inputs_through_state, read_through_state

@@ -16,9 +16,9 @@ from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.nodes import EventAggregate, Sequence
 from rules_engine.rules.types import Value
-from rules_engine.targets.columns import ColumnIndex
-from rules_engine.targets.event_values import LoggedEvents
-from rules_engine.targets.index import RuleIndex
+from rules_engine.targets.columns.column_index import ColumnIndex
+from rules_engine.targets.index.event_values import LoggedEvents
+from rules_engine.targets.index.rule_index import RuleIndex
 from rules_engine.testing import Scenario
 from tests.property.strategies import Example, examples
 

@@ -12,8 +12,8 @@ from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.nodes import AllOf, AnyOf, Condition, FeatureRef, Not, Predicate, Segment, SegmentRef
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import BOOLEAN, INTEGER, STRING, Kind, ValueType
-from rules_engine.targets.index import RuleIndex
-from rules_engine.targets.normal_form import MAX_LAYERS, MAX_PRODUCT, normalize
+from rules_engine.targets.index.normal_form import MAX_LAYERS, MAX_PRODUCT, normalize
+from rules_engine.targets.index.rule_index import RuleIndex
 
 TAGS = ValueType(Kind.STRING, is_list=True)
 NUMBERS = (-1, 0, 1, 2, 3, 1.5, 2.0, True, None)

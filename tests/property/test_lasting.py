@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from rules_engine.clock import LAST_INSTANT
 from rules_engine.errors import DefinitionError
-from rules_engine.events.reading import StateLayout
-from rules_engine.features.selection import EntityFeatures
+from rules_engine.events.state.reading import StateLayout
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.changes import candidates, clocks_of, first_change, reachable
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.predicates import Truth
+from rules_engine.targets.stepwise.answers import Checks, View
 from rules_engine.testing import CONDITION, Scenario
-from rules_engine.triggers.lasting import Checks, View
 from tests.property.strategies import Example, examples
 from tests.state_target import read_through_state
 

@@ -11,12 +11,12 @@ from hypothesis import assume, given
 
 from rules_engine.clock import SECOND, parse_duration
 from rules_engine.errors import DefinitionError, StoreDataError
-from rules_engine.features.read_plan import Connection, PlanFeature, PlanView, ReadPlan
-from rules_engine.features.selection import Layout, Layouts, Row
+from rules_engine.features.online.selection import Layout, Layouts, Row
+from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.row_rules import RowRules
-from rules_engine.targets.index import RuleIndex
+from rules_engine.targets.index.rule_index import RuleIndex
 from rules_engine.testing import Scenario
 from tests.property.strategies import Example, examples
 

@@ -22,7 +22,7 @@ from rules_engine.rules.types import STRING
 from rules_engine.testing import CONDITION
 from tests.property.test_sql import Batch, batches
 from tests.sql_engines import Question, ask_postgres, ask_spark, find_postgres, postgres_server, without_zeros
-from tests.unit.test_sql_conformance import together
+from tests.unit.targets.test_sql_conformance import together
 
 BATCHES = 25
 KEPT_CASES = 0.95

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from rules_engine.clock import from_micros, parse_duration, parse_time_of_day, to_micros
 from rules_engine.errors import DefinitionError
-from rules_engine.events.encoding import decode_state, encode_state
-from rules_engine.events.pruning import prune
-from rules_engine.events.state import empty_state, update
-from rules_engine.features.selection import EntityFeatures
+from rules_engine.events.state.encoding import decode_state, encode_state
+from rules_engine.events.state.entity_state import empty_state, update
+from rules_engine.events.state.pruning import prune
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, FeatureRef, Predicate
 from rules_engine.rules.program import Program
-from rules_engine.rules.trigger_nodes import (
+from rules_engine.rules.triggers.nodes import (
     Cap,
     Cause,
     Consent,

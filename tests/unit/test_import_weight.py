@@ -36,7 +36,7 @@ except SystemExit as end:
 tops = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(json.dumps(sorted(tops - set(sys.stdlib_module_names))))
 """
-HELP = "import rules_engine.cli.main as cli; sys.argv = ['segments', '--help']; cli.main()"
+HELP = "import rules_engine.cli.start as cli; sys.argv = ['segments', '--help']; cli.main()"
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -55,7 +55,7 @@ def loaded_by(statement: str) -> set[str]:
         ("from rules_engine import SegmentClient, AsyncSegmentClient", LIGHT - {"yaml"}),
         ("import rules_engine.sdk", LIGHT - {"yaml"}),
         ("import rules_engine.testing", LIGHT),
-        ("import rules_engine.features.embedded", set()),
+        ("import rules_engine.redis.embedded", set()),
         (HELP, LIGHT | TERMINAL),
     ],
 )

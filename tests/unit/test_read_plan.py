@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rules_engine.errors import NotAppliedError, ProjectError
-from rules_engine.features.read_plan import FORMAT, Connection, PlanFeature, PlanView, ReadPlan, write_atomically
+from rules_engine.read_plan import FORMAT, Connection, PlanFeature, PlanView, ReadPlan, write_atomically
 from rules_engine.rules.types import STRING, TIME
 
 PLAN = ReadPlan(

@@ -1,0 +1,155 @@
+"""Everyone with all that some rules read of them, as of an instant: features of the offline store, and events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from rules_engine.batch.events import BatchEvents, sources_of
+from rules_engine.features.offline.point_in_time import OfflineUsers, row_instant
+from rules_engine.rules.inputs import Event, Inputs
+from rules_engine.rules.program import Program
+from rules_engine.rules.walk import dependencies
+from rules_engine.targets.columns.codes import EventColumn, micros, python_value
+
+if TYPE_CHECKING:
+    from rules_engine.events.log.offline import Source
+    from rules_engine.features.feast.repo import FeastRepo
+
+#: Some segments of a program.
+Some = tuple[Program, Collection[str]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Crowd:
+    """Some users.
+
+    Attributes
+    ----------
+    batch
+        a row for each: the key, the features, and the instants of the views' rows.
+    expires_at
+        by view with a ttl: for each user the first instant at which its values are missing; null without a row.
+    events
+        for each event condition what it comes to for each user.
+    done
+        how far the reading is, from 0 to 1.
+    """
+
+    batch: pa.RecordBatch
+    expires_at: Mapping[str, pa.Array]
+    events: Mapping[Source, EventColumn]
+    done: float
+
+    def slice(self, offset: int, rows: int) -> Crowd:
+        """Some of them."""
+        expires_at = {view: column.slice(offset, rows) for view, column in self.expires_at.items()}
+        events = {source: column.slice(offset, rows) for source, column in self.events.items()}
+        return Crowd(self.batch.slice(offset, rows), expires_at, events, self.done)
+
+
+class Everyone:
+    """All users of a project with what some segments read of them.
+
+    A user is everyone who has a row in any feature view that is served online, however old. If the segments read
+    events, a user is also everyone who did one of those, however long ago.
+
+    Parameters
+    ----------
+    repo
+        the project's open Feast repository.
+    asked
+        segments of one program, or of several.
+
+    Attributes
+    ----------
+    key
+        the name of the column of entities: Feast's join key.
+
+    Raises
+    ------
+    UnknownNameError
+        if there is no such segment, or a segment reads a feature that the Feast repository does not have.
+    """
+
+    def __init__(self, repo: FeastRepo, *asked: Some) -> None:
+        self._features = sorted({name for program, names in asked for name in features_read(program, names)})
+        self._users = OfflineUsers(repo, self._features)
+        self._bare = OfflineUsers(repo, ())
+        sources = [source for program, names in asked for source in sources_of(program, names)]
+        self._events = BatchEvents(repo, sources) if sources else None
+        self.key = self._users.key
+
+    def at(self, as_of: int, keys: Sequence[str] | None = None, *, to_count: bool = False) -> Iterator[Crowd]:
+        """Everyone as of an instant, or the users with these keys among them; in any order.
+
+        Parameters
+        ----------
+        to_count
+            batches may come without keys, which is faster.
+
+        Raises
+        ------
+        ProjectError, DataError
+            if the offline store or the event log cannot be read, or holds other types than are declared.
+        """
+        facts = None if self._events is None else self._events.facts(as_of, keys)
+        others = None if facts is None else facts.entities
+        for part in self._users.batches(as_of, keys, others, to_count=to_count):
+            events = {} if facts is None or part.places is None else facts.of(part.places)
+            yield Crowd(part.batch, self._expiry(part.batch), events, part.done)
+
+    def entities(self, as_of: int) -> Iterator[pa.Array]:
+        """The keys of everyone as of an instant; in any order.
+
+        Raises
+        ------
+        ProjectError
+            if the offline store or the event log cannot be read.
+        """
+        others = None if self._events is None else self._events.entities(as_of)
+        for part in self._bare.batches(as_of, others=others):
+            yield part.batch.column(self.key)
+
+    def _expiry(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        found = {}
+        for view, ttl in self._users.ttl.items():
+            if row_instant(view) in batch.schema.names:
+                instants = batch.column(row_instant(view))
+                found[view] = pa.array(micros(instants) + ttl + 1, mask=instants.is_null().to_numpy(False))
+        return found
+
+    def inputs(self, as_of: int, keys: Sequence[str]) -> dict[str, Inputs]:
+        """What the rules read of some users as of an instant, without a context. Someone unknown then is absent."""
+        wanted = sorted(set(keys))
+        events = {} if self._events is None else self._events.events(as_of, wanted)
+        found = {}
+        for crowd in self.at(as_of, wanted):
+            for row, entity in enumerate(crowd.batch.column(self.key).to_pylist()):
+                found[entity] = self._inputs(crowd.batch, row, events.get(entity, ()))
+        return found
+
+    def _inputs(self, batch: pa.RecordBatch, row: int, events: tuple[Event, ...]) -> Inputs:
+        updated_at = {}
+        for name in batch.schema.names:
+            if name.startswith("@") and (at := python_value(batch.column(name)[row])) is not None:
+                updated_at[name[1:]] = at
+        values = {name: python_value(batch.column(name)[row]) for name in self._features}
+        expires_at = {
+            view: at + self._users.ttl[view] + 1 for view, at in updated_at.items() if view in self._users.ttl
+        }
+        features = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+            if value is not None
+        }
+        return Inputs(features, {}, events, updated_at, expires_at)
+
+
+def features_read(program: Program, names: Iterable[str]) -> set[str]:
+    """The features that segments read, themselves or through others."""
+    conditions = [program.segment(reached).when for reached in program.closure(names)]
+    return {feature for condition in conditions for feature in dependencies(condition).features}

@@ -1,0 +1,47 @@
+"""What `segments evaluate` does: who is in which segment, of all users, as of an instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rules_engine.batch import membership_files as audience
+from rules_engine.batch.engine import BatchRules, Progress, Sizes
+
+
+def evaluate(
+    rules: BatchRules,
+    as_of: int,
+    out: Path | None = None,
+    *,
+    as_matrix: bool = False,
+    progress: Progress = lambda _users, _done: None,
+) -> Sizes:
+    """Evaluate all users, in bounded memory, and count them.
+
+    Parameters
+    ----------
+    rules
+        the segments.
+    as_of
+        the instant, in microseconds.
+    out
+        a file to write the answers to; its ending is its format.
+    as_matrix
+        write a row for each user with a column for each segment; else a row for each user and segment of theirs.
+
+    Raises
+    ------
+    ProjectError, DataError
+        if the offline store cannot be read, or the file cannot be written.
+    """
+    if out is None:
+        return rules.sizes(as_of, progress)
+    sizes = Sizes.none(rules.names)
+    rows = audience.matrix if as_matrix else audience.pairs
+    schema = audience.matrix_schema(rules.key, rules.names) if as_matrix else audience.pairs_schema(rules.key)
+    with audience.TableFile(out, schema) as file:
+        for answered in rules.answers(as_of):
+            sizes.add(answered.sizes())
+            progress(sizes.users, answered.done)
+            file.write(rows(answered, rules.names, schema))
+    return sizes

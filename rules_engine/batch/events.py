@@ -1,0 +1,296 @@
+"""What event conditions come to for everybody, as of an instant: from the offline log, a piece of users at a time.
+
+Counting is array work. What needs the values of properties is done event by event with the plain evaluator's own
+functions, on each different set of properties once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rules_engine.events.log.event_log import decode_properties
+from rules_engine.events.log.offline import Integers, OfflineEvents, Piece, Source
+from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.rules.events import reduce_values, sequence_matches
+from rules_engine.rules.inputs import Event
+from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Predicate
+from rules_engine.rules.nodes import Sequence as SequenceNode
+from rules_engine.rules.predicates import selects
+from rules_engine.rules.program import Program
+from rules_engine.rules.types import Value, conform
+from rules_engine.rules.walk import walk
+from rules_engine.stream.event_sink import event_log
+from rules_engine.targets.columns.codes import Coded, EventColumn
+
+_INT64 = range(-(2**63), 2**63)
+#: Integers up to here are floats without loss.
+_EXACT = 2**53
+
+
+def sources_of(program: Program, names: Collection[str]) -> tuple[Source, ...]:
+    """The event conditions that segments read, themselves or through others."""
+    nodes = [node for name in program.closure(names) for node in walk(program.segment(name).when)]
+    found = (node.operand if isinstance(node, Predicate) else node for node in nodes)
+    return tuple(dict.fromkeys(source for source in found if isinstance(source, EventAggregate | SequenceNode)))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class EventFacts:
+    """What event conditions come to for everyone who did one of their events.
+
+    Attributes
+    ----------
+    entities
+        those users; who did such events only long ago is among them.
+    columns
+        by condition its values, in the order of ``entities``, and at the end that of everyone else.
+    """
+
+    entities: pa.Array
+    columns: dict[Source, EventColumn]
+
+    def of(self, places: Integers) -> dict[Source, EventColumn]:
+        """The values of some users by their places in ``entities``; -1 stands for everyone else."""
+        rows = pa.array(np.where(places < 0, len(self.entities), places))
+        return {source: column.take(rows) for source, column in self.columns.items()}
+
+
+class BatchEvents:
+    """The event conditions of some rules, for everybody.
+
+    Parameters
+    ----------
+    repo
+        the project's Feast repository.
+    sources
+        the conditions.
+    """
+
+    def __init__(self, repo: FeastRepo, sources: Iterable[Source]) -> None:
+        self._sources = tuple(dict.fromkeys(sources))
+        self._log = OfflineEvents(event_log(repo.project), self._sources, repo.project.state_dir)
+
+    def facts(self, as_of: int, keys: Sequence[str] | None = None) -> EventFacts:
+        """What the conditions come to as of an instant, for everyone or for the users with these keys.
+
+        Raises
+        ------
+        ProjectError
+            if the event log cannot be read.
+        """
+        found: dict[Source, list[Any]] = {source: [] for source in self._sources}
+        entities = [pa.array([], pa.large_string())]
+        for piece in self._log.pieces(as_of, keys):
+            entities.append(piece.entities)
+            reader = _PieceReader(piece, self._log.names, as_of)
+            for source in self._sources:
+                found[source].append(reader.values(source))
+        recent = pa.concat_arrays(entities)
+        everyone = self.entities(as_of, keys)
+        others = everyone.filter(pc.invert(pc.is_in(everyone, value_set=recent)))
+        rest = len(others) + 1
+        columns = {source: as_column([*chunks, [_of_nothing(source)] * rest]) for source, chunks in found.items()}
+        return EventFacts(pa.concat_arrays([recent, others]), columns)
+
+    def entities(self, as_of: int, keys: Sequence[str] | None = None) -> pa.Array:
+        """Everyone who did one of the events at or before the instant, however long ago."""
+        return self._log.entities(as_of, keys)
+
+    def first_seen(self, as_of: int) -> pa.Table:
+        """Everyone who did one of the events at or before the instant: ``entity``, and the first time, ``at``."""
+        return self._log.first_seen(as_of)
+
+    def rows(self, first: int, last: int) -> int:
+        """About how many events the conditions look at between two instants."""
+        return self._log.rows(last, first)
+
+    def history(self, first: int, last: int, keys: Sequence[str]) -> EventHistory:
+        """The conditions for some users at any instant between two, from one reading; their events are in memory.
+
+        Raises
+        ------
+        ProjectError
+            if the event log cannot be read.
+        """
+        return EventHistory(self._log.pieces(last, keys, first), self._log.names, self._sources)
+
+    def events(self, as_of: int, keys: Sequence[str]) -> dict[str, tuple[Event, ...]]:
+        """The events of some users, in order, as far back as the conditions look. Who has none is absent."""
+        found: dict[str, tuple[Event, ...]] = {}
+        for piece in self._log.pieces(as_of, keys):
+            reader = _PieceReader(piece, self._log.names, as_of)
+            for place, entity in enumerate(piece.entities.to_pylist()):
+                found[entity] = tuple(reader.events(place))
+        return found
+
+
+class EventHistory:
+    """What event conditions come to for some users, as of any instant up to one.
+
+    Parameters
+    ----------
+    pieces
+        the users' events.
+    names
+        of the events, by the numbers in the pieces.
+    sources
+        the conditions.
+    """
+
+    def __init__(self, pieces: Iterable[Piece], names: Sequence[str], sources: Sequence[Source]) -> None:
+        self._readers = [_PieceReader(piece, names, 0) for piece in pieces]
+        self._sources = sources
+        no_keys = pa.array([], pa.large_string())
+        self._entities = pa.concat_arrays([no_keys, *(reader.entities for reader in self._readers)])
+
+    def at(self, as_of: int, entities: pa.Array) -> dict[Source, EventColumn]:
+        """By condition the values for users, whether or not they have events."""
+        readers = [reader.at(as_of) for reader in self._readers]
+        places = pc.index_in(entities.cast(pa.large_string()), value_set=self._entities)
+        rows = pc.fill_null(places, len(self._entities))
+        found = {}
+        for source in self._sources:
+            column = as_column([*(reader.values(source) for reader in readers), [_of_nothing(source)]])
+            found[source] = column.take(rows)
+        return found
+
+
+def _of_nothing(source: Source) -> Value:
+    """What a condition comes to without events."""
+    return False if isinstance(source, SequenceNode) else reduce_values(source.function, ())
+
+
+class _PieceReader:
+    """The conditions' values for the users of one piece."""
+
+    def __init__(self, piece: Piece, names: Sequence[str], as_of: int) -> None:
+        self._piece = piece
+        self._names = names
+        self.as_of = as_of
+        self.entities = piece.entities
+        self._users = len(piece.entities)
+        self._matching: dict[EventMatch, npt.NDArray[np.bool_]] = {}
+
+    @cached_property
+    def _codes(self) -> Integers:
+        return self._encoded.indices.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+
+    @cached_property
+    def _encoded(self) -> Any:
+        return self._piece.properties.dictionary_encode()
+
+    @cached_property
+    def _documents(self) -> list[dict[str, Value]]:
+        """Each different set of properties."""
+        return [decode_properties(text) for text in self._encoded.dictionary.to_pylist()]
+
+    @cached_property
+    def _starts(self) -> Integers:
+        """Where each user's events begin, and behind them the end."""
+        return np.searchsorted(self._piece.owners, np.arange(self._users + 1))
+
+    def at(self, as_of: int) -> _PieceReader:
+        """The same users at another instant. What was worked out of their events is shared."""
+        _ = self._codes, self._documents, self._starts
+        other = copy(self)
+        other.as_of = as_of
+        return other
+
+    def values(self, source: Source) -> Any:
+        """The values of a condition, by user."""
+        if isinstance(source, SequenceNode):
+            return self._sequence(source)
+        rows = self._rows(source.match, source.within)
+        owners = self._piece.owners[rows]
+        if source.function is Aggregate.COUNT:
+            return np.bincount(owners, minlength=self._users)
+        assert source.of is not None, source
+        values = self._property(source.of, lambda value: conform(value, source.of_type), rows)
+        starts = np.searchsorted(owners, np.arange(self._users + 1)).tolist()
+        function = source.function
+        nothing = reduce_values(function, ())
+        return [
+            reduce_values(function, values[start:end]) if end > start else nothing for start, end in pairwise(starts)
+        ]
+
+    def _rows(self, match: EventMatch, within: int | None) -> Integers:
+        """The events that a match means, in its window."""
+        meant = self._is_meant(match) & (self._piece.ats <= self.as_of)
+        if within is not None:
+            meant = meant & (self._piece.ats > self.as_of - within)
+        return np.flatnonzero(meant)
+
+    def _is_meant(self, match: EventMatch) -> npt.NDArray[np.bool_]:
+        found = self._matching.get(match)
+        if found is None:
+            found = self._piece.names == self._names.index(match.event)
+            if match.where:
+                fitting = [selects(match, match.event, document) for document in self._documents]
+                found = found & np.array(fitting, dtype=np.bool_)[self._codes]
+            self._matching[match] = found
+        return found
+
+    def _property(self, name: str, read: Callable[[Value], Value], rows: Integers) -> list[Value]:
+        values = [read(document.get(name)) for document in self._documents]
+        return [values[code] for code in self._codes[rows].tolist()]
+
+    def _sequence(self, sequence: SequenceNode) -> list[bool]:
+        starting = self._piece.owners[self._rows(sequence.steps[0].match, sequence.within)]
+        names = {self._names.index(step.match.event) for step in sequence.steps}
+        answers = [False] * self._users
+        for place in np.unique(starting).tolist():
+            answers[place] = sequence_matches(sequence, list(self.events(place, names)), self.as_of)
+        return answers
+
+    def events(self, place: int, names: Collection[int] | None = None) -> Iterator[Event]:
+        """A user's events in order, or those with some names."""
+        piece = self._piece
+        start, end = int(self._starts[place]), int(self._starts[place + 1])
+        wanted = zip(
+            piece.names[start:end].tolist(),
+            piece.ats[start:end].tolist(),
+            piece.ids[start:end].to_pylist(),
+            self._codes[start:end].tolist(),
+            strict=True,
+        )
+        for name, at, identity, code in wanted:
+            if at <= self.as_of and (names is None or name in names):
+                yield Event(self._names[name], at, identity, self._documents[code])
+
+
+# --- columns --------------------------------------------------------------------------------------------------------
+
+
+def as_column(chunks: Sequence[Any]) -> EventColumn:
+    """Values as an Arrow column if they are of one type that it holds exactly; else by the place of each value.
+
+    >>> as_column([[1, None], [2.5]]).to_pylist()
+    [1.0, None, 2.5]
+    >>> as_column([[1], [2**53 + 1, 0.5]]).values
+    (1, 9007199254740993, 0.5)
+    """
+    if all(isinstance(chunk, np.ndarray) for chunk in chunks[:-1]) and len(chunks) > 1:
+        return pa.array(np.concatenate([np.asarray(chunk, dtype=np.int64) for chunk in chunks]))
+    values = [value for chunk in chunks for value in chunk]
+    kind = _arrow_type(values)
+    return Coded.of(values) if kind is None else pa.array(values, kind)
+
+
+def _arrow_type(values: Iterable[Value]) -> pa.DataType | None:
+    types = {type(value) for value in values} - {type(None)}
+    if types <= {int, float}:
+        whole = [value for value in values if type(value) is int]
+        if float not in types:
+            return pa.int64() if all(value in _INT64 for value in whole) else None
+        return pa.float64() if all(-_EXACT <= value <= _EXACT for value in whole) else None
+    return {frozenset({str}): pa.large_string(), frozenset({bool}): pa.bool_()}.get(frozenset(types))

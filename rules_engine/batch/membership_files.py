@@ -1,0 +1,121 @@
+"""Files of users and their segments: Parquet, CSV or JSON lines, written as answers come, put in place whole."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from rules_engine.batch.engine import Answered
+from rules_engine.errors import DataError
+
+#: What a file's name may end in.
+ENDINGS = (".parquet", ".csv", ".jsonl")
+
+
+class TableFile:
+    """A file that rows are added to. It appears, complete, when the ``with`` block ends without an error.
+
+    Raises
+    ------
+    DataError
+        if the name has another ending than one of ``ENDINGS``, or the file cannot be written.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        if path.suffix not in ENDINGS:
+            raise DataError(
+                f"{path} has the ending `{path.suffix}`, which names no format",
+                hint=f"use one of {', '.join(ENDINGS)}",
+            )
+        self._path = path
+        self.schema = schema
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                prefix=f".{self._path.name}.", dir=self._path.parent, delete=False
+            ) as made:
+                self._partial = Path(made.name)
+            self._partial.chmod(0o644)
+            self._writer = _WRITERS[self._path.suffix](self._partial, self.schema)
+        except OSError as error:
+            raise self._refused(error) from error
+        return self
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows, with the columns of the schema."""
+        try:
+            self._writer.write_batch(batch)
+        except OSError as error:
+            raise self._refused(error) from error
+        self.rows += batch.num_rows
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._writer.close()
+            if kind is None:
+                self._partial.replace(self._path)
+        except OSError as failed:
+            raise self._refused(failed) from failed
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def _refused(self, error: OSError) -> DataError:
+        return DataError(f"cannot write {self._path}: {error.strerror or error}", hint="is the folder writable?")
+
+
+class _JsonLines:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:  # noqa: ARG002  # as Arrow's writers
+        self._file = path.open("wb")
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        self._file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in batch.to_pylist())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+_WRITERS: dict[str, Any] = {
+    ".parquet": lambda path, schema: pq.ParquetWriter(path, schema, compression="zstd"),
+    ".csv": pa.csv.CSVWriter,
+    ".jsonl": _JsonLines,
+}
+
+
+def pairs_schema(key: str) -> pa.Schema:
+    """A row for each user and segment that the user is in."""
+    return pa.schema([(key, pa.string()), ("segment", pa.string())])
+
+
+def pairs(answered: Answered, names: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:
+    """The rows of :func:`pairs_schema` for some users."""
+    flags = np.zeros((len(answered.entities), len(names)), dtype=np.bool_)
+    for position, name in enumerate(names):
+        flags[:, position] = answered.members(name)
+    rows, positions = np.nonzero(flags)
+    entities = answered.entities.take(pa.array(rows)).cast(pa.string())
+    return pa.record_batch([entities, pa.array(names, pa.string()).take(pa.array(positions))], schema=schema)
+
+
+def matrix_schema(key: str, names: Iterable[str]) -> pa.Schema:
+    """A row for each user, with a column for each segment that says whether the user is in it."""
+    return pa.schema([(key, pa.string()), *((name, pa.bool_()) for name in names)])
+
+
+def matrix(answered: Answered, names: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:
+    """The rows of :func:`matrix_schema` for some users."""
+    flags = [pa.array(answered.members(name)) for name in names]
+    return pa.record_batch([answered.entities.cast(pa.string()), *flags], schema=schema)

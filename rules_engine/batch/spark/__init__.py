@@ -1,0 +1,1 @@
+"""The same rules, run as SQL by Spark."""

@@ -1,0 +1,210 @@
+"""What `segments model` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rules_engine.cli.common.output import plural, say, table
+from rules_engine.clock import format_instant
+from rules_engine.ml.propensity.attach import Scored
+from rules_engine.ml.propensity.fit import describe
+from rules_engine.ml.propensity.metrics import Difference
+from rules_engine.ml.propensity.model import PropensityModel
+from rules_engine.ml.propensity.report import METRICS, interval, lift_table, metric_cells, number
+from rules_engine.ml.propensity.versions import Versions
+from rules_engine.targets.scorer import Reason
+
+_METRIC_HEADERS = ["users at cuts", "did it", "mean score", *METRICS.values()]
+
+
+def day(instant: int) -> str:
+    """An instant without what is not needed of it."""
+    return format_instant(instant).removesuffix("T00:00:00Z")
+
+
+def minute(instant: int) -> str:
+    """An instant to the minute."""
+    return format_instant(instant)[:16].replace("T", " ")
+
+
+def show_fit(model: PropensityModel, *, unchanged: bool = False) -> None:
+    """Print a model: what it was learned from, how good it is, and against what."""
+    best, definition = model.best, model.definition
+    same = " (the same as before)" if unchanged else ""
+    parameters = ", ".join(f"{name}: {value:g}" for name, value in best.parameters.items())
+    say(f"{definition.name} {model.version}{same}: {definition.target}")
+    say(f"{best.algorithm} ({parameters}), the best of {len(model.trials)}; calibration: {definition.calibration}")
+    say(f"learned from {describe(model.train)}; {model.train.rate:.1%} did it")
+    say(f"judged on {describe(model.test)}; {model.test.rate:.1%} did it")
+    if model.skipped:
+        say(f"{plural(len(model.skipped), 'cut')} in between left out: the horizon reaches into the time of the test")
+    say()
+    judged = model.judgement
+    rows = [["the model", *metric_cells(judged.overall)]]
+    rows += [[f"recency-frequency {name}", *metric_cells(found)] for name, found in judged.baselines.items()]
+    table(["scored by", *_METRIC_HEADERS], rows, right=_METRIC_HEADERS)
+    show_differences({f"recency-frequency {name}": found for name, found in judged.better.items()}, "the model minus")
+    say()
+    headers, cells = lift_table(model)
+    table(headers, cells, right=headers)
+    say()
+    table(
+        ["feature", "importance"],
+        [[one.feature, f"{one.loss:.4f}"] for one in judged.importance],
+        right=["importance"],
+    )
+
+
+def show_differences(found: Mapping[str, Sequence[Difference]], what: str) -> None:
+    """Print by how much one is better than others, and whether that may be luck."""
+    rows = [[name, *map(interval, differences)] for name, differences in found.items()]
+    table([what, *METRICS.values()], rows, right=list(METRICS.values()))
+
+
+def show_compared(first: PropensityModel, second: PropensityModel) -> None:
+    """Print two versions side by side."""
+    headers = [first.version, second.version]
+    pairs = [(first.judgement.overall, second.judgement.overall)]
+    rows = [
+        ["algorithm", first.best.algorithm, second.best.algorithm],
+        ["features", str(len(first.features)), str(len(second.features))],
+        ["learned until", day(first.train.until), day(second.train.until)],
+        ["judged from", day(first.test.cuts[0]), day(second.test.cuts[0])],
+    ]
+    for name, shown in METRICS.items():
+        rows += [[shown, *(number(getattr(found, name), 4) for found in pair)] for pair in pairs]
+    rows += [["did it", *(f"{found.rate:.1%}" for found in pair)] for pair in pairs]
+    table(["", *headers], rows, right=headers)
+    if first.test.digest != second.test.digest:
+        say("They were judged on different rows, so their metrics do not compare as they are")
+    for sign, one, other in (("+", second, first), ("-", first, second)):
+        for feature in sorted(set(one.features) - set(other.features)):
+            say(f"  {sign} {feature}")
+
+
+def version_row(model: PropensityModel, promoted: str | None) -> list[str]:
+    """A version for the table of `list`."""
+    judged = model.judgement.overall
+    return [
+        model.version,
+        minute(model.created_at),
+        model.best.algorithm,
+        f"{day(model.train.cuts[0])} to {day(model.train.until)}",
+        f"{model.train.rows:,}",
+        number(judged.roc_auc),
+        number(judged.average_precision),
+        number(judged.brier, 4),
+        model.checksum.removeprefix("sha256:")[:12],
+        "promoted" if model.version == promoted else "",
+    ]
+
+
+def version_data(model: PropensityModel, promoted: str | None) -> dict[str, Any]:
+    """A version as JSON data."""
+    judged = model.judgement.overall
+    return {
+        "version": model.version,
+        "created_at": format_instant(model.created_at),
+        "as_of": format_instant(model.as_of),
+        "algorithm": model.best.algorithm,
+        "parameters": model.best.parameters,
+        "learned_until": format_instant(model.train.until),
+        "rows": model.train.rows,
+        "roc_auc": judged.roc_auc,
+        "average_precision": judged.average_precision,
+        "brier": judged.brier,
+        "checksum": model.checksum,
+        "promoted": model.version == promoted,
+    }
+
+
+def show_scored(model: PropensityModel, scored: Scored, as_of: int) -> None:
+    """Print what a run of scores did."""
+    say(
+        f"{model.definition.name} {model.version}: scores for {scored.users:,} users as of {day(as_of)}, "
+        f"on average {scored.mean:.1%}"
+    )
+    if scored.left_out:
+        say(f"{scored.left_out:,} users have none, because all of the model's features are missing")
+    if not scored.online:
+        say("The online store has newer scores, and keeps them")
+    say()
+    rows = [
+        [f"{part / 10:.1f} to {(part + 1) / 10:.1f}", f"{count:,}", f"{count / scored.users:.1%}"]
+        for part, count in enumerate(scored.parts)
+    ]
+    table(["score", "users", "share"], rows, right=["users", "share"])
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in scored.seconds.items())
+    say(f"Took: {stages}")
+
+
+def show_reasons(what: str, percentile: float, reasons: list[Reason], values: Mapping[str, str]) -> None:
+    """Print why somebody has their score."""
+    say(f"{what}, higher than {percentile:.0%} of the users in its test")
+    say()
+    rows = [[one.feature, values[one.feature], value_text(one.typical), f"{one.effect:+.4f}"] for one in reasons]
+    table(["feature", "value", "typical", "effect"], rows, right=["value", "typical", "effect"])
+    say("effect: how much lower the score would be if the feature alone were as it typically is")
+
+
+def value_text(value: Any) -> str:
+    """A feature's value for a table.
+
+    >>> value_text(None), value_text(1.5), value_text("mobile")
+    ('missing', '1.5', 'mobile')
+    """
+    if value is None:
+        return "missing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def fitted_data(
+    versions: Versions,
+    model: PropensityModel,
+    is_new: bool,
+    compared: tuple[PropensityModel, list[Difference]] | None,
+    why: str,
+) -> dict[str, Any]:
+    """What a fit did, as JSON data."""
+    content = model.content()
+    return {
+        **version_data(model, versions.promoted()),
+        "model": model.definition.name,
+        "fitted": True,
+        "why": why,
+        "new": is_new,
+        "file": str(versions.file(model.version)),
+        "judgement": content["judgement"],
+        "compared_with": compared and compared[0].version,
+        "differences": [
+            {"metric": one.metric, "value": one.value, "low": one.low, "high": one.high}
+            for one in (compared[1] if compared else [])
+        ],
+    }
+
+
+def show_fitted(
+    versions: Versions,
+    model: PropensityModel,
+    compared: tuple[PropensityModel, list[Difference]] | None,
+    why: str,
+    report: Path,
+    *,
+    is_new: bool,
+) -> None:
+    """Print what a fit did, and what can be done next."""
+    if why:
+        say(f"Fitted anew: {why}")
+    show_fit(model, unchanged=not is_new)
+    say()
+    if compared is not None:
+        show_differences({f"{compared[0].version}, on the same rows": compared[1]}, "it minus")
+    say(f"The report is {report}")
+    if versions.promoted() == model.version:
+        say("It is promoted: `segments model score` gives everyone a score")
+    else:
+        say(f"{versions.promoted()} stays promoted: `segments model promote {model.version}` lets this one count")

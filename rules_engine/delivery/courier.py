@@ -1,0 +1,335 @@
+"""Takes the actions of one sink's queue to it, in one thread.
+
+One worker at a time serves a sink: it holds a lease. What waits is the queue in Redis; how often an action was tried is
+remembered only here, and begun anew by whoever takes over. An action leaves the queue when it was delivered or given
+up. Actions of one entity keep their order: those behind one that waits for another try wait too.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import orjson
+
+from rules_engine.clock import format_duration, format_instant, now_micros
+from rules_engine.delivery.circuit import Breaker, Circuit, backoff
+from rules_engine.delivery.queues import FIELD, MAX_UNDELIVERED, lease_key, queue_key, undelivered_key
+from rules_engine.delivery.sinks import open_sink
+from rules_engine.delivery.sinks.base import Outcome, Sink, Verdict
+from rules_engine.errors import SegmentsError
+from rules_engine.rules.triggers.nodes import SINK_KINDS, SinkRef, SinkSettings
+from rules_engine.triggers.actions import Action
+
+if TYPE_CHECKING:
+    from rules_engine.delivery.metrics import Metrics
+
+#: How many actions are sent at once.
+BATCH = 100
+
+#: How many actions are held ready; those that wait for another try are among them.
+WINDOW = 1_000
+
+#: Seconds after which another worker takes over from one that died.
+LEASE = 10.0
+
+#: The longest time between two tries of one action, in seconds.
+LONGEST_PAUSE = 300.0
+
+#: KEYS: the lease. ARGV: the token, milliseconds.
+_HOLD = """\
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1"""
+
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+#: KEYS: the queue, the undelivered. ARGV: the bound of the undelivered, and for each action that is done with: its id
+#: in the queue, and if it is given up its content and the reason, else nothing twice. It needs no lease: what was
+#: delivered was delivered, whoever serves the sink by now.
+_SETTLE = """\
+for i = 2, #ARGV, 3 do
+  if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 and ARGV[i + 2] ~= '' then
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', 'action', ARGV[i + 1], 'reason', ARGV[i + 2])
+  end
+end"""
+
+_log = logging.getLogger("rules_engine.delivery")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An action in the window. ``next_try`` is an instant of the courier's clock."""
+
+    identity: bytes
+    raw: bytes
+    action: Action
+    tries: int = 0
+    next_try: float = -float("inf")
+    last: Outcome | None = None
+
+    @property
+    def queued_at(self) -> int:
+        return int(self.identity.partition(b"-")[0]) * 1000
+
+
+class Courier:
+    """Serves one sink.
+
+    Parameters
+    ----------
+    client
+        a redis-py client that threads may share.
+    project
+        Feast's project name.
+    settings
+        the sink, as the project's definitions describe it.
+    root
+        the project's folder.
+    metrics
+        where it is counted what happens.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        project: str,
+        settings: SinkSettings,
+        root: Path,
+        metrics: Metrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.name = str(SinkRef(SINK_KINDS[type(settings)], settings.name))
+        self.breaker = Breaker()
+        #: How often there was nothing to do, and how long is waited then at most.
+        self.idle, self.wait_milliseconds = 0, 500
+        self._client, self._project, self._root = client, project, root
+        self._metrics, self._clock = metrics, clock
+        self._queue = queue_key(project, self.name)
+        self._lease, self._undelivered = lease_key(project, settings.name), undelivered_key(project)
+        self._token = uuid4().hex.encode()
+        self._held_until = -float("inf")
+        self._window: dict[bytes, _Waiting] = {}
+        self._last = b"0-0"
+        self._done: list[tuple[_Waiting, Outcome | None]] = []
+        self._sink: Sink | None = None
+        self._is_failing = False
+        self._stopping = threading.Event()
+
+    # --- the lease --------------------------------------------------------------------------------------------------
+
+    def hold(self) -> bool:
+        """Take or keep the lease; called again well before it ends, from any thread."""
+        before = self._clock()
+        if self._client.eval(_HOLD, 1, self._lease, self._token, int(LEASE * 1000)):
+            self._held_until = before + LEASE * 0.8
+            return True
+        self._held_until = -float("inf")
+        return False
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether this courier is the one that serves the sink."""
+        return self._clock() < self._held_until
+
+    def release(self) -> None:
+        """Let another worker serve the sink at once."""
+        self._held_until = -float("inf")
+        self._client.eval(_RELEASE, 1, self._lease, self._token)
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End after what is being sent."""
+        self._stopping.set()
+        sink = self._sink
+        if sink is not None:
+            sink.hurry()
+
+    def run(self) -> None:
+        """Serve the sink until :meth:`stop`."""
+        from redis.exceptions import RedisError
+
+        pause = 0.1
+        while not self._stopping.is_set():
+            try:
+                worked = self.step()
+                pause = 0.1
+                if not worked:
+                    self.idle += 1
+                    self._wait()
+            except RedisError as error:
+                _log.warning("delivery waits for the store: %s", type(error).__name__, extra={"sink": self.name})
+                self._stopping.wait(pause)
+                pause = min(5.0, pause * 2)
+        self.close()
+
+    def close(self) -> None:
+        """Close the sink."""
+        if self._sink is not None:
+            self._sink.close()
+            self._sink = None
+
+    def step(self) -> int:
+        """Send what is due, one batch of it; gives for how many actions something happened."""
+        if not self.is_holding:
+            self._settle()
+            self._forget()
+            if not self.hold():
+                return 0
+        self._fill()
+        state = self.breaker.state(self._clock())
+        batch = [] if state is Circuit.OPEN else self._due(1 if state is Circuit.HALF_OPEN else BATCH)
+        if batch:
+            self._judge(batch, self._send(batch))
+        if self._metrics is not None:
+            self._metrics.circuit(self.name, self.breaker.state(self._clock()).value)
+        self._give_up_old()
+        return len(batch) + self._settle()
+
+    def waiting(self) -> int:
+        """How many actions the queue holds."""
+        return int(self._client.xlen(self._queue))
+
+    def _wait(self) -> None:
+        """Until something may be due, or comes; half a second at most."""
+        if not self.is_holding:
+            self._stopping.wait(self.wait_milliseconds / 1000)
+            return
+        now = self._clock()
+        until = min((one.next_try for one in self._window.values() if one.next_try > now), default=float("inf"))
+        if self.breaker.state(now) is Circuit.OPEN or len(self._window) >= WINDOW:
+            self._stopping.wait(max(0.005, min(self.wait_milliseconds / 1000, max(until, self.breaker.until) - now)))
+            return
+        milliseconds = max(1, min(self.wait_milliseconds, int(min(until - now, 1.0) * 1000) + 1))
+        self._client.xread({self._queue: self._last}, count=1, block=milliseconds)
+
+    # --- what waits -------------------------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        """Another worker may have served the sink: what is known of its queue holds no longer."""
+        self._window.clear()
+        self._last = b"0-0"
+
+    def _fill(self) -> None:
+        free = WINDOW - len(self._window)
+        if free <= 0:
+            return
+        for identity, fields in self._client.xrange(self._queue, b"(" + self._last, "+", count=min(free, BATCH)):
+            self._last = identity
+            raw = fields.get(FIELD, b"")
+            try:
+                self._window[identity] = _Waiting(identity, raw, Action.decode(raw))
+            except ValueError as error:
+                unreadable = _Waiting(identity, raw, _NOTHING)
+                self._done.append((unreadable, Outcome(Verdict.REFUSED, "invalid-action", str(error))))
+
+    def _due(self, limit: int) -> list[_Waiting]:
+        """What may be sent now, in the order of the queue; the least tried first where only one may."""
+        now = self._clock()
+        behind: set[str] = set()
+        found: list[_Waiting] = []
+        for one in self._window.values():
+            if one.action.entity in behind:
+                continue
+            if one.next_try > now:
+                behind.add(one.action.entity)
+                continue
+            found.append(one)
+            if limit == 1:
+                behind.add(one.action.entity)
+            elif len(found) >= limit:
+                break
+        return found if limit > 1 else sorted(found, key=lambda one: one.tries)[:1]
+
+    # --- what becomes of it -----------------------------------------------------------------------------------------
+
+    def _send(self, batch: Sequence[_Waiting]) -> Sequence[Outcome]:
+        started = time.perf_counter()
+        try:
+            if self._sink is None:
+                self._sink = open_sink(self.settings, self._root)
+            outcomes = self._sink.send([one.action for one in batch])
+        except SegmentsError as error:
+            outcomes = [Outcome(Verdict.RETRY, "unusable", str(error), is_sick=True)] * len(batch)
+        except Exception as error:  # noqa: BLE001 - a flaw in one sink must not end the delivery of the others
+            if len(batch) > 1:  # nor one action that of the others
+                return [outcome for one in batch for outcome in self._send([one])]
+            _log.exception("the sink failed in a way that it should not", extra={"sink": self.name})
+            outcomes = [Outcome(Verdict.RETRY, "broken", type(error).__name__, is_sick=True)] * len(batch)
+        if self._metrics is not None:
+            self._metrics.sent(self.name, time.perf_counter() - started, [outcome.code for outcome in outcomes])
+        return outcomes
+
+    def _judge(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
+        now = self._clock()
+        for one, outcome in zip(batch, outcomes, strict=True):
+            if outcome.verdict is not Verdict.RETRY:
+                self._end(one, None if outcome.verdict is Verdict.DELIVERED else outcome)
+            elif outcome.code != "behind":
+                one.tries += 1
+                one.last = outcome
+                one.next_try = now + max(backoff(one.tries, longest=LONGEST_PAUSE), outcome.retry_after or 0.0)
+        sick = [outcome for outcome in outcomes if outcome.is_sick]
+        works = sum(outcome.verdict is not Verdict.RETRY for outcome in outcomes)
+        waits = [outcome.retry_after for outcome in sick if outcome.retry_after is not None]
+        self.breaker.judge(worked=works, failed=len(sick), now=now, retry_after=max(waits, default=None))
+        if works and self._is_failing:
+            _log.info("the sink works again", extra={"sink": self.name})
+        elif sick and not works and not self._is_failing:
+            _log.warning("the sink does not work: %s", sick[-1].message, extra={"sink": self.name})
+        self._is_failing = bool(sick) and not works
+
+    def _give_up_old(self) -> None:
+        """Actions that were tried, and cannot be delivered in the time that the settings give them."""
+        limit = now_micros() - self.settings.give_up_after
+        for one in [one for one in self._window.values() if one.tries and one.queued_at <= limit]:
+            last = one.last.message if one.last else ""
+            said = f"not delivered within {format_duration(self.settings.give_up_after)}; at last: {last}"
+            self._end(one, Outcome(Verdict.REFUSED, "gave-up", said))
+
+    def _end(self, one: _Waiting, given_up: Outcome | None) -> None:
+        del self._window[one.identity]
+        self._done.append((one, given_up))
+
+    def _settle(self) -> int:
+        """Take what is done with off the queue; what the store did not do is done the next time."""
+        if not self._done:
+            return 0
+        arguments: list[bytes | str | int] = [MAX_UNDELIVERED]
+        for one, given_up in self._done:
+            arguments += [one.identity, *((b"", b"") if given_up is None else (one.raw, _reason(one, given_up)))]
+        self._client.eval(_SETTLE, 2, self._queue, self._undelivered, *arguments)
+        done, self._done = self._done, []
+        if self._metrics is not None:
+            self._metrics.settled(self.name, _counts(given_up for _, given_up in done))
+        return len(done)
+
+
+_NOTHING = Action("", "", "", "", "", 0)
+
+
+def _reason(one: _Waiting, outcome: Outcome) -> bytes:
+    return orjson.dumps(
+        {
+            "code": outcome.code,
+            "message": outcome.message,
+            "tries": one.tries + (outcome.code != "gave-up"),
+            "queued_at": format_instant(one.queued_at),
+            "given_up_at": format_instant(now_micros()),
+        }
+    )
+
+
+def _counts(given_up: Iterable[Outcome | None]) -> tuple[int, int]:
+    """How many were delivered, and how many given up."""
+    ends = [outcome is None for outcome in given_up]
+    return sum(ends), len(ends) - sum(ends)

@@ -1,0 +1,256 @@
+"""States for definitions that keep other things than those before: rebuilt from the event log, then put to use.
+
+States for other needs have other keys, so the new ones grow beside the old ones, and requests are answered from the
+old ones until all is there. What comes in meanwhile is logged by the workers; a second look after the new definitions
+took effect catches up with it. Workers that see the new definitions wait until then, so that nobody is judged by a
+state that is not complete. docs/adr/0008-events-online.md says why nothing is missed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from rules_engine.clock import DAY, MINUTE, now_micros
+from rules_engine.events.log.event_log import EventLog
+from rules_engine.events.state.store import BATCH, CLOCK_SKEW, state_name
+from rules_engine.events.streams import FIELD, decode_raw, kept_key, stream_keys
+from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan, write_atomically
+from rules_engine.rules.inputs import Event
+from rules_engine.sdk.rules import Rules
+from rules_engine.stream.event_sink import EventSink, event_log, grouped
+from rules_engine.stream.leases import LIFETIME, using_key, workers_key
+
+#: Seconds for which states that are no longer asked for are kept: until then every client has noticed.
+KEPT_FOR = 86_400
+
+#: Clocks of workers may differ by so much.
+_SKEW = MINUTE
+_SCAN = 1_000
+#: Seconds that workers get to notice new definitions. They look several times a second.
+_WORKERS_WAIT = 15.0
+_STREAM_PIECE = 5_000
+
+_log = logging.getLogger("rules_engine.apply")
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillProgress:
+    """How far a backfill is: days of the log that are done, of how many, and how many events they had."""
+
+    done: int
+    days: int
+    events: int
+
+
+Report = Callable[[BackfillProgress], None]
+
+
+def _silent(_: BackfillProgress) -> None:
+    pass
+
+
+class Backfill:
+    """Brings the states of a new read plan up to date, before and after it takes effect.
+
+    Parameters
+    ----------
+    project
+        the project.
+    plan
+        the new plan.
+    progress
+        called after every day of the log.
+    """
+
+    def __init__(self, project: Project, plan: ReadPlan, progress: Report | None = None) -> None:
+        self._project = project
+        self._rules = Rules(plan)
+        self._report = progress or _silent
+        self._log: EventLog = event_log(project)
+        self._names = sorted(requirement.event for requirement in self._rules.events.requirements.events)
+        self._name = state_name(self._rules.events.requirements)
+        self._path = project.state_dir / "backfill.json"
+        self._sink: EventSink | None = None
+        self._began = now_micros()
+        self._events = 0
+        self._waiting: set[tuple[str, str]] = set()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the definitions read events, and the store is one that keeps them."""
+        return bool(self._names) and self._rules.plan.connection.kind in ("embedded", "redis")
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether states are needed that are not complete yet.
+
+        Raises
+        ------
+        StoreError
+            if the store does not answer.
+        """
+        return self.is_needed and not self._is_kept()
+
+    @property
+    def events_read(self) -> list[str]:
+        """The names of the events that the definitions read."""
+        return list(self._names)
+
+    def prepare(self) -> None:
+        """Build the states that are not complete yet. An interrupted run goes on where it ended.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be written.
+        """
+        if not self.is_needed or self._is_kept():
+            return
+        self._keep_alive()
+        days = self._log.days()
+        done = self._done()
+        for number, day in enumerate(days, 1):
+            if done is None or day > done:
+                self._take_day(day)
+                write_atomically(self._path, orjson.dumps({"name": self._name.decode(), "day": day}))
+            self._report(BackfillProgress(number, len(days), self._events))
+
+    def finish(self) -> None:
+        """After the plan took effect: catch up with what came meanwhile, and let other states expire."""
+        if not self.is_needed or self._is_kept():
+            return
+        self._await_workers()
+        self._take_stream()
+        for day in self._log.days():
+            self._take_day(day, since=self._began - _SKEW)
+        self._expire_others()
+        key = kept_key(self._rules.plan.project)
+        sink = self._open()
+        sink.on_store(lambda: sink.client.set(key, self._name))
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._sink is not None:
+            self._sink.close()
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> EventSink:
+        if self._sink is None:
+            self._sink = EventSink(self._project, self._rules)
+        return self._sink
+
+    def _is_kept(self) -> bool:
+        sink = self._open()
+        key = kept_key(self._rules.plan.project)
+        return bool(sink.on_store(lambda: sink.client.get(key)) == self._name)
+
+    def _done(self) -> int | None:
+        """The last day that an interrupted run did for the same needs."""
+        try:
+            content = orjson.loads(self._path.read_bytes())
+            return int(content["day"]) if content["name"] == self._name.decode() else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _take_day(self, day: int, since: int | None = None) -> None:
+        events = self._log.read(day, self._names, since)
+        if self._waiting:
+            events = [(entity, event) for entity, event in events if (entity, event.id) not in self._waiting]
+        self._events += len(events)
+        # All of the log up to the end of this day is read then, so states are pruned as of it; but not of the future.
+        self._keep(grouped(events), min(self._open().now, (day + 1) * DAY + CLOCK_SKEW))
+
+    def _keep(self, groups: dict[str, list[Event]], now: int) -> None:
+        sink = self._open()
+        entities = list(groups)
+        for start in range(0, len(entities), BATCH):
+            some = {entity: groups[entity] for entity in entities[start : start + BATCH]}
+            sink.on_store(lambda some=some: sink.states.update(some, now))  # type: ignore[misc]
+
+    def _await_workers(self) -> None:
+        """Until no worker is at events by the old definitions: then what is not in the streams was done by them."""
+        sink, project = self._open(), self._rules.plan.project
+        deadline = time.monotonic() + _WORKERS_WAIT
+        while True:
+            used = sink.on_store(lambda: _used_by_workers(sink.client, project))
+            late = sorted(name for name, using in used.items() if using != self._name)
+            if not late:
+                return
+            if time.monotonic() > deadline:
+                _log.warning("these workers have not seen the new definitions yet: %s", b", ".join(late).decode())
+                return
+            time.sleep(0.05)
+
+    def _take_stream(self) -> None:
+        """What waits for a worker goes behind the states, where reported events are: it is seen, and judged later."""
+        sink = self._open()
+        for key in stream_keys(self._rules.plan.project):
+            start: bytes | None = b"-"
+            while start is not None:
+                start = sink.on_store(partial(self._take_piece, sink, key, start))
+
+    def _take_piece(self, sink: EventSink, key: bytes, start: bytes) -> bytes | None:
+        """Some entries; gives where the next piece starts."""
+        entries = sink.client.xrange(key, start, count=_STREAM_PIECE)
+        found = list(self._checked(fields for _, fields in entries))
+        self._waiting.update((entity, event.id) for entity, event in found)
+        self._put_behind(found)
+        return None if len(entries) < _STREAM_PIECE else b"(" + entries[-1][0]
+
+    def _put_behind(self, found: Iterable[tuple[str, Event]]) -> None:
+        sink = self._open()
+        with sink.client.pipeline(transaction=False) as pipeline:
+            for entity, event in found:
+                command = sink.states.reported(entity, event)
+                if command is not None:
+                    pipeline.execute_command(*command)
+            pipeline.execute()
+
+    def _checked(self, entries: Iterable[dict[bytes, bytes]]) -> Iterable[tuple[str, Event]]:
+        for fields in entries:
+            raw = decode_raw(fields.get(FIELD))
+            found = None if isinstance(raw, str) else self._open().check(raw)
+            if isinstance(found, tuple):
+                yield found
+
+    def _keep_alive(self) -> None:
+        """States that were left to expire before are asked for again."""
+        self._for_states(lambda pipeline, key, ours: pipeline.persist(key) if ours else None)
+
+    def _expire_others(self) -> None:
+        self._for_states(lambda pipeline, key, ours: None if ours else pipeline.expire(key, KEPT_FOR, nx=True))
+
+    def _for_states(self, action: Callable[[Any, bytes, bool], object]) -> None:
+        """Do something with every state of the project; ``action`` is told whether it is one of the new ones."""
+        sink = self._open()
+        project = self._rules.plan.project.encode()
+
+        def act() -> None:
+            cursor = sink.client.scan_iter(match=b"{*" + project + b"}:events:*", count=_SCAN)
+            while keys := list(islice(cursor, _SCAN)):
+                with sink.client.pipeline(transaction=False) as pipeline:
+                    for key in keys:
+                        action(pipeline, key, key.endswith(b"}:" + self._name))
+                    pipeline.execute()
+
+        sink.on_store(act)
+
+
+def _used_by_workers(client: Any, project: str) -> dict[bytes, bytes]:
+    """The name of the event states that each worker uses, of those that live."""
+    seconds, microseconds = client.time()
+    since = (seconds - LIFETIME) * 1000 + microseconds // 1000
+    alive = client.zrangebyscore(workers_key(project), since, "+inf")
+    using = client.hgetall(using_key(project))
+    return {name: using.get(name, b"") for name in alive}

@@ -1,0 +1,86 @@
+"""What `segments validate` does: every file of definitions and of their tests is checked, then the rules themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from rules_engine.deploy.lint import lint
+from rules_engine.deploy.trigger_lint import lint_triggers
+from rules_engine.diagnostics import Diagnostic
+from rules_engine.errors import DefinitionError
+from rules_engine.folders import Project
+from rules_engine.ml.clusters.definition import FILE as CLUSTERS_FILE
+from rules_engine.ml.clusters.definition import load_cluster_definitions
+from rules_engine.ml.propensity.check import load_model_definitions
+from rules_engine.ml.propensity.definition import FILE
+from rules_engine.project.catalog import project_catalog
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.load import TEST_SUFFIX, definition_files, load_folder
+from rules_engine.simulation.segment_tests import load_cases
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """How much was checked, and every problem that was found; counts are 0 where the files cannot be read."""
+
+    files: int
+    test_files: int
+    segments: int
+    problems: tuple[Diagnostic, ...] = ()
+    triggers: int = 0
+
+
+def check_project(project: Project) -> CheckReport:
+    """Check the definitions of a project and their tests.
+
+    Raises
+    ------
+    ProjectError, UnsupportedError
+        if the Feast repository cannot be used.
+    """
+    folder = project.segments_dir
+    tests = sorted(path for suffix in (TEST_SUFFIX, ".test.yml") for path in folder.rglob(f"*{suffix}"))
+    files = len(definition_files(folder))
+    try:
+        catalog = project_catalog(project)
+        definitions = load_folder(folder, catalog)
+    except DefinitionError as error:
+        return CheckReport(files, len(tests), 0, _in_order(error.diagnostics))
+    _, problems = load_cases(tests, project.root, definitions, catalog)
+    warnings = [*lint(definitions.program), *lint_triggers(definitions)]
+    found = _in_order(
+        [
+            *problems,
+            *warnings,
+            *_of_models(project, catalog, definitions.program.names),
+            *_of_clusters(project, catalog),
+        ]
+    )
+    return CheckReport(files, len(tests), len(definitions.program.names), found, len(definitions.triggers))
+
+
+def _of_models(project: Project, catalog: Catalog, segments: Collection[str]) -> Iterable[Diagnostic]:
+    """What is wrong with the definitions of models, if there are any."""
+    if not (project.feature_repo / FILE).is_file():
+        return ()
+    try:
+        load_model_definitions(project, catalog, segments)
+    except DefinitionError as error:
+        return error.diagnostics
+    return ()
+
+
+def _of_clusters(project: Project, catalog: Catalog) -> Iterable[Diagnostic]:
+    """What is wrong with the definitions of clusters, if there are any."""
+    if not (project.feature_repo / CLUSTERS_FILE).is_file():
+        return ()
+    try:
+        load_cluster_definitions(project, catalog)
+    except DefinitionError as error:
+        return error.diagnostics
+    return ()
+
+
+def _in_order(problems: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    return tuple(sorted(problems, key=lambda problem: (problem.span.file, problem.span.line, problem.span.column)))

@@ -1,0 +1,131 @@
+"""A project's definitions: loaded and checked against its features, and put into effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rules_engine.deploy.schema import write_schema
+from rules_engine.errors import ProjectError
+from rules_engine.events.declarations.events_yaml import read_events
+from rules_engine.folders import Project
+from rules_engine.project.catalog import project_catalog
+from rules_engine.project.versions import check_features, version
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.load import Definitions, load_folder
+from rules_engine.sdk.rules import encode_definitions
+
+if TYPE_CHECKING:
+    from rules_engine.deploy.apply import ApplyReport
+    from rules_engine.deploy.backfill import BackfillProgress
+    from rules_engine.deploy.stages import Stage, Stages
+    from rules_engine.features.feast.repo import FeastRepo
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Checked definitions, and the catalog that they were checked against."""
+
+    definitions: Definitions
+    catalog: Catalog
+
+
+def load_project(project: Project) -> Loaded:
+    """The definitions of a project.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem of every file.
+    ProjectError, UnsupportedError
+        if the Feast repository cannot be used.
+    """
+    catalog = project_catalog(project)
+    return Loaded(load_folder(project.segments_dir, catalog), catalog)
+
+
+def project_stages(project: Project, repo: FeastRepo, *, to: int | None = None, store_needed: bool = True) -> Stages:
+    """What applying the files of a project would do, or with ``to`` going back to the segments of a version.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem of every file.
+    ProjectError, UnsupportedError
+        if the Feast repository cannot be used, or no longer has a feature that the version reads.
+    UnknownNameError
+        if there is no such version.
+    StoreError
+        if the definitions read events, and the online store is needed to know their states but does not answer.
+    """
+    from rules_engine.deploy.staging import find_stages
+
+    catalog = project_catalog(project, repo)
+    content, now = _of_files(project, catalog) if to is None else _of_version(project, catalog, to)
+    return find_stages(project, content, now, repo, store_needed=store_needed)
+
+
+def apply_project(
+    project: Project,
+    progress: Callable[[BackfillProgress], None] | None = None,
+    *,
+    to: int | None = None,
+    expect: str | None = None,
+    done: Callable[[Stage], None] = lambda _: None,
+) -> ApplyReport:
+    """Check the definitions, then put the features and the definitions into effect. Renews the schema for editors.
+
+    Nothing is changed if anything is refused. Event states that the definitions need are built from the event log
+    before requests are answered by them; ``progress`` is called meanwhile, and ``done`` after each stage. With ``to``,
+    the segments, events and triggers of that version are put into effect in place of those of the files.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem of every file.
+    ProjectError, UnsupportedError
+        if the Feast repository cannot be used, or no longer has a feature that the version reads; or if the plan is
+        another one than ``expect``.
+    UnknownNameError
+        if there is no such version.
+    StoreError
+        if the definitions read events, and the online store does not answer.
+    """
+    from rules_engine.deploy.apply import perform
+    from rules_engine.features.feast.repo import FeastRepo
+
+    repo = FeastRepo(project)
+    stages = project_stages(project, repo, to=to)
+    if expect is not None and stages.id != expect:
+        raise ProjectError(
+            f"this is plan {stages.id}, and plan {expect} was expected: the files or what is applied changed since",
+            hint="look at `segments plan` again",
+        )
+    if to is None:
+        write_schema(project, project_catalog(project))
+    return perform(project, stages, repo, done=done, progress=progress)
+
+
+def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], int | None]:
+    """What to put into effect, and what counts as now."""
+    declared = read_events(project.events_yaml)
+    definitions = load_folder(project.segments_dir, catalog)
+    settings = definitions.settings
+    content = encode_definitions(definitions.program, declared, definitions.triggers, settings)
+    return content | _of_models(project, catalog), settings.now
+
+
+def _of_models(project: Project, catalog: Catalog) -> dict[str, Any]:
+    """The models that score within requests; what reads them is loaded only where models were fitted."""
+    if not (project.state_dir / "propensity").is_dir():
+        return {}
+    from rules_engine.ml.propensity.plan_data import request_models
+
+    return request_models(project, catalog)
+
+
+def _of_version(project: Project, catalog: Catalog, number: int) -> tuple[Mapping[str, Any], int | None]:
+    found = version(project, number)
+    check_features(found, catalog)
+    return found.plan.definitions, found.plan.now

@@ -1,0 +1,103 @@
+"""What the demo does beyond the ordinary commands: build the offline data, and ask for every customer's segments."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rules_engine.errors import DataError, ProjectError
+from rules_engine.folders import Project
+from rules_engine.rules.walk import dependencies
+from rules_engine.sdk import SegmentClient
+
+#: How many customers are asked for in one round trip.
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Everyone's segments.
+
+    Attributes
+    ----------
+    members
+        by segment, the customers who are in it, in order.
+    customers
+        how many were asked for.
+    of_requests
+        by segment without members, the context values that it reads: there was no request to bring them.
+    """
+
+    members: Mapping[str, Sequence[str]]
+    customers: int
+    of_requests: Mapping[str, str] = field(default_factory=dict)
+
+    def share(self, segment: str) -> float:
+        """The part of all customers who are in a segment.
+
+        >>> Census({"vip": ["00042"]}, customers=4).share("vip")
+        0.25
+        """
+        return len(self.members[segment]) / self.customers
+
+
+def build_script(project: Project) -> Path:
+    """The script that builds the demo's offline data.
+
+    Raises
+    ------
+    ProjectError
+        if the project is not the demo.
+    """
+    script = project.feature_repo / "build.py"
+    if not script.is_file():
+        raise ProjectError(
+            f"{project.root} is not the demo: it has no feature_repo/build.py",
+            hint="run it in a clone of the repository of feast-segments, or start with `segments init NAME`",
+        )
+    return script
+
+
+def build(script: Path) -> None:
+    """Run the script, which prints what it read, rejected and wrote.
+
+    Raises
+    ------
+    DataError
+        if it fails; it has said why.
+    """
+    sys.stdout.flush()
+    done = subprocess.run([sys.executable, str(script)], check=False)
+    if done.returncode:
+        raise DataError(f"{script} could not build the offline data", hint="see its message above")
+
+
+def customers(project: Project) -> list[str]:
+    """Everyone in the offline data, in order."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    column = pq.read_table(project.feature_repo / "data" / "purchase_history.parquet", columns=["user_id"])["user_id"]
+    return sorted(pc.unique(column).to_pylist())
+
+
+def take_census(client: SegmentClient, everyone: Sequence[str], progress: Callable[[int], None]) -> Census:
+    """Ask the online store for everyone's segments, through the same client that an application uses.
+
+    Parameters
+    ----------
+    progress
+        called with how many customers were asked for.
+    """
+    members: dict[str, list[str]] = {name: [] for name in client.program.names}
+    for start in range(0, len(everyone), _BATCH):
+        for found in client.lookup_many(everyone[start : start + _BATCH]):
+            for segment in found.segments:
+                members[segment].append(found.entity)
+        progress(min(start + _BATCH, len(everyone)))
+    context = {name: dependencies(client.program.segments[name].when).context for name in members if not members[name]}
+    of_requests = {name: ", ".join(sorted(values)) for name, values in context.items() if values}
+    return Census(members, len(everyone), of_requests)

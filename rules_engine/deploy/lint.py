@@ -1,0 +1,101 @@
+"""What `segments validate` warns of in definitions that are accepted: they work, but hardly as somebody meant them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from rules_engine.diagnostics import Diagnostic, Severity, Span
+from rules_engine.rules.changes import reachable
+from rules_engine.rules.implication import implies
+from rules_engine.rules.nodes import AllOf, AnyOf, Not, Predicate, Segment, Sequence
+from rules_engine.rules.program import Program
+from rules_engine.rules.walk import walk
+from rules_engine.targets.index.rule_index import RuleIndex
+
+_NOT = (
+    "not "  # begins the name of a segment's opposite, which is looked at beside it; no segment's own name has a space
+)
+
+
+def lint(program: Program) -> list[Diagnostic]:
+    r"""Warnings about a program, in the order of the files.
+
+    >>> from rules_engine.rules.catalog import Catalog
+    >>> from rules_engine.rules.load import load_text
+    >>> text = "segment: a\nwhen: {any: [{feature: u:x, at_least: 1}, {feature: u:x, at_least: 5}]}"
+    >>> [warning.code for warning in lint(load_text(text, Catalog(closed=False)).program)]
+    ['shadowed-condition']
+    """
+    found = [*_duplicates(program), *_shadowed(program), *_constant(program)]
+    return sorted(found, key=lambda warning: (warning.span.file, warning.span.line, warning.span.column))
+
+
+def _warning(code: str, span: Span, message: str, hint: str) -> Diagnostic:
+    return Diagnostic(code, span, message, hint, Severity.WARNING)
+
+
+def _duplicates(program: Program) -> Iterator[Diagnostic]:
+    """Segments that mean the same, whatever the order and nesting of their conditions."""
+    alike: dict[frozenset[object], list[Segment]] = {}
+    for name in program.names:  # only segments that read the same things can mean the same
+        segment = program.segments[name]
+        alike.setdefault(_read(program, segment), []).append(segment)
+    for group in alike.values():
+        for one, other in combinations(sorted(group, key=_position), 2):
+            if implies(program, one.when, other.when) and implies(program, other.when, one.when):
+                message = f"`{other.name}` has the same members as `{one.name}` ({one.span})"
+                hint = "keep one, and refer to it with `in_segment`"
+                yield _warning("duplicate-definition", other.span, message, hint)
+
+
+def _read(program: Program, segment: Segment) -> frozenset[object]:
+    conditions = reachable(program, [segment.when])
+    return frozenset(
+        node.operand if isinstance(node, Predicate) else node
+        for node in conditions
+        if isinstance(node, Predicate | Sequence)
+    )
+
+
+def _position(segment: Segment) -> tuple[str, int]:
+    return segment.span.file, segment.span.line
+
+
+def _shadowed(program: Program) -> Iterator[Diagnostic]:
+    """Parts of `any` and `all` that decide nothing because of a part beside them."""
+    for segment in program.segments.values():
+        for node in walk(segment.when):
+            if isinstance(node, AnyOf | AllOf):
+                yield from _shadowed_parts(program, node)
+
+
+def _shadowed_parts(program: Program, group: AnyOf | AllOf) -> Iterator[Diagnostic]:
+    reported: set[int] = set()
+    for first, second in combinations(range(len(group.conditions)), 2):
+        for one, other in ((second, first), (first, second)):
+            if reported & {one, other} or not _decides_nothing(program, group, one, other):
+                continue
+            reported.add(one)
+            part, beside = group.conditions[one], group.conditions[other]
+            word = "narrower" if isinstance(group, AnyOf) else "wider"
+            message = f"this decides nothing: it is {word} than the condition at line {beside.span.line} beside it"
+            yield _warning("shadowed-condition", part.span, message, "remove it, or change one of the two")
+
+
+def _decides_nothing(program: Program, group: AnyOf | AllOf, one: int, other: int) -> bool:
+    part, beside = group.conditions[one], group.conditions[other]
+    return implies(program, part, beside) if isinstance(group, AnyOf) else implies(program, beside, part)
+
+
+def _constant(program: Program) -> Iterator[Diagnostic]:
+    """Segments that nobody can be in, or that nobody can be told not to be in."""
+    opposites = {_NOT + name: Segment(_NOT + name, Not(segment.when)) for name, segment in program.segments.items()}
+    impossible = RuleIndex(Program({**program.segments, **opposites})).never_true
+    for name, segment in program.segments.items():
+        if name in impossible:
+            message = f"nobody can be in `{name}`: its conditions exclude each other"
+            yield _warning("never-true", segment.span, message, "look at the conditions that must hold together")
+        if _NOT + name in impossible:
+            message = f"`{name}` is never false: one of its conditions holds for everyone who is known"
+            yield _warning("never-false", segment.span, message, "look at the conditions of which one is enough")

@@ -1,0 +1,307 @@
+"""Materialize: bring the newest row of every entity from the offline store to the online store, view by view.
+
+A view is materialized from where its last run ended, and the end is recorded only when all its rows are written. So
+a run that was killed is completed by the next one, which covers the same time again. Feast's own command marks a
+view as being materialized while it runs, which makes Feast refuse reads; this one does not, and takes back such a
+mark that a killed run of Feast's left.
+
+A view starts over from its first row when what the store holds cannot be trusted to be complete: it was never
+materialized, its features changed, the store is another one than last time, or the store is empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from rules_engine.clock import format_instant, from_micros, now_micros, to_micros
+from rules_engine.diagnostics import nearest
+from rules_engine.errors import DataError, NotAppliedError, SegmentsError, UnknownNameError
+from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.features.feast.writes import DirectWrites, watched_writes
+from rules_engine.features.feast_import import quiet
+from rules_engine.folders import Project
+from rules_engine.project.lock import project_lock
+from rules_engine.read_plan import ReadPlan, write_atomically
+from rules_engine.redis import client as redis_client
+from rules_engine.stream.reevaluation import look_again
+
+#: Where a view without an earlier run starts.
+_BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewProgress:
+    """How far a run is: rows of a view that are written so far, in how long. The last call for a view has ``done``."""
+
+    view: str
+    number: int
+    views: int
+    rows: int
+    done: bool = False
+    seconds: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewReport:
+    """What was done for one view.
+
+    Attributes
+    ----------
+    view
+        its name.
+    start
+        from when on rows were read, in microseconds; None is from the first row.
+    end
+        up to when, in microseconds.
+    reason
+        why it started there.
+    rows
+        how many rows were sent to the store.
+    seconds
+        how long it took.
+    """
+
+    view: str
+    start: int | None
+    end: int
+    reason: str
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializeReport:
+    """What a run did, by view in the order of the run."""
+
+    views: tuple[ViewReport, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all views together."""
+        return sum(view.rows for view in self.views)
+
+    @property
+    def seconds(self) -> float:
+        """Time of all views together."""
+        return sum(view.seconds for view in self.views)
+
+
+def materialize(
+    project: Project,
+    *,
+    end: int | None = None,
+    views: Sequence[str] | None = None,
+    full: bool = False,
+    progress: Callable[[ViewProgress], None] | None = None,
+    repo: FeastRepo | None = None,
+) -> MaterializeReport:
+    """Materialize the feature views of a project that are served online.
+
+    Parameters
+    ----------
+    project
+        an applied project.
+    end
+        rows after this instant are left out, in microseconds; by default the project's ``now``, else the wall clock.
+    views
+        names of feature views; by default all.
+    full
+        start from the first row, to take up rows that came late or were corrected.
+    progress
+        called when rows were written, and at the end of each view.
+    repo
+        the project's open repository, if the caller has one.
+
+    Raises
+    ------
+    NotAppliedError
+        if there is nothing in Feast's registry.
+    UnknownNameError
+        if a view does not exist, or is not served online.
+    DataError
+        if a view's source cannot be read.
+    StoreError
+        if the online store cannot be written.
+    """
+    repo = FeastRepo(project) if repo is None else repo
+    with project_lock(project):
+        run = _Run(repo, _end(project, end), full=full, progress=progress)
+        try:
+            chosen = _chosen(repo, views)
+            reports = [run.view(view, number, len(chosen)) for number, view in enumerate(chosen, 1)]
+        finally:
+            run.close()
+    changed = [report.view for report in reports if report.rows]
+    if changed:
+        look_again(project, "materialize", changed)
+    return MaterializeReport(tuple(reports))
+
+
+def _end(project: Project, end: int | None) -> int:
+    if end is not None:
+        return end
+    with contextlib.suppress(NotAppliedError):  # no plan yet: Feast's registry alone will do
+        now = ReadPlan.load(project.read_plan).now
+        if now is not None:
+            return now
+    return now_micros()
+
+
+def _chosen(repo: FeastRepo, names: Sequence[str] | None) -> list[Any]:
+    registered = repo.registered_views()
+    if not registered:
+        raise NotAppliedError("Feast's registry has no feature view that is served online", hint="run `segments apply`")
+    for name in names or ():
+        if name not in registered:
+            raise UnknownNameError(
+                f"there is no feature view `{name}` that is served online",
+                hint=nearest(name, registered) or f"there are: {', '.join(sorted(registered))}",
+            )
+    return [registered[name] for name in sorted(set(names) if names else registered)]
+
+
+class _Run:
+    """One run over several views."""
+
+    def __init__(
+        self, repo: FeastRepo, end: int, *, full: bool, progress: Callable[[ViewProgress], None] | None
+    ) -> None:
+        self._repo = repo
+        self._end = end
+        self._full = full
+        self._progress = progress or (lambda _: None)
+        self._record = _Record(repo)
+        direct = repo.connection().kind in ("embedded", "redis")
+        self._direct = DirectWrites(repo) if direct else None
+        self._store_is_empty = self._direct is not None and self._direct.is_empty()
+
+    def close(self) -> None:
+        if self._direct is not None:
+            self._direct.close()
+
+    def view(self, view: Any, number: int, count: int) -> ViewReport:
+        """Materialize one view."""
+        name = str(view.name)
+        start, reason = self._start(view)
+        began = time.perf_counter()
+        rows = 0
+
+        def on_rows(written: int) -> None:
+            nonlocal rows
+            rows += written
+            self._progress(ViewProgress(name, number, count, rows, seconds=time.perf_counter() - began))
+
+        if start is None or to_micros(start) <= self._end:
+            # Our own stores keep the newest row by themselves.
+            with watched_writes(self._repo, None if self._repo.writes_in_bulk else self._direct, on_rows):
+                self._write(view, start or _BEGINNING, on_rows)
+            self._record.done(view, self._end)
+        else:
+            reason = f"already materialized up to {format_instant(to_micros(start))}"
+        self._progress(ViewProgress(name, number, count, rows, done=True, seconds=time.perf_counter() - began))
+        begin = None if start is None else to_micros(start)
+        return ViewReport(name, begin, self._end, reason, rows, time.perf_counter() - began)
+
+    def _start(self, view: Any) -> tuple[datetime | None, str]:
+        """From when on, and why. Both ends of a run are included, so the row at the last end is read again."""
+        last = view.most_recent_end_time
+        if last is None:
+            return None, "first run"
+        if self._full:
+            return None, "asked for in full"
+        if self._store_is_empty:
+            return None, "the online store is empty"
+        distrust = self._record.distrust(view)
+        if distrust:
+            return None, distrust
+        return last.astimezone(UTC), "since the last run"
+
+    def _write(self, view: Any, start: datetime, on_rows: Callable[[int], None]) -> None:
+        """Let Feast's engine do it. ``FeatureStore.materialize`` does the same, with printing and the mark."""
+        store = self._repo.store
+        end = from_micros(self._end)
+        errors = contextlib.nullcontext() if self._direct is None else redis_client.store_errors(self._direct.address)
+        try:
+            with quiet(), errors:
+                store.provider.materialize_single_feature_view(
+                    config=store.config,
+                    feature_view=view,
+                    start_date=start,
+                    end_date=end,
+                    registry=store.registry,
+                    project=store.project,
+                    tqdm_builder=lambda _length: _Bar(on_rows),
+                )
+                store.registry.apply_materialization(view, store.project, start, end)
+        except SegmentsError:
+            raise
+        except Exception as error:  # engines and sources raise many kinds
+            source = getattr(view.batch_source, "path", "") or getattr(view.batch_source, "name", "its source")
+            raise DataError(
+                f"cannot materialize the feature view `{view.name}` from {source}: {error}",
+                hint="does the source exist, and has it the columns and types that the view declares?",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """What our compute engine takes for a progress bar. Feast's engines show none."""
+
+    update: Callable[[int], None]
+
+    def close(self) -> None:
+        """Nothing is shown, so nothing is left to do."""
+
+
+class _Record:
+    """What was materialized with which features into which store, kept in the project's state folder.
+
+    Feast's registry knows only up to when. Where there is no record (after Feast's own command), the registry is
+    trusted.
+    """
+
+    def __init__(self, repo: FeastRepo) -> None:
+        self._repo = repo
+        self._path = repo.project.state_dir / "materialized.json"
+        self._store = _digest(repr(repo.connection()))
+        self._views: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            content = json.loads(self._path.read_bytes())
+            self._views = content if isinstance(content, dict) else {}
+
+    def distrust(self, view: Any) -> str | None:
+        """Why the view's last end says nothing about what the store holds now; None if it does."""
+        known = self._views.get(str(view.name))
+        if known is None:
+            return None
+        if known.get("store") != self._store:
+            return "the online store is another one than last time"
+        if known.get("features") != self._features(view):
+            return "the view's features changed"
+        return None
+
+    def done(self, view: Any, end: int) -> None:
+        """Note a completed view."""
+        self._views[str(view.name)] = {
+            "end": format_instant(end),
+            "store": self._store,
+            "features": self._features(view),
+        }
+        write_atomically(self._path, json.dumps(self._views, indent=1, sort_keys=True).encode() + b"\n")
+
+    def _features(self, view: Any) -> str:
+        planned = self._repo.plan_view(view)
+        return _digest(
+            repr((planned.stored_name, sorted((feature.name, feature.type) for feature in planned.features)))
+        )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

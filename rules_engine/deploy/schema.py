@@ -1,0 +1,72 @@
+"""The JSON Schema for editors, written where the definition files look for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rules_engine.definitions.source import Mapping, Scalar
+from rules_engine.folders import Project
+from rules_engine.project.catalog import project_catalog
+from rules_engine.read_plan import write_atomically
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.json_schema import build_schema
+from rules_engine.rules.load import definition_files, read_file
+from rules_engine.rules.triggers.schema import Names
+from rules_engine.rules.triggers.settings_parse import sink_kind
+
+
+def schema_file(project: Project) -> Path:
+    """Where the first line of a definition file points: ``# yaml-language-server: $schema=...``."""
+    return project.state_dir / "schema.json"
+
+
+def project_schema(project: Project, catalog: Catalog | None = None) -> dict[str, Any]:
+    """The schema with the names of the project's features, events and segments.
+
+    Definitions need not be sound for it: the schema is there to help to make them so.
+    """
+    found = project_catalog(project) if catalog is None else catalog
+    return build_schema(found, names=defined_names(project))
+
+
+def write_schema(project: Project, catalog: Catalog | None = None, to: Path | None = None) -> Path:
+    """Write the schema, by default where definition files look for it; returns where.
+
+    Raises
+    ------
+    ProjectError
+        if it cannot be written, or the Feast repository cannot be used.
+    """
+    path = schema_file(project) if to is None else to
+    write_atomically(path, orjson.dumps(project_schema(project, catalog), option=orjson.OPT_INDENT_2) + b"\n")
+    return path
+
+
+def defined_names(project: Project) -> Names:
+    """The names of all definitions, sinks and consents in the files, also where the rest of a file cannot be read."""
+    documents = _documents(project)
+    settings = next((document for document in documents if "project" in document), None)
+    sinks, consent = (settings.get(key) if settings else None for key in ("sinks", "consent"))
+    return Names(
+        _named(documents, "segment"),
+        {entry.key: sink_kind(entry.value) for entry in sinks} if isinstance(sinks, Mapping) else {},
+        [entry.key for entry in consent] if isinstance(consent, Mapping) else (),
+        _named(documents, "trigger"),
+    )
+
+
+def _documents(project: Project) -> list[Mapping]:
+    return [
+        document
+        for path in definition_files(project.segments_dir)
+        for document in read_file(path, path.name)[0]
+        if isinstance(document, Mapping)
+    ]
+
+
+def _named(documents: list[Mapping], kind: str) -> set[str]:
+    names = (document.get(kind) for document in documents)
+    return {name.value for name in names if isinstance(name, Scalar) and isinstance(name.value, str)}

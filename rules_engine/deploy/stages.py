@@ -1,0 +1,234 @@
+"""What applying does, as a list of stages: found once, shown by `segments plan`, and walked by `segments apply`.
+
+A stage is plain frozen data that says what will be done, and nothing of how. So what is shown is what is done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from hashlib import sha256
+from typing import Any
+
+from rules_engine.clock import format_instant
+from rules_engine.features.feast.repo import RegistryChange
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names of one kind of definition, by what happens to them.
+
+    >>> Names.between({"a": 1, "b": 1}, {"b": 2, "c": 1})
+    Names(added=('c',), changed=('b',), removed=('a',))
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+    @classmethod
+    def between(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> Names:
+        """What leads from one set of definitions to another."""
+        return cls(
+            added=tuple(sorted(after.keys() - before.keys())),
+            changed=tuple(sorted(name for name in after.keys() & before.keys() if after[name] != before[name])),
+            removed=tuple(sorted(before.keys() - after.keys())),
+        )
+
+    def lines(self, what: str) -> Iterator[str]:
+        """For each thing that happens, a line.
+
+        >>> list(Names(added=("a", "b"), removed=("c",)).lines("segments"))
+        ['segments added: a, b', 'segments removed: c']
+        """
+        for word, names in (("added", self.added), ("changed", self.changed), ("removed", self.removed)):
+            if names:
+                yield f"{what} {word}: {', '.join(names)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Bring Feast's registry to the state of the files."""
+
+    change: RegistryChange
+
+    def lines(self) -> Iterator[str]:
+        """What is done, in lines; the first one says it all if it stands alone."""
+        yield "bring Feast's registry up to date"
+        change = self.change
+        yield from Names(change.added, change.updated, change.removed).lines("features")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildStates:
+    """Build the event states that the new definitions need from the event log, beside the old ones.
+
+    Attributes
+    ----------
+    events
+        the names of the events that are read.
+    since
+        the first day of the log that is read, in microseconds; None if the log has no such event.
+    days, rows, users
+        how many days of the log are read, how many events they hold (one that was delivered twice may count twice),
+        and of how many users; None where that was not counted.
+    """
+
+    events: tuple[str, ...]
+    since: int | None = None
+    days: int = 0
+    rows: int = 0
+    users: int | None = None
+
+    def lines(self) -> Iterator[str]:
+        """What is done, in lines."""
+        yield f"build the states of {', '.join(self.events)} from the event log"
+        if self.since is None:
+            yield "the log has no such event yet"
+            return
+        of_users = "" if self.users is None else f" of {_counted(self.users, 'user')}"
+        day = format_instant(self.since).partition("T")[0]
+        yield f"{_counted(self.rows, 'event')}{of_users} on {_counted(self.days, 'day')} since {day}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep the new read plan as a version that one can go back to."""
+
+    number: int
+
+    def lines(self) -> Iterator[str]:
+        """What is done, in lines."""
+        yield f"keep it as version {self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Replace the read plan in one step: every request answers by the old definitions, or every one by the new.
+
+    ``definitions`` are the names that change, by kind; kinds in which nothing does are absent.
+    """
+
+    definitions: tuple[tuple[str, Names], ...]
+
+    def lines(self) -> Iterator[str]:
+        """What is done, in lines."""
+        yield "put it into effect"
+        for kind, names in self.definitions:
+            yield from names.lines(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Take the events into the new states that came while they were built, and let the old states expire."""
+
+    def lines(self) -> Iterator[str]:
+        """What is done, in lines."""
+        yield "take up the events that came meanwhile; the old states expire after a day"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Let the workers look at every user again, by segments that are added or changed or refer to such ones.
+
+    ``triggers`` may start for users who thereby enter or leave.
+    """
+
+    segments: tuple[str, ...]
+    triggers: tuple[str, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        """What is done, in lines."""
+        yield f"let the workers evaluate everyone again by {', '.join(self.segments)}"
+        if self.triggers:
+            yield f"triggers that may start: {', '.join(self.triggers)}"
+
+
+Stage = Register | BuildStates | Keep | Switch | CatchUp | Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """All that one apply does.
+
+    Attributes
+    ----------
+    stages
+        in order.
+    before
+        the hash of the read plan that this leads from; None if there is none that can be read.
+    definitions
+        what is put into effect, as the read plan carries it.
+    now
+        what counts as now where none is given, in microseconds; None is the wall clock.
+    differs
+        whether anything differs from what is applied.
+    """
+
+    stages: tuple[Stage, ...]
+    before: str | None
+    definitions: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    now: int | None = None
+    differs: bool = True
+
+    @property
+    def id(self) -> str:
+        """A short hash: equal if the same is done to the same. How many events wait in the log plays no part.
+
+        >>> Stages((Keep(2),), "a").id == Stages((Keep(2),), "a").id != Stages((Keep(2),), "b").id
+        True
+        """
+        done = [
+            [type(stage).__name__, sorted(stage.events) if isinstance(stage, BuildStates) else to_data(stage)]
+            for stage in self.stages
+        ]
+        content = [self.before, self.now, done, self.definitions]
+        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def of(self, kind: str) -> Names:
+        """The names of one kind of definition that change: ``segments``, ``events``, ``triggers`` and so on."""
+        switches = [stage for stage in self.stages if isinstance(stage, Switch)]
+        return next((names for stage in switches for found, names in stage.definitions if found == kind), Names())
+
+
+#: How stages are named in JSON.
+STAGE_NAMES: dict[type, str] = {
+    Register: "register",
+    BuildStates: "build_states",
+    Keep: "keep",
+    Switch: "switch",
+    CatchUp: "catch_up",
+    Sweep: "sweep",
+}
+
+
+def stage_data(stage: Stage) -> dict[str, Any]:
+    """A stage as JSON data.
+
+    >>> stage_data(Keep(2))
+    {'stage': 'keep', 'number': 2}
+    """
+    data: dict[str, Any] = {"stage": STAGE_NAMES[type(stage)]}
+    if isinstance(stage, Switch):
+        return data | {kind: to_data(names) for kind, names in stage.definitions}
+    data |= to_data(stage)
+    if isinstance(stage, BuildStates):
+        data["since"] = None if stage.since is None else format_instant(stage.since)
+    return data
+
+
+def to_data(value: Any) -> Any:
+    """Frozen data as JSON data."""
+    if is_dataclass(value):
+        return {one.name: to_data(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, tuple):
+        return [to_data(item) for item in value]
+    return value
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count:,} {word}" + ("" if count == 1 else "s")

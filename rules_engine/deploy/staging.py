@@ -1,0 +1,220 @@
+"""Finds the stages of an apply: compares definitions with what is applied, and changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+
+from rules_engine.clock import parse_instant
+from rules_engine.deploy.backfill import Backfill
+from rules_engine.deploy.differences import ADDED, CHANGED, REMOVED, differences
+from rules_engine.deploy.stages import BuildStates, CatchUp, Keep, Names, Register, Stage, Stages, Sweep, Switch
+from rules_engine.errors import ProjectError, StoreError
+from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.folders import Project
+from rules_engine.project.versions import next_number, plan_content
+from rules_engine.read_plan import ReadPlan, write_atomically
+from rules_engine.rules.codec import decode_program
+from rules_engine.rules.program import Program
+from rules_engine.rules.triggers.codec import decode_triggers
+from rules_engine.rules.triggers.nodes import OnEnter, OnExit
+from rules_engine.sdk.rules import Rules
+from rules_engine.stream.event_sink import event_log
+
+#: Kinds of definitions, and where the read plan carries them.
+_KINDS = (
+    ("segments", ("segments",)),
+    ("events", ("events", "events")),
+    ("event features", ("events", "features")),
+    ("triggers", ("triggers",)),
+    ("consents", ("consent",)),
+    ("sinks", ("sinks",)),
+)
+
+
+def applied_plan(project: Project) -> ReadPlan | None:
+    """The read plan in effect. One that is damaged or missing is no reason not to write a new one."""
+    with contextlib.suppress(ProjectError):
+        return ReadPlan.load(project.read_plan)
+    return None
+
+
+def plan_hash(plan: ReadPlan | None) -> str | None:
+    """Says which plan is in effect."""
+    return None if plan is None else hashlib.sha256(repr(plan_content(plan)).encode()).hexdigest()[:12]
+
+
+def find_stages(
+    project: Project,
+    definitions: Mapping[str, Any],
+    now: int | None,
+    repo: FeastRepo,
+    *,
+    store_needed: bool = True,
+) -> Stages:
+    """What applying these definitions would do.
+
+    Parameters
+    ----------
+    definitions
+        the checked definitions, as the read plan carries them.
+    now
+        what counts as now where none is given.
+    store_needed
+        whether an online store that does not answer is an error; else its event states are taken to be those of
+        the applied definitions.
+
+    Raises
+    ------
+    ProjectError, UnsupportedError
+        if the project or its Feast definitions cannot be used.
+    StoreError
+        if the online store is needed and does not answer.
+    """
+    repo.check()
+    previous = applied_plan(project)
+    plan = repo.read_plan(definitions, applied_at=0, now=now, of_files=True)
+    registry = repo.pending()
+    is_new = previous is None or plan_content(previous) != plan_content(plan)
+    before = {} if previous is None else previous.definitions
+    build = _states(project, plan, previous, store_needed=store_needed)
+    stages: list[Stage] = [Register(registry)]
+    if build is not None:
+        stages.append(build)
+    if is_new:
+        stages.append(Keep(next_number(project)))
+    stages.append(Switch(tuple(_changes(before, definitions))))
+    if build is not None:
+        stages.append(CatchUp())
+    sweep = _sweep(project, plan, before)
+    if sweep is not None:
+        stages.append(sweep)
+    differs = bool(is_new or registry or build is not None or sweep is not None)
+    return Stages(tuple(stages), plan_hash(previous), definitions, now, differs)
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[tuple[str, Names]]:
+    for kind, path in _KINDS:
+        names = Names.between(_part(before, path), _part(after, path))
+        if names:
+            yield kind, names
+
+
+def _part(definitions: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+    found: Any = definitions
+    for key in path:
+        found = found.get(key) or {}
+    return found if isinstance(found, Mapping) else {}
+
+
+# --- event states ---------------------------------------------------------------------------------------------------
+
+
+def _states(project: Project, plan: ReadPlan, previous: ReadPlan | None, *, store_needed: bool) -> BuildStates | None:
+    """The states that have to be built; None if the store has what the definitions need."""
+    if "segments" not in plan.definitions:
+        return None
+    backfill = Backfill(project, plan)
+    try:
+        if not backfill.is_pending:
+            return None
+    except StoreError:
+        if store_needed:
+            raise
+        if previous is not None and _state_name(previous) == _state_name(plan):
+            return None
+    finally:
+        backfill.close()
+    return _extent(project, backfill.events_read)
+
+
+def _state_name(plan: ReadPlan) -> bytes | None:
+    try:
+        return Rules(plan).events.name
+    except ProjectError:
+        return None
+
+
+def _extent(project: Project, events: Iterable[str]) -> BuildStates:
+    log = event_log(project)
+    names = tuple(sorted(events))
+    files = [path for name in names for path in log.folder.glob(f"event={name}/day=*/[!.]*.parquet")]
+    rows = 0
+    for file in files:
+        with contextlib.suppress(OSError):  # made one with others meanwhile
+            rows += pq.read_metadata(file).num_rows
+    days = sorted({file.parent.name.removeprefix("day=") for file in files})
+    since = parse_instant(f"{days[0]}T00:00:00Z") if days else None
+    return BuildStates(names, since, len(days), rows, _users(files))
+
+
+def _users(files: list[Path]) -> int | None:
+    """How many users have events in some files; None where that cannot be counted."""
+    if not files:
+        return 0
+    try:
+        import duckdb
+    except ImportError:
+        return None
+    with contextlib.suppress(duckdb.Error), duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")
+        counted = connection.execute(
+            "SELECT count(DISTINCT entity) FROM read_parquet(?, hive_partitioning = false)",
+            [[str(file) for file in files]],
+        ).fetchone()
+        return None if counted is None else int(counted[0])
+    return None
+
+
+# --- who is looked at again -----------------------------------------------------------------------------------------
+
+
+def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Sweep | None:
+    """What the workers have to look at again; None if there is no stream to work off, or no segment differs."""
+    after = plan.definitions
+    is_worked = any(definitions.get(kind) for definitions in (before, after) for kind in ("triggers", "events"))
+    if not is_worked or plan.connection.kind not in ("embedded", "redis"):
+        return None
+    program = _program(after)
+    kinds = {name: CHANGED for name in owed_sweep(project) if name in program.segments}
+    kinds |= differences(_program(before), program)
+    touched = {name for name, kind in kinds.items() if kind != REMOVED}
+    moving = {name for name in touched if kinds[name] != ADDED}  # nobody enters a new segment: who is in it was in it
+    started = [
+        trigger.name
+        for trigger in decode_triggers(after).values()
+        if isinstance(trigger.on, OnEnter | OnExit) and trigger.on.segment in moving
+    ]
+    return Sweep(tuple(sorted(touched)), tuple(sorted(started))) if touched else None
+
+
+def owe_sweep(project: Project, segments: Iterable[str]) -> None:
+    """Note, before new definitions take effect, what has to be looked at afterwards; an apply may be killed between."""
+    write_atomically(_owed(project), orjson.dumps(sorted({*segments, *owed_sweep(project)})))
+
+
+def owed_sweep(project: Project) -> list[str]:
+    """The segments that an apply which was killed left to be looked at again."""
+    try:
+        return [str(name) for name in orjson.loads(_owed(project).read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def settle_sweep(project: Project) -> None:
+    """Nothing is owed any more."""
+    _owed(project).unlink(missing_ok=True)
+
+
+def _owed(project: Project) -> Path:
+    return project.state_dir / "owed_sweep.json"
+
+
+def _program(definitions: Mapping[str, Any]) -> Program:
+    return decode_program(_part(definitions, ("segments",)))

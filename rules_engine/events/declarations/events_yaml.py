@@ -1,0 +1,269 @@
+"""``feature_repo/events.yaml``: the events that there are, what they carry, how long they are kept, and their features.
+
+.. code-block:: yaml
+
+    events:
+      purchase:
+        description: An order was paid for
+        properties:                      # of each its JSON Schema
+          order: {type: string}
+          amount: {type: number, minimum: 0}
+          sku: {type: string}
+        required: [amount]
+        retention: 400d                  # or `ever`
+        id: order                        # what tells one purchase from another; without it the sender's event_id does
+        features:                        # rules read them as `feature: events:spend_30d`
+          spend_30d: {sum: amount, within: 30d}
+          purchases_7d: {count, within: 7d}
+          dear_purchases_7d: {count, within: 7d, where: {amount: {at_least: 100}}}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rules_engine.definitions.envelope import NAME_PATTERN, check_schema
+from rules_engine.definitions.source import Entry, Items, Mapping, Node, read_documents, to_plain
+from rules_engine.diagnostics import Diagnostic, Span, listing, nearest
+from rules_engine.errors import DefinitionError
+from rules_engine.events.declarations.features import mentioned, parse_feature
+from rules_engine.events.declarations.properties import check_name, property_type
+from rules_engine.rules.catalog import Catalog, EventType
+from rules_engine.rules.nodes import EventAggregate
+from rules_engine.rules.parsing.literals import Refusal, window
+from rules_engine.rules.types import INTEGER, STRING, ValueType
+
+_TEXT = {"type": "string"}
+
+#: The JSON Schema of one event; what stands inside properties and features is checked where it is read.
+_EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["retention"],
+    "additionalProperties": False,
+    "properties": {
+        "description": {**_TEXT, "description": "What happened, for people."},
+        "properties": {
+            "type": "object",
+            "description": "What the event carries: by name of the property its JSON Schema.",
+        },
+        "required": {
+            "type": "array",
+            "items": _TEXT,
+            "description": "The properties without which an event is refused.",
+        },
+        "retention": {"description": "How long events are kept: a duration such as 400d, or `ever`."},
+        "id": {
+            **_TEXT,
+            "description": "The property that tells one event from another; else the sender's event_id does.",
+        },
+        "features": {
+            "type": "object",
+            "additionalProperties": {"type": "object"},
+            "description": "Named windowed features, e.g. `{count, within: 24h}`; rules read them as `events:NAME`.",
+        },
+    },
+}
+
+#: The JSON Schema of events.yaml, also for editors.
+EVENTS_SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "Event declarations",
+    "type": "object",
+    "required": ["events"],
+    "additionalProperties": False,
+    "properties": {"events": {"type": "object", "additionalProperties": _EVENT_SCHEMA}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EventDeclaration:
+    """One event as events.yaml declares it.
+
+    Attributes
+    ----------
+    type
+        what rules know of it.
+    schemas
+        by property its JSON Schema.
+    required
+        the properties without which it is refused.
+    id_property
+        the property that identifies it; None: the id that the sender gives.
+    """
+
+    type: EventType
+    schemas: MappingType[str, Any] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    id_property: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventDeclarations:
+    """All that events.yaml declares. ``features`` are the named windowed features, by name without ``events:``."""
+
+    events: MappingType[str, EventDeclaration] = field(default_factory=dict)
+    features: MappingType[str, EventAggregate] = field(default_factory=dict)
+
+    @property
+    def types(self) -> dict[str, EventType]:
+        """By name: what rules know of each event."""
+        return {name: declaration.type for name, declaration in self.events.items()}
+
+
+def read_events(path: Path, shown_as: str = "feature_repo/events.yaml") -> EventDeclarations:
+    """The declarations in a file; none if there is no such file.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem in it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return EventDeclarations()
+    except (OSError, UnicodeDecodeError) as error:
+        problem = Diagnostic(
+            "unreadable-file", Span(shown_as, 1, 1), f"the file cannot be read: {error}", "save it as UTF-8"
+        )
+        raise DefinitionError([problem]) from error
+    return parse_events(text, shown_as)
+
+
+def parse_events(text: str, file: str = "<events>") -> EventDeclarations:
+    """The declarations in a YAML text.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem in it.
+
+    >>> declared = parse_events('''
+    ... events:
+    ...   visit:
+    ...     properties: {source: {type: string}}
+    ...     retention: 30d
+    ...     features: {visits_7d: {count, within: 7d}}
+    ... ''')
+    >>> str(declared.events["visit"].type.properties["source"]), str(declared.features["visits_7d"])
+    ('string', 'count visit in 7d')
+    """
+    documents, problems = read_documents(text, file)
+    for extra in documents[1:]:
+        message = "all events stand in one document, and this is another"
+        problems.append(Diagnostic("wrong-shape", extra.span, message, "move its events under the first `events:`"))
+    reader = _Reader(problems)
+    declarations = reader.read(documents[0]) if documents else EventDeclarations()
+    if reader.problems:
+        raise DefinitionError(reader.problems)
+    return declarations
+
+
+class _Reader:
+    """Reads one document; ``problems`` collects what is wrong with it."""
+
+    def __init__(self, problems: list[Diagnostic]) -> None:
+        self.problems = problems
+        self._broken: dict[str, set[str]] = {}
+        self._features: dict[str, Entry] = {}
+
+    def read(self, document: Node) -> EventDeclarations:
+        self.problems += check_schema(document, EVENTS_SCHEMA)
+        events = document.get("events") if isinstance(document, Mapping) else None
+        if not isinstance(events, Mapping):
+            return EventDeclarations()
+        declared = {entry.key: self._event(entry, entry.value) for entry in events if isinstance(entry.value, Mapping)}
+        catalog = Catalog(events={name: declaration.type for name, declaration in declared.items()})
+        features: dict[str, EventAggregate] = {}
+        for entry in events:
+            for feature in _entries(entry.value, "features"):
+                aggregate = self._feature(feature, entry, catalog)
+                if aggregate is not None:
+                    features[feature.key] = aggregate
+        return EventDeclarations(declared, features)
+
+    def _event(self, entry: Entry, node: Mapping) -> EventDeclaration:
+        self._check_name(entry, "an event")
+        properties: dict[str, ValueType] = {}
+        schemas: dict[str, Any] = {}
+        for inner in _entries(node, "properties"):
+            try:
+                check_name(inner)
+                properties[inner.key] = property_type(inner.value)
+                schemas[inner.key] = to_plain(inner.value)
+            except Refusal as refusal:
+                self._broken.setdefault(entry.key, set()).add(inner.key)
+                self.problems.append(refusal.diagnostic)
+        names = {inner.key: inner for inner in _entries(node, "properties")}
+        required = [name for item in _items(node, "required") if (name := self._property(item, names, entry.key))]
+        id_property = self._id_property(node, names, properties, entry.key)
+        if id_property is not None:
+            required.append(id_property)
+        event_type = EventType(entry.key, properties, self._retention(node), _text(node, "description"))
+        return EventDeclaration(event_type, schemas, tuple(dict.fromkeys(required)), id_property)
+
+    def _check_name(self, entry: Entry, what: str) -> None:
+        if not re.match(NAME_PATTERN, entry.key):
+            hint = "write small letters, digits and underscores, starting with a letter, at most 63"
+            message = f"`{entry.key}` cannot be the name of {what}"
+            self.problems.append(Diagnostic("invalid-name", entry.key_span, message, hint))
+
+    def _property(self, node: Node, names: MappingType[str, Entry], event: str) -> str | None:
+        """The name of a property that stands there; None after a problem."""
+        name = to_plain(node)
+        if not isinstance(name, str):
+            return None  # the envelope's check has said so
+        if name not in names:
+            known = f"`{event}` has {listing(names)}" if names else "declare it in `properties`"
+            message = f"the event `{event}` has no property `{name}`"
+            self.problems.append(Diagnostic("unknown-property", node.span, message, nearest(name, names) or known))
+            return None
+        return name
+
+    def _id_property(
+        self, node: Mapping, names: MappingType[str, Entry], properties: MappingType[str, ValueType], event: str
+    ) -> str | None:
+        name = self._property(node.entry("id").value, names, event) if "id" in node else None
+        if name is not None and properties.get(name, STRING) not in (STRING, INTEGER):
+            message = f"an id is a string or an integer, and `{name}` is of type {properties[name]}"
+            self.problems.append(Diagnostic("operator-type", node.entry("id").value.span, message))
+            return None
+        return name
+
+    def _retention(self, node: Mapping) -> int | None:
+        if "retention" not in node:
+            return None  # the envelope's check has said so
+        try:
+            return window(node.entry("retention").value)
+        except Refusal as refusal:
+            self.problems.append(refusal.diagnostic)
+            return None
+
+    def _feature(self, feature: Entry, event: Entry, catalog: Catalog) -> EventAggregate | None:
+        self._check_name(feature, "a feature")
+        known = self._features.setdefault(feature.key, feature)
+        if known is not feature:
+            message = f"there is another feature `{feature.key}` at line {known.key_span.line}"
+            self.problems.append(Diagnostic("duplicate-feature", feature.key_span, message, "rename one of them"))
+        if not isinstance(feature.value, Mapping) or mentioned(feature.value) & self._broken.get(event.key, set()):
+            return None
+        return parse_feature(feature.value, event, catalog, self.problems)
+
+
+def _entries(node: Node, key: str) -> tuple[Entry, ...]:
+    value = node.get(key) if isinstance(node, Mapping) else None
+    return value.entries if isinstance(value, Mapping) else ()
+
+
+def _items(node: Mapping, key: str) -> tuple[Node, ...]:
+    value = node.get(key)
+    return value.items if isinstance(value, Items) else ()
+
+
+def _text(node: Mapping, key: str) -> str:
+    value = node.get(key)
+    return str(to_plain(value)) if value is not None else ""

@@ -1,0 +1,243 @@
+"""One raw event against its declaration: an event that rules can count on, or the reason why it is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from rules_engine.clock import DAY, format_duration, format_instant, parse_instant, to_micros
+from rules_engine.diagnostics import listing, nearest
+from rules_engine.events.declarations.events_yaml import EventDeclaration, EventDeclarations
+from rules_engine.events.declarations.schemas import quick_check, schema_validator
+from rules_engine.rules.inputs import Event
+from rules_engine.rules.types import INTEGER, Kind, Value, ValueType
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+#: How far ahead of the receiver's clock a sender's clock may be.
+MAX_AHEAD = DAY
+MAX_BYTES = 32_768
+MAX_PROPERTIES = 200
+MAX_ID_LENGTH = 200
+
+#: A whole number below this is an instant in seconds or milliseconds: in microseconds it would lie before 1973.
+_LEAST_MICROS = 10**14
+_INT64 = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why an event is none: a stable ``code``, and what is wrong. It goes to the dead-letter log and is counted."""
+
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class _Invalid(Exception):
+    """Ends the checking of an event."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.rejection = Rejection(code, message)
+
+
+class EventValidator:
+    """Checks events against their declarations. Compiled once, immutable, and safe to share between threads.
+
+    >>> from rules_engine.events.declarations.events_yaml import parse_events
+    >>> declared = parse_events('''
+    ... events:
+    ...   purchase: {properties: {amount: {type: number, minimum: 0}}, required: [amount], retention: 30d}
+    ... ''')
+    >>> validator = EventValidator(declared)
+    >>> validator.check("purchase", "2026-01-31T09:00:00Z", "a1", {"amount": 5}, received=1_800_000_000_000_000).id
+    'purchase:a1'
+    >>> print(validator.check("purchase", "2026-01-31T09:00:00Z", "a1", {"amount": -5}, received=1_800_000_000_000_000))
+    invalid-property: `amount`: -5 is less than the minimum of 0
+    """
+
+    def __init__(self, declarations: EventDeclarations, *, max_ahead: int = MAX_AHEAD) -> None:
+        self._checks = {name: _EventCheck(declaration) for name, declaration in declarations.events.items()}
+        self._max_ahead = max_ahead
+
+    def check(
+        self, name: object, at: object, event_id: object, properties: object, *, received: int
+    ) -> Event | Rejection:
+        """The event with its values as rules read them, or why it is none. Nothing that a sender gives raises.
+
+        Parameters
+        ----------
+        name
+            of the event.
+        at
+            ISO 8601 text with an offset, an aware datetime, or microseconds since the epoch.
+        event_id
+            what tells this event from all others of its name and entity: a string or an integer. Not needed where the
+            declaration names a property as id.
+        properties
+            by name. None and NaN are taken as absent; what is not declared is kept as it is, and no rule reads it.
+        received
+            the receiver's time, in microseconds.
+        """
+        try:
+            check = self._check_of(name)
+            instant = _instant(at)
+            if instant > received + self._max_ahead:
+                ahead = format_duration(instant - received)
+                raise _Invalid(
+                    "future-instant", f"`at` is {format_instant(instant)}, {ahead} ahead of the receiver's clock"
+                )
+            values = check.values(properties)
+            return Event(check.name, instant, f"{check.name}:{check.identity(event_id, values)}", values)
+        except _Invalid as invalid:
+            return invalid.rejection
+
+    def _check_of(self, name: object) -> _EventCheck:
+        check = self._checks.get(name) if isinstance(name, str) else None
+        if check is None:
+            known = f"the events are {listing(self._checks)}" if self._checks else "no event is declared"
+            hint = (nearest(name, self._checks) if isinstance(name, str) else None) or known
+            raise _Invalid("unknown-event", f"there is no event {_shown(name)}; {hint}")
+        return check
+
+
+def _instant(at: object) -> int:
+    try:
+        if isinstance(at, str):
+            return parse_instant(at)
+        if isinstance(at, datetime):
+            return to_micros(at)
+    except ValueError as error:
+        raise _Invalid("invalid-instant", f"`at`: {error}") from None
+    if isinstance(at, int) and not isinstance(at, bool) and at < 2**62:
+        if at < _LEAST_MICROS:
+            raise _Invalid(
+                "invalid-instant", f"`at` is {at}: a number is in microseconds since 1970; better give ISO 8601 text"
+            )
+        return at
+    raise _Invalid("invalid-instant", f"`at` is {_shown(at)}, and an instant is ISO 8601 text with an offset")
+
+
+class _EventCheck:
+    """The compiled declaration of one event."""
+
+    def __init__(self, declaration: EventDeclaration) -> None:
+        self.name = declaration.type.name
+        self._types = declaration.type.properties
+        self._required = declaration.required
+        self._id_property = declaration.id_property
+        self._validators: dict[str, Validator] = {
+            name: schema_validator(schema) for name, schema in declaration.schemas.items()
+        }
+        #: For a property that is read as it comes: what tells most valid values at once.
+        self._quick = {
+            name: check
+            for name, schema in declaration.schemas.items()
+            if (check := quick_check(schema)) is not None and not _is_changed(declaration.type.properties[name])
+        }
+
+    def values(self, properties: object) -> Mapping[str, Value]:
+        """The properties as rules read them."""
+        if not isinstance(properties, Mapping | None):
+            raise _Invalid("invalid-event", f"properties are a mapping, not {_shown(properties)}")
+        given = dict(properties or {})
+        _check_size(given)
+        values: dict[str, Value] = {}
+        quick = self._quick
+        for name, value in given.items():
+            check = quick.get(name)
+            if check is not None and check(value) and (value.__class__ is str or value.__class__ is bool):
+                values[name] = value
+            elif not _is_missing(value):
+                values[name] = self._value(name, _plain(name, value), check)
+        for name in self._required:
+            if name not in values:
+                raise _Invalid("missing-property", f"`{name}` is required, and missing")
+        return values
+
+    def _value(self, name: str, value: Any, quick: Callable[[Any], bool] | None) -> Value:
+        if quick is not None and quick(value):
+            return value
+        validator = self._validators.get(name)
+        if validator is None:
+            return value
+        if not validator.is_valid(value):
+            error = next(validator.iter_errors(value))
+            raise _Invalid("invalid-property", f"`{name}`: {error.message[:200]}")
+        return _as_read(value, self._types[name])
+
+    def identity(self, event_id: object, values: Mapping[str, Value]) -> str:
+        """What tells the event from others of its name."""
+        given = event_id if self._id_property is None else values[self._id_property]
+        if given is None or given == "":
+            raise _Invalid("missing-id", "an event needs an `event_id` that tells it from all others")
+        if isinstance(given, bool) or not (isinstance(given, str) or (isinstance(given, int) and given in _INT64)):
+            raise _Invalid("invalid-id", f"`event_id` is a string or an integer, not {_shown(given)}")
+        text = str(given)
+        if len(text) > MAX_ID_LENGTH or any("\ud800" <= character <= "\udfff" for character in text):
+            raise _Invalid("invalid-id", f"an id is a text of at most {MAX_ID_LENGTH} characters")
+        return text
+
+
+def _is_changed(value_type: ValueType) -> bool:
+    """Whether valid values are read as something else than they are."""
+    return value_type.is_list or value_type.kind is Kind.TIME or value_type == INTEGER
+
+
+def _check_size(given: Mapping[Any, Any]) -> None:
+    """Whatever is no JSON, is nested without end, or is too large, goes no further."""
+    if len(given) > MAX_PROPERTIES:
+        raise _Invalid("event-too-large", f"there are {len(given)} properties; at most {MAX_PROPERTIES} are taken")
+    try:
+        size = len(orjson.dumps(given))
+    except TypeError as error:
+        raise _Invalid("invalid-event", f"the properties hold what JSON has no place for: {error}") from None
+    if size > MAX_BYTES:
+        raise _Invalid("event-too-large", f"its properties take {size:,} bytes; at most {MAX_BYTES:,} are taken")
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, datetime):
+        try:
+            return format_instant(to_micros(value))
+        except ValueError as error:
+            raise _Invalid("invalid-property", f"`{name}`: {error}") from None
+    if isinstance(value, float) and math.isinf(value):
+        raise _Invalid("invalid-property", f"`{name}`: {value} is not a number that can be counted with")
+    if isinstance(value, int) and value not in _INT64:
+        raise _Invalid("invalid-property", f"`{name}`: {_shown(value)} does not fit into 64 bits")
+    if isinstance(value, list | tuple):
+        return [_plain(name, element) for element in value if not _is_missing(element)]
+    return value
+
+
+def _as_read(value: Any, value_type: ValueType) -> Value:
+    """A valid value as rules read it: instants as microseconds, whole numbers as integers, lists as tuples."""
+    if value_type.is_list:
+        element_type = ValueType(value_type.kind)
+        return tuple(_as_read(element, element_type) for element in value)
+    if value_type.kind is Kind.TIME:
+        return parse_instant(value)
+    return int(value) if value_type == INTEGER and isinstance(value, float) else value
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= 60 else text[:59] + "…"

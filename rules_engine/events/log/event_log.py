@@ -1,0 +1,141 @@
+"""The offline event log: Parquet files by event and day, to which whole files are added.
+
+::
+
+    feature_repo/data/events/event=purchase/day=2026-03-01/00001772323200000000-3f9c1e2a.parquet
+
+Columns: ``entity``, ``event_id``, ``at``, ``stored_at``, and ``properties`` as JSON with the values as rules read them
+(instants are microseconds). A file appears whole or not at all. An event that was delivered twice may lie there twice:
+readers take the first that was stored, and so does compaction, which makes one file of many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from rules_engine.clock import DAY, from_micros
+from rules_engine.events.log.day_files import add_file, compact, files_of, stable_tables
+from rules_engine.rules.inputs import Event
+
+#: An event with the entity that did it.
+Logged = tuple[str, Event]
+
+_INSTANT = pa.timestamp("us", tz="UTC")
+_SCHEMA = pa.schema(
+    [
+        ("entity", pa.string()),
+        ("event_id", pa.string()),
+        ("at", _INSTANT),
+        ("stored_at", _INSTANT),
+        ("properties", pa.string()),
+    ]
+)
+
+
+class EventLog:
+    """The log of one project.
+
+    Parameters
+    ----------
+    folder
+        where it lies; made when the first event comes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def append(self, events: Iterable[Logged], stored_at: int) -> None:
+        """Add events. When it returns they are on disk; if it is killed, some files may be there and others not.
+
+        Parameters
+        ----------
+        stored_at
+            the time now, in microseconds.
+        """
+        parts: dict[tuple[str, int], list[Logged]] = {}
+        for entity, event in events:
+            parts.setdefault((event.name, event.at // DAY), []).append((entity, event))
+        for (name, day), part in parts.items():
+            folder = self._folder(name, day)
+            add_file(folder, _table(part, stored_at), stored_at)
+            compact(folder, self.folder / ".compaction", ("entity", "event_id"))
+
+    def days(self) -> list[int]:
+        """The days that have events, as days since 1970, in order."""
+        names = {path.name for path in self.folder.glob("event=*/day=*")}
+        return sorted(_day_of(name) for name in names)
+
+    def files(self, name: str, first: int | None, last: int) -> list[Path]:
+        """The files of an event's days from ``first`` (None: from the beginning) to ``last``, as of now.
+
+        Compaction may take them away at any time; what was in them is in others then.
+        """
+        found: list[Path] = []
+        for folder in sorted((self.folder / f"event={name}").glob("day=*")):
+            day = _day_of(folder.name)
+            if day <= last and (first is None or day >= first):
+                found += files_of(folder)
+        return found
+
+    def read(self, day: int, names: Iterable[str], since: int | None = None) -> list[Logged]:
+        """The events of a day, each once, in the order in which they were stored.
+
+        Parameters
+        ----------
+        names
+            the events that are wanted.
+        since
+            only what was stored from then on, or shortly before, in microseconds.
+        """
+        found: dict[tuple[str, str], Logged] = {}
+        for name in sorted(names):
+            for table in stable_tables(self._folder(name, day), since):
+                for entity, event in _rows(table, name):
+                    found.setdefault((entity, event.id), (entity, event))
+        return list(found.values())
+
+    def _folder(self, name: str, day: int) -> Path:
+        return self.folder / f"event={name}" / f"day={from_micros(day * DAY):%Y-%m-%d}"
+
+
+def _table(part: Sequence[Logged], stored_at: int) -> pa.Table:
+    columns = [
+        [entity for entity, _ in part],
+        [event.id for _, event in part],
+        [event.at for _, event in part],
+        [stored_at] * len(part),
+        [orjson.dumps(event.properties).decode() for _, event in part],
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=_SCHEMA)
+
+
+def _rows(table: pa.Table, name: str) -> Iterator[Logged]:
+    ats = table["at"].cast(pa.int64()).to_pylist()
+    columns = [table[column].to_pylist() for column in ("entity", "event_id", "properties")]
+    for entity, identity, properties, at in zip(*columns, ats, strict=True):
+        yield entity, Event(name, at, identity, decode_properties(properties))
+
+
+def decode_properties(text: str) -> dict[str, Any]:
+    """Properties as rules read them, from the column ``properties``.
+
+    >>> decode_properties('{"sku": "A1", "sizes": [1, 2]}')
+    {'sku': 'A1', 'sizes': (1, 2)}
+    """
+    return {key: _value(value) for key, value in orjson.loads(text).items()}
+
+
+def _value(value: Any) -> Any:
+    return tuple(map(_value, value)) if isinstance(value, list) else value
+
+
+def _day_of(name: str) -> int:
+    start = datetime.strptime(name.removeprefix("day="), "%Y-%m-%d").replace(tzinfo=UTC)
+    return int(start.timestamp()) * 1_000_000 // DAY

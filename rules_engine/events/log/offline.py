@@ -1,0 +1,399 @@
+"""Events as of an instant, from the offline log: user by user, in order, each event once, in bounded memory.
+
+With DuckDB what is needed of the files is sorted outside of memory; without it it is held in memory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rules_engine.clock import DAY
+from rules_engine.errors import ProjectError
+from rules_engine.events.log.event_log import EventLog
+from rules_engine.rules.nodes import EventAggregate
+from rules_engine.rules.nodes import Sequence as SequenceNode
+
+#: About how many events are worked on at once; all of one user's are always together.
+PIECE = 262_144
+
+_MEMORY_LIMIT = "512MB"
+_TRIES = 20
+
+Integers = npt.NDArray[np.int64]
+
+#: A condition that reads events.
+Source = EventAggregate | SequenceNode
+
+#: By name of an event: its files, and the last instant that is too old (None: none is).
+Files = dict[str, list[Path]]
+Since = dict[str, int | None]
+
+_SEEN = pa.schema([("entity", pa.large_string()), ("at", pa.int64())])
+_ORDER = [(name, "ascending") for name in ("entity", "at", "event_id", "stored", "line")]
+_READ = ["entity", "event_id", "at", "stored_at", "properties"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Piece:
+    """The events of some users, ordered by user, instant and id.
+
+    Attributes
+    ----------
+    entities
+        the users, sorted.
+    owners
+        for each event the place of its user in ``entities``.
+    names
+        for each event the place of its name in the names that are read.
+    ats, ids, properties
+        for each event; properties as JSON.
+    """
+
+    entities: pa.Array
+    owners: Integers
+    names: Integers
+    ats: Integers
+    ids: pa.Array
+    properties: pa.Array
+
+
+def spans(sources: Iterable[Source]) -> dict[str, int | None]:
+    """By name of an event how far back some conditions look, in microseconds; None for ever.
+
+    >>> from rules_engine.rules.nodes import Aggregate, EventMatch
+    >>> spans([EventAggregate(Aggregate.COUNT, EventMatch("view"), within) for within in (5, 7)])
+    {'view': 7}
+    """
+    found: dict[str, int | None] = {}
+    for source in sources:
+        matches = [source.match] if isinstance(source, EventAggregate) else [step.match for step in source.steps]
+        for name in (match.event for match in matches):
+            known = found.get(name, 0)
+            found[name] = None if known is None or source.within is None else max(known, source.within)
+    return dict(sorted(found.items()))
+
+
+class OfflineEvents:
+    """The events that some conditions read, as of any instant.
+
+    Parameters
+    ----------
+    log
+        the offline event log.
+    sources
+        the conditions.
+    spill
+        a folder for what does not fit into memory.
+
+    Attributes
+    ----------
+    names
+        of the events that are read, sorted.
+    """
+
+    def __init__(self, log: EventLog, sources: Iterable[Source], spill: Path) -> None:
+        self._log = log
+        self._spans = spans(sources)
+        self._spill = spill
+        self.names = tuple(self._spans)
+
+    def pieces(self, as_of: int, keys: Sequence[str] | None = None, first: int | None = None) -> Iterator[Piece]:
+        """Everyone's events, or those of some users, as far back as the conditions look.
+
+        Nothing after the instant is seen. Of several deliveries of one id the first that was stored counts.
+
+        Parameters
+        ----------
+        first
+            an earlier instant, if the conditions are asked for as of that one too.
+
+        Raises
+        ------
+        ProjectError
+            if the log cannot be read.
+        """
+        earliest = as_of if first is None else first
+        since = {name: None if span is None else earliest - span for name, span in self._spans.items()}
+        with self._engine() as engine:
+            batches = _retried(lambda: engine.events(self._files(since, as_of), since, as_of, keys))
+            yield from _pieces(batches)
+
+    def entities(self, as_of: int, keys: Sequence[str] | None = None) -> pa.Array:
+        """Everyone who did one of the events at or before the instant, however long ago; or those of them with a key.
+
+        Raises
+        ------
+        ProjectError
+            if the log cannot be read.
+        """
+        ever = dict.fromkeys(self.names)
+        with self._engine() as engine:
+            batches = _retried(lambda: engine.entities(self._files(ever, as_of), as_of, keys))
+            return pa.concat_arrays([_no_keys(), *(batch.column(0).cast(pa.large_string()) for batch in batches)])
+
+    def first_seen(self, as_of: int) -> pa.Table:
+        """Everyone who did one of the events at or before the instant: ``entity``, and the first time, ``at``.
+
+        Raises
+        ------
+        ProjectError
+            if the log cannot be read.
+        """
+        ever = dict.fromkeys(self.names)
+        with self._engine() as engine:
+            batches = [*_retried(lambda: engine.first_seen(self._files(ever, as_of), as_of))]
+        every = pa.Table.from_batches(batches, _SEEN) if batches else _SEEN.empty_table()
+        return every.group_by("entity").aggregate([("at", "min")]).rename_columns(_SEEN.names)
+
+    def rows(self, as_of: int, first: int) -> int:
+        """About how many events :meth:`pieces` reads: those in its files."""
+        since = {name: None if span is None else first - span for name, span in self._spans.items()}
+        found = 0
+        for file in chain.from_iterable(self._files(since, as_of).values()):
+            with suppress(OSError):  # made one with others meanwhile
+                found += pq.read_metadata(file).num_rows
+        return found
+
+    def _files(self, since: Since, as_of: int) -> Files:
+        """By name the files that may hold such events; a name without any is absent."""
+        found = {
+            name: self._log.files(name, None if start is None else start // DAY, as_of // DAY)
+            for name, start in since.items()
+        }
+        return {name: files for name, files in found.items() if files}
+
+    @contextmanager
+    def _engine(self) -> Iterator[_OutsideMemory | _InMemory]:
+        if find_spec("duckdb") is None:
+            yield _InMemory(self.names)
+            return
+        import duckdb
+
+        self._spill.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix="duckdb-", dir=self._spill) as folder, duckdb.connect() as made:
+                made.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'; SET temp_directory = {_text(folder)}")
+                made.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+                yield _OutsideMemory(self.names, made)
+        except duckdb.Error as error:
+            raise _unreadable(error) from error
+
+
+def _retried(read: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    """What is read, from the beginning if compaction takes a file away meanwhile.
+
+    Everything is read before the first batch comes, as it is sorted.
+    """
+    problem: Exception | None = None
+    for _ in range(_TRIES):
+        try:
+            batches = read()
+            first = next(batches, None)
+        except Exception as error:
+            if not _is_missing_file(error):
+                raise _unreadable(error) from error
+            problem = error
+        else:
+            return chain([] if first is None else [first], batches)
+    raise _unreadable(problem)
+
+
+def _is_missing_file(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError) or "No such file" in str(error) or "No files found" in str(error)
+
+
+def _unreadable(error: Exception | None) -> ProjectError:
+    return ProjectError(
+        f"the event log cannot be read: {error}", hint="is a file in feature_repo/data/events damaged or locked?"
+    )
+
+
+class _OutsideMemory:
+    """Sorted by DuckDB."""
+
+    def __init__(self, names: Sequence[str], connection: Any) -> None:
+        self._names = names
+        self._connection = connection
+
+    def events(self, files: Files, since: Since, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        parts = [
+            f'SELECT entity, {self._names.index(name)}::BIGINT AS name, epoch_us("at") AS "at", event_id, properties, '  # noqa: S608  # texts are quoted
+            f"epoch_us(stored_at) AS stored, file_row_number AS line FROM {_files_sql(found)} "
+            f"WHERE {_when(since[name], as_of)} AND {_which(keys)}"
+            for name, found in files.items()
+        ]
+        return self._run(parts, 'ORDER BY entity, "at", event_id, stored, line', keys)
+
+    def entities(self, files: Files, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        every = chain.from_iterable(files.values())
+        which = f"{_when(None, as_of)} AND {_which(keys)}"
+        parts = [f"SELECT DISTINCT entity FROM {_files_sql(every)} WHERE {which}"] if files else []  # noqa: S608  # texts are quoted
+        return self._run(parts, "ORDER BY entity", keys)
+
+    def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
+        seen = 'SELECT entity, min(epoch_us("at")) AS "at"'
+        parts = [
+            f"{seen} FROM {_files_sql(found)} WHERE {_when(None, as_of)} GROUP BY entity" for found in files.values()
+        ]
+        return (batch.cast(_SEEN) for batch in self._run(parts, "", None))
+
+    def _run(self, parts: list[str], order: str, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        if not parts:
+            return iter(())
+        if keys is not None:
+            self._connection.register("wanted", pa.table({"entity": pa.array(keys, pa.string())}))
+        result = self._connection.execute(f"{' UNION ALL '.join(parts)} {order}")
+        stream = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch  # by DuckDB's version
+        found: Iterator[pa.RecordBatch] = iter(stream(PIECE))
+        return found
+
+
+def _files_sql(files: Iterable[Path]) -> str:
+    listed = ", ".join(_text(str(file)) for file in files)
+    return f"read_parquet([{listed}], file_row_number = true, hive_partitioning = false)"
+
+
+def _when(since: int | None, as_of: int) -> str:
+    until = f'"at" <= make_timestamptz({as_of})'
+    return until if since is None else f'"at" > make_timestamptz({since}) AND {until}'
+
+
+def _which(keys: Sequence[str] | None) -> str:
+    return "true" if keys is None else "entity IN (SELECT entity FROM wanted)"
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+class _InMemory:
+    """Sorted by Arrow."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def events(self, files: Files, since: Since, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        tables = []
+        for name, found in files.items():
+            number = self._names.index(name)
+            tables += [_read(file, number, since[name], as_of, keys) for file in found]
+        if not tables:
+            return iter(())
+        return iter(pa.concat_tables(tables).sort_by(_ORDER).to_batches(PIECE))
+
+    def entities(self, files: Files, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        every = [_read(file, 0, None, as_of, keys)["entity"] for found in files.values() for file in found]
+        unique = pc.unique(pa.chunked_array([chunk for found in every for chunk in found.chunks], pa.string())).sort()
+        return iter([pa.record_batch({"entity": unique})])
+
+    def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
+        for found in files.values():
+            for file in found:
+                read = _read(file, 0, None, as_of, None).group_by("entity").aggregate([("at", "min")])
+                yield from read.rename_columns(_SEEN.names).cast(_SEEN).to_batches()
+
+
+def _read(file: Path, name: int, since: int | None, as_of: int, keys: Sequence[str] | None) -> pa.Table:
+    """A file as :class:`_OutsideMemory` reads it."""
+    found = pq.read_table(file, columns=_READ, partitioning=None)
+    found = found.set_column(found.schema.get_field_index("at"), "at", found["at"].cast(pa.int64()))
+    kept = pc.less_equal(found["at"], as_of)
+    if since is not None:
+        kept = pc.and_(kept, pc.greater(found["at"], since))
+    if keys is not None:
+        kept = pc.and_(kept, pc.is_in(found["entity"], value_set=pa.array(keys, pa.string())))
+    rows = found.num_rows
+    made = {
+        "entity": found["entity"],
+        "name": pa.array(np.full(rows, name, dtype=np.int64)),
+        "at": found["at"],
+        "event_id": found["event_id"],
+        "properties": found["properties"],
+        "stored": found["stored_at"].cast(pa.int64()),
+        "line": pa.array(np.arange(rows, dtype=np.int64)),
+    }
+    return pa.table(made).filter(kept)
+
+
+# --- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
+    """Sorted rows cut between users."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        end = _last_start(batch)
+        if end or (waiting and waiting[-1]["entity"][-1].as_py() != batch["entity"][0].as_py()):
+            if complete := [*waiting, batch.slice(0, end)] if end else waiting:
+                yield _piece(pa.Table.from_batches(complete))
+            waiting = []
+        waiting.append(batch.slice(end))
+    if waiting:
+        yield _piece(pa.Table.from_batches(waiting))
+
+
+def _last_start(batch: pa.RecordBatch) -> int:
+    """Where the rows of the last user begin."""
+    last = batch["entity"][-1]
+    return int(pc.index(batch["entity"], last).as_py())
+
+
+def _piece(rows: pa.Table) -> Piece:
+    found = pa.table({name: _plain(rows[name]) for name in rows.column_names})
+    owners, entities = _runs(found["entity"].combine_chunks())
+    first = _first_deliveries(owners, found)
+    if first is not None:
+        found, owners = found.take(pa.array(first)), owners[first]
+    return Piece(
+        entities,
+        owners,
+        found["name"].to_numpy(),
+        found["at"].to_numpy(),
+        found["event_id"].combine_chunks(),
+        found["properties"].combine_chunks(),
+    )
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    """In one piece; texts in a layout that Arrow can encode, whatever DuckDB's version gives."""
+    kind = column.type
+    return column.combine_chunks() if pa.types.is_integer(kind) else column.cast(pa.large_string()).combine_chunks()
+
+
+def _runs(entities: pa.Array) -> tuple[Integers, pa.Array]:
+    """Of sorted users the place of each, and each once."""
+    encoded = entities.dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
+
+
+def _first_deliveries(owners: Integers, rows: pa.Table) -> Integers | None:
+    """Which rows to keep, in order: of each user's id the one that was stored first; None if no id comes twice."""
+    ids = rows["event_id"].combine_chunks().dictionary_encode()
+    together = owners * len(ids.dictionary) + ids.indices.to_numpy()
+    if len(np.unique(together)) == len(together):
+        return None
+    order = np.lexsort((rows["line"].to_numpy(), rows["stored"].to_numpy(), together))
+    starts = np.flatnonzero(np.diff(together[order], prepend=-1))
+    return np.sort(order[starts])
+
+
+def _no_keys() -> pa.Array:
+    return pa.array([], pa.large_string())
+
+
+__all__ = ["OfflineEvents", "Piece", "Source", "spans"]

@@ -1,0 +1,170 @@
+"""The event state of one entity: the least of its events that answers every loaded definition as the whole log would.
+
+Plain data and pure functions. A worker decodes a state, calls :func:`update` with a batch of events and then ``prune``
+with the time, and encodes the result; a reader decodes it and asks
+:class:`rules_engine.events.state.reading.StateReader`.
+docs/adr/0004-event-state.md says why it is exact, and what its bounds are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from operator import itemgetter
+
+from rules_engine.events.state.requirements import EventRequirement, StateRequirements
+from rules_engine.events.state.totals import Total
+from rules_engine.rules.inputs import Event
+from rules_engine.rules.types import Value, conform
+
+DIGEST_SIZE = 8
+
+#: One kept event: its instant, its key, its mask, and the values of the columns.
+Row = tuple[int, bytes, int, *tuple[Value, ...]]
+
+_order = itemgetter(0, 1)
+
+
+@dataclass(slots=True)
+class Kept:
+    """The kept events of one name, as columns of equal length, ordered by instant and key.
+
+    Not to be changed; frozen it would take a microsecond to make, and one is made for every event.
+
+    Attributes
+    ----------
+    ats, keys, masks
+        of each event: its instant; its id or the digest of it; which streams it belongs to.
+    columns
+        by column of the requirement: the values, None where missing or not needed.
+    lost
+        by place of a need: the latest instant of an event that was dropped for the bound's sake. Windows that reach
+        back to it are incomplete.
+    settled
+        events up to this instant are in the totals, or too late to enter them; None before the first.
+    totals
+        one for each need for a total.
+    late
+        how many events came for a total when it was settled already: delivered again, or too late.
+    """
+
+    ats: tuple[int, ...] = ()
+    keys: tuple[bytes, ...] = ()
+    masks: tuple[int, ...] = ()
+    columns: tuple[tuple[Value, ...], ...] = ()
+    lost: Mapping[int, int] = field(default_factory=dict)
+    settled: int | None = None
+    totals: tuple[Total, ...] = ()
+    late: int = 0
+
+
+@dataclass(slots=True)
+class EventState:
+    """What is kept of one entity's events, for the requirements with this fingerprint. Not to be changed.
+
+    Attributes
+    ----------
+    fingerprint
+        of the requirements.
+    kept
+        by place of the requirement.
+    pruned_at
+        what no instant from here on needs is gone, so earlier ones can no longer be answered; None: nothing is gone.
+    """
+
+    fingerprint: int
+    kept: tuple[Kept, ...]
+    pruned_at: int | None = None
+
+
+def empty_state(requirements: StateRequirements) -> EventState:
+    """The state of an entity without events."""
+    return EventState(requirements.fingerprint, tuple(map(nothing_kept, requirements.events)))
+
+
+def nothing_kept(requirement: EventRequirement) -> Kept:
+    """No events of a name."""
+    return Kept(columns=((),) * len(requirement.columns), totals=(Total(),) * len(requirement.totals))
+
+
+def update(state: EventState, events: Iterable[Event], requirements: StateRequirements) -> EventState:
+    """The state with further events, in any order. Events that it already has change nothing.
+
+    >>> from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
+    >>> from rules_engine.rules.program import Program
+    >>> from rules_engine.events.state.requirements import requirements_of
+    >>> requirements = requirements_of(Program({}), {"views": EventAggregate(Aggregate.COUNT, EventMatch("view"), 10)})
+    >>> state = update(empty_state(requirements), [Event("view", 5, "b"), Event("view", 3, "a")], requirements)
+    >>> state.kept[0].ats, update(state, [Event("view", 3, "a")], requirements) == state
+    ((3, 5), True)
+    """
+    rows: dict[int, list[Row]] = {}
+    for event in events:
+        place = requirements.places.get(event.name)
+        row = _row(event, requirements.events[place]) if place is not None else None
+        if place is not None and row is not None:
+            rows.setdefault(place, []).append(row)
+    if not rows:
+        return state
+    kept = list(state.kept)
+    for place, found in rows.items():
+        kept[place] = _with_rows(kept[place], found, requirements.events[place])
+    return EventState(state.fingerprint, tuple(kept), state.pruned_at)
+
+
+def _row(event: Event, requirement: EventRequirement) -> Row | None:
+    """The event as it is kept; None if nothing needs it."""
+    mask = 0
+    for match, bit in requirement.bits.items():
+        if event.is_meant_by(match):
+            mask |= bit
+    if not mask:
+        return None
+    values = (
+        conform(event.properties.get(column.name), column.type) if mask & bits else None
+        for column, bits in zip(requirement.columns, requirement.column_bits, strict=True)
+    )
+    return (event.at, event_key(event, requirement), mask, *values)
+
+
+def event_key(event: Event, requirement: EventRequirement) -> bytes:
+    """What stands for the event's id: itself if ids decide which of two events is first, else a digest."""
+    whole = event.id.encode("utf-8", "surrogatepass")
+    return whole if requirement.whole_ids else digest_of(whole)
+
+
+def digest_of(key: bytes) -> bytes:
+    """What is kept of an id where it only has to be told from others."""
+    return blake2b(key, digest_size=DIGEST_SIZE).digest()
+
+
+def _fresh(keys: tuple[bytes, ...], rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows that are not there yet, each once."""
+    if len(rows) == 1:
+        return () if rows[0][1] in keys else rows
+    known = set(keys)
+    fresh: list[Row] = []
+    for row in rows:
+        if row[1] not in known:
+            known.add(row[1])
+            fresh.append(row)
+    return fresh
+
+
+def _with_rows(kept: Kept, rows: Sequence[Row], requirement: EventRequirement) -> Kept:
+    totalled = requirement.total_bits
+    fresh = _fresh(kept.keys, rows)
+    if not fresh:
+        return kept
+    late = 0 if kept.settled is None else sum(at <= kept.settled and mask & totalled > 0 for at, _, mask, *_ in fresh)
+    if len(fresh) == 1 and (not kept.ats or fresh[0][:2] > (kept.ats[-1], kept.keys[-1])):  # as most events come
+        at, key, mask, *values = fresh[0]
+        columns = tuple([(*column, value) for column, value in zip(kept.columns, values, strict=True)])
+        ids = (*kept.keys, key)
+        return Kept(
+            (*kept.ats, at), ids, (*kept.masks, mask), columns, kept.lost, kept.settled, kept.totals, kept.late + late
+        )
+    stored = zip(kept.ats, kept.keys, kept.masks, *kept.columns, strict=True)
+    ats, keys, masks, *sorted_columns = zip(*sorted([*stored, *fresh], key=_order), strict=True)
+    return Kept(ats, keys, masks, tuple(sorted_columns), kept.lost, kept.settled, kept.totals, kept.late + late)

@@ -1,0 +1,226 @@
+"""Dropping what no later instant needs: too old, superseded by newer events, or counted into a total."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import compress
+
+from rules_engine.events.state.entity_state import EventState, Kept
+from rules_engine.events.state.requirements import Column, EventRequirement, Keep, Need, NeedPlace, StateRequirements
+from rules_engine.rules.nodes import Sequence as SequenceNode
+from rules_engine.rules.types import Value
+
+#: Before every event.
+_NEVER = -(2**63)
+
+
+def prune(state: EventState, requirements: StateRequirements, now: int) -> EventState:
+    """The state without what no instant from now on needs. What it answers for those instants does not change.
+
+    Pass an instant that no reader's clock is behind, e.g. a minute ago. While a log of the past is read, pass
+    how far it was read: events older than ``now - lateness`` no longer enter totals.
+
+    >>> from rules_engine.events.state.requirements import requirements_of
+    >>> from rules_engine.events.state.entity_state import empty_state, update
+    >>> from rules_engine.rules.inputs import Event
+    >>> from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
+    >>> from rules_engine.rules.program import Program
+    >>> requirements = requirements_of(Program({}), {"views": EventAggregate(Aggregate.COUNT, EventMatch("view"), 10)})
+    >>> state = update(empty_state(requirements), [Event("view", 5, "b"), Event("view", 3, "a")], requirements)
+    >>> prune(state, requirements, now=13).kept[0].ats
+    (5,)
+    """
+    if state.pruned_at is not None:
+        now = max(now, state.pruned_at)
+    starts = _latest_starts(state, requirements, now)
+    pruned = (
+        _prune_kept(_settle(kept, requirement, requirements, now), requirement, requirements.bound, now, starts)
+        if kept.ats
+        else kept
+        for kept, requirement in zip(state.kept, requirements.events, strict=True)
+    )
+    return EventState(state.fingerprint, tuple(pruned), now)
+
+
+def _latest_starts(state: EventState, requirements: StateRequirements, now: int) -> Mapping[SequenceNode, int]:
+    """By sequence with ``anchor: latest``: the instant of its latest first step, before which it needs nothing."""
+    starts: dict[SequenceNode, int] = {}
+    for sequence in requirements.sequences:
+        if sequence.latest_only:
+            match = sequence.steps[0].match
+            place = requirements.places[match.event]
+            at = _latest(state.kept[place], requirements.events[place], sequence, now)
+            if at is not None:
+                starts[sequence] = at
+    return starts
+
+
+def _latest(kept: Kept, requirement: EventRequirement, sequence: SequenceNode, now: int) -> int | None:
+    bit = requirement.bits[sequence.steps[0].match]
+    agreed: tuple[Value, ...] = kept.ats
+    if sequence.match_on is not None:
+        agreed = kept.columns[requirement.columns.index(Column(sequence.match_on))]
+    rows = zip(kept.ats, kept.masks, agreed, strict=True)
+    return max((at for at, mask, value in rows if at <= now and mask & bit and value is not None), default=None)
+
+
+# --- totals ---------------------------------------------------------------------------------------------------------
+
+
+def _settle(kept: Kept, requirement: EventRequirement, requirements: StateRequirements, now: int) -> Kept:
+    """Count the events that are too old to come again into the totals; earlier ones too, where there are too many."""
+    if not requirement.totals:
+        return kept
+    since = _NEVER if kept.settled is None else kept.settled
+    until = max(since, now - requirements.lateness, _overflow(kept, requirement, since, now, requirements.bound))
+    if until == since:
+        return kept
+    totals = []
+    for place, total in zip(requirement.totals, kept.totals, strict=True):
+        rows = [row for row in _rows(kept, place.bit, since) if kept.ats[row] <= until]
+        values = _values(kept, place)
+        totals.append(total.plus([values[row] for row in rows] if values else [None] * len(rows)))
+    return replace(kept, settled=until, totals=tuple(totals))
+
+
+def _overflow(kept: Kept, requirement: EventRequirement, since: int, now: int, bound: int) -> int:
+    """Up to where events have to be settled so that no total waits for more than the bound."""
+    until = since
+    for place in requirement.totals:
+        waiting = [row for row in _rows(kept, place.bit, since) if kept.ats[row] <= now]
+        if len(waiting) > bound:
+            until = max(until, kept.ats[waiting[-bound - 1]])
+    return until
+
+
+# --- which rows are needed ------------------------------------------------------------------------------------------
+
+
+def _prune_kept(
+    kept: Kept, requirement: EventRequirement, bound: int, now: int, starts: Mapping[SequenceNode, int]
+) -> Kept:
+    masks, uses = [0] * len(kept.ats), [0] * len(kept.ats)
+    lost: dict[int, int] = {}
+    for number, place in enumerate(requirement.places):
+        rows, dropped = _needed_rows(kept, place, bound, now, starts)
+        if dropped or number in kept.lost:
+            lost.update(_lost_until(kept, number, place.need, dropped, now))
+        use = 0 if place.column is None else 1 << place.column
+        for row in rows:
+            masks[row] |= place.bit
+            uses[row] |= use
+    columns = tuple([_used(column, 1 << place, uses) for place, column in enumerate(kept.columns)])
+    if 0 not in masks:
+        return Kept(kept.ats, kept.keys, tuple(masks), columns, lost, kept.settled, kept.totals, kept.late)
+    return Kept(
+        tuple(compress(kept.ats, masks)),
+        tuple(compress(kept.keys, masks)),
+        tuple(compress(masks, masks)),
+        tuple([tuple(compress(column, masks)) for column in columns]),
+        lost,
+        kept.settled,
+        kept.totals,
+        kept.late,
+    )
+
+
+def _used(column: tuple[Value, ...], bit: int, uses: Sequence[int]) -> tuple[Value, ...]:
+    """A column without the values that nothing uses."""
+    return tuple([value if use & bit else None for value, use in zip(column, uses, strict=True)])
+
+
+def _needed_rows(
+    kept: Kept, place: NeedPlace, bound: int, now: int, starts: Mapping[SequenceNode, int]
+) -> tuple[list[int], list[int]]:
+    """The rows that a need keeps, and those that it drops for the bound: the oldest, and the furthest in the future."""
+    need = place.need
+    rows = _rows(kept, place.bit, _cutoff(kept, need, now, starts))
+    due = bisect_right(rows, now, key=kept.ats.__getitem__)
+    past = _CHOICES[need.keep](rows[:due], _values(kept, place), need.limit)
+    future = rows[due:]
+    surplus = max(0, len(past) - bound)
+    return past[surplus:] + future[:bound], past[:surplus] + future[bound:]
+
+
+def _cutoff(kept: Kept, need: Need, now: int, starts: Mapping[SequenceNode, int]) -> int:
+    """The instant up to which events are not needed."""
+    if need.keep is Keep.TOTAL:
+        return _NEVER if kept.settled is None else kept.settled
+    start = starts.get(need.latest, _NEVER) - 1 if need.latest is not None else _NEVER
+    return start if need.horizon is None else max(start, now - need.horizon)
+
+
+def _rows(kept: Kept, bit: int, after: int) -> list[int]:
+    """The rows of a stream that are later than an instant."""
+    start = 0 if after == _NEVER else bisect_right(kept.ats, after)
+    return [row for row, mask in enumerate(kept.masks[start:], start) if mask & bit]
+
+
+def _values(kept: Kept, place: NeedPlace) -> tuple[Value, ...]:
+    return () if place.column is None else kept.columns[place.column]
+
+
+def _lost_until(kept: Kept, number: int, need: Need, dropped: Sequence[int], now: int) -> dict[int, int]:
+    """By the number of the need: up to when it is incomplete, as long as that matters."""
+    until = max([kept.lost.get(number, _NEVER), *(kept.ats[row] for row in dropped)])
+    return {} if need.horizon is not None and until <= now - need.horizon else {number: until}
+
+
+# --- what is chosen of the past -------------------------------------------------------------------------------------
+
+
+def _all(rows: list[int], _values: Sequence[Value], _limit: int | None) -> list[int]:
+    return rows
+
+
+def _newest(rows: list[int], _values: Sequence[Value], limit: int | None) -> list[int]:
+    return rows if limit is None else rows[-limit:]
+
+
+def _earliest(rows: list[int], _values: Sequence[Value], _limit: int | None) -> list[int]:
+    return rows[:1]
+
+
+def _least(rows: list[int], values: Sequence[Value], _limit: int | None) -> list[int]:
+    return _record(rows, values, lambda value, best: value < best)
+
+
+def _greatest(rows: list[int], values: Sequence[Value], _limit: int | None) -> list[int]:
+    return _record(rows, values, lambda value, best: value > best)
+
+
+def _record(rows: list[int], values: Sequence[Value], is_better: Callable[[Value, Value], bool]) -> list[int]:
+    """From the newest back, those that are better than every later one."""
+    chosen: list[int] = []
+    for row in reversed(rows):
+        value = values[row]
+        if value is not None and (not chosen or is_better(value, values[chosen[-1]])):
+            chosen.append(row)
+    return chosen[::-1]
+
+
+def _newest_of_each(rows: list[int], values: Sequence[Value], limit: int | None) -> list[int]:
+    seen: set[tuple[bool, Value]] = set()
+    chosen: list[int] = []
+    for row in reversed(rows):
+        value = values[row]
+        identity = isinstance(value, bool), value
+        if value is not None and identity not in seen:
+            seen.add(identity)
+            chosen.append(row)
+        if len(chosen) == limit:
+            break
+    return chosen[::-1]
+
+
+_CHOICES: Mapping[Keep, Callable[[list[int], Sequence[Value], int | None], list[int]]] = {
+    Keep.ALL: _all,
+    Keep.NEWEST: _newest,
+    Keep.EARLIEST: _earliest,
+    Keep.LEAST: _least,
+    Keep.GREATEST: _greatest,
+    Keep.DISTINCT: _newest_of_each,
+    Keep.TOTAL: _all,
+}

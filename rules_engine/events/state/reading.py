@@ -1,0 +1,283 @@
+"""What an event state says at an instant: values of aggregates and answers of sequences, as over the whole log."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import compress
+
+from rules_engine.clock import format_instant
+from rules_engine.errors import DataError
+from rules_engine.events.state.entity_state import EventState, Kept
+from rules_engine.events.state.requirements import Keep, Need, StateRequirements, aggregate_need, sequence_needs
+from rules_engine.rules.events import reduce_values, sequence_instants, sequence_matches
+from rules_engine.rules.inputs import Event
+from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Sequence
+from rules_engine.rules.types import Value
+
+#: How many objects are remembered by identity before the memory starts anew.
+_MAX_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the events of one stream are: the place of their name, the bit of the stream, the column that is read.
+
+    ``bit`` is 0 if all events of the name are meant; ``need`` is the number of the need that they are kept for.
+    """
+
+    stream: tuple[int, int]
+    column: int | None
+    need: int
+
+
+@dataclass(frozen=True, slots=True)
+class AggregatePlan:
+    """How one aggregate is read. ``total`` is the place of its total, if it has one."""
+
+    function: Aggregate
+    within: int | None
+    source: Source
+    limit: int | None
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SequencePlan:
+    """How one sequence is read: as ``sequence``, on events that are named by the places of their sources."""
+
+    sequence: Sequence
+    sources: tuple[Source, ...]
+
+
+ReadingPlan = AggregatePlan | SequencePlan
+
+
+class StateLayout:
+    """How every event condition is read from states of these requirements. Made once, and shared by all readers.
+
+    Its methods raise ``KeyError`` for a condition that the requirements were not made for.
+    """
+
+    def __init__(self, requirements: StateRequirements) -> None:
+        self.requirements = requirements
+        self._plans: dict[EventAggregate | Sequence, ReadingPlan] = {
+            **{aggregate: _aggregate_plan(requirements, aggregate) for aggregate in requirements.limits},
+            **{sequence: _sequence_plan(requirements, sequence) for sequence in requirements.sequences},
+        }
+        # The same object asks time and again, and hashing a tree costs more than the answer: so by identity first.
+        self._remembered: dict[int, tuple[EventAggregate | Sequence, ReadingPlan]] = {}
+
+    def plan(self, condition: EventAggregate | Sequence) -> ReadingPlan:
+        """How an aggregate or a sequence is read."""
+        remembered = self._remembered.get(id(condition))
+        if remembered is not None and remembered[0] is condition:
+            return remembered[1]
+        plan = self._plans[condition]
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[id(condition)] = condition, plan
+        return plan
+
+
+def _aggregate_plan(requirements: StateRequirements, aggregate: EventAggregate) -> AggregatePlan:
+    limit = requirements.limits[aggregate]
+    need = aggregate_need(aggregate, limit)
+    source = _source(requirements, need)
+    totals = enumerate(requirements.events[source.stream[0]].totals)
+    total = next((place for place, kept in totals if need.keep is Keep.TOTAL and kept.need.covers(need)), None)
+    return AggregatePlan(aggregate.function, aggregate.within, source, limit, total)
+
+
+def _sequence_plan(requirements: StateRequirements, sequence: Sequence) -> SequencePlan:
+    needs = list(dict.fromkeys(sequence_needs(sequence)))
+    names = {need.match: EventMatch(str(position)) for position, need in enumerate(needs)}
+    steps = tuple(replace(step, match=names[step.match]) for step in sequence.steps)
+    return SequencePlan(replace(sequence, steps=steps), tuple(_source(requirements, need) for need in needs))
+
+
+def _source(requirements: StateRequirements, need: Need) -> Source:
+    place = requirements.places[need.match.event]
+    requirement = requirements.events[place]
+    covering = next(number for number, other in enumerate(requirement.needs) if other.covers(need))
+    column = requirement.columns.index(need.column) if need.column is not None else None
+    bit = 0 if len(requirement.bits) == 1 else requirement.bits[need.match]
+    return Source((place, bit), column, covering)
+
+
+class Stream:
+    """The events of one stream, as columns; ``ats`` are their instants, in order."""
+
+    __slots__ = ("_columns", "_wanted", "ats", "kept")
+
+    def __init__(self, kept: Kept, bit: int) -> None:
+        self.kept = kept
+        self._wanted = [mask & bit for mask in kept.masks] if bit else None
+        self.ats = kept.ats if self._wanted is None else tuple(compress(kept.ats, self._wanted))
+        self._columns: dict[int, tuple[Value, ...]] = {}
+
+    def column(self, column: int | None) -> tuple[Value, ...]:
+        """The values of a column; None for each event if there is none."""
+        if column is None:
+            return (None,) * len(self.ats)
+        if self._wanted is None:
+            return self.kept.columns[column]
+        found = self._columns.get(column)
+        if found is None:
+            found = self._columns[column] = tuple(compress(self.kept.columns[column], self._wanted))
+        return found
+
+
+class StateReader:
+    """What one entity's state says. It has the methods by which the rule index asks for events.
+
+    >>> from rules_engine.events.state.requirements import requirements_of
+    >>> from rules_engine.events.state.entity_state import empty_state, update
+    >>> from rules_engine.rules.program import Program
+    >>> views = EventAggregate(Aggregate.COUNT, EventMatch("view"), within=10)
+    >>> requirements = requirements_of(Program({}), {"views": views})
+    >>> state = update(empty_state(requirements), [Event("view", 5, "b"), Event("view", 3, "a")], requirements)
+    >>> reader = StateReader(state, StateLayout(requirements))
+    >>> [reader.aggregate(views, now) for now in (4, 5, 13, 15)], sorted(reader.instants(views))
+    ([1, 2, 1, 0], [3, 5, 13, 15])
+    """
+
+    __slots__ = ("_layout", "_sequences", "state", "streams")
+
+    def __init__(self, state: EventState, layout: StateLayout) -> None:
+        self.state = state
+        self._layout = layout
+        self.streams: dict[tuple[int, int], Stream] = {}
+        self._sequences: dict[int, list[Event]] = {}
+
+    @property
+    def requirements(self) -> StateRequirements:
+        """What the state was kept for."""
+        return self._layout.requirements
+
+    def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
+        """The aggregate's value; None if it is missing. A count above what any definition tells apart is that number.
+
+        Raises
+        ------
+        DataError
+            if the state was pruned for a later instant.
+        """
+        plan = self._layout.plan(aggregate)
+        assert isinstance(plan, AggregatePlan), aggregate
+        self._check(now)
+        stream = self.stream(plan.source)
+        if plan.total is not None:
+            return self._total(plan, plan.total, stream, now)
+        start = 0 if plan.within is None else bisect_right(stream.ats, now - plan.within)
+        end = bisect_right(stream.ats, now, start)
+        if plan.function is Aggregate.COUNT:
+            value: Value = end - start
+        else:
+            value = reduce_values(plan.function, stream.column(plan.source.column)[start:end])
+        return value if plan.limit is None else min(value, plan.limit)
+
+    def _total(self, plan: AggregatePlan, total: int, stream: Stream, now: int) -> Value:
+        kept = stream.kept
+        start = 0 if kept.settled is None else bisect_right(stream.ats, kept.settled)
+        further = stream.column(plan.source.column)[start : bisect_right(stream.ats, now, start)]
+        return kept.totals[total].value(plan.function, further)
+
+    def sequence(self, sequence: Sequence, now: int) -> bool:
+        """The sequence's answer.
+
+        Raises
+        ------
+        DataError
+            if the state was pruned for a later instant.
+        """
+        plan = self._layout.plan(sequence)
+        assert isinstance(plan, SequencePlan), sequence
+        self._check(now)
+        since = None if sequence.within is None else now - sequence.within
+        starts = self.stream(plan.sources[0]).ats
+        if bisect_right(starts, now) == (0 if since is None else bisect_right(starts, since)):
+            return False
+        events = self._sequence_events(plan)
+        if since is not None:  # no event before the first step matters
+            events = events[bisect_right(events, since, key=lambda event: event.at) :]
+        return sequence_matches(plan.sequence, events, now)
+
+    def instants(self, source: EventAggregate | Sequence) -> Iterator[int]:
+        """The instants at which the value may change without new events; others may be among them."""
+        plan = self._layout.plan(source)
+        if isinstance(plan, SequencePlan):
+            yield from sequence_instants(plan.sequence, self._sequence_events(plan))
+            return
+        for at in self.stream(plan.source).ats:
+            yield at
+            if plan.within is not None:
+                yield at + plan.within
+
+    def incomplete_until(self, source: EventAggregate | Sequence, now: int) -> int | None:
+        """Up to which instant events may be lacking in what this condition looks back to; None if its answer is exact.
+
+        They were dropped for the bound's sake; or, in a total, they came when it was settled up to there: too late, or
+        delivered again.
+        """
+        plan = self._layout.plan(source)
+        if isinstance(plan, SequencePlan):
+            return self._lost(plan.sources, source, now)
+        kept = self.state.kept[plan.source.stream[0]]
+        if plan.total is not None and kept.late:
+            return kept.settled
+        if plan.limit is not None and isinstance(source, EventAggregate) and self.aggregate(source, now) >= plan.limit:
+            return None  # more would not be told apart
+        return self._lost((plan.source,), source, now)
+
+    def note(self, source: EventAggregate | Sequence, now: int) -> str | None:
+        """What people have to know of the events behind an answer, where not all of them are kept."""
+        until = self.incomplete_until(source, now)
+        if until is not None:
+            return f"events up to {format_instant(until)} may be lacking"
+        plan = self._layout.plan(source)
+        if isinstance(plan, SequencePlan) or not isinstance(source, EventAggregate):
+            return None
+        need = self.requirements.events[plan.source.stream[0]].needs[plan.source.need]
+        if plan.limit is not None:
+            reached = self.aggregate(source, now) >= plan.limit
+            return "there may be more, which no definition tells apart" if reached else None
+        return None if need.keep is Keep.ALL else "events that no longer decide are not kept"
+
+    def _lost(self, sources: Iterable[Source], source: EventAggregate | Sequence, now: int) -> int | None:
+        lost = (self.state.kept[one.stream[0]].lost.get(one.need) for one in sources)
+        until = max((instant for instant in lost if instant is not None), default=None)
+        is_seen = until is not None and (source.within is None or until > now - source.within)
+        return until if is_seen else None
+
+    def _check(self, now: int) -> None:
+        pruned_at = self.state.pruned_at
+        if pruned_at is not None and now < pruned_at:
+            raise DataError(
+                f"the event state answers from {format_instant(pruned_at)} on, and {format_instant(now)} was asked for",
+                hint="answers about the past come from the event log",
+            )
+
+    def stream(self, source: Source) -> Stream:
+        """The events of one stream."""
+        stream = self.streams.get(source.stream)
+        if stream is None:
+            place, bit = source.stream
+            stream = self.streams[source.stream] = Stream(self.state.kept[place], bit)
+        return stream
+
+    def _sequence_events(self, plan: SequencePlan) -> list[Event]:
+        found = self._sequences.get(id(plan))
+        if found is None:
+            found = self._sequences[id(plan)] = self._named_events(plan)
+        return found
+
+    def _named_events(self, plan: SequencePlan) -> list[Event]:
+        name = plan.sequence.match_on
+        events = []
+        for number, source in enumerate(plan.sources):
+            stream = self.stream(source)
+            for at, value in zip(stream.ats, stream.column(source.column), strict=True):
+                events.append(Event(str(number), at, "", {} if name is None else {name: value}))
+        return sorted(events, key=lambda event: event.at)

@@ -1,0 +1,185 @@
+"""Event states in Redis: one string beside each entity's hash, replaced by compare-and-set.
+
+Any number of workers and applications write at once. Who changes a state reads it, works out the next one, and puts it
+in the place of exactly the bytes that it read; who was overtaken reads again. So nobody's events are lost, nothing is
+locked, and a writer that is killed leaves the old state or the new one. Applications only append what they report
+(:mod:`rules_engine.events.state.waiting`), which disturbs nobody. docs/adr/0008-events-online.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import operator
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from rules_engine.clock import DAY, MINUTE
+from rules_engine.errors import StoreTimeoutError
+from rules_engine.events.state.encoding import decode_state, encode_state
+from rules_engine.events.state.entity_state import EventState, empty_state, update
+from rules_engine.events.state.pruning import prune
+from rules_engine.events.state.requirements import StateRequirements
+from rules_engine.events.state.waiting import decode_current, encode_waiting, split
+from rules_engine.rules.inputs import Event
+
+#: How far a reader's clock may be behind a writer's: what a reader that slow needs is still kept.
+CLOCK_SKEW = MINUTE
+
+#: Entities whose states are changed in one go.
+BATCH = 500
+
+#: A state is pruned each time so many events were added (or a fourth more), or when it was not for so long.
+PRUNE_EVERY, PRUNE_AFTER = 8, DAY
+
+#: How often a writer tries again before it gives up, and how many seconds it waits at most in between.
+_ATTEMPTS, _LONGEST_WAIT = 100, 0.05
+
+#: Replaces a state if it is still what was read (nothing at all is read as the empty string). What was appended behind
+#: it stays there. 245 is the mark that such an entry begins with.
+REPLACE = """\
+local held = redis.call('GET', KEYS[1]) or ''
+local behind = string.byte(held, #ARGV[1] + 1)
+if string.sub(held, 1, #ARGV[1]) ~= ARGV[1] or (behind and behind ~= 245) then return 0 end
+redis.call('SET', KEYS[1], ARGV[2] .. string.sub(held, #ARGV[1] + 1))
+return 1"""
+
+
+def state_name(requirements: StateRequirements) -> bytes:
+    """What ends the key of a state. It differs by what is kept, so that states for old and new definitions coexist.
+
+    >>> state_name(StateRequirements())[:7]
+    b'events:'
+    """
+    return b"events:%016x" % requirements.fingerprint
+
+
+class StateStore:
+    """Reads and changes the event states of one project for one set of definitions.
+
+    Parameters
+    ----------
+    client
+        a redis-py client that gives bytes.
+    key
+        gives the key of an entity's state.
+    requirements
+        what is kept.
+    """
+
+    def __init__(self, client: Any, key: Callable[[str], bytes], requirements: StateRequirements) -> None:
+        self.requirements = requirements
+        self._client = client
+        self._key = key
+
+    def read(self, entities: Sequence[str]) -> list[EventState]:
+        """The states of entities, in order, with the events that wait behind them."""
+        return [decode_current(raw, self.requirements) for raw in self._get(entities)]
+
+    def reported(self, entity: str, event: Event) -> tuple[bytes | str, ...] | None:
+        """The command that puts an event behind its entity's state; None if nothing needs the event."""
+        if event.name not in self.requirements.places:
+            return None
+        return "APPEND", self._key(entity), encode_waiting(event)
+
+    def update(self, events: Mapping[str, Sequence[Event]], now: int) -> int:
+        """Add events to the states of their entities; gives how many states changed.
+
+        When it returns, every reader sees the events. Events that a state already has change nothing, and neither does
+        their order.
+
+        Parameters
+        ----------
+        events
+            by entity.
+        now
+            what no instant from a minute before it on needs may go.
+
+        Raises
+        ------
+        StoreTimeoutError
+            if other writers were faster again and again.
+        StoreDataError
+            if a state is damaged.
+        """
+        names = iter(events)
+        changed = 0
+        while batch := list(islice(names, BATCH)):
+            changed += self._update({entity: events[entity] for entity in batch}, now - CLOCK_SKEW)
+        return changed
+
+    def _update(self, events: Mapping[str, Sequence[Event]], keep_from: int) -> int:
+        changed = 0
+        pending = list(events)
+        for attempt in range(_ATTEMPTS):
+            raws = [split(raw)[0] for raw in self._get(pending)]
+            proposals = list(self._proposals(zip(pending, raws, strict=True), events, keep_from))
+            overtaken = self._replace(proposals)
+            changed += len(proposals) - len(overtaken)
+            if not overtaken:
+                return changed
+            pending = overtaken
+            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.0005 * 2 ** min(attempt, 10))))  # noqa: S311 (no secret)
+        raise StoreTimeoutError(
+            f"the event state of {len(pending)} entities was changed by others {_ATTEMPTS} times in a row",
+            hint="do very many writers send events of one entity? let fewer of them do it",
+        )
+
+    def _proposals(
+        self, read: Iterable[tuple[str, bytes]], events: Mapping[str, Sequence[Event]], keep_from: int
+    ) -> Iterator[tuple[str, bytes, bytes]]:
+        """By entity: the bytes that were read, and those that are to take their place."""
+        for entity, raw in read:
+            old = decode_state(raw, self.requirements) if raw else empty_state(self.requirements)
+            new = update(old, events[entity], self.requirements)
+            if not differs(old, new):
+                continue
+            if is_worth_pruning(old, new, keep_from):
+                new = prune(new, self.requirements, keep_from)
+            if not raw and is_empty(new):
+                continue  # all of it is too old to matter: no state is the same, and shorter
+            yield entity, raw, encode_state(new, self.requirements)
+
+    def _get(self, entities: Sequence[str]) -> list[bytes | None]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for entity in entities:
+                pipeline.get(self._key(entity))
+            raws: list[bytes | None] = pipeline.execute()
+        return raws
+
+    def _replace(self, proposals: Sequence[tuple[str, bytes, bytes]]) -> list[str]:
+        """Put new bytes in the place of old ones; gives the entities where others were faster."""
+        if not proposals:
+            return []
+        with self._client.pipeline(transaction=False) as pipeline:
+            for entity, old, new in proposals:
+                pipeline.execute_command("EVAL", REPLACE, 1, self._key(entity), old, new)
+            done = pipeline.execute()
+        return [entity for (entity, _, _), replaced in zip(proposals, done, strict=True) if not replaced]
+
+
+def is_worth_pruning(old: EventState, new: EventState, keep_from: int) -> bool:
+    """Pruning costs as much as all the rest: so every few events, and if something may be kept a day too long."""
+    number = _events_of(new)
+    step = PRUNE_EVERY if number < 4 * PRUNE_EVERY else 1 << number.bit_length() - 3
+    if _events_of(old) // step != number // step:
+        return True
+    since = new.pruned_at
+    if since is None:
+        since = min([kept.ats[0] for kept in new.kept if kept.ats], default=keep_from)
+    return keep_from - since > PRUNE_AFTER
+
+
+def is_empty(state: EventState) -> bool:
+    """Whether a state says no more than that nothing is known."""
+    return not any(kept.ats or kept.lost or kept.late or kept.settled is not None for kept in state.kept)
+
+
+def differs(old: EventState, new: EventState) -> bool:
+    """Whether a state that was made of another holds something else."""
+    return any(map(operator.is_not, old.kept, new.kept))
+
+
+def _events_of(state: EventState) -> int:
+    return sum([len(kept.ats) for kept in state.kept])

@@ -1,0 +1,119 @@
+"""Events that wait behind a state: reported, and not yet seen by the worker that judges what follows from them.
+
+What the store keeps of an entity is one string: the state, as far as workers have come, and behind it the events that
+were reported since. Reporting appends to the string, which needs no reading; readers put the events into the state that
+they decoded; and the worker, which takes the same events from the stream one after the other, takes them out again when
+it replaces the state. So an answer sees an event as soon as it was reported, and the state stays exactly what was
+judged.
+
+An entry is a mark, the length of its content, the digest of the event's id, and the event as JSON.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from rules_engine.errors import StoreDataError
+from rules_engine.events.state.encoding import decode_state, state_size
+from rules_engine.events.state.entity_state import EventState, digest_of, empty_state, update
+from rules_engine.events.state.packing import pack_value, unpack_value
+from rules_engine.events.state.requirements import StateRequirements
+from rules_engine.rules.inputs import Event
+
+#: What an entry begins with. No state begins so: a state begins with its version.
+MARK = 0xF5
+
+_HEAD = struct.Struct("<BI8s")
+
+
+def encode_waiting(event: Event) -> bytes:
+    """An event as it is appended.
+
+    >>> entry = encode_waiting(Event("view", 5, "view:a", {"page": "x"}))
+    >>> waiting_events(entry)
+    [Event(name='view', at=5, id='view:a', properties={'page': 'x'})]
+    """
+    content = [event.name, event.at, event.id, event.properties]
+    try:
+        body = orjson.dumps([0, *content])
+    except TypeError:  # a value that JSON has no place for
+        content[3] = {name: pack_value(value) for name, value in event.properties.items()}
+        body = orjson.dumps([1, *content])
+    return _HEAD.pack(MARK, len(body), waiting_digest(event)) + body
+
+
+def waiting_digest(event: Event) -> bytes:
+    """What tells an entry from others."""
+    return digest_of(event.id.encode("utf-8", "surrogatepass"))
+
+
+def split(data: bytes | None) -> tuple[bytes, bytes]:
+    """What the store keeps of an entity: the state, and the events that wait. Each may be empty.
+
+    Raises
+    ------
+    StoreDataError
+        if it does not begin with a state nor with an entry.
+    """
+    if not data:
+        return b"", b""
+    size = 0 if data[0] == MARK else state_size(data)
+    return data[:size], data[size:]
+
+
+def waiting_events(data: bytes) -> list[Event]:
+    """The events in entries one after the other.
+
+    Raises
+    ------
+    StoreDataError
+        if the bytes are damaged.
+    """
+    return [_event(body) for _, body in _entries(data)]
+
+
+def digests(data: bytes) -> list[bytes]:
+    """The digests of entries one after the other."""
+    return [digest for digest, _ in _entries(data)]
+
+
+def decode_current(data: bytes | None, requirements: StateRequirements) -> EventState:
+    """The state with the events that wait behind it.
+
+    Raises
+    ------
+    StoreDataError
+        if the bytes are damaged, or were written for other requirements.
+    """
+    stored, entries = split(data)
+    state = decode_state(stored, requirements) if stored else empty_state(requirements)
+    return update(state, waiting_events(entries), requirements) if entries else state
+
+
+def _entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    while at < len(data):
+        try:
+            mark, size, digest = _HEAD.unpack_from(data, at)
+        except struct.error:
+            mark, size, digest = 0, 0, b""
+        at += _HEAD.size + size
+        if mark != MARK or at > len(data):
+            raise StoreDataError(
+                "the events that wait behind a state are damaged", hint="rebuild the entity's state from the event log"
+            )
+        yield digest, data[at - size : at]
+
+
+def _event(body: bytes) -> Event:
+    packed, name, at, identity, properties = orjson.loads(body)
+    values = {key: unpack_value(value) if packed else _value(value) for key, value in properties.items()}
+    return Event(name, at, identity, values)
+
+
+def _value(value: Any) -> Any:
+    return tuple(map(_value, value)) if isinstance(value, list) else value

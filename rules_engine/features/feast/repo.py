@@ -1,0 +1,362 @@
+"""A project's Feast repository: its definitions, what they say about features, and how they are applied.
+
+This is the adapter between Feast's objects and ours. It imports Feast, so only commands that need Feast import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import yaml
+
+from rules_engine.diagnostics import listing
+from rules_engine.errors import ProjectError, SegmentsError, UnsupportedError
+from rules_engine.features.feast.objects import load_objects
+from rules_engine.features.feast_import import import_feast, quiet, setting
+from rules_engine.folders import Project
+from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
+from rules_engine.redis.feast_layout import field_number
+from rules_engine.rules.catalog import Catalog, Feature
+from rules_engine.rules.types import from_feast_name
+
+#: The definitions whose changes are reported.
+_LISTED_KINDS = ("feature_views", "stream_feature_views", "on_demand_feature_views", "label_views", "feature_services")
+
+
+@dataclass(frozen=True, slots=True)
+class EntityKey:
+    """Who the features are about: the entity's name and its one join key."""
+
+    name: str
+    join_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryChange:
+    """What applying the definitions changed in Feast's registry: names, by what happened to them."""
+
+    added: tuple[str, ...]
+    updated: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.updated or self.removed)
+
+
+class FeastRepo:
+    """An open Feast repository.
+
+    Parameters
+    ----------
+    project
+        the project whose ``feature_repo/`` this is.
+
+    Attributes
+    ----------
+    store
+        Feast's ``FeatureStore``. It is the only one that should exist in the process: two slow each other down.
+    contents
+        the definitions in the Python files, as Feast's ``RepoContents``, with what Feast infers filled in. They may
+        differ from the registry until :meth:`apply`.
+
+    Raises
+    ------
+    ProjectError
+        if the configuration or the definitions cannot be used.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        feast = import_feast()
+        try:
+            with quiet():
+                self.store: Any = feast.FeatureStore(repo_path=str(project.feature_repo))
+        except SegmentsError:
+            raise
+        except Exception as error:  # Feast raises many kinds, and its message names the setting
+            raise ProjectError(
+                f"{project.feature_store_yaml}: {error}", hint="see Feast's reference of feature_store.yaml"
+            ) from error
+        self.contents: Any = load_objects(project.feature_repo, self.store.project)
+        self._infer()
+
+    @property
+    def name(self) -> str:
+        """Feast's name of the project."""
+        return str(self.store.project)
+
+    def _infer(self) -> None:
+        """Fill in columns that the definitions leave to Feast, without touching the registry."""
+        from feast.inference import (
+            update_data_sources_with_inferred_event_timestamp_col as infer_timestamps,
+        )
+        from feast.inference import (
+            update_feature_views_with_inferred_features_and_entities as infer_features,
+        )
+
+        config = self.store.config
+        views = [*self.contents.feature_views, *self.contents.stream_feature_views]
+        try:
+            with quiet():
+                infer_timestamps([*self.contents.data_sources], config)
+                infer_features(self.store.provider, views, self.contents.entities, config)
+        except Exception as error:  # Feast raises many kinds
+            raise ProjectError(
+                f"Feast cannot infer the columns of a feature view: {error}",
+                hint="do its source files exist? or give the view a `schema` and its source a `timestamp_field`",
+            ) from error
+
+    # --- what rules may read ---------------------------------------------------------------------------------------
+
+    def entity(self) -> EntityKey:
+        """The entity that segments are about: the one that all online feature views are keyed by.
+
+        Raises
+        ------
+        ProjectError
+            if there is no online feature view, or their entities are several.
+        UnsupportedError
+            if the entity has several join keys, or its key is no string.
+        """
+        views = list(self._online_views(self._desired()))
+        if not views:
+            raise ProjectError(
+                f"{self.project.feature_repo} defines no feature view that is served online",
+                hint="define a FeatureView with an entity and online=True",
+            )
+        keys = {tuple(view.entities) for view in views}
+        if len(keys) > 1:
+            names = listing({name for key in keys for name in key})
+            raise ProjectError(
+                f"the online feature views belong to several entities ({names}), and segments are about one",
+                hint="keep views of other entities in a Feast project of their own, or set online=False on them",
+            )
+        names_of_one = next(iter(keys))
+        columns = {column.name: str(column.dtype) for view in views for column in view.entity_columns}
+        if len(columns) != 1 or len(names_of_one) != 1:
+            raise UnsupportedError(
+                f"entity `{', '.join(names_of_one)}` has the join keys {listing(columns)}; one is supported",
+                hint="combine them into one string column",
+            )
+        join_key, key_type = next(iter(columns.items()))
+        if key_type != "String":
+            raise UnsupportedError(
+                f"the join key `{join_key}` of entity `{names_of_one[0]}` is {key_type}, and entity keys are strings",
+                hint="set value_type=ValueType.STRING on the entity, and write the column as strings",
+            )
+        return EntityKey(names_of_one[0], join_key)
+
+    def catalog(self) -> Catalog:
+        """The features that definitions may mention, with their types, from the files as they are now.
+
+        Raises
+        ------
+        ProjectError, UnsupportedError
+            as :meth:`entity` does.
+        """
+        self.entity()
+        features = [
+            Feature(view.name, field.name, from_feast_name(str(field.dtype)), str(field.dtype), field.description or "")
+            for view in self._online_views(self._desired())
+            for field in view.features
+        ]
+        ttl = {view.name: micros for view in self._online_views(self._desired()) if (micros := _micros(view.ttl))}
+        return Catalog({feature.key: feature for feature in features}, ttl)
+
+    def _desired(self) -> list[Any]:
+        return [*self.contents.feature_views, *self.contents.stream_feature_views]
+
+    def registered_views(self) -> dict[str, Any]:
+        """The feature views in Feast's registry that are keyed by an entity and served online, by name."""
+        with quiet():
+            return {str(view.name): view for view in self._online_views(self._registered())}
+
+    def _registered(self) -> list[Any]:
+        registry = self.store.registry
+        return [*registry.list_feature_views(self.name), *registry.list_stream_feature_views(self.name)]
+
+    @staticmethod
+    def _online_views(views: Iterable[Any]) -> Iterable[Any]:
+        from feast.feature_view import DUMMY_ENTITY_NAME
+
+        served = (view for view in views if view.online and view.enabled and list(view.entities) != [DUMMY_ENTITY_NAME])
+        return sorted(served, key=lambda view: str(view.name))
+
+    # --- applying --------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Refuse what could not be applied, before anything is.
+
+        Raises
+        ------
+        ProjectError, UnsupportedError
+            as :meth:`entity` does, or if two features share a field of the store.
+        """
+        self.entity()
+        _check_fields(self._plan_views(self._desired()))
+
+    def pending(self) -> RegistryChange:
+        """What :meth:`apply` would change in Feast's registry, found without changing anything."""
+        with quiet():
+            registry = self.store.registry
+            registry.refresh(self.name)
+            before = self._specs(registry.list_all_feature_views(self.name))
+            before |= self._specs(registry.list_feature_services(self.name))
+        after = self._specs(definition for kind in _LISTED_KINDS for definition in getattr(self.contents, kind))
+        return _change(before, after)
+
+    def apply(self) -> RegistryChange:
+        """Bring Feast's registry to the state of the files.
+
+        Values of a view that was removed stay in the online store: Feast would delete them by a pattern that also
+        fits other projects in the same database.
+        """
+        from feast.errors import FeastError
+        from feast.repo_operations import extract_objects_for_apply_delete
+
+        config = self.store.config.online_store
+        try:
+            with quiet(), setting(config, "full_scan_for_deletion", value=False):
+                registry = self.store.registry
+                registry.refresh(self.name)
+                before = self._specs(registry.list_all_feature_views(self.name))
+                before |= self._specs(registry.list_feature_services(self.name))
+                to_apply, to_delete, _, _ = extract_objects_for_apply_delete(self.name, registry, self.contents)
+                self.store.apply(to_apply, objects_to_delete=to_delete, partial=False)
+        except (FeastError, ValueError) as error:
+            raise ProjectError(f"Feast refuses the definitions: {error}") from error
+        after = self._specs(definition for kind in _LISTED_KINDS for definition in getattr(self.contents, kind))
+        return _change(before, after)
+
+    def _specs(self, definitions: Iterable[Any]) -> dict[tuple[str, str], Any]:
+        """What each definition says, without what Feast keeps beside it (versions, states, materialized intervals)."""
+        specs = {}
+        for definition in definitions:
+            spec = definition.to_proto().spec
+            spec.project = self.name
+            _drop_meta(spec)
+            specs[type(definition).__name__, str(definition.name)] = spec
+        return specs
+
+    def read_plan(
+        self, definitions: Mapping[str, Any], applied_at: int, now: int | None = None, *, of_files: bool = False
+    ) -> ReadPlan:
+        """The read plan for the registry's state and the given definitions.
+
+        Parameters
+        ----------
+        of_files
+            for the state that the registry will be in when the files are applied.
+
+        Raises
+        ------
+        ProjectError
+            if two features share a field of the store.
+        """
+        views = self._plan_views(self._desired() if of_files else self._registered())
+        _check_fields(views)
+        key = self.entity()
+        return ReadPlan(
+            project=self.name,
+            entity=key.name,
+            join_key=key.join_key,
+            key_version=self.store.config.entity_key_serialization_version,
+            connection=self.connection(),
+            views=views,
+            definitions=definitions,
+            applied_at=applied_at,
+            now=now,
+        )
+
+    def plan_view(self, view: Any) -> PlanView:
+        """How a feature view of the registry lies in the store."""
+        return self._plan_views([view])[0]
+
+    def _plan_views(self, views: Iterable[Any]) -> tuple[PlanView, ...]:
+        from feast.infra.online_stores.helpers import compute_versioned_name
+
+        versioned = self.store.config.registry.enable_online_feature_view_versioning
+        planned = []
+        for view in self._online_views(views):
+            stored_name = compute_versioned_name(view, versioned)
+            features = tuple(
+                PlanFeature(
+                    field.name, str(field.dtype), field_number(stored_name, field.name), field.description or ""
+                )
+                for field in view.features
+            )
+            planned.append(PlanView(view.name, stored_name, features, _micros(view.ttl)))
+        return tuple(planned)
+
+    @property
+    def writes_in_bulk(self) -> bool:
+        """Whether the online store is one of ours, which take Arrow columns and never put an older row over a newer."""
+        from rules_engine.features.writing.store import BulkStore
+
+        return isinstance(self.store.provider.online_store, BulkStore)
+
+    def connection(self) -> Connection:
+        """How the online store is reached, with environment variables unexpanded, as ``feature_store.yaml`` has it."""
+        config = self.store.config.online_store
+        name = "" if config is None else str(config.type)
+        if name in ("redis", "rules_engine.features.online_store.BulkRedisOnlineStore"):
+            return Connection(
+                "redis",
+                connection_string=self._connection_string(config.connection_string),
+                redis_type=str(config.redis_type.value),
+                sentinel_master=str(config.sentinel_master),
+                store=name,
+            )
+        if name == "rules_engine.features.online_store.EmbeddedOnlineStore":
+            return Connection("embedded", store=name)
+        return Connection("feast", store=name)
+
+    def _connection_string(self, expanded: str) -> str:
+        content = yaml.safe_load(self.project.feature_store_yaml.read_text(encoding="utf-8"))
+        section = content.get("online_store")
+        spelt = section.get("connection_string") if isinstance(section, dict) else None
+        return expanded if spelt is None else str(spelt)
+
+
+def _change(before: Mapping[tuple[str, str], Any], after: Mapping[tuple[str, str], Any]) -> RegistryChange:
+    return RegistryChange(
+        added=_names(after.keys() - before.keys()),
+        updated=_names(key for key in after.keys() & before.keys() if after[key] != before[key]),
+        removed=_names(before.keys() - after.keys()),
+    )
+
+
+def _names(keys: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(sorted(name for _, name in keys))
+
+
+def _drop_meta(message: Any) -> None:
+    """Remove Feast's notes on when a definition was written down, at every depth of its message."""
+    for field, value in message.ListFields():
+        if field.name == "meta":
+            message.ClearField("meta")
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                _drop_meta(inner)
+
+
+def _micros(ttl: timedelta | None) -> int | None:
+    """A ttl in microseconds; Feast writes "none" as zero."""
+    return ttl // timedelta(microseconds=1) if ttl else None
+
+
+def _check_fields(views: Iterable[PlanView]) -> None:
+    """Refuse two features in one field: Feast's field is 32 bits of a hash of the name, and it checks nothing."""
+    taken: dict[int, str] = {}
+    for view in views:
+        for feature in view.features:
+            name = f"{view.name}:{feature.name}"
+            other = taken.setdefault(feature.field, name)
+            if other != name:
+                raise ProjectError(
+                    f"the features {other} and {name} share one field of the online store, which keeps only one",
+                    hint="rename one of them: their names have the same 32-bit hash",
+                )

@@ -1,1 +1,0 @@
-"""From files to what is applied: tests, apply, materialize."""

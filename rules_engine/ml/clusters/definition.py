@@ -1,0 +1,250 @@
+"""What ``feature_repo/clusters.yaml`` says: which features the users are grouped by, and how.
+
+::
+
+    clusters: user_clusters               # the feature view that holds the labels
+    features:
+      - {feature: rfm:recency_days, low: recent, high: long gone}
+      - {feature: rfm:frequency, scale: log, low: seldom, high: frequent}
+    order_by: rfm:frequency               # cluster 1 is the one with the highest mean
+    k: {from: 3, to: 8}
+    max_moved: 20%                        # how many users a refit may move to another cluster
+    names: [{cluster: 1, label: regulars}]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rules_engine.definitions.source import to_plain
+from rules_engine.diagnostics import Diagnostic
+from rules_engine.errors import DefinitionError, ProjectError
+from rules_engine.folders import Project
+from rules_engine.ml.clusters.definition_checks import problems
+from rules_engine.ml.clusters.schema import ONLY_FOR
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.load import read_file
+
+FILE = "clusters.yaml"
+DEFAULT_K = (3, 8)
+#: The share of users that may move to another cluster at a refit.
+DEFAULT_MAX_MOVED = 0.2
+
+#: By algorithm, the most users that are fitted unless the definition says otherwise: what a step costs grows with the
+#: square of them, or with memory.
+DEFAULT_SAMPLE = {
+    "kmeans": 100_000,
+    "minibatch_kmeans": 300_000,
+    "agglomerative": 5_000,
+    "gaussian_mixture": 20_000,
+    "dbscan": 10_000,
+    "hdbscan": 10_000,
+}
+
+_EXAMPLE = (
+    "write e.g. `clusters: user_clusters` and `features: [{feature: VIEW:NAME}, {feature: VIEW:NAME, scale: log}]`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFeature:
+    """One feature that users are grouped by. ``low`` and ``high`` are the words for few and for much of it."""
+
+    feature: str
+    scale: str = "standard"
+    low: str = ""
+    high: str = ""
+
+    def word(self, *, high: bool) -> str:
+        """The word for an end of the feature's range.
+
+        >>> ClusterFeature("rfm:frequency", high="frequent").word(high=True)
+        'frequent'
+        >>> ClusterFeature("rfm:recency_days").word(high=False)
+        'low recency days'
+        """
+        given = self.high if high else self.low
+        plain = self.feature.partition(":")[2].replace("_", " ")
+        return given or f"{'high' if high else 'low'} {plain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How groups are found, and how their number is chosen.
+
+    Attributes
+    ----------
+    algorithm
+        one of :data:`~rules_engine.ml.clusters.schema.ALGORITHMS`.
+    k_from, k_to
+        how many clusters there may be. DBSCAN and HDBSCAN find out by themselves.
+    choose_by
+        what decides how many.
+    starts
+        how often the algorithm starts anew for each number of clusters.
+    linkage, covariance, eps, min_users
+        of those algorithms that know them. ``eps`` None: it is read off the data.
+    sample
+        the most users that are fitted.
+    seed
+        equal seeds give equal clusters.
+    """
+
+    algorithm: str = "kmeans"
+    k_from: int = DEFAULT_K[0]
+    k_to: int = DEFAULT_K[1]
+    choose_by: str = "silhouette"
+    starts: int = 3
+    linkage: str = "ward"
+    covariance: str = "full"
+    eps: float | None = None
+    min_users: int = 20
+    sample: int = DEFAULT_SAMPLE["kmeans"]
+    seed: int = 0
+
+    @property
+    def finds_k(self) -> bool:
+        """Whether the algorithm itself finds how many clusters there are, and leaves users out of all of them."""
+        return self.algorithm in ("dbscan", "hdbscan")
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> Method:
+        """What a definition says about the method.
+
+        >>> Method.from_plain({"algorithm": "dbscan", "eps": 0.5}).sample
+        10000
+        """
+        known = {name: content[name] for name in cls.__slots__ if name in content}
+        algorithm = known.get("algorithm", "kmeans")
+        k = content.get("k", {"from": DEFAULT_K[0], "to": DEFAULT_K[1]})
+        return cls(**{"sample": DEFAULT_SAMPLE[algorithm], **known, "k_from": k["from"], "k_to": k["to"]})
+
+    def to_plain(self) -> dict[str, Any]:
+        """The inverse: what applies to the algorithm, with every default written out."""
+        written = {
+            name: getattr(self, name) for name in ("choose_by", "starts", "linkage", "covariance", "eps", "min_users")
+        }
+        written["k"] = {"from": self.k_from, "to": self.k_to}
+        applies = {
+            name: value for name, value in written.items() if self.algorithm in ONLY_FOR[name] and value is not None
+        }
+        return {"algorithm": self.algorithm, **applies, "sample": self.sample, "seed": self.seed}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDefinition:
+    """How users are grouped.
+
+    Attributes
+    ----------
+    name
+        the feature view that holds the labels.
+    features
+        what users are grouped by.
+    order_by
+        the feature by whose mean clusters are numbered, highest first.
+    method
+        how groups are found.
+    missing
+        what happens to users who lack a feature.
+    components, variance
+        how many principal components are kept, or what share of the variance; neither: all features as they are.
+    max_moved
+        the share of users that a refit may move to another cluster.
+    names
+        numbers of clusters, each with the name that somebody gave it.
+    """
+
+    name: str
+    features: tuple[ClusterFeature, ...]
+    order_by: str
+    method: Method = field(default_factory=Method)
+    missing: str = "leave_out"
+    components: int | None = None
+    variance: float | None = None
+    description: str = ""
+    max_moved: float = DEFAULT_MAX_MOVED
+    names: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The features' names, ``VIEW:NAME``."""
+        return tuple(feature.feature for feature in self.features)
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> ClusterDefinition:
+        """A definition that follows the schema, from plain data.
+
+        >>> features = [{"feature": "a:b"}, {"feature": "a:c"}]
+        >>> definition = ClusterDefinition.from_plain({"clusters": "c", "features": features})
+        >>> definition.keys, definition.order_by, definition.method.k_to
+        (('a:b', 'a:c'), 'a:b', 8)
+        """
+        features = tuple(ClusterFeature(**feature) for feature in content["features"])
+        pca = content.get("pca", {})
+        return cls(
+            name=content["clusters"],
+            features=features,
+            order_by=content.get("order_by", features[0].feature),
+            method=Method.from_plain(content),
+            missing=content.get("missing", "leave_out"),
+            components=pca.get("components"),
+            variance=_share(pca["variance"]) if "variance" in pca else None,
+            description=content.get("description", ""),
+            max_moved=_share(content["max_moved"]) if "max_moved" in content else DEFAULT_MAX_MOVED,
+            names=tuple((given["cluster"], given["label"]) for given in content.get("names", ())),
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """The inverse of :meth:`from_plain`, with every default written out."""
+        pca = {"components": self.components} if self.components else {}
+        if self.variance is not None:
+            pca = {"variance": f"{self.variance * 100:g}%"}  # type: ignore[dict-item]
+        return {
+            "clusters": self.name,
+            "description": self.description,
+            "features": [{"feature": f.feature, "scale": f.scale, "low": f.low, "high": f.high} for f in self.features],
+            "missing": self.missing,
+            **({"pca": pca} if pca else {}),
+            **self.method.to_plain(),
+            "order_by": self.order_by,
+            "max_moved": f"{self.max_moved * 100:g}%",
+            "names": [{"cluster": number, "label": label} for number, label in self.names],
+        }
+
+
+def _share(percent: str) -> float:
+    return float(percent.rstrip("%")) / 100
+
+
+def load_cluster_definitions(project: Project, catalog: Catalog) -> dict[str, ClusterDefinition]:
+    """Every definition of the project's ``clusters.yaml``, by name.
+
+    Raises
+    ------
+    ProjectError
+        if there is no such file.
+    DefinitionError
+        with every problem in it.
+    """
+    path = project.feature_repo / FILE
+    if not path.is_file():
+        raise ProjectError(f"there is no {path}, so nothing says what users are grouped by", hint=_EXAMPLE)
+    documents, found_problems = read_file(path, path.relative_to(project.root).as_posix())
+    found: dict[str, ClusterDefinition] = {}
+    for document in documents:
+        trouble = problems(document, catalog)
+        found_problems += trouble
+        if not trouble:
+            definition = ClusterDefinition.from_plain(to_plain(document))
+            if definition.name in found:
+                message = f"`{definition.name}` is defined twice"
+                found_problems.append(Diagnostic("duplicate-clusters", document.span, message, "rename one of them"))
+            found[definition.name] = definition
+    if found_problems:
+        raise DefinitionError(found_problems)
+    if not found:
+        raise ProjectError(f"{path} is empty", hint=_EXAMPLE)
+    return found

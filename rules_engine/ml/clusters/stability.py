@@ -1,0 +1,83 @@
+"""How alike clusters are when other users are drawn.
+
+C. Hennig, "Cluster-wise assessment of cluster stability", Computational Statistics & Data Analysis 52 (2007), 258-271.
+Users are drawn with replacement, clusters are looked for among those, and each first cluster is compared with the one
+that shares most of the drawn users with it (Jaccard). The mean over all draws is the cluster's stability: by Hennig,
+from 0.85 on it is highly stable, below 0.6 it should not be trusted, below 0.5 it dissolves.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from rules_engine.errors import DataError
+from rules_engine.ml.clusters.algorithms import Found, find
+from rules_engine.ml.clusters.arrays import Matrix, Positions
+from rules_engine.ml.clusters.definition import Method
+
+#: Below this, a cluster should not be trusted.
+DOUBTFUL = 0.6
+STABLE = 0.85
+
+#: The most users that are drawn; fewer for algorithms that take long, or whose cost grows with the square of them.
+_DRAWN = 4000
+_DRAWN_BY_OTHERS = 1500
+_QUICK = ("kmeans", "minibatch_kmeans")
+
+
+def stability(
+    method: Method, points: Matrix, found: Found, resamples: int, progress: Callable[[int, int], None]
+) -> list[float | None]:
+    """Each cluster's stability, by position; None if nothing was drawn."""
+    count = found.assigner.count
+    if not resamples:
+        return [None] * count
+    random = np.random.default_rng(method.seed + 1)
+    size = min(len(points), _DRAWN if method.algorithm in _QUICK else _DRAWN_BY_OTHERS)
+    again = _for_fewer(method, size / len(points), found)
+    totals, counted = np.zeros(count), np.zeros(count)
+    for draw in range(resamples):
+        rows = random.choice(len(points), size)
+        overlap, present = _overlaps(again, points[rows], found.clusters[rows], count)
+        totals += overlap
+        counted += present
+        progress(draw + 1, resamples)
+    return [float(total / times) if times else None for total, times in zip(totals, counted, strict=True)]
+
+
+def _for_fewer(method: Method, share: float, found: Found) -> Method:
+    """The method with what was chosen already, for a part of the users."""
+    least = max(2, round(method.min_users * share))
+    return replace(method, starts=1, eps=found.eps if method.eps is None else method.eps, min_users=least)
+
+
+def _overlaps(method: Method, points: Matrix, before: Positions, count: int) -> tuple[Matrix, Matrix]:
+    """By cluster, the share of users in both its forms, and whether any user of it was drawn."""
+    present = np.bincount(before[before >= 0], minlength=count) > 0
+    now = _find_again(method, points, count)
+    found = int(now.max()) + 1
+    both = np.zeros((count, max(found, 1)))
+    inside = (before >= 0) & (now >= 0)
+    np.add.at(both, (before[inside], now[inside]), 1)
+    sizes = np.bincount(before[before >= 0], minlength=count)
+    others = np.bincount(now[now >= 0], minlength=max(found, 1))
+    either = sizes[:, None] + others[None, :] - both
+    overlap = (both / np.maximum(either, 1)).max(axis=1)
+    return np.where(present, overlap, 0.0), present.astype(np.float64)
+
+
+def _find_again(method: Method, points: Matrix, count: int) -> Positions:
+    """The drawn users' clusters. A user drawn twice is two users at the same place."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        # Few users at few places: fewer clusters than asked for is an answer here.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        try:
+            return find(method, points, [min(count, len(np.unique(points, axis=0)))])[0].clusters
+        except DataError:
+            return np.full(len(points), -1, dtype=np.int64)

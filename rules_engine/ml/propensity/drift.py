@@ -1,0 +1,176 @@
+"""Whether a model's scores are still what they were: their distribution, and what became of them once it is known.
+
+The distribution is compared with that of the test: the population stability index over its tenths (N. Siddiqi, "Credit
+Risk Scorecards", 2006: below 0.1 little, above 0.25 much), and the largest distance of the two distribution functions
+(Kolmogorov-Smirnov). When a horizon is over, scores that were written before it are held against what users did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rules_engine.clock import to_micros
+from rules_engine.errors import DataError
+from rules_engine.ml.offline import latest_rows
+from rules_engine.ml.propensity.attach import check_view
+from rules_engine.ml.propensity.batch import Matrix, scores
+from rules_engine.ml.propensity.metrics import Metrics, metrics
+from rules_engine.ml.propensity.model import PropensityModel
+from rules_engine.ml.propensity.project import ModelProject
+from rules_engine.ml.propensity.target import occurrences
+
+#: Beyond these a model has drifted: so much stability index, so much less ROC AUC than in the test.
+MAX_PSI = 0.2
+MAX_LOSS = 0.05
+
+#: A share of nothing has no logarithm: an empty tenth counts as this.
+_SMALLEST = 1e-4
+
+_PARTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """How good the scores of an earlier run were: of which version, as of when (microseconds), and the metrics."""
+
+    version: str
+    at: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDrift:
+    """How a model's scores have moved since its test.
+
+    Attributes
+    ----------
+    psi, ks
+        the population stability index and the Kolmogorov-Smirnov distance of the scores now to those in the test.
+    users
+        how many users have a score now.
+    mean, mean_before
+        of the scores now, and in the test.
+    expected_auc
+        the ROC AUC in the test.
+    performance
+        of the newest run whose horizon is over; None if there is none.
+    """
+
+    model: str
+    version: str
+    psi: float
+    ks: float
+    users: int
+    mean: float
+    mean_before: float
+    expected_auc: float | None
+    performance: Performance | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """How much less ROC AUC there is than in the test; None if that is not known."""
+        found = self.performance.metrics.roc_auc if self.performance else None
+        return None if found is None or self.expected_auc is None else self.expected_auc - found
+
+    def reasons(self, max_psi: float = MAX_PSI, max_loss: float = MAX_LOSS) -> list[str]:
+        """Why the model has drifted, in words; empty if it has not."""
+        found = []
+        if self.psi > max_psi:
+            found.append(f"the population stability index of its scores is {self.psi:.3f}, and {max_psi:g} is the most")
+        if self.loss is not None and self.loss > max_loss:
+            found.append(f"its ROC AUC is {self.loss:.3f} lower than in the test, and {max_loss:g} is the most")
+        return found
+
+
+def model_drift(
+    project: ModelProject, model: PropensityModel, report: Callable[[str], None] = lambda _text: None
+) -> ModelDrift:
+    """How the scores of a stored model have moved, by the project's data as of now.
+
+    Raises
+    ------
+    DataError
+        if nobody has a score now.
+    """
+    report("Scoring everyone as of now")
+    edges = np.array(model.scorer.quantiles)
+    counts, total, users = np.zeros(len(edges) + 1), 0.0, 0
+    for batch in project.population(model).batches(project.now):
+        found, _, given = scores(model.scorer, batch.values)
+        counts += np.bincount(np.searchsorted(edges, found[given], side="right"), minlength=len(counts))
+        total, users = total + float(found[given].sum()), users + int(given.sum())
+    if not users:
+        raise DataError(f"nobody has a score by {model.definition.name} {model.version} now", hint="is there data?")
+    report("Looking at what became of earlier scores")
+    return ModelDrift(
+        model=model.definition.name,
+        version=model.version,
+        psi=stability(edges, counts),
+        ks=distance(edges, counts),
+        users=users,
+        mean=total / users,
+        mean_before=model.judgement.overall.mean,
+        expected_auc=model.judgement.overall.roc_auc,
+        performance=performance(project),
+    )
+
+
+def stability(edges: Matrix, counts: NDArray[np.float64]) -> float:
+    """The population stability index over the tenths of the reference.
+
+    Parameters
+    ----------
+    edges
+        quantiles of the reference, equally far apart, lowest first.
+    counts
+        how many values lie below the first of them, between each two, and from the last on.
+
+    >>> edges = np.linspace(0, 1, 11)
+    >>> round(stability(edges, np.array([0, *[10] * 10, 0])), 6)
+    0.0
+    """
+    expected, actual = _tenths(edges, counts)
+    expected, actual = np.maximum(expected, _SMALLEST), np.maximum(actual, _SMALLEST)
+    return float(((actual - expected) * np.log(actual / expected)).sum())
+
+
+def distance(edges: Matrix, counts: NDArray[np.float64]) -> float:
+    """The largest distance of the two distribution functions at the edges.
+
+    >>> distance(np.linspace(0, 1, 11), np.array([0, *[0] * 9, 10, 0]))
+    0.9
+    """
+    below = np.cumsum(counts)[:-1] / counts.sum()  # the share of values below each edge
+    before = np.searchsorted(edges, edges, side="left") / (len(edges) - 1)
+    return float(np.abs(below - before).max())
+
+
+def _tenths(edges: Matrix, counts: NDArray[np.float64]) -> tuple[Matrix, Matrix]:
+    """The shares of the reference and of the values between tenths of the reference; equal tenths are one."""
+    inner = np.unique(np.quantile(edges, np.linspace(0, 1, _PARTS + 1)[1:-1], method="nearest"))
+    size = len(edges) - 1
+    expected = np.diff([0.0, *(np.searchsorted(edges, inner, side="left") / size), 1.0])
+    below = [float(counts[: np.searchsorted(edges, edge, side="left") + 1].sum()) for edge in inner]
+    return expected, np.diff([0.0, *(np.array(below) / counts.sum()), 1.0])
+
+
+def performance(project: ModelProject) -> Performance | None:
+    """How good the newest scores were whose horizon is over; None if there are none, or they say nothing yet."""
+    definition, repo = project.definition, project.repo
+    check_view(repo, definition.name)
+    horizon = definition.target.within
+    rows = latest_rows(repo, definition.name, until=project.now - horizon)
+    if rows.empty:
+        return None
+    newest = rows["event_timestamp"].max()
+    rows = rows[rows["event_timestamp"] == newest]
+    at = to_micros(pd.Timestamp(newest).to_pydatetime())
+    did = occurrences(repo, definition.target, project.catalog, at, at + horizon)
+    labels = did.did(np.array(rows.index, dtype=object), at, at + horizon)
+    version = str(rows["model_version"].iloc[0])
+    return Performance(version, at, metrics(labels, rows["score"].to_numpy(dtype=np.float64)))

@@ -1,0 +1,200 @@
+"""Judge a model on cuts that it did not learn from: against the baseline, cut by cut, group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rules_engine.clock import format_instant
+from rules_engine.ml.propensity.batch import Matrix, matrix, missing, probabilities, raw
+from rules_engine.ml.propensity.metrics import (
+    CalibrationRow,
+    Difference,
+    LiftRow,
+    Metrics,
+    calibration_table,
+    differences,
+    lift_table,
+    metrics,
+)
+from rules_engine.ml.propensity.training import Rows, hashes
+from rules_engine.targets.scorer import Scorer
+
+#: Each feature is shuffled so often, over so many rows.
+_REPEATS = 3
+_SHUFFLED_ROWS = 20_000
+
+#: A group of fewer rows says too little to be reported.
+_SMALLEST_GROUP = 50
+_MOST_GROUPS = 10
+
+#: Who would be addressed: the highest tenth of the scores.
+_ADDRESSED = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Importance:
+    """How much worse the ranking gets when a feature's values are shuffled among the test rows: the loss of ROC AUC.
+
+    L. Breiman, "Random forests", Machine Learning 45 (2001), 5-32, as in scikit-learn's ``permutation_importance``.
+    """
+
+    feature: str
+    loss: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subgroup:
+    """The metrics of the rows with like values of a feature.
+
+    Attributes
+    ----------
+    addressed
+        the share of the group that is in the highest tenth of all scores.
+    found
+        the share of those in the group who did it that is in the highest tenth: equal in all groups if the score finds
+        buyers of each equally well ("equal opportunity": M. Hardt et al., NeurIPS 2016).
+    """
+
+    feature: str
+    group: str
+    metrics: Metrics
+    addressed: float
+    found: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How good a model is on the test rows.
+
+    Attributes
+    ----------
+    overall
+        on all of them together.
+    by_cut
+        by instant of a cut.
+    baselines, better
+        by name, the metrics of a baseline, and by how much the model is better.
+    """
+
+    overall: Metrics
+    by_cut: Mapping[str, Metrics]
+    baselines: Mapping[str, Metrics]
+    better: Mapping[str, tuple[Difference, ...]]
+    lift: tuple[LiftRow, ...]
+    baseline_lift: tuple[LiftRow, ...]
+    calibration: tuple[CalibrationRow, ...]
+    importance: tuple[Importance, ...]
+    subgroups: tuple[Subgroup, ...]
+
+    def to_plain(self) -> dict[str, Any]:
+        """The judgement as data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> Judgement:
+        """The inverse of :meth:`to_plain`."""
+        return cls(
+            overall=Metrics(**content["overall"]),
+            by_cut={cut: Metrics(**found) for cut, found in content["by_cut"].items()},
+            baselines={name: Metrics(**found) for name, found in content["baselines"].items()},
+            better={name: tuple(Difference(**one) for one in found) for name, found in content["better"].items()},
+            lift=tuple(LiftRow(**row) for row in content["lift"]),
+            baseline_lift=tuple(LiftRow(**row) for row in content["baseline_lift"]),
+            calibration=tuple(CalibrationRow(**row) for row in content["calibration"]),
+            importance=tuple(Importance(**found) for found in content["importance"]),
+            subgroups=tuple(
+                Subgroup(**{**found, "metrics": Metrics(**found["metrics"])}) for found in content["subgroups"]
+            ),
+        )
+
+
+def judge(
+    scorer: Scorer, rows: Rows, others: Mapping[str, Matrix], subgroups: tuple[str, ...], seed: int
+) -> tuple[Judgement, Matrix]:
+    """The judgement on some rows, and their scores.
+
+    Parameters
+    ----------
+    others
+        by name, a baseline's scores for the same rows.
+    """
+    columns = matrix(scorer.columns, rows.values)
+    score = probabilities(scorer, raw(scorer, columns))
+    owner = pd.factorize(rows.users)[0].astype(np.int64)
+    cuts = {format_instant(int(cut)): rows.cuts == cut for cut in np.unique(rows.cuts)}
+    strongest = max(others, key=lambda name: metrics(rows.did, others[name]).average_precision or 0.0)
+    found = Judgement(
+        overall=metrics(rows.did, score),
+        by_cut={cut: metrics(rows.did[which], score[which]) for cut, which in cuts.items()},
+        baselines={name: metrics(rows.did, other) for name, other in others.items()},
+        better={name: tuple(differences(owner, rows.did, score, other, seed)) for name, other in others.items()},
+        lift=lift_table(rows.did, score),
+        baseline_lift=lift_table(rows.did, others[strongest]),
+        calibration=calibration_table(rows.did, score),
+        importance=importances(scorer, columns, rows, seed),
+        subgroups=tuple(group for feature in subgroups for group in _groups(feature, rows, score)),
+    )
+    return found, score
+
+
+def importances(scorer: Scorer, columns: Matrix, rows: Rows, seed: int) -> tuple[Importance, ...]:
+    """The features' importances, the highest first."""
+    random = np.random.default_rng(seed)
+    which = np.argsort(hashes(rows.users), kind="stable")[:_SHUFFLED_ROWS]
+    sample, did = columns[which], rows.did[which]
+    if not 0 < did.sum() < len(did):
+        return ()
+    whole = metrics(did, raw(scorer, sample)).roc_auc or 0.0
+    found = []
+    for feature in scorer.features:
+        own = [at for at, column in enumerate(scorer.columns) if column.feature == feature]
+        losses = []
+        for _ in range(_REPEATS):
+            shuffled = sample.copy()
+            shuffled[:, own] = sample[random.permutation(len(sample))][:, own]
+            losses.append(whole - (metrics(did, raw(scorer, shuffled)).roc_auc or 0.0))
+        found.append(Importance(feature, float(np.mean(losses)), float(np.std(losses))))
+    return tuple(sorted(found, key=lambda importance: -importance.loss))
+
+
+def _groups(feature: str, rows: Rows, score: Matrix) -> list[Subgroup]:
+    threshold = np.quantile(score, 1 - _ADDRESSED)
+    addressed = score >= threshold
+    found = []
+    for name, which in _parts(rows.values[feature]).items():
+        if which.sum() < _SMALLEST_GROUP:
+            continue
+        did = rows.did[which]
+        share = float(addressed[which][did].mean()) if did.any() else None
+        found.append(Subgroup(feature, name, metrics(did, score[which]), float(addressed[which].mean()), share))
+    return found
+
+
+def _parts(values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+    """Which rows are in which group: by value, or by quarters of many numbers."""
+    gone = missing(values)
+    groups: dict[str, NDArray[np.bool_]] = {}
+    if values.dtype == object:
+        names, counts = np.unique(values[~gone].astype(str), return_counts=True)
+        for at in np.argsort(-counts, kind="stable")[:_MOST_GROUPS]:
+            groups[str(names[at])] = ~gone & (values == names[at])
+    elif len(found := np.unique(values[~gone])) <= _MOST_GROUPS:
+        groups = {f"{value:g}": values == value for value in found}
+    else:
+        edges = np.unique(np.quantile(values[~gone], [0, 0.25, 0.5, 0.75, 1]))
+        for at, (low, high) in enumerate(pairwise(edges)):
+            last = at == len(edges) - 2
+            groups[f"{low:.4g} to {'' if last else 'below '}{high:.4g}"] = (values >= low) & (
+                (values <= high) if last else (values < high)
+            )
+    if gone.any():
+        groups["missing"] = gone
+    return groups

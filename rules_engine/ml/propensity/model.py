@@ -1,0 +1,190 @@
+"""A fitted propensity model as data: plain numbers, what they were learned from, and how good they are; and no code.
+
+It is stored as JSON under a version of its own, as clusters are. Loading one runs nothing, and its checksum tells a
+damaged or edited file from a whole one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from rules_engine.errors import DataError
+from rules_engine.ml.propensity.definition import ModelDefinition, Parameters
+from rules_engine.ml.propensity.judge import Judgement
+from rules_engine.targets.scorer import Scorer
+
+#: Raised by one whenever an older version of this package could misread the file.
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A candidate, and its mean score over the folds with its deviation; higher is better."""
+
+    algorithm: str
+    parameters: Parameters
+    score: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Rows that a model was fitted to or judged on.
+
+    Attributes
+    ----------
+    cuts
+        their instants, in microseconds.
+    until
+        when the last horizon was over.
+    rate
+        the share of rows of those who did it.
+    share
+        the share of the users that was taken.
+    digest
+        tells these rows from all others.
+    """
+
+    cuts: tuple[int, ...]
+    until: int
+    rows: int
+    users: int
+    rate: float
+    share: float
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PropensityModel:
+    """A fitted model.
+
+    Attributes
+    ----------
+    definition
+        what it was fitted by.
+    as_of
+        the instant of the fit, in microseconds.
+    scorer
+        what gives scores.
+    trials
+        the candidates, of which the best was taken.
+    judgement
+        how good it is on the test rows.
+    train, test
+        what it was fitted to, and judged on.
+    skipped
+        the cuts in neither: their horizons reach into the time of the test.
+    libraries
+        the versions it was fitted with.
+    version
+        ``v1``, ``v2``, ...; empty until the model is stored.
+    created_at
+        when it was stored, in microseconds.
+    checksum
+        of the file it was read from; empty for a model that was not stored.
+    """
+
+    definition: ModelDefinition
+    as_of: int
+    scorer: Scorer
+    trials: tuple[Trial, ...]
+    judgement: Judgement
+    train: Data
+    test: Data
+    skipped: tuple[int, ...] = ()
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+    created_at: int = 0
+    checksum: str = field(default="", compare=False)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return self.definition.keys
+
+    @property
+    def best(self) -> Trial:
+        """The candidate that was taken."""
+        return max(self.trials, key=lambda trial: trial.score)
+
+    def is_same_fit(self, other: PropensityModel) -> bool:
+        """Whether both are what the same definition learns from the same rows with the same libraries."""
+        return self._fit() == other._fit()
+
+    def _fit(self) -> tuple[Any, ...]:
+        definition = replace(self.definition, description="").to_plain()
+        return definition, self.train, self.test, replace(self.scorer, version=""), self.libraries
+
+    def content(self) -> dict[str, Any]:
+        """The model as plain data, without its version and checksum."""
+        return {
+            "format": FORMAT,
+            "definition": self.definition.to_plain(),
+            "as_of": self.as_of,
+            "scorer": self.scorer.to_plain(),
+            "trials": [asdict(trial) for trial in self.trials],
+            "judgement": self.judgement.to_plain(),
+            "train": asdict(self.train),
+            "test": asdict(self.test),
+            "skipped": list(self.skipped),
+            "libraries": dict(self.libraries),
+        }
+
+    def to_json(self) -> bytes:
+        """The model as UTF-8 JSON, with a checksum over all of it."""
+        content = {**self.content(), "version": self.version, "created_at": self.created_at}
+        content["checksum"] = _checksum(content)
+        return orjson.dumps(content) + b"\n"
+
+    @classmethod
+    def from_json(cls, text: bytes, source: str = "the model") -> PropensityModel:
+        """The model from its JSON.
+
+        Raises
+        ------
+        DataError
+            if the text is no model, was changed after it was written, or a newer version of this package wrote it.
+        """
+        hint = "fit anew with `segments model fit`"
+        try:
+            content = orjson.loads(text)
+            checksum, written = content.pop("checksum"), content["format"]
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise DataError(f"{source} is no propensity model: {error}", hint=hint) from error
+        if written != FORMAT:
+            raise DataError(f"{source} has format {written}, and this version reads format {FORMAT}", hint=hint)
+        if checksum != _checksum(content):
+            raise DataError(f"{source} was changed after it was written: its checksum does not fit", hint=hint)
+        try:
+            return replace(_model(content), checksum=checksum)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise DataError(f"{source} is damaged: {error}", hint=hint) from error
+
+
+def _model(content: Mapping[str, Any]) -> PropensityModel:
+    return PropensityModel(
+        definition=ModelDefinition.from_plain(content["definition"]),
+        as_of=content["as_of"],
+        scorer=Scorer.from_plain(content["scorer"]),
+        trials=tuple(Trial(**trial) for trial in content["trials"]),
+        judgement=Judgement.from_plain(content["judgement"]),
+        train=_data(content["train"]),
+        test=_data(content["test"]),
+        skipped=tuple(content["skipped"]),
+        libraries=content["libraries"],
+        version=content["version"],
+        created_at=content["created_at"],
+    )
+
+
+def _data(content: Mapping[str, Any]) -> Data:
+    return Data(**{**content, "cuts": tuple(content["cuts"])})
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return "sha256:" + hashlib.sha256(canonical).hexdigest()

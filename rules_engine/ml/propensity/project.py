@@ -1,0 +1,116 @@
+"""A project opened for its models: definitions checked, Feast at hand, and what a fit or a run of scores needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rules_engine.clock import now_micros
+from rules_engine.diagnostics import listing
+from rules_engine.errors import DataError
+from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.folders import Project
+from rules_engine.ml.propensity.check import load_model_definitions
+from rules_engine.ml.propensity.definition import FILE, ModelDefinition, split
+from rules_engine.ml.propensity.fit import Material
+from rules_engine.ml.propensity.model import PropensityModel
+from rules_engine.ml.propensity.target import occurrences
+from rules_engine.ml.propensity.training import Population, training_rows
+from rules_engine.ml.versions.files import the_one
+from rules_engine.project.catalog import project_catalog
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.load import load_folder
+from rules_engine.rules.program import Program
+from rules_engine.rules.walk import dependencies
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProject:
+    """A project opened for one of its models.
+
+    Attributes
+    ----------
+    definition
+        the model's, as the file has it.
+    now
+        the instant that counts as now, in microseconds: the given one, the project's, or the clock's.
+    """
+
+    repo: FeastRepo
+    catalog: Catalog
+    program: Program
+    definition: ModelDefinition
+    now: int
+
+    @classmethod
+    def open(cls, project: Project, name: str | None = None, at: int | None = None) -> ModelProject:
+        """Open a project.
+
+        Raises
+        ------
+        DefinitionError
+            with every problem of models.yaml, or of the segments.
+        ProjectError, UnknownNameError
+            if there is no such model, or the Feast repository cannot be used.
+        """
+        repo = FeastRepo(project)
+        catalog = project_catalog(project, repo)
+        definitions = load_folder(project.segments_dir, catalog)
+        models = load_model_definitions(project, catalog, definitions.program.names)
+        set_now = definitions.settings.now
+        now = at if at is not None else now_micros() if set_now is None else set_now
+        chosen = models[the_one(models, name, f"models in {FILE}")]
+        _refuse_own_score(definitions.program, chosen)
+        return cls(repo, catalog, definitions.program, chosen, now)
+
+    def material(self, report: Callable[[str], None] = lambda _text: None) -> Material:
+        """What the model is fitted to and judged on.
+
+        Raises
+        ------
+        DataError
+            if a cut's horizon is not over, or nobody has any of the features.
+        ProjectError
+            if the offline store cannot be read.
+        """
+        definition, horizon = self.definition, self.definition.target.within
+        cuts = definition.cuts.instants(self.now, horizon)
+        earlier, later = split(cuts, definition.test_cuts, horizon)
+        report("Reading who did it")
+        did = occurrences(self.repo, definition.target, self.catalog, cuts[0], cuts[-1] + horizon)
+        people = Population(self.repo, self.catalog, definition.everything_read, definition.population, self.program)
+        train = training_rows(people, definition, earlier, did, definition.max_rows, report)
+        test = training_rows(people, definition, later, did, definition.max_rows, report)
+        skipped = tuple(cut for cut in cuts if cut not in {*earlier, *later})
+        return Material(train, test, skipped, people.types)
+
+    def population(self, model: PropensityModel) -> Population:
+        """Whom a stored model is for, with what it looks at.
+
+        Raises
+        ------
+        DataError
+            if a feature or the segment is gone, or of another type than when it was fitted.
+        """
+        found = model.definition
+        gone = [name for name in found.keys if name not in self.catalog.features]
+        if gone or (found.population and found.population not in self.program.names):
+            lost = listing(gone) if gone else f"the segment `{found.population}`"
+            raise DataError(
+                f"{found.name} {model.version} needs {lost}, which is gone",
+                hint="bring it back, or fit anew with `segments model fit`",
+            )
+        return Population(self.repo, self.catalog, found.keys, found.population, self.program)
+
+
+def _refuse_own_score(program: Program, definition: ModelDefinition) -> None:
+    """A population that depends on the model's own score would be another one after every run."""
+    if not definition.population:
+        return
+    for reached in program.closure([definition.population]):
+        for feature in dependencies(program.segment(reached).when).features:
+            if feature.startswith(f"{definition.name}:"):
+                raise DataError(
+                    f"the population of `{definition.name}` is `{definition.population}`, which reads {feature} itself",
+                    hint="take a population that does not depend on the score",
+                )

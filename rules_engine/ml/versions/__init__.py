@@ -1,0 +1,1 @@
+"""Versions of what was fitted, kept as files."""

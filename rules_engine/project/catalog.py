@@ -1,0 +1,126 @@
+"""The names and types that definitions may mention: those of Feast, and those of events.yaml.
+
+Opening the Feast repository takes seconds, reading what it said last time takes none. The copy in the project's state
+folder is taken only if every file that Feast would load is as it was. What Feast infers from data files can change
+without that; `segments apply` always asks Feast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from rules_engine.errors import ProjectError
+from rules_engine.events.declarations.events_yaml import read_events
+from rules_engine.folders import Project
+from rules_engine.read_plan import write_atomically
+from rules_engine.rules.catalog import Catalog, EventType, Feature
+from rules_engine.rules.codec import decode, encode
+
+if TYPE_CHECKING:
+    from rules_engine.features.feast.repo import FeastRepo
+
+#: Raised by one whenever an older copy could be misread.
+_FORMAT = 2
+
+_LOADED = (".py", ".yaml", ".yml", ".feastignore")
+
+
+def project_catalog(project: Project, repo: FeastRepo | None = None) -> Catalog:
+    """The catalog of a project.
+
+    Parameters
+    ----------
+    project
+        the project.
+    repo
+        its open Feast repository, if the caller has one; it is then asked, and the copy is renewed.
+
+    Raises
+    ------
+    ProjectError, UnsupportedError
+        if the Feast repository cannot be used.
+    DefinitionError
+        with every problem of events.yaml.
+    """
+    path = project.state_dir / "catalog.json"
+    fingerprint = _fingerprint(project.feature_repo)
+    if repo is None:
+        known = _read(path, fingerprint)
+        if known is not None:
+            return known
+        from rules_engine.features.feast.repo import FeastRepo
+
+        repo = FeastRepo(project)
+    from rules_engine.features.feast.membership_view import restore_rows
+
+    restore_rows(repo)
+    declared = read_events(project.events_yaml)
+    catalog = replace(repo.catalog(), events=declared.types, event_features=declared.features)
+    with contextlib.suppress(ProjectError):  # a folder that cannot be written is no reason not to answer
+        content = {"format": _FORMAT, "fingerprint": fingerprint, **_encode(catalog)}
+        write_atomically(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+    return catalog
+
+
+def _read(path: Path, fingerprint: str) -> Catalog | None:
+    try:
+        content = orjson.loads(path.read_bytes())
+        if content["format"] != _FORMAT or content["fingerprint"] != fingerprint:
+            return None
+        return _decode(content)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _fingerprint(folder: Path) -> str:
+    """Changes with every file that Feast would load, and with the versions that read them."""
+    digest = hashlib.sha256(f"{version('feast-segments')} {version('feast')}".encode())
+    for path in _loaded_files(folder):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _loaded_files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.name.endswith(_LOADED) and "__pycache__" not in path.parts and path.is_file():
+            yield path
+
+
+def _encode(catalog: Catalog) -> dict[str, Any]:
+    return {
+        "features": [asdict(feature) | {"type": encode(feature.type)} for feature in catalog.features.values()],
+        "ttl": dict(catalog.ttl),
+        "events": [
+            {
+                "name": event.name,
+                "properties": {name: encode(value_type) for name, value_type in event.properties.items()},
+                "retention": event.retention,
+                "description": event.description,
+            }
+            for event in catalog.events.values()
+        ],
+        "event_features": {name: encode(aggregate) for name, aggregate in catalog.event_features.items()},
+    }
+
+
+def _decode(content: dict[str, Any]) -> Catalog:
+    features = [Feature(**(feature | {"type": decode(feature["type"])})) for feature in content["features"]]
+    events = [
+        EventType(**(event | {"properties": {name: decode(found) for name, found in event["properties"].items()}}))
+        for event in content["events"]
+    ]
+    return Catalog(
+        features={feature.key: feature for feature in features},
+        ttl=content["ttl"],
+        events={event.name: event for event in events},
+        event_features={name: decode(aggregate) for name, aggregate in content["event_features"].items()},
+    )

@@ -1,0 +1,308 @@
+"""One condition in YAML to its tree: every name resolved, every literal checked against its operand's type.
+
+All problems are collected; a condition with a problem gives None, and its siblings are still looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from rules_engine.definitions.source import Items, Mapping, Node
+from rules_engine.diagnostics import Diagnostic, listing, nearest
+from rules_engine.rules.catalog import EVENT_VIEW, Catalog
+from rules_engine.rules.forms import CLOCKS, FORMS, Form, Shape
+from rules_engine.rules.local_time import find_zone
+from rules_engine.rules.nodes import (
+    AllOf,
+    AnyOf,
+    ClockField,
+    ClockRef,
+    Condition,
+    ContextRef,
+    FeatureRef,
+    Not,
+    Operand,
+    Predicate,
+    SegmentRef,
+    Sequence,
+)
+from rules_engine.rules.operators import OPERATORS
+from rules_engine.rules.parsing.constants import constant_problem
+from rules_engine.rules.parsing.event_operands import EventParser
+from rules_engine.rules.parsing.literals import Refusal, convert_argument, describe, infer_type, literal
+from rules_engine.rules.parsing.operand_checks import (
+    at_key,
+    boolean_option,
+    check_operator,
+    single_operator,
+    string_value,
+    unknown_key,
+)
+from rules_engine.rules.types import STRING, Kind, ValueType
+
+
+class ConditionParser:
+    """Parses conditions against a catalog; ``problems`` collects what is wrong.
+
+    Parameters
+    ----------
+    catalog
+        the features and events that may be named.
+    segments
+        the names of all segments, or None to leave references unchecked.
+
+    >>> from rules_engine.definitions.source import from_plain
+    >>> parser = ConditionParser(Catalog(closed=False))
+    >>> parser.condition(from_plain({"feature": "user:country", "equal": "NO"})) is None
+    True
+    >>> parser.problems[0].code, parser.problems[0].hint
+    ('unknown-operator', 'did you mean `equals`?')
+    """
+
+    def __init__(self, catalog: Catalog, segments: Collection[str] | None = None) -> None:
+        self._catalog = catalog
+        self._segments = segments
+        self.problems: list[Diagnostic] = []
+        self.events = EventParser(catalog, self.problems)
+        self._parsers: dict[Shape, Callable[[Mapping, Form], Condition | None]] = {
+            Shape.CONDITIONS: self._group,
+            Shape.CONDITION: self._negation,
+            Shape.FEATURE: self._feature,
+            Shape.NAME: self._context,
+            Shape.CLOCK: self._clock,
+            Shape.EVENT: self._did,
+            Shape.EVENT_PROPERTY: self._aggregate,
+            Shape.STEPS: self._sequence,
+            Shape.SEGMENT: self._segment,
+        }
+
+    def condition(self, node: Node) -> Condition | None:
+        """The tree of one condition, or None if it or a part of it was refused."""
+        try:
+            parsed = self._condition(node)
+        except Refusal as refusal:
+            self.problems.append(refusal.diagnostic)
+            return None
+        if parsed is None:
+            return None
+        problem = constant_problem(parsed, node.span)
+        if problem:
+            self.problems.append(problem)
+            return None
+        return parsed
+
+    def _condition(self, node: Node) -> Condition | None:
+        if not isinstance(node, Mapping):
+            raise Refusal("wrong-shape", node, f"a condition is expected here, not {describe(node)}", _forms_hint())
+        heads = [entry for entry in node if entry.key in FORMS]
+        if not heads:
+            raise _no_form(node)
+        if len(heads) > 1:
+            message = f"`{heads[0].key}` and `{heads[1].key}` cannot stand in one condition"
+            raise at_key("several-forms", heads[1], message, "make two conditions of them, inside `all:` or `any:`")
+        form = FORMS[heads[0].key]
+        self._check_keys(node, form)
+        return self._parsers[form.shape](node, form)
+
+    def _check_keys(self, node: Mapping, form: Form) -> None:
+        for entry in node:
+            if entry.key in form.keys or (form.takes_operator and entry.key in OPERATORS):
+                continue
+            raise unknown_key(entry, form)
+        for key in form.required:
+            if key not in node:
+                raise Refusal("missing-key", node, f"`{form.head}` needs `{key}`", f"for example `{form.example}`")
+
+    # --- groups and references --------------------------------------------------------------------------------------
+
+    def _group(self, node: Mapping, form: Form) -> Condition | None:
+        value = node.entry(form.head).value
+        if not isinstance(value, Items):
+            raise Refusal("wrong-shape", value, f"`{form.head}` takes a list of conditions, not {describe(value)}")
+        if not value.items:
+            raise Refusal(
+                "empty-list", value, f"`{form.head}` is empty, and would match everyone or nobody", "list a condition"
+            )
+        parsed = [self.condition(item) for item in value.items]
+        conditions = tuple(condition for condition in parsed if condition is not None)
+        if len(conditions) < len(parsed):
+            return None
+        if form.head == "all":
+            return AllOf(conditions, node.span)
+        either = AnyOf(conditions, node.span)
+        return either if form.head == "any" else Not(either, node.span)
+
+    def _negation(self, node: Mapping, form: Form) -> Condition | None:
+        inner = self.condition(node.entry(form.head).value)
+        return Not(inner, node.span) if inner is not None else None
+
+    def _segment(self, node: Mapping, form: Form) -> Condition:
+        value = node.entry(form.head).value
+        reference = SegmentRef(self.segment_name(value), value.span)
+        return reference if form.head == "in_segment" else Not(reference, node.span)
+
+    def segment_name(self, node: Node) -> str:
+        """The name of a segment that there is.
+
+        Raises
+        ------
+        Refusal
+            if there is none of that name.
+        """
+        name = string_value(node, "the name of a segment")
+        if self._segments is not None and name not in self._segments:
+            hint = nearest(name, self._segments) or f"there are {listing(self._segments)}"
+            raise Refusal("unknown-segment", node, f"there is no segment `{name}`", hint)
+        return name
+
+    # --- predicates -------------------------------------------------------------------------------------------------
+
+    def _feature(self, node: Mapping, form: Form) -> Condition:
+        operand, value_type = self.feature(node.entry(form.head).value)
+        return self._predicate(node, form, operand, value_type)
+
+    def feature(self, node: Node) -> tuple[Operand, ValueType | None]:
+        """What `VIEW:NAME` stands for, and its type, where one is known.
+
+        Raises
+        ------
+        Refusal
+            if there is no such feature, or rules cannot read it.
+        """
+        text = string_value(node, "a feature, `VIEW:NAME`")
+        view, colon, name = text.partition(":")
+        if not (view and colon and name):
+            close = [key for key in self._catalog.features if key.endswith(f":{text}")]
+            hint = (
+                f"did you mean `{close[0]}`?"
+                if close
+                else "write the feature view's name before a colon, e.g. `user:country`"
+            )
+            raise Refusal("invalid-reference", node, f"`{text}` is not `VIEW:NAME`", hint)
+        if view == EVENT_VIEW and name in self._catalog.event_features:
+            aggregate = self._catalog.event_features[name]
+            return aggregate, aggregate.type
+        feature = self._catalog.features.get(text)
+        if feature is None and self._catalog.closed:
+            raise Refusal("unknown-feature", node, f"there is no feature `{text}`", self._feature_hint(text, view))
+        if feature is not None and feature.type is None:
+            message = f"rules cannot read `{text}`, which is of the Feast type {feature.feast_type}"
+            raise Refusal("operator-type", node, message, "make a feature of a plain type from it")
+        return FeatureRef(view, name), feature.type if feature else None
+
+    def _feature_hint(self, text: str, view: str) -> str:
+        known = [*self._catalog.features, *(f"{EVENT_VIEW}:{name}" for name in self._catalog.event_features)]
+        name = text.removeprefix(f"{view}:")
+        siblings = [key for key in known if key.startswith(f"{view}:")]
+        elsewhere = [key for key in known if key.endswith(f":{name}")]
+        if not siblings:  # the view is misspelt, or the name stands in another one
+            views = {key.split(":")[0] for key in known}
+            return nearest(text, elsewhere or known) or f"the feature views are {listing(views)}"
+        # Compared without the view, which every one of them shares: it would make any name look near.
+        if nearest(name, [key.removeprefix(f"{view}:") for key in siblings]):
+            return nearest(text, siblings) or f"`{view}` has {listing(siblings)}"
+        return f"did you mean `{elsewhere[0]}`?" if elsewhere else f"`{view}` has {listing(siblings)}"
+
+    def _context(self, node: Mapping, form: Form) -> Condition:
+        name = string_value(node.entry(form.head).value, "the name of a context value")
+        default = node.entry("default").value if "default" in node else None
+        return self._predicate(node, form, ContextRef(name), None, default)
+
+    def _clock(self, node: Mapping, form: Form) -> Condition:
+        value = node.entry(form.head).value
+        name = string_value(value, "`time_of_day` or `day_of_week`")
+        if name not in CLOCKS:
+            hint = nearest(name, CLOCKS) or "write `time_of_day` or `day_of_week`"
+            raise Refusal("invalid-choice", value, f"there is no clock `{name}`", hint)
+        field = ClockField(name)
+        kind = Kind.TIME_OF_DAY if field is ClockField.TIME_OF_DAY else Kind.DAY_OF_WEEK
+        zone = self.timezone(node.entry("timezone").value) if "timezone" in node else "UTC"
+        return self._predicate(node, form, ClockRef(field, zone), ValueType(kind))
+
+    def timezone(self, node: Node, bare_feature: bool = False) -> str | FeatureRef:
+        """The zone that is named, or the feature that holds its name; ``bare_feature``: also written `VIEW:NAME`.
+
+        Raises
+        ------
+        Refusal
+            if there is no such zone or feature, or the feature is no string.
+        """
+        if isinstance(node, Mapping):
+            if "feature" not in node or len(node.entries) != 1:
+                raise Refusal("wrong-shape", node, "a time zone is an IANA name, or `{feature: VIEW:NAME}`")
+            return self._timezone_feature(node.entry("feature").value)
+        name = string_value(node, "an IANA time zone, or `{feature: VIEW:NAME}`")
+        if ":" in name and bare_feature:
+            return self._timezone_feature(node)
+        if ":" in name and name in self._catalog.features:
+            raise Refusal("invalid-timezone", node, f"`{name}` is a feature", f"write `timezone: {{feature: {name}}}`")
+        if find_zone(name) is None:
+            from zoneinfo import available_timezones
+
+            hint = nearest(name, available_timezones()) or "write an IANA name, e.g. `Europe/Oslo`"
+            raise Refusal("invalid-timezone", node, f"there is no time zone `{name}`", hint)
+        return name
+
+    def _timezone_feature(self, reference: Node) -> FeatureRef:
+        operand, value_type = self.feature(reference)
+        if not isinstance(operand, FeatureRef) or value_type not in (None, STRING):
+            raise Refusal(
+                "operator-type", reference, f"a time zone is a string, and `{operand}` is of type {value_type}"
+            )
+        return operand
+
+    def _predicate(
+        self,
+        node: Mapping,
+        form: Form,
+        operand: Operand,
+        value_type: ValueType | None,
+        default: Node | None = None,
+    ) -> Predicate:
+        entry = single_operator(node, form.keys, f"`{form.head}`")
+        operator = check_operator(entry, operand, value_type)
+        ignore_case = boolean_option(node, "ignore_case", operator, value_type)
+        or_missing = boolean_option(node, "or_missing", operator)
+        value_type = value_type or infer_type(operator, entry.value)
+        argument = convert_argument(operator, entry.value, value_type, ignore_case)
+        if isinstance(operand, ContextRef) and default is not None:
+            operand = ContextRef(operand.name, _default(default, value_type))
+        return Predicate(operand, operator.name, argument, value_type, ignore_case, or_missing, node.span)
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def _did(self, node: Mapping, form: Form) -> Condition | None:
+        return self.events.did(node, negated=form.head == "did_not")
+
+    def _aggregate(self, node: Mapping, form: Form) -> Condition | None:
+        aggregate = self.events.aggregate(node, form.head)
+        if aggregate is None:
+            return None
+        entry = single_operator(node, form.keys, f"`{form.head}`")
+        operator = check_operator(entry, aggregate, aggregate.type)
+        if aggregate.of_type is None and aggregate.type is None:
+            aggregate = self.events.with_type(aggregate, infer_type(operator, entry.value))
+        return self._predicate(node, form, aggregate, aggregate.type)
+
+    def _sequence(self, node: Mapping, _form: Form) -> Sequence | None:
+        return self.events.sequence(node)
+
+
+def _default(node: Node, value_type: ValueType | None) -> object:
+    if value_type is not None and value_type.is_list:
+        if not isinstance(node, Items):
+            raise Refusal("literal-type", node, f"the default is a list, not {describe(node)}")
+        return tuple(literal(item, ValueType(value_type.kind), False) for item in node.items)
+    return literal(node, value_type, False)
+
+
+def _no_form(node: Mapping) -> Refusal:
+    for entry in node:
+        hint = nearest(entry.key, FORMS)
+        if hint:
+            return at_key("unknown-key", entry, f"there is no condition `{entry.key}`", hint)
+    return Refusal("unknown-form", node, "this is no condition: none of its keys says what it looks at", _forms_hint())
+
+
+def _forms_hint() -> str:
+    return f"a condition starts with one of {', '.join(FORMS)}"

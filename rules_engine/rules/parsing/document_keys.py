@@ -1,0 +1,46 @@
+"""What a trigger's document holds: shared by its parser, the settings' parser, and the schema for editors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from rules_engine.definitions.envelope import NAME_PATTERN
+from rules_engine.definitions.source import Mapping, Node
+from rules_engine.diagnostics import listing, nearest
+from rules_engine.rules.parsing.literals import Refusal, describe
+from rules_engine.rules.parsing.operand_checks import at_key
+
+#: The parts of a trigger that are for people.
+PARTS = ("description", "owner", "tags")
+
+NAME = re.compile(NAME_PATTERN)
+
+
+def keys_of(
+    node: Node,
+    what: str,
+    required: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+    hint_of: Callable[[str], str | None] = lambda _: None,
+) -> Mapping:
+    """The mapping that stands there, with these keys and no others.
+
+    Raises
+    ------
+    Refusal
+        if it is none, or has other keys, or lacks one. ``hint_of`` may say more of a key that is not known.
+    """
+    known = (*required, *optional)
+    if not isinstance(node, Mapping):
+        inside = ", ".join(f"{key}: ..." for key in required)
+        message = f"`{what}` is a mapping, not {describe(node)}"
+        raise Refusal("wrong-shape", node, message, f"write `{what}: {{{inside}}}`")
+    for entry in node:
+        if entry.key not in known:
+            hint = hint_of(entry.key) or nearest(entry.key, known) or f"there can be {listing(known)}"
+            raise at_key("unknown-key", entry, f"`{entry.key}` has no place in `{what}`", hint)
+    for key in required:
+        if key not in node:
+            raise Refusal("missing-key", node, f"`{what}` needs `{key}`", f"add `{key}: ...`")
+    return node

@@ -1,0 +1,333 @@
+"""Event conditions in YAML: which events, which window, which property; and sequences of steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rules_engine.clock import format_duration
+from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
+from rules_engine.diagnostics import Diagnostic, listing, nearest
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.forms import AGGREGATE_OPTIONAL, AGGREGATE_REQUIRED, ANCHORS, PROPERTY_OPTIONS, STEP_OPTIONS
+from rules_engine.rules.nodes import (
+    Aggregate,
+    EventAggregate,
+    EventMatch,
+    Predicate,
+    PropertyRef,
+    Sequence,
+    SequenceStep,
+)
+from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS
+from rules_engine.rules.parsing.literals import (
+    Refusal,
+    convert_argument,
+    describe,
+    duration,
+    infer_type,
+    literal,
+    window,
+)
+from rules_engine.rules.parsing.operand_checks import (
+    at_key,
+    boolean_option,
+    check_operator,
+    single_operator,
+    string_value,
+)
+from rules_engine.rules.types import FLOAT, INTEGER, Kind, ValueType
+
+
+class EventParser:
+    """Parses what event conditions share, for :class:`rules_engine.rules.parsing.conditions.ConditionParser`."""
+
+    def __init__(self, catalog: Catalog, problems: list[Diagnostic]) -> None:
+        self._catalog = catalog
+        self._problems = problems
+
+    # --- did, did_not -----------------------------------------------------------------------------------------------
+
+    def did(self, node: Mapping, negated: bool) -> Predicate | None:
+        """``did`` and ``did_not`` as a comparison of a count."""
+        match = self.match(node, "did_not" if negated else "did")
+        within = self._window(node.entry("within").value, match)
+        operator, number = ("equals", 0) if negated else self._count(node)
+        if match is None:
+            return None
+        return Predicate(EventAggregate(Aggregate.COUNT, match, within), operator, number, INTEGER, span=node.span)
+
+    def _count(self, node: Mapping) -> tuple[str, object]:
+        if "count" not in node:
+            return "at_least", 1
+        value = node.entry("count").value
+        if not isinstance(value, Mapping):
+            hint = "write e.g. `count: {at_least: 2}`"
+            raise Refusal("wrong-shape", value, f"`count` takes an operator, not {describe(value)}", hint)
+        entry = single_operator(value, (), "`count`")
+        if entry.key not in COUNT_OPERATORS:
+            raise at_key(
+                "operator-type", entry, f"`{entry.key}` does not apply to a count", f"use {listing(COUNT_OPERATORS)}"
+            )
+        for number in entry.value.items if isinstance(entry.value, Items) else (entry.value,):
+            if not isinstance(number, Scalar) or type(number.value) is not int or number.value < 0:
+                raise Refusal("invalid-count", number, f"a count is a whole number from 0, not {describe(number)}")
+        return entry.key, convert_argument(OPERATORS[entry.key], entry.value, INTEGER, False)
+
+    # --- aggregates -------------------------------------------------------------------------------------------------
+
+    def aggregate(self, node: Mapping, function_name: str) -> EventAggregate | None:
+        """``sum avg min max distinct first last`` without their comparison."""
+        function = Aggregate(function_name)
+        inner = node.entry(function_name).value
+        if not isinstance(inner, Mapping):
+            message = f"`{function_name}` takes `{{event: NAME, of: PROPERTY}}`, not {describe(inner)}"
+            raise Refusal("wrong-shape", inner, message)
+        for entry in inner:
+            if entry.key not in (*AGGREGATE_REQUIRED, *AGGREGATE_OPTIONAL):
+                hint = (
+                    nearest(entry.key, (*AGGREGATE_REQUIRED, *AGGREGATE_OPTIONAL))
+                    or "there are `event`, `of` and `where`"
+                )
+                raise at_key("unknown-key", entry, f"`{entry.key}` has no place in `{function_name}`", hint)
+        for key in AGGREGATE_REQUIRED:
+            if key not in inner:
+                example = f"`{function_name}: {{event: purchase, of: amount}}`"
+                raise Refusal("missing-key", inner, f"`{function_name}` needs `{key}`", f"for example {example}")
+        match = self.match(inner, "event")
+        of_type = self._property_type(match, inner.entry("of").value)
+        within = self._aggregate_window(node, match)
+        if match is None:
+            return None
+        aggregate = EventAggregate(
+            function, match, within, string_value(inner.entry("of").value, "a property"), of_type
+        )
+        self._check_of(aggregate, inner.entry("of").value)
+        return self.with_type(aggregate, of_type)
+
+    def count_of(self, node: Mapping) -> EventAggregate | None:
+        """``count: {event: NAME}``, as payloads write it."""
+        inner = node.entry("count").value
+        if not isinstance(inner, Mapping) or "event" not in inner:
+            raise Refusal("wrong-shape", inner, f"`count` takes `{{event: NAME}}`, not {describe(inner)}")
+        for entry in inner:
+            if entry.key not in ("event", *AGGREGATE_OPTIONAL):
+                hint = nearest(entry.key, ("event", *AGGREGATE_OPTIONAL)) or "there are `event` and `where`"
+                raise at_key("unknown-key", entry, f"`{entry.key}` has no place in `count`", hint)
+        match = self.match(inner, "event")
+        within = self._aggregate_window(node, match)
+        return None if match is None else EventAggregate(Aggregate.COUNT, match, within)
+
+    def _aggregate_window(self, node: Mapping, match: EventMatch | None) -> int | None:
+        """The window of an aggregate; without ``within``, where it may be left out, as long as the event is kept."""
+        if "within" in node:
+            return self._window(node.entry("within").value, match)
+        declared = self._catalog.events.get(match.event) if match else None
+        return None if declared is None else declared.retention
+
+    def with_type(self, aggregate: EventAggregate, of_type: ValueType | None) -> EventAggregate:
+        """The aggregate over a property of this type; where none is known, only its numbers are reduced."""
+        if of_type is None and aggregate.function in (Aggregate.SUM, Aggregate.AVG, Aggregate.MIN, Aggregate.MAX):
+            of_type = FLOAT
+        return replace(aggregate, of_type=of_type)
+
+    def _check_of(self, aggregate: EventAggregate, node: Node) -> None:
+        of_type, function = aggregate.of_type, aggregate.function
+        if of_type is None or function in (Aggregate.FIRST, Aggregate.LAST):
+            return
+        allowed = {
+            Aggregate.SUM: of_type.kind.is_number,
+            Aggregate.AVG: of_type.kind.is_number,
+            Aggregate.MIN: of_type.kind.is_number or of_type.kind is Kind.TIME,
+            Aggregate.MAX: of_type.kind.is_number or of_type.kind is Kind.TIME,
+            Aggregate.DISTINCT: True,
+        }
+        if of_type.is_list or not allowed[function]:
+            message = f"there is no `{function.value}` of `{aggregate.of}`, which is of type {of_type}"
+            raise Refusal("operator-type", node, message)
+
+    def _property_type(self, match: EventMatch | None, node: Node) -> ValueType | None:
+        name = string_value(node, "the name of a property")
+        declared = self._catalog.events.get(match.event) if match else None
+        if declared is None:
+            return None
+        if name not in declared.properties and self._catalog.closed:
+            raise self._unknown_property(node, name, declared.name)
+        return declared.properties.get(name)
+
+    def _unknown_property(self, node: Node, name: str, event: str) -> Refusal:
+        known = self._catalog.events[event].properties
+        hint = nearest(name, known) or f"`{event}` has {listing(known)}"
+        return Refusal("unknown-property", node, f"the event `{event}` has no property `{name}`", hint)
+
+    # --- which events -----------------------------------------------------------------------------------------------
+
+    def match(self, node: Mapping, key: str) -> EventMatch | None:
+        """The event named under ``key`` with its ``where``; None after a problem in ``where``, which is collected."""
+        value = node.entry(key).value
+        event = string_value(value, "the name of an event")
+        if self._catalog.closed and event not in self._catalog.events:
+            hint = nearest(event, self._catalog.events) or f"the events are {listing(self._catalog.events)}"
+            if not self._catalog.events:
+                hint = "declare it in feature_repo/events.yaml"
+            raise Refusal("unknown-event", value, f"there is no event `{event}`", hint)
+        if "where" not in node:
+            return EventMatch(event)
+        where = self._where(event, node.entry("where").value)
+        return EventMatch(event, where) if where is not None else None
+
+    def _where(self, event: str, node: Node) -> tuple[Predicate, ...] | None:
+        if not isinstance(node, Mapping):
+            raise Refusal("wrong-shape", node, f"`where` maps properties to values, and is not {describe(node)}")
+        if not node.entries and not node.incomplete:
+            raise Refusal("empty-list", node, "`where` is empty", "remove it, or name a property")
+        parsed: list[Predicate] = []
+        for entry in node:
+            try:
+                parsed.append(self._property_predicate(event, entry))
+            except Refusal as refusal:
+                self._problems.append(refusal.diagnostic)
+        return tuple(parsed) if len(parsed) == len(node.entries) else None
+
+    def _property_predicate(self, event: str, entry: Entry) -> Predicate:
+        declared = self._catalog.events.get(event)
+        if declared is not None and self._catalog.closed and entry.key not in declared.properties:
+            raise self._unknown_property(Scalar(entry.key, entry.key_span), entry.key, event)
+        value_type = declared.properties.get(entry.key) if declared else None
+        operand = PropertyRef(entry.key, value_type)
+        if not isinstance(entry.value, Mapping):
+            return self._equals(operand, entry, value_type)
+        chosen = single_operator(entry.value, PROPERTY_OPTIONS, f"`{entry.key}`")
+        operator = check_operator(chosen, operand, value_type)
+        ignore_case = boolean_option(entry.value, "ignore_case", operator, value_type)
+        or_missing = boolean_option(entry.value, "or_missing", operator)
+        value_type = value_type or infer_type(operator, chosen.value)
+        argument = convert_argument(operator, chosen.value, value_type, ignore_case)
+        return Predicate(operand, operator.name, argument, value_type, ignore_case, or_missing, entry.key_span)
+
+    def _equals(self, operand: PropertyRef, entry: Entry, value_type: ValueType | None) -> Predicate:
+        if isinstance(entry.value, Items):
+            hint = f"write `{entry.key}: {{in: [...]}}` for one of several values"
+            raise Refusal("literal-type", entry.value, "a property is not compared with a list like this", hint)
+        if value_type is not None and value_type.is_list:
+            hint = f"write `{entry.key}: {{includes: ...}}`"
+            raise Refusal("operator-type", entry.value, f"`{entry.key}` is a {value_type}", hint)
+        value_type = value_type or infer_type(OPERATORS["equals"], entry.value)
+        argument = literal(entry.value, value_type, False)
+        return Predicate(operand, "equals", argument, value_type, span=entry.key_span)
+
+    def _window(self, node: Node, match: EventMatch | None) -> int | None:
+        within = window(node)
+        if match is not None:
+            self._check_retention(node, within, match.event)
+        return within
+
+    def _check_retention(self, node: Node, within: int | None, event: str) -> None:
+        declared = self._catalog.events.get(event)
+        if declared is None or declared.retention is None:
+            return
+        if within is None or within > declared.retention:
+            kept = format_duration(declared.retention)
+            message = f"events `{event}` are kept for {kept}, which is shorter than this looks back"
+            hint = f"look back at most {kept}, or raise `retention` in feature_repo/events.yaml"
+            raise Refusal("window-beyond-retention", node, message, hint)
+
+    # --- sequences --------------------------------------------------------------------------------------------------
+
+    def sequence(self, node: Mapping) -> Sequence | None:
+        """A sequence of steps."""
+        value = node.entry("sequence").value
+        if not isinstance(value, Items):
+            raise Refusal("wrong-shape", value, f"`sequence` takes a list of steps, not {describe(value)}")
+        if not value.items:
+            raise Refusal("empty-list", value, "`sequence` is empty", "list its steps")
+        if len(value.items) < 2:
+            raise Refusal("sequence-too-short", value, "a sequence has at least two steps", "for one event write `did`")
+        steps = [self._collected_step(item, position) for position, item in enumerate(value.items)]
+        within = window(node.entry("within").value) if "within" in node else None
+        anchor = self._anchor(node)
+        parsed = [step for step in steps if step is not None]
+        if len(parsed) < len(steps):
+            return None
+        self._check_waits(value, parsed)
+        match_on = self._match_on(node, parsed)
+        self._check_sequence_window(node, parsed, within)
+        latest_only = parsed[-1].negated if anchor is None else anchor == "latest"
+        return Sequence(tuple(parsed), within, match_on, latest_only, node.span)
+
+    def _collected_step(self, node: Node, position: int) -> SequenceStep | None:
+        try:
+            return self._step(node, position)
+        except Refusal as refusal:
+            self._problems.append(refusal.diagnostic)
+            return None
+
+    def _step(self, node: Node, position: int) -> SequenceStep | None:
+        heads = [entry for entry in node if entry.key in ("did", "did_not")] if isinstance(node, Mapping) else []
+        if not isinstance(node, Mapping) or not heads:
+            raise Refusal(
+                "wrong-shape", node, "a step is `{did: EVENT}` or `{did_not: EVENT}`, with `within` and `where`"
+            )
+        if len(heads) > 1:
+            raise at_key(
+                "several-forms", heads[1], "`did` and `did_not` cannot stand in one step", "make two steps of them"
+            )
+        head = heads[0].key
+        for entry in node:
+            if entry.key not in (head, *STEP_OPTIONS):
+                hint = nearest(entry.key, STEP_OPTIONS) or f"beside `{head}` there can be `within` and `where`"
+                raise at_key("unknown-key", entry, f"`{entry.key}` has no place in a step", hint)
+        if position == 0 and head == "did_not":
+            raise Refusal("sequence-first-step", node, "the first step is an event that happened: `did`")
+        if position == 0 and "within" in node:
+            message = "the first step has nothing before it to be within"
+            raise at_key("sequence-first-within", node.entry("within"), message, "write `within` beside `sequence`")
+        match = self.match(node, head)
+        within = duration(node.entry("within").value) if "within" in node else None
+        if match is not None and within is not None:
+            self._check_retention(node.entry("within").value, within, match.event)
+        return SequenceStep(match, head == "did_not", within) if match is not None else None
+
+    def _anchor(self, node: Mapping) -> str | None:
+        if "anchor" not in node:
+            return None
+        value = node.entry("anchor").value
+        anchor = string_value(value, "`any` or `latest`")
+        if anchor not in ANCHORS:
+            hint = nearest(anchor, ANCHORS) or "write `any` or `latest`"
+            raise Refusal("invalid-choice", value, f"there is no anchor `{anchor}`", hint)
+        return anchor
+
+    def _check_waits(self, value: Items, steps: list[SequenceStep]) -> None:
+        """Each of the last steps that are ``did_not`` needs to say how long to wait."""
+        for item, step in reversed(list(zip(value.items, steps, strict=True))):
+            if not step.negated:
+                return
+            if step.within is None:
+                message = (
+                    "a last `did_not` needs `within`: how long nothing must happen before the sequence is complete"
+                )
+                raise Refusal("sequence-last-within", item, message, "add e.g. `within: 30m`")
+
+    def _check_sequence_window(self, node: Mapping, steps: list[SequenceStep], within: int | None) -> None:
+        at = node.entry("within").value if "within" in node else node.entry("sequence").value
+        for step in steps:
+            self._check_retention(at, within, step.match.event)
+        waits = [step.within or 0 for step in steps[_last_did(steps) + 1 :]]
+        if within is not None and waits and max(waits) >= within:
+            message = "this can never be true: the last wait is not over before the sequence's own window closes"
+            hint = "make the sequence's `within` longer than the last step's"
+            raise Refusal("never-true", node, message, hint)
+
+    def _match_on(self, node: Mapping, steps: list[SequenceStep]) -> str | None:
+        if "match_on" not in node:
+            return None
+        value = node.entry("match_on").value
+        for step in steps:
+            value_type = self._property_type(step.match, value)
+            if value_type is not None and value_type.is_list:
+                raise Refusal("operator-type", value, f"`match_on` compares single values, and this is a {value_type}")
+        return string_value(value, "the name of a property")
+
+
+def _last_did(steps: list[SequenceStep]) -> int:
+    return max(position for position, step in enumerate(steps) if not step.negated)

@@ -1,0 +1,277 @@
+"""A ``trigger:`` document to its tree: every name resolved, every time and number checked, all problems collected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TypeVar
+
+from rules_engine.clock import parse_time_of_day
+from rules_engine.definitions.source import Entry, Items, Node, Scalar, to_plain
+from rules_engine.definitions.source import Mapping as MappingNode
+from rules_engine.diagnostics import Diagnostic, listing, nearest
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.nodes import Condition, ContextRef, FeatureRef, Predicate
+from rules_engine.rules.parsing.conditions import ConditionParser
+from rules_engine.rules.parsing.document_keys import NAME, PARTS, keys_of
+from rules_engine.rules.parsing.literals import Refusal, describe, duration
+from rules_engine.rules.parsing.operand_checks import at_key, string_value
+from rules_engine.rules.triggers.nodes import (
+    Cap,
+    Cause,
+    Consent,
+    OnEnter,
+    OnEvent,
+    OnExit,
+    PayloadValue,
+    QuietHours,
+    QuietPolicy,
+    SinkKind,
+    SinkRef,
+    Trigger,
+)
+from rules_engine.rules.triggers.payload import payload
+from rules_engine.rules.walk import walk
+
+_T = TypeVar("_T")
+
+CAUSES = ("on_enter", "on_exit", "on_event")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names that a trigger may use. None stands for a value that was refused itself, and so is not refused again.
+
+    Attributes
+    ----------
+    segments
+        the names of all segments.
+    sinks
+        by name, what kind of sink the project's settings configure.
+    consent
+        by name, the feature that is true where the consent was given.
+    """
+
+    segments: Collection[str] = ()
+    sinks: Mapping[str, SinkKind | None] | None = None
+    consent: Mapping[str, FeatureRef | None] | None = None
+
+
+class TriggerParser:
+    """Parses one trigger; ``problems`` collects what is wrong.
+
+    >>> from rules_engine.definitions.source import from_plain
+    >>> parser = TriggerParser(Catalog(closed=False), Known(["vip"]))
+    >>> parser.trigger(from_plain({"trigger": "hello", "on_enter": "vpi", "send": [{"stream": "mails"}]})) is None
+    True
+    >>> parser.problems[0].code, parser.problems[0].hint
+    ('unknown-segment', 'did you mean `vip`?')
+    """
+
+    def __init__(self, catalog: Catalog, known: Known) -> None:
+        self._known = known
+        self._conditions = ConditionParser(catalog, known.segments)
+        self.problems: list[Diagnostic] = self._conditions.problems
+
+    def trigger(self, document: MappingNode) -> Trigger | None:
+        """The tree of a document whose envelope was checked, or None if a part of it was refused."""
+        before = len(self.problems)
+        cause: Cause | None = None
+        try:
+            cause = self._cause(document)
+        except Refusal as refusal:
+            self.problems.append(refusal.diagnostic)
+        holdout = self._part(document, "holdout", self._holdout)
+        delay = self._part(document, "delay", duration)
+        parts = {
+            "if_": self._part(document, "if", self._condition),
+            "cancel_if": self._part(document, "cancel_if", self._condition),
+            "cooldown": self._part(document, "cooldown", duration),
+            "cap": self._part(document, "cap", self._cap),
+            "quiet_hours": self._part(document, "quiet_hours", self._quiet_hours),
+            "consent": self._part(document, "requires_consent", self._consent),
+        }
+        send = self._part(document, "send", self._send)
+        values = self._part(document, "payload", self._payload)
+        if len(self.problems) > before or cause is None or not send:
+            return None
+        plain = {entry.key: to_plain(entry.value) for entry in document if entry.key in ("trigger", *PARTS)}
+        return Trigger(
+            name=plain["trigger"],
+            on=cause,
+            send=send,
+            delay=delay or 0,
+            holdout=holdout or 0,
+            payload=values or (),
+            description=plain.get("description", ""),
+            owner=plain.get("owner", ""),
+            tags=tuple(plain.get("tags", ())),
+            span=document.span,
+            **parts,  # type: ignore[arg-type]
+        )
+
+    def _collected(self, parse: Callable[[Node], _T | None], node: Node) -> _T | None:
+        try:
+            return parse(node)
+        except Refusal as refusal:
+            self.problems.append(refusal.diagnostic)
+            return None
+
+    def _part(self, document: MappingNode, key: str, parse: Callable[[Node], _T | None]) -> _T | None:
+        return self._collected(parse, document.entry(key).value) if key in document else None
+
+    # --- what starts it ---------------------------------------------------------------------------------------------
+
+    def _cause(self, document: MappingNode) -> Cause | None:
+        given = [entry for entry in document if entry.key in CAUSES]
+        if not given:
+            hint = "add e.g. `on_enter: SEGMENT`"
+            raise Refusal("missing-key", document, f"a trigger needs one of {listing(CAUSES)}", hint)
+        if len(given) > 1:
+            message = f"a trigger has one cause, and this one has `{given[0].key}` and `{given[1].key}`"
+            raise at_key("several-causes", given[1], message, "make two triggers of it")
+        entry = given[0]
+        if entry.key == "on_event":
+            return self._on_event(entry.value)
+        name = self._conditions.segment_name(entry.value)
+        return OnEnter(name) if entry.key == "on_enter" else OnExit(name)
+
+    def _on_event(self, node: Node) -> OnEvent | None:
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            raise Refusal("wrong-shape", node, "`on_event` is a mapping", f"write `{{did: {node.value}}}`")
+        keys = keys_of(node, "on_event", ("did",), ("where",), _event_hint)
+        match = self._conditions.events.match(keys, "did")
+        return None if match is None else OnEvent(match)
+
+    # --- what it waits for ------------------------------------------------------------------------------------------
+
+    def _condition(self, node: Node) -> Condition | None:
+        condition = self._conditions.condition(node)
+        for part in walk(condition) if condition is not None else ():
+            if isinstance(part, Predicate) and isinstance(part.operand, ContextRef) and part.operand.default is None:
+                message = f"a trigger fires without a request, so nothing passes the value `{part.operand.name}`"
+                hint = "give it a `default`, or read a feature or an event"
+                self.problems.append(Diagnostic("context-in-trigger", part.span, message, hint))
+        return condition
+
+    def _cap(self, node: Node) -> Cap:
+        keys = keys_of(node, "cap", ("max", "per"))
+        most = keys.entry("max").value
+        if not isinstance(most, Scalar) or type(most.value) is not int or most.value < 1:
+            raise Refusal("invalid-count", most, f"`max` is a whole number from 1, not {describe(most)}")
+        if most.value > MAX_CAP:
+            raise Refusal("invalid-count", most, f"a cap is at most {MAX_CAP:,}", "who gets so many needs no cap")
+        return Cap(most.value, duration(keys.entry("per").value))
+
+    def _quiet_hours(self, node: Node) -> QuietHours:
+        keys = keys_of(node, "quiet_hours", ("from", "to", "timezone"), ("policy",))
+        start, end = (_time_of_day(keys.entry(key).value) for key in ("from", "to"))
+        if start == end:
+            hint = "leave `quiet_hours` out, or give the hours that are quiet"
+            raise Refusal("empty-quiet-hours", keys.entry("to").value, "the quiet hours end where they begin", hint)
+        zone = self._conditions.timezone(keys.entry("timezone").value, bare_feature=True)
+        policy = QuietPolicy.DEFER
+        if "policy" in keys:
+            policy = QuietPolicy(_choice(keys.entry("policy").value, [one.value for one in QuietPolicy]))
+        return QuietHours(start, end, zone, policy)
+
+    def _consent(self, node: Node) -> Consent | None:
+        name = string_value(node, "the name of a consent")
+        known = self._known.consent or {}
+        if name not in known:
+            hint = nearest(name, known) or (f"there are {listing(known)}" if known else None)
+            hint = hint or f"say in the `project:` document where it stands: `consent: {{{name}: VIEW:FEATURE}}`"
+            raise Refusal("unknown-consent", node, f"there is no consent `{name}`", hint)
+        feature = known[name]
+        return None if feature is None else Consent(name, feature)
+
+    def _holdout(self, node: Node) -> int:
+        value = keys_of(node, "holdout", ("percent",)).entry("percent").value
+        number = value.value if isinstance(value, Scalar) else None
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise Refusal("invalid-percent", value, f"a percentage is a number, not {describe(value)}")
+        if not 0 < number < 100:
+            raise Refusal("invalid-percent", value, f"the share held out is above 0 and below 100, not {number}")
+        hundredths = Decimal(str(number)) * 100
+        if hundredths != int(hundredths):
+            raise Refusal("invalid-percent", value, f"a percentage has at most two decimals, and {number} has more")
+        return int(hundredths)
+
+    def _payload(self, node: Node) -> tuple[tuple[str, PayloadValue], ...]:
+        return payload(node, self._conditions, self.problems)
+
+    # --- what it sends, and where -----------------------------------------------------------------------------------
+
+    def _send(self, node: Node) -> tuple[SinkRef, ...]:
+        if not isinstance(node, Items):
+            hint = "write e.g. `send: [{stream: actions}]`"
+            raise Refusal("wrong-shape", node, f"`send` takes a list of sinks, not {describe(node)}", hint)
+        if not node.items:
+            raise Refusal("empty-list", node, "`send` is empty, so the trigger would do nothing", "name a sink")
+        found: dict[SinkRef, Node] = {}
+        for item in node.items:
+            sink = self._collected(self._sink, item)
+            if sink in found:
+                message = f"`{sink}` stands there already, at line {found[sink].span.line}"
+                self.problems.append(Diagnostic("duplicate-sink", item.span, message, "remove one of them"))
+            elif sink is not None:
+                found[sink] = item
+        return tuple(found)
+
+    def _sink(self, node: Node) -> SinkRef:
+        kinds = [kind.value for kind in SinkKind]
+        if not isinstance(node, MappingNode) or len(node.entries) != 1:
+            hint = "write e.g. `{stream: actions}` or `{webhook: crm}`"
+            raise Refusal("wrong-shape", node, f"a sink is a mapping of one key, not {describe(node)}", hint)
+        entry = node.entries[0]
+        if entry.key not in kinds:
+            hint = nearest(entry.key, kinds) or f"there are {listing(kinds)}"
+            raise at_key("unknown-key", entry, f"there is no sink of the kind `{entry.key}`", hint)
+        kind, name = SinkKind(entry.key), string_value(entry.value, "the name of a sink")
+        if kind is SinkKind.STREAM:
+            if not NAME.match(name):
+                hint = "write small letters, digits and underscores, starting with a letter, at most 63"
+                raise Refusal("invalid-name", entry.value, f"`{name}` cannot be the name of a stream", hint)
+        else:
+            self._check_sink(entry, kind, name)
+        return SinkRef(kind, name)
+
+    def _check_sink(self, entry: Entry, kind: SinkKind, name: str) -> None:
+        sinks = self._known.sinks or {}
+        if name not in sinks:
+            hint = nearest(name, sinks) or (f"there are {listing(sinks)}" if sinks else None)
+            example = f"`sinks: {{{name}: {{{kind.value}: ...}}}}`"
+            hint = hint or f"configure it in the `project:` document: {example}"
+            raise Refusal("unknown-sink", entry.value, f"there is no sink `{name}`", hint)
+        configured = sinks[name]
+        if configured is not None and configured is not kind:
+            hint = f"write `{{{configured.value}: {name}}}`"
+            raise Refusal("unknown-sink", entry.value, f"`{name}` is a {configured.value}, not a {kind.value}", hint)
+
+
+#: The greatest cap: the instants at which a trigger fired are kept with the entity.
+MAX_CAP = 1_000
+
+
+def _event_hint(key: str) -> str | None:
+    if key in ("within", "count"):
+        return "a trigger looks at each event alone: for a number of events write a segment, and `on_enter`"
+    return None
+
+
+def _choice(node: Node, choices: list[str]) -> str:
+    value = string_value(node, f"one of {listing(choices)}")
+    if value not in choices:
+        raise Refusal(
+            "invalid-choice", node, f"there is no `{value}` here", nearest(value, choices) or listing(choices)
+        )
+    return value
+
+
+def _time_of_day(node: Node) -> int:
+    text = str(node.value) if isinstance(node, Scalar) else describe(node)
+    try:
+        return parse_time_of_day(text)
+    except ValueError as error:
+        raise Refusal("invalid-time-of-day", node, str(error)) from None

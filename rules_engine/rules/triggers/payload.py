@@ -1,0 +1,116 @@
+"""The ``payload:`` of a trigger: what an action tells, besides who and why."""
+
+from __future__ import annotations
+
+import re
+
+from rules_engine.definitions.source import Entry, Items, Mapping, Node
+from rules_engine.diagnostics import Diagnostic, listing, nearest
+from rules_engine.rules.nodes import Aggregate, EventAggregate, FeatureRef
+from rules_engine.rules.parsing.conditions import ConditionParser
+from rules_engine.rules.parsing.document_keys import keys_of
+from rules_engine.rules.parsing.literals import Refusal, describe, literal
+from rules_engine.rules.parsing.operand_checks import at_key
+from rules_engine.rules.triggers.nodes import Constant, PayloadValue
+from rules_engine.rules.types import Kind
+
+#: How many values an action carries at most.
+MAX_VALUES = 50
+
+AGGREGATES = tuple(aggregate.value for aggregate in Aggregate)
+FORMS = ("feature", "value", *AGGREGATES)
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}\Z")
+_EXAMPLE = "write e.g. `{feature: VIEW:NAME}`, `{last: {event: EVENT, of: PROPERTY}}` or `{value: ...}`"
+
+
+def payload(
+    node: Node, conditions: ConditionParser, problems: list[Diagnostic]
+) -> tuple[tuple[str, PayloadValue], ...]:
+    """The names and values of a payload, in the order of the text; values that are refused are left out.
+
+    Parameters
+    ----------
+    node
+        what stands after ``payload:``.
+    conditions
+        knows features and events.
+    problems
+        collects what is wrong with single values.
+
+    Raises
+    ------
+    Refusal
+        if it is no mapping, empty, or too large.
+    """
+    if not isinstance(node, Mapping):
+        raise Refusal("wrong-shape", node, f"`payload` maps names to values, and is not {describe(node)}", _EXAMPLE)
+    if not node.entries and not node.incomplete:
+        raise Refusal("empty-list", node, "`payload` is empty", "remove it, or name a value")
+    if len(node.entries) > MAX_VALUES:
+        raise Refusal("too-many-values", node, f"a payload has at most {MAX_VALUES} values, not {len(node.entries)}")
+    parser = _Values(conditions)
+    found: list[tuple[str, PayloadValue]] = []
+    for entry in node:
+        try:
+            value = parser.value(entry)
+        except Refusal as refusal:
+            problems.append(refusal.diagnostic)
+            continue
+        if value is not None:
+            found.append((entry.key, value))
+    return tuple(found)
+
+
+class _Values:
+    def __init__(self, conditions: ConditionParser) -> None:
+        self._conditions = conditions
+
+    def value(self, entry: Entry) -> PayloadValue | None:
+        if not _KEY.match(entry.key):
+            hint = "write letters, digits and `_ . -`, starting with a letter"
+            raise at_key("invalid-name", entry, f"`{entry.key}` cannot be the name of a value", hint)
+        node = entry.value
+        if not isinstance(node, Mapping):
+            raise Refusal("wrong-shape", node, f"a value of a payload is a mapping, not {describe(node)}", _EXAMPLE)
+        heads = [one for one in node if one.key in FORMS]
+        if not heads:
+            raise _no_form(node)
+        if len(heads) > 1:
+            message = f"`{heads[0].key}` and `{heads[1].key}` cannot stand in one value"
+            raise at_key("several-forms", heads[1], message, "make two values of them")
+        match heads[0].key:
+            case "feature":
+                return self._feature(keys_of(node, "feature", ("feature",)).entry("feature").value)
+            case "value":
+                return self._constant(keys_of(node, "value", ("value",)).entry("value").value)
+            case head:
+                return self._aggregate(keys_of(node, head, (head,), ("within",)), head)
+
+    def _feature(self, node: Node) -> FeatureRef | EventAggregate:
+        operand, value_type = self._conditions.feature(node)
+        if value_type is not None and value_type.kind is Kind.BYTES:
+            raise Refusal("operator-type", node, f"`{operand}` is of type {value_type}, which JSON has no place for")
+        assert isinstance(operand, FeatureRef | EventAggregate)
+        return operand
+
+    def _constant(self, node: Node) -> Constant:
+        if isinstance(node, Items):
+            return Constant(tuple(literal(item, None, False) for item in node.items))
+        if isinstance(node, Mapping):
+            hint = "give each part a name of its own in the payload"
+            raise Refusal("literal-type", node, "`value` is a single value or a list of them, not a mapping", hint)
+        return Constant(None if node.value is None else literal(node, None, False))
+
+    def _aggregate(self, node: Mapping, head: str) -> EventAggregate | None:
+        if head == Aggregate.COUNT.value:
+            return self._conditions.events.count_of(node)
+        return self._conditions.events.aggregate(node, head)
+
+
+def _no_form(node: Mapping) -> Refusal:
+    for entry in node:
+        hint = nearest(entry.key, FORMS)
+        if hint:
+            return at_key("unknown-key", entry, f"there is no value `{entry.key}`", hint)
+    return Refusal("unknown-form", node, "none of these keys says what the value is", f"there can be {listing(FORMS)}")

@@ -1,0 +1,336 @@
+"""The cases of ``*.test.yaml`` files: of segments and of triggers, read and checked, with every problem in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rules_engine.clock import from_micros, now_micros
+from rules_engine.definitions.case_schema import TEST_SCHEMA, TRIGGER_TEST_SCHEMA
+from rules_engine.definitions.envelope import check_schema
+from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar, to_plain
+from rules_engine.diagnostics import Diagnostic, Span, listing, nearest
+from rules_engine.rules.catalog import EVENT_VIEW, Catalog
+from rules_engine.rules.inputs import Event, Inputs, in_order
+from rules_engine.rules.load import Definitions, read_file
+from rules_engine.rules.nodes import ContextRef, Predicate
+from rules_engine.rules.parsing.literals import Refusal, describe, duration, literal
+from rules_engine.rules.predicates import Truth
+from rules_engine.rules.program import Program
+from rules_engine.rules.types import Kind, Value, ValueType, conform
+from rules_engine.rules.walk import walk
+from rules_engine.sdk.rules import encode_definitions
+from rules_engine.triggers.record import Reason
+from rules_engine.triggers.rules import TriggerRules
+
+_VERDICTS: dict[Any, Truth] = {True: True, False: False, "unknown": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case, ready to run; instants are in microseconds.
+
+    ``points`` are the start and the instants of ``then``, each with the expected answer.
+    """
+
+    segment: str
+    name: str
+    span: Span
+    inputs: Inputs
+    points: tuple[tuple[int, Truth], ...]
+    enters: tuple[int, ...] | None = None
+    exits: tuple[int, ...] | None = None
+
+    @property
+    def title(self) -> str:
+        """What the case is of."""
+        return self.segment
+
+    @property
+    def start(self) -> int:
+        return self.points[0][0]
+
+    @property
+    def end(self) -> int:
+        """The last instant that the case speaks of."""
+        return max([at for at, _ in self.points] + list(self.enters or ()) + list(self.exits or ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is expected of a trigger at an instant: ``reason`` why it is suppressed, some of the payload it sends."""
+
+    at: int
+    reason: Reason | None = None
+    payload: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerCase:
+    """One case of a trigger, ready to run; instants are in microseconds. What is expected is complete of its kind.
+
+    ``entity`` None is somebody who is not held out.
+    """
+
+    trigger: str
+    name: str
+    span: Span
+    inputs: Inputs
+    entity: str | None
+    start: int
+    end: int
+    fires: tuple[Outcome, ...]
+    cancelled: tuple[Outcome, ...]
+    suppressed: tuple[Outcome, ...]
+    rules: TriggerRules = field(repr=False, compare=False)
+
+    @property
+    def title(self) -> str:
+        """What the case is of."""
+        return self.trigger
+
+
+AnyCase = Case | TriggerCase
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def load_cases(
+    files: Sequence[Path], root: Path, definitions: Definitions, catalog: Catalog
+) -> tuple[list[AnyCase], list[Diagnostic]]:
+    """The cases of test files and the problems found in them."""
+    documents: list[Node] = []
+    problems: list[Diagnostic] = []
+    for path in files:
+        found, trouble = read_file(path, path.relative_to(root).as_posix())
+        documents += found
+        problems += trouble
+    cases, trouble = read_cases(documents, definitions, catalog)
+    return cases, problems + trouble
+
+
+def read_cases(
+    documents: Iterable[Node], definitions: Definitions, catalog: Catalog
+) -> tuple[list[AnyCase], list[Diagnostic]]:
+    """The cases of test documents and the problems found in them."""
+    reader = _CaseReader(definitions, catalog)
+    cases = [case for document in documents for case in reader.document(document)]
+    return cases, reader.problems
+
+
+class _CaseReader:
+    def __init__(self, definitions: Definitions, catalog: Catalog) -> None:
+        self._definitions = definitions
+        self._catalog = catalog
+        self._times = _context_times(definitions.program)
+        self.problems: list[Diagnostic] = []
+
+    @cached_property
+    def _rules(self) -> TriggerRules:
+        """Made when the first case of a trigger is read."""
+        definitions = self._definitions
+        types = {key: feature.type for key, feature in self._catalog.features.items()}
+        encoded = encode_definitions(definitions.program, None, definitions.triggers, definitions.settings)
+        return TriggerRules(encoded, types)
+
+    def document(self, document: Node) -> list[AnyCase]:
+        of_trigger = isinstance(document, Mapping) and isinstance(document.get("test"), Mapping)
+        found = check_schema(document, TRIGGER_TEST_SCHEMA if of_trigger else TEST_SCHEMA)
+        self.problems += found
+        if found or not isinstance(document, Mapping):
+            return []
+        test = document.entry("test").value
+        name = test.entry("trigger").value if isinstance(test, Mapping) else test
+        if not self._is_known(name, "trigger" if of_trigger else "segment"):
+            return []
+        cases = document.entry("cases").value
+        assert isinstance(cases, Items)
+        read = [self._collected(node, str(to_plain(name)), of_trigger) for node in cases.items]
+        return [case for case in read if case is not None]
+
+    def _is_known(self, name: Node, kind: str) -> bool:
+        given = to_plain(name)
+        names = self._definitions.triggers if kind == "trigger" else self._definitions.program.segments
+        if given in names:
+            return True
+        hint = nearest(str(given), names) or (f"there are {listing(names)}" if names else f"no {kind} is defined")
+        if kind == "segment" and given in self._definitions.triggers:
+            hint = f"it is a trigger: write `test: {{trigger: {given}}}`"
+        code = "unknown-trigger" if kind == "trigger" else "unknown-segment"
+        self.problems.append(Diagnostic(code, name.span, f"there is no {kind} `{given}`", hint))
+        return False
+
+    def _collected(self, node: Node, name: str, of_trigger: bool) -> AnyCase | None:
+        assert isinstance(node, Mapping)
+        try:
+            return self._trigger_case(node, name) if of_trigger else self._case(node, name)
+        except Refusal as refusal:
+            self.problems.append(refusal.diagnostic)
+            return None
+
+    def _trigger_case(self, node: Mapping, trigger: str) -> TriggerCase:
+        start = self._start(node)
+        inputs = self._inputs(node, start)
+        expected = {key: _outcomes(node, key, start) for key in ("fires", "cancelled", "suppressed")}
+        named = [one.at for outcomes in expected.values() for one in outcomes]
+        named += [_moment(node.entry("until").value, start)] if "until" in node else []  # type: ignore[arg-type]
+        end = max([start, *named, *(event.at for event in inputs.events)])
+        if end == start:
+            raise Refusal(
+                "missing-key",
+                node,
+                "that nothing happens is judged up to the last instant that the case names, and it names none",
+                "add e.g. `until: {after: 1d}`",
+            )
+        entity = str(to_plain(node.entry("entity").value)) if "entity" in node else None
+        title = node.entry("name").value
+        return TriggerCase(
+            trigger, str(to_plain(title)), title.span, inputs, entity, start, end, **expected, rules=self._rules
+        )
+
+    def _case(self, node: Mapping, segment: str) -> Case:
+        start = self._start(node)
+        points = [(start, _VERDICTS[to_plain(node.entry("expect").value)])]
+        later = _items(node, "then")
+        points += [(_moment(item, start), _VERDICTS[to_plain(item.entry("expect").value)]) for item in later]
+        enters, exits = _moments(node, "enters", start), _moments(node, "exits", start)
+        if (enters == () or exits == ()) and not (later or enters or exits):
+            raise Refusal(
+                "missing-key",
+                node,
+                "that nothing happens is judged up to the last instant that the case names, and it names none",
+                "add e.g. `then: [{after: 1d, expect: false}]`",
+            )
+        return Case(
+            segment=segment,
+            name=str(to_plain(node.entry("name").value)),
+            span=node.entry("name").value.span,
+            inputs=self._inputs(node, start),
+            points=tuple(points),
+            enters=enters,
+            exits=exits,
+        )
+
+    def _start(self, node: Mapping) -> int:
+        if "at" in node:
+            return _instant(node.entry("at").value)
+        now = self._definitions.settings.now
+        return now if now is not None else now_micros()
+
+    def _inputs(self, node: Mapping, start: int) -> Inputs:
+        features = {entry.key: self._feature(entry) for entry in _entries(node, "features")}
+        context = {entry.key: self._context(entry) for entry in _entries(node, "context")}
+        events = [self._event(item, position, start) for position, item in enumerate(_items(node, "events"))]
+        observed = {entry.key: self._observed(entry, start) for entry in _entries(node, "updated_at")}
+        ttl = self._catalog.ttl
+        expires = {view: at + ttl[view] + 1 for view, at in observed.items() if view in ttl}
+        return Inputs(features, context, in_order(events), observed, expires)
+
+    def _observed(self, entry: Entry, start: int) -> int:
+        views = {feature.view for feature in self._catalog.features.values()}
+        if entry.key not in views and self._catalog.closed:
+            hint = nearest(entry.key, views) or f"the feature views are {listing(views)}"
+            message = f"there is no feature view `{entry.key}`"
+            raise Refusal("unknown-feature", Scalar(entry.key, entry.key_span), message, hint)
+        assert isinstance(entry.value, Mapping)
+        return _moment(entry.value, start)
+
+    def _context(self, entry: Entry) -> Any:
+        """A context value as a caller would pass it: a time, which YAML has no form of, as a datetime."""
+        is_time = entry.key in self._times and to_plain(entry.value) is not None
+        return from_micros(_instant(entry.value)) if is_time else to_plain(entry.value)
+
+    def _feature(self, entry: Entry) -> Value:
+        known = self._catalog.features.get(entry.key)
+        if known is None and self._catalog.closed:
+            hint = nearest(entry.key, self._catalog.features)
+            if entry.key.startswith(f"{EVENT_VIEW}:"):
+                hint = "it is computed from events: give those"
+            raise Refusal(
+                "unknown-feature", Scalar(entry.key, entry.key_span), f"there is no feature `{entry.key}`", hint
+            )
+        return _typed(entry.value, known.type if known else None)
+
+    def _event(self, node: Mapping, position: int, start: int) -> Event:
+        name = node.entry("event").value
+        declared = self._catalog.events.get(str(to_plain(name)))
+        if declared is None and self._catalog.closed:
+            hint = (
+                nearest(str(to_plain(name)), self._catalog.events) or f"the events are {listing(self._catalog.events)}"
+            )
+            raise Refusal("unknown-event", name, f"there is no event `{to_plain(name)}`", hint)
+        properties = {}
+        for entry in node:
+            if entry.key in ("event", "at", "after", "ago", "event_id"):
+                continue
+            if declared is not None and self._catalog.closed and entry.key not in declared.properties:
+                hint = nearest(entry.key, declared.properties) or f"it has {listing(declared.properties)}"
+                message = f"the event `{declared.name}` has no property `{entry.key}`"
+                raise Refusal("unknown-property", Scalar(entry.key, entry.key_span), message, hint)
+            properties[entry.key] = _typed(entry.value, declared.properties.get(entry.key) if declared else None)
+        event_id = to_plain(node.entry("event_id").value) if "event_id" in node else f"{position:012d}"
+        return Event(str(to_plain(name)), _moment(node, start), event_id, properties)
+
+
+def _context_times(program: Program) -> set[str]:
+    """The names of the context values that every condition reads as a time."""
+    kinds: dict[str, set[Kind | None]] = {}
+    conditions = (condition for segment in program.segments.values() for condition in walk(segment.when))
+    for condition in conditions:
+        if not isinstance(condition, Predicate) or condition.operator == "exists":
+            continue
+        if isinstance(condition.operand, ContextRef):
+            value_type = condition.operand_type
+            kinds.setdefault(condition.operand.name, set()).add(value_type.kind if value_type else None)
+    return {name for name, found in kinds.items() if found == {Kind.TIME}}
+
+
+def _items(node: Mapping, key: str) -> list[Mapping]:
+    value = node.get(key)
+    return [item for item in value.items if isinstance(item, Mapping)] if isinstance(value, Items) else []
+
+
+def _entries(node: Mapping, key: str) -> tuple[Entry, ...]:
+    value = node.get(key)
+    return value.entries if isinstance(value, Mapping) else ()
+
+
+def _moments(node: Mapping, key: str, start: int) -> tuple[int, ...] | None:
+    return tuple(_moment(item, start) for item in _items(node, key)) if key in node else None
+
+
+def _outcomes(node: Mapping, key: str, start: int) -> tuple[Outcome, ...]:
+    """What is expected of a trigger, in order."""
+    found = []
+    for item in _items(node, key):
+        reason = Reason(to_plain(item.entry("reason").value)) if "reason" in item else None
+        payload = tuple((entry.key, to_plain(entry.value)) for entry in _entries(item, "payload"))
+        found.append(Outcome(_moment(item, start), reason, payload))
+    return tuple(sorted(found, key=lambda one: one.at))
+
+
+def _moment(node: Mapping, start: int) -> int:
+    """The instant that ``at``, ``after`` or ``ago`` names."""
+    if "at" in node:
+        return _instant(node.entry("at").value)
+    return start - duration(node.entry("ago").value) if "ago" in node else start + duration(node.entry("after").value)
+
+
+def _instant(node: Node) -> int:
+    return int(literal(node, ValueType(Kind.TIME), False))
+
+
+def _typed(node: Node, value_type: ValueType | None) -> Value:
+    """A value of a feature or property as the store would give it; null is missing."""
+    plain = to_plain(node)
+    if plain is None or value_type is None:
+        return conform(plain, None)
+    if value_type.is_list:
+        if not isinstance(node, Items):
+            raise Refusal("literal-type", node, f"a {value_type} is expected here, not {describe(node)}")
+        return conform(tuple(_typed(item, ValueType(value_type.kind)) for item in node.items), value_type)
+    return literal(node, value_type, False)

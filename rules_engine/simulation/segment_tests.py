@@ -1,0 +1,136 @@
+"""Run the ``*.test.yaml`` files of a project on a simulated clock: segments with the plain evaluator, triggers too.
+
+No store and no Feast are needed: a case brings its features, context and events, and says what is expected when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rules_engine.clock import format_instant
+from rules_engine.diagnostics import nearest
+from rules_engine.errors import DefinitionError, UnknownNameError
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.changes import changes_at
+from rules_engine.rules.evaluate import Evaluation
+from rules_engine.rules.explain import explain
+from rules_engine.rules.load import TEST_SUFFIX, Definitions
+from rules_engine.rules.predicates import Truth
+from rules_engine.rules.program import Program
+from rules_engine.simulation.case_files import AnyCase, Case, TriggerCase, load_cases, read_cases
+from rules_engine.simulation.trigger_tests import differences
+
+_WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a case found to be different. ``explanation`` says why it is so at the instant where it differs."""
+
+    case: AnyCase
+    message: str
+    explanation: str
+
+    def __str__(self) -> str:
+        body = "\n".join("    " + line for line in self.explanation.splitlines())
+        return f"{self.case.span}: {self.case.title}: {self.case.name}\n  {self.message}\n{body}"
+
+
+@dataclass(frozen=True, slots=True)
+class TestReport:
+    """The outcome of all cases. ``untested`` are the segments and triggers that no file tests."""
+
+    __test__ = False  # not a test class, whatever its name looks like to pytest
+
+    cases: int
+    failures: tuple[Failure, ...] = ()
+    untested: tuple[str, ...] = ()
+    files: int = 0
+    tested: tuple[str, ...] = field(default=())
+
+
+def run_tests(folder: Path, definitions: Definitions, catalog: Catalog, only: Sequence[str] = ()) -> TestReport:
+    """Run every case of the test files below a folder, or those of the named segments and triggers.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem of the test files themselves.
+    UnknownNameError
+        if ``only`` names a segment or trigger that does not exist.
+    """
+    names = [*definitions.program.names, *(f"trigger {name}" for name in sorted(definitions.triggers))]
+    for name in only:
+        if name not in definitions.program.segments and name not in definitions.triggers:
+            known = {*definitions.program.segments, *definitions.triggers}
+            raise UnknownNameError(f"there is no segment or trigger `{name}`", hint=nearest(name, known))
+    files = sorted(path for suffix in (TEST_SUFFIX, ".test.yml") for path in folder.rglob(f"*{suffix}"))
+    cases, problems = load_cases(files, folder.parent, definitions, catalog)
+    if problems:
+        raise DefinitionError(problems)
+    tested = {case.title if isinstance(case, Case) else f"trigger {case.title}" for case in cases}
+    chosen = [case for case in cases if not only or case.title in only]
+    failures = [failure for case in chosen for failure in run_case(case, definitions.program)]
+    untested = tuple(name for name in names if name not in tested)
+    return TestReport(len(chosen), tuple(failures), untested, len(files), tuple(sorted(tested)))
+
+
+# --- running --------------------------------------------------------------------------------------------------------
+
+
+def run_case(case: AnyCase, program: Program) -> Iterator[Failure]:
+    """The differences between what a case expects and what the segment answers, or what the trigger does."""
+    if isinstance(case, TriggerCase):
+        for message, happened in differences(case):
+            yield Failure(case, message, happened)
+        return
+    for at, expected in case.points:
+        answer = Evaluation(program, case.inputs, at).segment(case.segment)
+        if answer is not expected:
+            message = f"at {format_instant(at)}: expected {_WORDS[expected]}, got {_WORDS[answer]}"
+            yield _failure(case, program, at, message)
+    if case.enters is None and case.exits is None:
+        return
+    moves = list(_moves(case, program))
+    for word, expected_moves, entering in (("enters", case.enters, True), ("exits", case.exits, False)):
+        found = tuple(at for at, member in moves if member is entering)
+        if expected_moves is not None and found != tuple(sorted(expected_moves)):
+            message = f"{word}: expected {_instants(sorted(expected_moves))}, got {_instants(found)}"
+            first = min(set(found) ^ set(expected_moves), default=case.start)
+            yield _failure(case, program, first, message)
+
+
+def _moves(case: Case, program: Program) -> Iterator[tuple[int, bool]]:
+    """The instants after the start, up to the case's end, at which the entity enters (True) or leaves (False)."""
+    when = program.segment(case.segment).when
+    at = case.start
+    member = Evaluation(program, case.inputs, case.start).condition(when) is True
+    while (change := changes_at(program, when, case.inputs, at)) is not None and change <= case.end:
+        at = change
+        answer = Evaluation(program, case.inputs, at).condition(when) is True
+        if answer is not member:
+            yield at, answer
+        member = answer
+
+
+def _failure(case: Case, program: Program, at: int, message: str) -> Failure:
+    return Failure(case, message, str(explain(program, case.segment, case.inputs, at, "the case")))
+
+
+def _instants(instants: Sequence[int]) -> str:
+    return ", ".join(map(format_instant, instants)) or "none"
+
+
+__all__ = [
+    "AnyCase",
+    "Case",
+    "Failure",
+    "TestReport",
+    "TriggerCase",
+    "load_cases",
+    "read_cases",
+    "run_case",
+    "run_tests",
+]

@@ -1,0 +1,385 @@
+"""What segments and triggers would have done on a recorded log: as the worker does it, but on a simulated clock.
+
+Nothing is sent, and nothing is written to the store. Every entity goes through the same machine as in the worker. An
+event arrives when it happened. Features are those of the offline store as of the start.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from rules_engine.clock import DAY, format_instant
+from rules_engine.diagnostics import listing, nearest
+from rules_engine.errors import DataError, UnknownNameError
+from rules_engine.events.declarations.events_yaml import EventDeclarations, read_events
+from rules_engine.events.declarations.validation import EventValidator, Rejection
+from rules_engine.events.log.event_log import EventLog
+from rules_engine.features.online.selection import EntityFeatures
+from rules_engine.folders import Project
+from rules_engine.project.catalog import project_catalog
+from rules_engine.rules.inputs import Event
+from rules_engine.rules.load import Definitions, load_folder
+from rules_engine.rules.program import Program
+from rules_engine.rules.types import ValueType
+from rules_engine.sdk.rules import encode_definitions
+from rules_engine.simulation.entity import Simulated
+from rules_engine.simulation.spool import Spool
+from rules_engine.stream.event_files import Mapped, event_rows
+from rules_engine.stream.event_sink import event_log, is_no_object
+from rules_engine.triggers.record import Change, Outgoing, State, Transition, TriggerStep
+from rules_engine.triggers.rules import TriggerRules
+
+if TYPE_CHECKING:
+    from rules_engine.features.feast.repo import FeastRepo
+
+#: Entities whose features are read at once.
+BATCH = 2_000
+
+#: Later than any event.
+_NO_CLOCK = 2**62
+
+#: How many of the first actions are kept to be shown.
+SHOWN = 20
+
+Report = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class SegmentCounts:
+    """How often a segment was entered and left, and who was in it at the start and is at the end."""
+
+    entered: int = 0
+    left: int = 0
+    at_start: int = 0
+    at_end: int = 0
+
+
+@dataclass(slots=True)
+class TriggerCounts:
+    """What became of the instances of a trigger; ``suppressed`` by reason."""
+
+    started: int = 0
+    fired: int = 0
+    cancelled: int = 0
+    pending: int = 0
+    suppressed: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One thing that happened to an entity."""
+
+    entity: str
+    what: Outgoing
+
+    def row(self) -> dict[str, Any]:
+        """As a row of a table; instants are texts."""
+        one = self.what
+        row = {"at": format_instant(one.at), "entity": self.entity, "cause": one.cause}
+        if isinstance(one, Transition):
+            return row | {"kind": "segment", "name": one.segment, "state": one.change.value}
+        details = {"due": format_instant(one.due), "reason": None if one.reason is None else one.reason.value}
+        payload = orjson.dumps(one.payload).decode() if one.state is State.FIRED else None
+        return row | {"kind": "trigger", "name": one.trigger, "state": one.state.value, **details, "payload": payload}
+
+
+#: The columns of :meth:`Told.row`.
+COLUMNS = ("at", "entity", "kind", "name", "state", "reason", "due", "cause", "payload")
+
+
+@dataclass(slots=True)
+class Simulation:
+    """What a simulation found.
+
+    Attributes
+    ----------
+    start, end
+        the first and the last instant.
+    refused
+        rows that are no events, by reason.
+    actions
+        the earliest of those that would have been sent.
+    """
+
+    start: int
+    end: int
+    entities: int = 0
+    events: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    segments: dict[str, SegmentCounts] = field(default_factory=dict)
+    triggers: dict[str, TriggerCounts] = field(default_factory=dict)
+    actions: list[Told] = field(default_factory=list)
+
+    def add(self, told: Told) -> None:
+        """Count something that happened."""
+        one = told.what
+        if isinstance(one, Transition):
+            counts = self.segments[one.segment]
+            counts.entered += one.change is Change.ENTER
+            counts.left += one.change is Change.EXIT
+            counts.at_start += one.change is Change.BASELINE
+            counts.at_end += -1 if one.change is Change.EXIT else 1
+            return
+        self._count(self.triggers[one.trigger], one)
+
+    @staticmethod
+    def _count(counts: TriggerCounts, step: TriggerStep) -> None:
+        match step.state:
+            case State.FIRED:
+                counts.fired += 1
+            case State.CANCELLED:
+                counts.cancelled += 1
+            case State.SUPPRESSED if step.reason is not None:
+                counts.suppressed[step.reason.value] += 1
+
+
+class Simulator:
+    """A project's definitions, as the files have them, and where its events and features come from.
+
+    Parameters
+    ----------
+    project
+        the project; it need not be applied.
+    segments, triggers
+        the names of the only ones to look at; None for all. With segments only, the triggers are those on them.
+    features
+        whether features are read from the offline store, as of the start. Without, everybody's are missing.
+
+    Raises
+    ------
+    DefinitionError
+        with every problem of every file.
+    UnknownNameError
+        if a name is unknown.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        segments: Collection[str] | None = None,
+        triggers: Collection[str] | None = None,
+        *,
+        features: bool = True,
+    ) -> None:
+        from rules_engine.features.feast.repo import FeastRepo
+
+        self._project = project
+        self._repo = FeastRepo(project)
+        catalog = project_catalog(project, self._repo)
+        self._declared: EventDeclarations = read_events(project.events_yaml)
+        self._types = {key: feature.type for key, feature in catalog.features.items()}
+        chosen = choose(load_folder(project.segments_dir, catalog), segments, triggers)
+        self.names = chosen.program.names
+        self.rules = TriggerRules(
+            encode_definitions(chosen.program, self._declared, chosen.triggers, chosen.settings), self._types
+        )
+        self._reads_features = features and bool(self.rules.features)
+
+    def run(
+        self,
+        source: Path | None,
+        mapped: Mapped | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        tell: Callable[[Told], None] = lambda _: None,
+        progress: Report = lambda _: None,
+        shown: int = SHOWN,
+    ) -> Simulation:
+        """Run a log from one instant to another.
+
+        Parameters
+        ----------
+        source
+            a file of events; None for the project's own event log.
+        start
+            the first instant; events before it are known, and start nothing. Default: that of the first event.
+        end
+            the last instant. Default: that of the last event.
+        tell
+            called with everything that happens, entity by entity.
+        shown
+            how many of the first actions are kept.
+
+        Raises
+        ------
+        DataError
+            if the file cannot be read, or there are no events.
+        """
+        with Spool() as spool:
+            refused: Counter[str] = Counter()
+            for entity, event in self._events(source, mapped or Mapped(), end, refused):
+                spool.add(entity, event)
+                if spool.events % 10_000 == 0:
+                    progress(f"Read {spool.events:,} events")
+            if spool.first is None or spool.last is None:
+                raise DataError(_nothing(source, refused))
+            found = Simulation(
+                spool.first if start is None else start, spool.last if end is None else end, refused=refused
+            )
+            if found.end < found.start:
+                raise DataError(f"the end, {format_instant(found.end)}, is before the start")
+            found.segments = {name: SegmentCounts() for name in sorted(self.names)}
+            found.triggers = {name: TriggerCounts() for name in sorted(self.rules.triggers)}
+            self._simulate(spool, found, tell, progress, shown)
+            return found
+
+    def _simulate(
+        self, spool: Spool, found: Simulation, tell: Callable[[Told], None], progress: Report, shown: int
+    ) -> None:
+        first: list[tuple[int, int, Told]] = []  # the latest of the earliest actions is on top
+        place = 0
+        for entity, events, features in self._with_features(spool.entities(), found.start):
+            found.entities += 1
+            found.events += len(events)
+            for one in self._entity(features or EntityFeatures(entity), events, found, is_known=features is not None):
+                told = Told(entity, one)
+                found.add(told)
+                tell(told)
+                if shown and isinstance(one, TriggerStep) and one.state is State.FIRED:
+                    place -= 1
+                    heapq.heappush(first, (-one.at, place, told))
+                    if len(first) > shown:
+                        heapq.heappop(first)
+            progress(f"Simulated {found.events:,} of {spool.events:,} events")
+        found.actions = [told for _, _, told in sorted(first, reverse=True)]
+
+    def _entity(
+        self, features: EntityFeatures, events: list[Event], found: Simulation, *, is_known: bool
+    ) -> Iterator[Outgoing]:
+        before = [event for event in events if event.at < found.start]
+        one = Simulated(self.rules, features, before, found.start, is_known=is_known)
+        instances: set[tuple[str, str]] = set()
+        for told in one.run(events[len(before) :], found.end):
+            if isinstance(told, TriggerStep):
+                instances.add((told.trigger, told.cause))
+            yield told
+        for pending in one.record.pending:
+            if pending.begins <= found.end:
+                found.triggers[pending.trigger].pending += 1
+        for trigger, _ in instances:
+            found.triggers[trigger].started += 1
+
+    # --- what goes in -----------------------------------------------------------------------------------------------
+
+    def _events(
+        self, source: Path | None, mapped: Mapped, end: int | None, refused: Counter[str]
+    ) -> Iterator[tuple[str, Event]]:
+        found = self._logged(end) if source is None else self._of_file(source, mapped, refused)
+        return (one for one in found if end is None or one[1].at <= end)
+
+    def _logged(self, end: int | None) -> Iterator[tuple[str, Event]]:
+        log: EventLog = event_log(self._project)
+        for day in log.days():
+            if end is None or day * DAY <= end:
+                yield from log.read(day, self._declared.events)
+
+    def _of_file(self, path: Path, mapped: Mapped, refused: Counter[str]) -> Iterator[tuple[str, Event]]:
+        names = self._declared.events
+        for name in [*mapped.names.values(), *([mapped.name] if mapped.name else [])]:
+            if name not in names:
+                raise UnknownNameError(f"there is no event `{name}` in events.yaml", hint=nearest(name, names))
+        validator = EventValidator(self._declared)
+        types: dict[str, Mapping[str, ValueType]] = {name: one.type.properties for name, one in names.items()}
+        for row in event_rows(path, mapped, types):
+            if is_no_object(row):
+                refused["invalid-event"] += 1
+                continue
+            entity = row.get("entity")
+            given = row.get("event"), row.get("at"), row.get("event_id"), row.get("properties")
+            event = validator.check(*given, received=_NO_CLOCK)
+            if isinstance(event, Rejection):
+                refused[event.code] += 1
+            elif not isinstance(entity, str) or not entity:
+                refused["missing-entity"] += 1
+            else:
+                yield entity, event
+
+    def _with_features(
+        self, entities: Iterator[tuple[str, list[Event]]], start: int
+    ) -> Iterator[tuple[str, list[Event], EntityFeatures | None]]:
+        """With everyone's features; None for who has none."""
+        reader = Features(self._repo, self.rules.features) if self._reads_features else None
+        while some := list(islice(entities, BATCH)):
+            known = {} if reader is None else reader.read(start, [entity for entity, _ in some])
+            for entity, events in some:
+                yield entity, events, known.get(entity)
+
+
+class Features:
+    """The features of entities in the offline store."""
+
+    def __init__(self, repo: FeastRepo, names: Collection[str]) -> None:
+        from rules_engine.batch.entities import Everyone
+        from rules_engine.rules.nodes import AllOf, FeatureRef, Predicate, Segment
+
+        read = tuple(Predicate(FeatureRef(*name.split(":", 1)), "exists", True) for name in names)
+        self._everyone = Everyone(repo, (Program({"read": Segment("read", AllOf(read))}), ["read"]))
+
+    def read(self, as_of: int, entities: Collection[str]) -> dict[str, EntityFeatures]:
+        """The features as of an instant, by entity; who has no row in any view is absent."""
+        found = self._everyone.inputs(as_of, sorted(entities))
+        return {
+            entity: EntityFeatures(entity, inputs.features, inputs.updated_at, inputs.expires_at)
+            for entity, inputs in found.items()
+        }
+
+
+def choose(definitions: Definitions, segments: Collection[str] | None, triggers: Collection[str] | None) -> Definitions:
+    """The definitions without those that were not asked for, and that those need.
+
+    Raises
+    ------
+    UnknownNameError
+        if a name is unknown.
+    """
+    for name in triggers or ():
+        if name not in definitions.triggers:
+            hint = nearest(name, definitions.triggers) or f"there are {listing(definitions.triggers)}"
+            raise UnknownNameError(f"there is no trigger `{name}`", hint=hint)
+    if segments is None and triggers is None:
+        return definitions
+    wanted = set(segments or ())
+    chosen = {
+        name: trigger
+        for name, trigger in definitions.triggers.items()
+        if (name in triggers if triggers is not None else trigger.segment in wanted)
+    }
+    from rules_engine.rules.triggers.nodes import hidden_segments
+
+    hidden = hidden_segments(chosen.values())
+    whole = Program({**definitions.program.segments, **hidden})
+    roots = {*wanted, *hidden, *(trigger.segment for trigger in chosen.values() if trigger.segment is not None)}
+    reached = [name for name in whole.closure(sorted(roots)) if name not in hidden]
+    program = Program({name: whole.segments[name] for name in reached})
+    return Definitions(program, definitions.settings, chosen)
+
+
+def _nothing(source: Path | None, refused: Mapping[str, int]) -> str:
+    if refused:
+        reasons = listing(f"{code} ({count:,})" for code, count in sorted(refused.items()))
+        return f"{source} has no event that is as declared: {reasons}"
+    return "the project's event log is empty: name a file of events" if source is None else f"{source} has no events"
+
+
+def write_rows(told: Iterable[Told]) -> Any:
+    """Rows as an Arrow batch."""
+    import pyarrow as pa
+
+    rows = [one.row() for one in told]
+    return pa.RecordBatch.from_pylist([{name: row.get(name) for name in COLUMNS} for row in rows], schema=schema())
+
+
+def schema() -> Any:
+    """The schema of the file of ``--out``."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.string()) for name in COLUMNS])

@@ -1,0 +1,99 @@
+"""Events by entity, each one's in the order in which they happened, however many there are: beyond a bound on disk."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+from zlib import crc32
+
+import orjson
+
+from rules_engine.events.log.event_log import Logged
+from rules_engine.events.state.packing import pack_value, unpack_value
+from rules_engine.rules.inputs import Event
+
+#: Events that are held in memory before any goes to disk.
+IN_MEMORY = 200_000
+
+#: Files on disk; one of them at a time is read back whole.
+PARTS = 200
+
+
+class Spool:
+    """Takes events in any order, and gives them back entity by entity. Use it in a ``with`` block.
+
+    >>> with Spool() as spool:
+    ...     spool.add("b", Event("visit", 2, "visit:2"))
+    ...     spool.add("b", Event("visit", 1, "visit:1"))
+    ...     [(entity, [event.at for event in events]) for entity, events in spool.entities()]
+    [('b', [1, 2])]
+    """
+
+    def __init__(self, in_memory: int = IN_MEMORY) -> None:
+        self._limit = in_memory
+        self._held: list[Logged] = []
+        self._open = ExitStack()
+        self._files: list[BinaryIO] = []
+        self.first: int | None = None
+        self.last: int | None = None
+        self.events = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def add(self, entity: str, event: Event) -> None:
+        """Take an event."""
+        self.events += 1
+        self.first = event.at if self.first is None else min(self.first, event.at)
+        self.last = event.at if self.last is None else max(self.last, event.at)
+        self._held.append((entity, event))
+        if len(self._held) >= self._limit:
+            self._spill()
+
+    def entities(self) -> Iterator[tuple[str, list[Event]]]:
+        """Every entity with its events, ordered by instant and id."""
+        if not self._files:
+            yield from _by_entity(self._held)
+            return
+        self._spill()
+        for file in self._files:
+            file.seek(0)
+            yield from _by_entity(map(_decoded, file))
+
+    def _spill(self) -> None:
+        if not self._files:
+            folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="segments-")))
+            self._files = [self._open.enter_context((folder / str(part)).open("w+b")) for part in range(PARTS)]
+        for entity, event in self._held:
+            part = crc32(entity.encode("utf-8", "surrogatepass")) % PARTS
+            self._files[part].write(_encoded(entity, event))
+        self._held = []
+
+
+def _by_entity(events: Any) -> Iterator[tuple[str, list[Event]]]:
+    found: dict[str, list[Event]] = {}
+    for entity, event in events:
+        found.setdefault(entity, []).append(event)
+    for entity in sorted(found):
+        yield entity, sorted(found[entity], key=lambda event: event.order)
+
+
+def _encoded(entity: str, event: Event) -> bytes:
+    properties = {name: pack_value(value) for name, value in event.properties.items()}
+    packed = [pack_value(entity), event.name, event.at, pack_value(event.id), properties]
+    return orjson.dumps(packed, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _decoded(line: bytes) -> Logged:
+    entity, name, at, identity, properties = orjson.loads(line)
+    values = {key: unpack_value(value) for key, value in properties.items()}
+    return unpack_value(entity), Event(name, at, unpack_value(identity), values)

@@ -1,0 +1,93 @@
+"""Run the cases of triggers in ``*.test.yaml`` files: one user through the machine, on a simulated clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import orjson
+
+from rules_engine.clock import format_instant
+from rules_engine.features.online.selection import EntityFeatures
+from rules_engine.simulation.case_files import Outcome, TriggerCase
+from rules_engine.simulation.entity import Simulated
+from rules_engine.triggers.policy import is_held_out
+from rules_engine.triggers.record import Change, Outgoing, State, Transition, TriggerStep
+
+
+def differences(case: TriggerCase) -> Iterator[tuple[str, str]]:
+    """What is otherwise than the case expects, each with everything that happened."""
+    told = happened(case)
+    steps = [one for one in told if isinstance(one, TriggerStep) and one.trigger == case.trigger]
+    story = "\n".join(_line(one) for one in told if _concerns(case, one)) or "nothing happened"
+    for word, state, expected in (
+        ("fires", State.FIRED, case.fires),
+        ("cancelled", State.CANCELLED, case.cancelled),
+        ("suppressed", State.SUPPRESSED, case.suppressed),
+    ):
+        found = [one for one in steps if one.state is state]
+        if len(found) != len(expected) or any(map(_differs, expected, found)):
+            yield f"{word}: expected {_expected(expected)}, got {_found(found, expected)}", story
+
+
+def happened(case: TriggerCase) -> list[Outgoing]:
+    """What happens to the user of a case, who is known when it starts."""
+    inputs = case.inputs
+    entity = _not_held_out(case) if case.entity is None else case.entity
+    features = EntityFeatures(entity, inputs.features, inputs.updated_at, inputs.expires_at)
+    before = [event for event in inputs.events if event.at <= case.start]
+    user = Simulated(case.rules, features, before, case.start, is_known=True)
+    return list(user.run(inputs.events[len(before) :], case.end))
+
+
+def _not_held_out(case: TriggerCase) -> str:
+    """Somebody who is not among those that the trigger leaves alone, if there is anybody."""
+    trigger = case.rules.triggers[case.trigger]
+    names = (f"somebody {number}" for number in range(1_000))
+    return next((name for name in names if not is_held_out(trigger, name)), "somebody")
+
+
+def _differs(expected: Outcome, found: TriggerStep) -> bool:
+    if expected.at != found.at or (expected.reason is not None and expected.reason is not found.reason):
+        return True
+    return any(name not in found.payload or found.payload[name] != value for name, value in expected.payload)
+
+
+def _expected(outcomes: Sequence[Outcome]) -> str:
+    return _listed((one.at, one.reason.value if one.reason else "", dict(one.payload)) for one in outcomes)
+
+
+def _found(steps: Sequence[TriggerStep], expected: Sequence[Outcome]) -> str:
+    """With what the case looks at: of the payload only the names that it gives anywhere."""
+    names = {name for one in expected for name, _ in one.payload}
+    return _listed(
+        (
+            one.at,
+            one.reason.value if one.reason else "",
+            {name: value for name, value in one.payload.items() if name in names},
+        )
+        for one in steps
+    )
+
+
+def _listed(outcomes: Iterable[tuple[int, str, dict[str, object]]]) -> str:
+    texts = []
+    for at, reason, payload in outcomes:
+        values = orjson.dumps(payload).decode() if payload else ""
+        texts.append(" ".join(filter(None, [format_instant(at), reason, values])))
+    return ", ".join(texts) or "none"
+
+
+def _concerns(case: TriggerCase, one: Outgoing) -> bool:
+    if isinstance(one, TriggerStep):
+        return one.trigger == case.trigger
+    return one.segment == case.rules.triggers[case.trigger].segment
+
+
+def _line(one: Outgoing) -> str:
+    at = format_instant(one.at)
+    if isinstance(one, Transition):
+        words = {Change.ENTER: "enters", Change.EXIT: "leaves", Change.BASELINE: "is at the start in"}
+        return f"{at}  {words[one.change]} {one.segment} ({one.cause})"
+    reason = "" if one.reason is None else f" ({one.reason.value})"
+    due = f", due {format_instant(one.due)}" if one.state is State.PENDING else ""
+    return f"{at}  {one.trigger} {one.state.value}{reason}{due}"

@@ -1,0 +1,210 @@
+"""Where checked events go: to the offline log, then into the states. And where refused ones go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+
+from rules_engine.clock import from_micros, now_micros
+from rules_engine.errors import ProjectError, StoreUnavailableError
+from rules_engine.events.declarations.plan_data import decode_declarations
+from rules_engine.events.declarations.validation import Rejection
+from rules_engine.events.log.event_log import EventLog, Logged
+from rules_engine.events.state.store import StateStore
+from rules_engine.events.streams import (
+    FIELD,
+    MAX_REFUSED,
+    MAX_WAITING,
+    partition_of,
+    refused_key,
+    stream_key,
+    stream_keys,
+)
+from rules_engine.folders import Project
+from rules_engine.redis import client as redis_client
+from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.rules.inputs import Event
+from rules_engine.rules.types import ValueType
+from rules_engine.sdk.rules import Rules
+from rules_engine.sdk.tracking import open_states, validator_of
+
+_T = TypeVar("_T")
+
+#: Seconds to wait for workers when as many events wait as may.
+_ROOM_WAIT = 60.0
+
+
+def event_log(project: Project) -> EventLog:
+    """The offline event log of a project."""
+    return EventLog(project.feature_repo / "data" / "events")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What was given as an event and is none, and why."""
+
+    raw: bytes
+    rejection: Rejection
+
+    def content(self, source: str) -> tuple[bytes, bytes]:
+        """What was given, and the reason, for the stream of refused events."""
+        at = from_micros(now_micros()).isoformat()
+        reason = {"code": self.rejection.code, "message": self.rejection.message, "source": source, "refused_at": at}
+        return self.raw, orjson.dumps(reason)
+
+
+class EventSink:
+    """Takes events for the definitions of one read plan.
+
+    Parameters
+    ----------
+    project
+        the project.
+    rules
+        the rules of the plan.
+
+    Attributes
+    ----------
+    client
+        the connection to the store.
+    """
+
+    def __init__(self, project: Project, rules: Rules) -> None:
+        plan = rules.plan
+        if plan.connection.kind not in ("embedded", "redis"):
+            raise ProjectError(
+                f"the online store ({plan.connection.store}) keeps no events",
+                hint="set `online_store` in feature_repo/feature_store.yaml to the embedded store or to Redis",
+            )
+        self.rules = rules
+        self._project = project
+        self._address = redis_client.resolve(plan.connection, project.root)
+        self.client: Any = redis_client.connect(plan.connection, self._address)
+        self._log = event_log(project)
+        self._validator = validator_of(plan)
+        self.states: StateStore = open_states(rules, self.client)
+
+    @property
+    def now(self) -> int:
+        """The instant that counts as now."""
+        return self.rules.now(None)
+
+    @property
+    def property_types(self) -> dict[str, Mapping[str, ValueType]]:
+        """By event: the types of its properties."""
+        declared = self.rules.plan.definitions.get("events") or {"events": {}, "features": {}}
+        return {name: event.properties for name, event in decode_declarations(declared).types.items()}
+
+    def check(self, raw: Mapping[str, Any]) -> Logged | Rejection:
+        """The event, or why it is none."""
+        if is_no_object(raw):
+            return Rejection("invalid-event", "an event is an object of JSON")
+        entity = raw.get("entity")
+        if not isinstance(entity, str) or not entity:
+            return Rejection(
+                "missing-entity", "an event belongs to an `entity`, whose key is a string that is not empty"
+            )
+        given = raw.get("event"), raw.get("at"), raw.get("event_id"), raw.get("properties")
+        event = self._validator.check(*given, received=max(self.now, now_micros()))
+        return event if isinstance(event, Rejection) else (entity, event)
+
+    def take(self, events: Sequence[Logged]) -> dict[str, list[Event]]:
+        """Log events, then put them into the states; gives them by entity. Doing it again changes nothing.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be written; then do it again.
+        """
+        self.log(events)
+        groups = grouped(events)
+        self.on_store(lambda: self.states.update(groups, self.now))
+        return groups
+
+    def log(self, events: Sequence[Logged]) -> None:
+        """Log events."""
+        if events:
+            self._log.append(events, now_micros())
+
+    def send(self, events: Iterable[tuple[str, bytes]]) -> None:
+        """Put events, as their senders gave them, into the streams of their entities."""
+        project = self.rules.plan.project
+        with self.client.pipeline(transaction=False) as pipeline:
+            for entity, raw in events:
+                pipeline.execute_command("XADD", stream_key(project, partition_of(entity)), "*", FIELD, raw)
+            pipeline.execute()
+
+    def report(self, events: Sequence[tuple[str, bytes]]) -> None:
+        """As :meth:`send`, when there is room: until then it waits for workers.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be written, or no worker makes room for a minute.
+        """
+        keys = stream_keys(self.rules.plan.project)
+        deadline = time.monotonic() + _ROOM_WAIT
+        while self.on_store(lambda: sum(self.client.xlen(key) for key in keys)) + len(events) > MAX_WAITING:
+            if time.monotonic() > deadline:
+                raise StoreUnavailableError(
+                    f"{MAX_WAITING:,} events wait to be judged, and no more are taken", hint="start `segments run`"
+                )
+            time.sleep(0.1)
+        self.on_store(lambda: self.send(events))
+
+    def refuse(self, refused: Iterable[Refused], source: str) -> None:
+        """Set refused events aside, with the reason."""
+        key = refused_key(self.rules.plan.project)
+        entries = [(FIELD, raw, b"reason", reason) for raw, reason in (one.content(source) for one in refused)]
+
+        def send() -> None:
+            with self.client.pipeline(transaction=False) as pipeline:
+                for entry in entries:
+                    pipeline.execute_command("XADD", key, "MAXLEN", "~", MAX_REFUSED, "*", *entry)
+                pipeline.execute()
+
+        if entries:
+            self.on_store(send)
+
+    def on_store(self, action: Callable[[], _T]) -> _T:
+        """Do something with the store; the embedded one is started if it is down.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be used.
+        """
+        try:
+            with redis_client.store_errors(self._address):
+                return action()
+        except StoreUnavailableError:
+            if self.rules.plan.connection.kind != "embedded":
+                raise
+            EmbeddedStore(self._project.root).ensure_running()
+            with redis_client.store_errors(self._address):
+                return action()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.client.close()
+
+
+def grouped(events: Iterable[Logged]) -> dict[str, list[Event]]:
+    """Events by entity."""
+    groups: dict[str, list[Event]] = {}
+    for entity, event in events:
+        groups.setdefault(entity, []).append(event)
+    return groups
+
+
+def is_no_object(raw: Mapping[str, Any]) -> bool:
+    """Whether this stands for a row of a file that is no JSON, or none of an object.
+
+    >>> is_no_object({"entity": None, "row": "{"}), is_no_object({"event": "visit"})
+    (True, False)
+    """
+    return "row" in raw and "event" not in raw

@@ -1,0 +1,350 @@
+"""From events, timers and looks to memberships and actions: entities are read, taken through their steps, and replaced.
+
+What is remembered of an entity is replaced by compare-and-set, so whoever is overtaken reads again and does the steps
+again: they are a pure function, and give the same. What they published is in the record until it is in the ledger and
+in the queues of the sinks; so a worker that dies in between leaves it to the next one, and publishing twice changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from rules_engine.errors import StoreDataError, StoreTimeoutError
+from rules_engine.events.state.encoding import decode_state, encode_state
+from rules_engine.events.state.entity_state import EventState, empty_state, event_key, update
+from rules_engine.events.state.pruning import prune
+from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_worth_pruning
+from rules_engine.events.state.waiting import split, waiting_digest, waiting_events
+from rules_engine.features.online.selection import EntityFeatures, Layout, Layouts
+from rules_engine.redis.feast_layout import KeyMaker
+from rules_engine.redis.pipe import Command, Pipe
+from rules_engine.sdk.rules import Rules
+from rules_engine.stream.commit import Change, Commits, Stored
+from rules_engine.stream.intake import Arrived
+from rules_engine.stream.timers import Timers
+from rules_engine.triggers.encoding import decode_record, encode_record
+from rules_engine.triggers.machine import Machine
+from rules_engine.triggers.record import Outgoing, Record
+from rules_engine.triggers.rules import TriggerRules
+
+#: Entities that are worked on at once.
+BATCH = 500
+
+#: Entities of which state and record are remembered decoded: users come back within a session.
+REMEMBERED = 4_000
+
+#: What is due at once: there is something to publish.
+_AT_ONCE = 0
+
+_ATTEMPTS, _LONGEST_WAIT = 100, 0.05
+
+_log = logging.getLogger("rules_engine.worker")
+
+
+@dataclass(slots=True)
+class Work:
+    """What happened to one entity.
+
+    Attributes
+    ----------
+    until
+        timers before this instant are due.
+    look
+        why it is looked at again, if it is; ``views`` are the feature views that changed, None for anything.
+    """
+
+    entity: str
+    partition: int
+    until: int
+    arrived: list[Arrived] = field(default_factory=list)
+    look: str | None = None
+    views: frozenset[str] | None = None
+
+
+@dataclass(slots=True)
+class Held:
+    """What the store has of an entity, decoded."""
+
+    stored: Stored
+    state: EventState
+    record: Record
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of some entities.
+
+    Attributes
+    ----------
+    dues
+        by partition and entity: when to look again, None for never.
+    published
+        what was published, by entity.
+    """
+
+    dues: dict[int, dict[str, int | None]] = field(default_factory=dict)
+    published: list[tuple[str, Outgoing]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Step:
+    """An entity after its steps, and what is to be written of it; ``change`` is None if nothing is."""
+
+    work: Work
+    held: Held
+    due: int | None
+    change: Change | None
+
+
+#: Takes what entities are to publish. When it returns, none of it can be lost.
+Publish = Callable[[Sequence[tuple[str, Outgoing]]], None]
+
+
+class Judge:
+    """Takes entities through their steps by the definitions of one read plan.
+
+    Parameters
+    ----------
+    rules
+        the rules of the plan.
+    pipe
+        the connection to the store.
+    timers
+        the project's timers.
+    publish
+        takes what is to be published.
+    """
+
+    def __init__(self, rules: Rules, pipe: Pipe, timers: Timers, publish: Publish) -> None:
+        plan = rules.plan
+        self.rules = TriggerRules.of(rules)
+        self._requirements = rules.events.requirements
+        self._latest = plan.now
+        self._pipe = pipe
+        self._timers = timers
+        self._publish = publish
+        key = KeyMaker(plan.project, plan.join_key, plan.key_version)
+        self._commits = Commits(pipe, key, rules.events.name)
+        self._layout: Layout | None = Layouts(plan).of(self.rules.features) if self.rules.features else None
+        self._judges = bool(self.rules.names or self.rules.triggers)
+        self._remembered: OrderedDict[str, Held] = OrderedDict()
+        self._nothing = empty_state(self._requirements)
+
+    def forget(self) -> None:
+        """Forget what is remembered of entities: others may have worked on them."""
+        self._remembered.clear()
+
+    def do(self, works: Iterable[Work], swept: Callable[[int], Collection[str]]) -> Outcome:
+        """Take entities through their steps, write what became of them, and publish it.
+
+        Parameters
+        ----------
+        swept
+            by partition: the segments for which all its entities were looked at once.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be used; do it again then.
+        """
+        outcome = Outcome()
+        waiting = list(works)
+        for start in range(0, len(waiting), BATCH):
+            self._do(waiting[start : start + BATCH], swept, outcome)
+        return outcome
+
+    def _do(self, works: list[Work], swept: Callable[[int], Collection[str]], outcome: Outcome) -> None:
+        done: list[_Step] = []
+        for attempt in range(_ATTEMPTS):
+            held = self._held([work.entity for work in works])
+            works = self._without_damaged(works, held, outcome)
+            features = self._features([work.entity for work in works])
+            steps = [
+                self._step(work, held[work.entity], features[work.entity], swept(work.partition)) for work in works
+            ]
+            overtaken = self._write(steps)
+            done += [step for step in steps if step.work.entity not in overtaken]
+            works = [work for work in works if work.entity in overtaken]
+            if not works:
+                break
+            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.0005 * 2 ** min(attempt, 10))))  # noqa: S311 (no secret)
+        else:
+            raise StoreTimeoutError(
+                f"what is kept of {len(works)} entities was changed by others {_ATTEMPTS} times in a row",
+                hint="does something else write event states of these entities all the time?",
+            )
+        self._tell(done, outcome)
+        for step in done:
+            outcome.dues.setdefault(step.work.partition, {})[step.work.entity] = step.due
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _without_damaged(works: Iterable[Work], held: Mapping[str, Held], outcome: Outcome) -> list[Work]:
+        """The others go on; lookups of an entity whose state cannot be read say so, and its events are in the log."""
+        whole = []
+        for work in works:
+            if work.entity in held:
+                whole.append(work)
+            else:
+                outcome.dues.setdefault(work.partition, {})[work.entity] = None
+        return whole
+
+    def _held(self, entities: Sequence[str]) -> dict[str, Held]:
+        """What the store has of entities, without those of which it cannot be read."""
+        remembered = self._remembered
+        found: dict[str, Held] = {}
+        missing = []
+        for entity in entities:
+            held = remembered.get(entity)
+            if held is None:
+                missing.append(entity)
+            else:
+                remembered.move_to_end(entity)
+                found[entity] = held
+        keys = [key for entity in missing for key in self._commits.keys(entity)]
+        raws = self._pipe.run([("GET", key) for key in keys])
+        for place, entity in enumerate(missing):
+            try:
+                found[entity] = self._decoded(*raws[2 * place : 2 * place + 2])
+            except StoreDataError as error:
+                _log.error("an entity is left out, as what the store has of it is damaged: %s", error)
+        return found
+
+    def _decoded(self, raw: bytes | None, record: bytes | None) -> Held:
+        state, waiting = split(raw)
+        return Held(
+            Stored(state, record or b"", waiting),
+            decode_state(state, self._requirements) if state else self._nothing,
+            decode_record(record),
+        )
+
+    def _features(self, entities: Sequence[str]) -> dict[str, EntityFeatures]:
+        layout = self._layout
+        if layout is None:
+            return {entity: EntityFeatures(entity) for entity in entities}
+        commands: list[Command] = [("HMGET", layout.key(entity), *layout.fields) for entity in entities]
+        rows = self._pipe.run(commands)
+        return {entity: layout.decode(entity, row) for entity, row in zip(entities, rows, strict=True)}
+
+    # --- one entity -------------------------------------------------------------------------------------------------
+
+    def _step(self, work: Work, held: Held, features: EntityFeatures, swept: Collection[str]) -> _Step:
+        old, given = held.state, held.record
+        arrived = work.arrived
+        if given.last_id is not None and arrived and arrived[0].stream_id <= given.last_id:
+            # Done before: a state for new definitions may still lack them.
+            again = [one.event for one in arrived if one.stream_id <= given.last_id]
+            old, arrived = update(old, again, self._requirements), arrived[len(again) :]
+        if not self._judges:
+            state, record, due, changed = self._only_kept(old, arrived), given, None, False
+        else:
+            machine = Machine(self.rules, given, features, old, swept=swept)
+            for one in arrived:
+                machine.event(one.event, one.arrival, one.stream_id)
+            machine.timers(work.until)
+            if work.look is not None:
+                machine.look(work.until, work.look, work.views)
+            state, record, due = machine.state, machine.record, machine.next_due
+            changed = _matters(given, record)
+        state = self._pruned(held.state, state, record)
+        digests = self._digests(work, held, state)
+        if state is held.state and not changed and not digests:
+            return _Step(work, held, due, None)
+        stored = held.stored
+        raw_state = stored.state if state is held.state else self._encoded(state)
+        raw_record = encode_record(record) if changed else stored.record
+        change = Change(work.entity, stored, raw_state, raw_record, digests)
+        return _Step(work, Held(Stored(raw_state, raw_record), state, record if changed else given), due, change)
+
+    def _only_kept(self, state: EventState, arrived: Iterable[Arrived]) -> EventState:
+        return update(state, [one.event for one in arrived], self._requirements)
+
+    def _encoded(self, state: EventState) -> bytes:
+        return b"" if is_empty(state) else encode_state(state, self._requirements)
+
+    def _pruned(self, old: EventState, new: EventState, record: Record) -> EventState:
+        """Without what neither readers nor the next step need."""
+        if new is old:
+            return new
+        now = _now(self._latest)
+        keep_from = (now if record.at is None else min(now, record.at)) - CLOCK_SKEW
+        return prune(new, self._requirements, keep_from) if is_worth_pruning(old, new, keep_from) else new
+
+    def _digests(self, work: Work, held: Held, state: EventState) -> bytes:
+        """The digests of the events that need not wait behind the state any more: those that it has."""
+        places = self._requirements.places
+        found = [waiting_digest(one.event) for one in work.arrived if one.event.name in places]
+        if held.stored.waiting:  # in a cluster an event may have been put there after it was worked on
+            for event in waiting_events(held.stored.waiting):
+                place = places.get(event.name)
+                if place is None or event_key(event, self._requirements.events[place]) in state.kept[place].keys:
+                    found.append(waiting_digest(event))
+        return b"".join(found)
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def _write(self, steps: Iterable[_Step]) -> set[str]:
+        """Write what changed; gives the entities that others were faster at."""
+        changed = [step for step in steps if step.change is not None]
+        dues: dict[int, dict[str, int]] = {}
+        for step in changed:
+            due = _AT_ONCE if step.held.record.outbox else step.due
+            if due is not None:
+                dues.setdefault(step.work.partition, {})[step.work.entity] = due
+        changes = [step.change for step in changed if step.change is not None]
+        overtaken = (
+            {one.entity for one in self._commits.write(changes, self._timers.earlier(dues))} if changes else set()
+        )
+        for step in changed:
+            if step.work.entity in overtaken:
+                self._remembered.pop(step.work.entity, None)
+            else:
+                self._remember(step.work.entity, step.held)
+        return overtaken
+
+    def _remember(self, entity: str, held: Held) -> None:
+        self._remembered[entity] = held
+        self._remembered.move_to_end(entity)
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    def _tell(self, steps: Iterable[_Step], outcome: Outcome) -> None:
+        """Publish what is to be published, then take it out of the records."""
+        telling = [step for step in steps if step.held.record.outbox]
+        if not telling:
+            return
+        outgoing = [(step.work.entity, one) for step in telling for one in step.held.record.outbox]
+        self._publish(outgoing)
+        outcome.published += outgoing
+        changes = []
+        for step in telling:
+            held, record = step.held, step.held.record.published()
+            raw = encode_record(record)
+            changes.append(
+                Change(step.work.entity, Stored(held.stored.state, held.stored.record), held.stored.state, raw)
+            )
+            self._remember(step.work.entity, Held(replace(held.stored, record=raw), held.state, record))
+        # Who was overtaken leaves it to the other, who publishes the same again: its key tells.
+        for change in self._commits.write(changes):
+            self._remembered.pop(change.entity, None)
+
+
+def _matters(given: Record, record: Record) -> bool:
+    """Whether the record has to be written. That somebody was looked at and nothing came of it is no news."""
+    if record.last_id != given.last_id:
+        return True
+    if record.is_empty and given.is_empty:
+        return False
+    return replace(record, at=given.at) != given
+
+
+def _now(latest: int | None) -> int:
+    now = time.time_ns() // 1000
+    return now if latest is None else min(now, latest)

@@ -1,0 +1,206 @@
+"""The ledger: which memberships began and ended, and what became of every instance of a trigger. Parquet, by day.
+
+::
+
+    feature_repo/data/transitions/day=2026-03-01/00001772323200000000-3f9c1e2a.parquet
+    feature_repo/data/trigger_steps/day=2026-03-01/00001772323200000000-5d01b7aa.parquet
+
+What is published twice may lie there twice; its key tells, and readers and compaction take the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rules_engine.clock import DAY, from_micros
+from rules_engine.events.log.day_files import add_file, compact, stable_tables
+from rules_engine.folders import Project
+from rules_engine.triggers.record import Transition, TriggerStep
+
+_INSTANT = pa.timestamp("us", tz="UTC")
+
+TRANSITIONS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("entity", pa.string()),
+        ("segment", pa.string()),
+        ("change", pa.string()),
+        ("at", _INSTANT),
+        ("cause", pa.string()),
+        ("definitions_version", pa.string()),
+    ]
+)
+
+TRIGGER_STEPS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("entity", pa.string()),
+        ("trigger", pa.string()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("at", _INSTANT),
+        ("due", _INSTANT),
+        ("cause", pa.string()),
+        ("definitions_version", pa.string()),
+    ]
+)
+
+#: Which of an entity's rows are the same.
+_KEYS = {"transitions": ("key",), "trigger_steps": ("key", "state", "at")}
+_SCHEMAS = {"transitions": TRANSITIONS, "trigger_steps": TRIGGER_STEPS}
+
+
+class Ledger:
+    """The ledger of one project.
+
+    Parameters
+    ----------
+    folder
+        where both logs lie; made when there is something to note.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, project: Project) -> Ledger:
+        """The ledger of a project."""
+        return cls(project.feature_repo / "data")
+
+    def append(self, found: Iterable[tuple[str, Transition | TriggerStep]], stored_at: int) -> None:
+        """Note what happened to entities. When it returns it is on disk.
+
+        Parameters
+        ----------
+        stored_at
+            the time now, in microseconds.
+        """
+        parts: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+        for entity, one in found:
+            name, row = ("transitions", _moved(entity, one)) if isinstance(one, Transition) else _stepped(entity, one)
+            parts.setdefault((name, one.at // DAY), []).append(row)
+        for (name, day), rows in parts.items():
+            schema, folder = _SCHEMAS[name], self._folder(name, day)
+            columns = zip(zip(*rows, strict=True), schema, strict=True)
+            add_file(
+                folder,
+                pa.Table.from_arrays([pa.array(column, field.type) for column, field in columns], schema=schema),
+                stored_at,
+            )
+            compact(folder, self.folder / name / ".compaction", _KEYS[name])
+
+    def transitions(
+        self,
+        *,
+        entity: str | None = None,
+        segment: str | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Memberships that began or ended in [start, end), the latest first."""
+        return self._read("transitions", {"entity": entity, "segment": segment}, start, end, limit)
+
+    def steps(
+        self,
+        *,
+        entity: str | None = None,
+        trigger: str | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """What became of instances of triggers in [start, end), the latest first."""
+        return self._read("trigger_steps", {"entity": entity, "trigger": trigger}, start, end, limit)
+
+    def instances(
+        self,
+        *,
+        entity: str | None = None,
+        trigger: str | None = None,
+        states: Collection[str] | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """The last step of every instance of a trigger that had one in [start, end), the latest first.
+
+        Parameters
+        ----------
+        states
+            only instances that are in one of these now.
+        """
+        seen: set[str] = set()
+        found: list[dict[str, Any]] = []
+        for row in self._rows("trigger_steps", {"entity": entity, "trigger": trigger}, start, end):
+            if row["key"] in seen:
+                continue
+            seen.add(row["key"])
+            if states is None or row["state"] in states:
+                found.append(row)
+                if len(found) == limit:
+                    break
+        return found
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _read(
+        self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None, limit: int | None
+    ) -> list[dict[str, Any]]:
+        return list(islice(self._rows(name, wanted, start, end), limit))
+
+    def _rows(
+        self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None
+    ) -> Iterator[dict[str, Any]]:
+        """The rows, each once, the latest first; of one instant that first which was stored last."""
+        for table in self._days(name, wanted, start, end):
+            seen: set[tuple[Any, ...]] = set()
+            rows = []
+            for row in table.to_pylist():
+                key = tuple(row[part] for part in _KEYS[name])
+                if key not in seen:
+                    seen.add(key)
+                    rows.append(row)
+            rows.reverse()
+            yield from sorted(rows, key=lambda row: row["at"], reverse=True)
+
+    def _days(
+        self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None
+    ) -> Iterator[pa.Table]:
+        """What is wanted of each day, the latest day first."""
+        terms = [pc.field(column) == value for column, value in wanted.items() if value is not None]
+        terms += [pc.field("at") >= pa.scalar(start, _INSTANT)] if start is not None else []
+        terms += [pc.field("at") < pa.scalar(end, _INSTANT)] if end is not None else []
+        condition = None
+        for term in terms:
+            condition = term if condition is None else condition & term
+        for day in sorted(_days_of(self.folder / name), reverse=True):
+            if (start is None or (day + 1) * DAY > start) and (end is None or day * DAY < end):
+                tables = stable_tables(self._folder(name, day), filters=condition)
+                if tables:
+                    yield pa.concat_tables(tables)
+
+    def _folder(self, name: str, day: int) -> Path:
+        return self.folder / name / f"day={from_micros(day * DAY):%Y-%m-%d}"
+
+
+def _days_of(folder: Path) -> Sequence[int]:
+    days = (path.name.removeprefix("day=") for path in folder.glob("day=*"))
+    return [int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * 1_000_000 // DAY for day in days]
+
+
+def _moved(entity: str, one: Transition) -> tuple[Any, ...]:
+    return one.key(entity), entity, one.segment, one.change.value, one.at, one.cause, one.version
+
+
+def _stepped(entity: str, one: TriggerStep) -> tuple[str, tuple[Any, ...]]:
+    reason = None if one.reason is None else one.reason.value
+    row = one.key(entity), entity, one.trigger, one.state.value, reason, one.at, one.due, one.cause, one.version
+    return "trigger_steps", row

@@ -1,0 +1,51 @@
+"""What follows from events goes to the ledger, and actions to the queues of their sinks. Twice is no more than once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rules_engine.clock import now_micros
+from rules_engine.delivery.dispatch import enqueue
+from rules_engine.folders import Project
+from rules_engine.stream.ledger import Ledger
+from rules_engine.triggers.record import Change, Outgoing, State, Transition, TriggerStep
+
+
+class Publisher:
+    """Publishes what the records of entities hold for it.
+
+    Parameters
+    ----------
+    project
+        the project.
+    name
+        of Feast's project.
+    client
+        a redis-py client.
+    """
+
+    def __init__(self, project: Project, name: str, client: Any) -> None:
+        self._ledger = Ledger.of(project)
+        self._name = name
+        self._client = client
+
+    def publish(self, outgoing: Sequence[tuple[str, Outgoing]]) -> None:
+        """Publish it. When it returns, the ledger is on disk and the actions are in their queues.
+
+        Raises
+        ------
+        redis.RedisError
+            if the store cannot be used; do it again then.
+        """
+        if outgoing:
+            self._ledger.append(outgoing, now_micros())
+        fired = [(entity, one) for entity, one in outgoing if isinstance(one, TriggerStep) and one.sinks]
+        if fired:
+            enqueue(self._client, self._name, [action for entity, one in fired for action in one.actions(entity)])
+
+    @staticmethod
+    def counted(outgoing: Sequence[tuple[str, Outgoing]]) -> tuple[int, int]:
+        """How many memberships began or ended, and how many triggers fired."""
+        moved = sum(isinstance(one, Transition) and one.change is not Change.BASELINE for _, one in outgoing)
+        return moved, sum(isinstance(one, TriggerStep) and one.state is State.FIRED for _, one in outgoing)

@@ -1,0 +1,122 @@
+"""Everybody is looked at again, chunk by chunk, between the other work of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from rules_engine.events.streams import partition_of
+from rules_engine.redis.feast_layout import KeyMaker
+from rules_engine.stream.judging import Judge, Work
+from rules_engine.stream.sweep import Everybody, Sweep, Swept, next_sweep, progress_key, requests_key
+from rules_engine.stream.timers import Timers
+
+
+class Sweeper:
+    """Does the sweeps that are asked for, for the partitions that a worker holds.
+
+    Parameters
+    ----------
+    judge
+        takes entities through their steps.
+    timers
+        the project's timers.
+    client
+        a redis-py client.
+    project
+        the name of Feast's project.
+    key
+        makes Feast's keys.
+    """
+
+    def __init__(self, judge: Judge, timers: Timers, client: Any, project: str, key: KeyMaker) -> None:
+        self._judge = judge
+        self._timers = timers
+        self._client = client
+        self._project = project
+        self._key = key
+        self._swept: dict[int, Swept] = {}
+        self._sweep: Sweep | None = None
+        self._leases: Mapping[int, bytes] = {}
+        self._everybody: Everybody | None = None
+
+    def segments(self, partition: int) -> Collection[str]:
+        """The segments for which all entities of a partition were looked at once."""
+        return self._swept.get(partition, Swept()).segments
+
+    def take(self, leases: Mapping[int, bytes]) -> None:
+        """Before anything else with these partitions: learn for which segments they were swept.
+
+        Raises
+        ------
+        redis.RedisError
+            if the store cannot be used.
+        """
+        if leases == self._leases:
+            return
+        self._sweep = None  # what was under way is begun anew, for the partitions of now
+        found = self._client.hgetall(progress_key(self._project))
+        self._swept = {int(partition): Swept.decode(data) for partition, data in found.items()}
+        self._leases = dict(leases)
+
+    def step(self, untils: Mapping[int, int], leases: Mapping[int, bytes]) -> int:
+        """Look at some entities, if a sweep is asked for; gives how many, at least 1 while one is under way.
+
+        Parameters
+        ----------
+        untils
+            by partition: all that arrived before this instant was done.
+        leases
+            the partitions that the worker holds.
+
+        Raises
+        ------
+        redis.RedisError, StoreError
+            if the store cannot be used.
+        """
+        if self._sweep is None:
+            self._sweep = self._next(leases)
+            if self._sweep is None:
+                return 0
+            self._everybody = Everybody(self._client, self._key, self._sweep.partitions)
+        assert self._everybody is not None
+        try:
+            return self._chunk(self._sweep, self._everybody, untils, leases)
+        except BaseException:
+            self._sweep = None
+            raise
+
+    def _chunk(self, sweep: Sweep, everybody: Everybody, untils: Mapping[int, int], leases: Mapping[int, bytes]) -> int:
+        entities = everybody.chunk()
+        if entities is None:
+            self._note(sweep)
+            self._sweep = None
+            return 1
+        works = []
+        for entity in entities:
+            partition = partition_of(entity)
+            work = Work(entity, partition, untils[partition], look=sweep.cause, views=sweep.views)
+            works.append(work)
+        dues = self._judge.do(works, self.segments).dues
+        for partition, found in dues.items():
+            self._timers.settle(partition, leases[partition], found)
+        return max(1, len(works))
+
+    def _next(self, leases: Mapping[int, bytes]) -> Sweep | None:
+        rules = self._judge.rules
+        if not rules.names and not rules.triggers:
+            return None
+        entries = self._client.xrange(requests_key(self._project))
+        requests = [(identity, fields[b"sweep"]) for identity, fields in entries]
+        return next_sweep(requests, self._swept, rules.fingerprint, leases)
+
+    def _note(self, sweep: Sweep) -> None:
+        """A sweep of everything was for all segments of now, and those that are gone are forgotten with it."""
+        for partition in sweep.partitions:
+            before, rules = self._swept.get(partition, Swept()), self._judge.rules
+            if sweep.views is None:
+                before = Swept(segments=frozenset(rules.names), rules=rules.fingerprint)
+            self._swept[partition] = replace(before, number=sweep.number)
+        mapping = {partition: self._swept[partition].encode() for partition in sweep.partitions}
+        self._client.hset(progress_key(self._project), mapping=mapping)

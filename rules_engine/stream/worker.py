@@ -1,0 +1,377 @@
+"""The worker: takes events from the streams, logs them, and works out what follows from them.
+
+Events are divided into partitions, and each partition is one worker's at a time (:mod:`rules_engine.stream.leases`).
+A round reads what waits in the worker's partitions and which timers are due, writes the events to the log, takes the
+entities through their steps (:mod:`rules_engine.stream.judging`), and only then ends the entries. A worker that is
+killed at any point leaves them to the next one, and doing any of it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rules_engine.clock import now_micros
+from rules_engine.delivery.dispatch import Delivery
+from rules_engine.errors import ProjectError, StoreError
+from rules_engine.events.log.event_log import Logged
+from rules_engine.events.streams import PARTITIONS, kept_key
+from rules_engine.folders import Project
+from rules_engine.redis import client as redis_client
+from rules_engine.redis.feast_layout import KeyMaker
+from rules_engine.redis.pipe import Pipe, open_pipe
+from rules_engine.rules.inputs import Event
+from rules_engine.rules.triggers.codec import decode_sinks
+from rules_engine.sdk.applied import Applied
+from rules_engine.sdk.rules import Rules
+from rules_engine.stream.event_sink import EventSink, grouped
+from rules_engine.stream.intake import Checked, Found, Intake, checked
+from rules_engine.stream.judging import Judge, Work
+from rules_engine.stream.leases import Leases
+from rules_engine.stream.publishing import Publisher
+from rules_engine.stream.sweeper import Sweeper
+from rules_engine.stream.timers import Timers
+from rules_engine.stream.worker_metrics import WorkerMetrics
+
+if TYPE_CHECKING:
+    from rules_engine.delivery.metrics import Metrics
+
+#: Entries and timers that are taken at once.
+BATCH = 16_000
+
+_WAIT_MILLISECONDS = 500
+_LONGEST_PAUSE = 5.0
+#: Seconds after which it is said that the states of new definitions are not there.
+_STATES_WAIT = 30.0
+
+_T = TypeVar("_T")
+
+_log = logging.getLogger("rules_engine.worker")
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a worker did so far.
+
+    Attributes
+    ----------
+    accepted, refused
+        events.
+    timers
+        entities of which a timer was due.
+    looked
+        entities that were looked at again because something else than events changed.
+    transitions, fired
+        memberships that began or ended, and triggers that fired.
+    """
+
+    accepted: int = 0
+    refused: int = 0
+    timers: int = 0
+    looked: int = 0
+    transitions: int = 0
+    fired: int = 0
+
+
+def tune_process() -> None:
+    """Make a process fit for a worker: what is remembered of entities is no garbage, and need not be searched for it.
+
+    Without it a fifth of a worker's time goes into Python's search for reference cycles, of which it makes none.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+
+
+class Worker:
+    """Processes the streams of one project.
+
+    Parameters
+    ----------
+    project
+        the project; it was applied.
+    after
+        called with the events of a round by entity when log and states have them and before the entries are ended. So
+        it is called at least once for every event. What it raises ends the worker.
+    metrics
+        where it is counted what happens.
+
+    Raises
+    ------
+    NotAppliedError
+        if nothing was applied yet.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        after: Callable[[Mapping[str, Sequence[Event]]], None] | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.progress = Progress()
+        self._project = project
+        self._after = after
+        self._applied = Applied(project.read_plan)
+        self._name = self._applied.rules.plan.project
+        self._leases = Leases(self._open_pipe, self._name)
+        self._desk = _Desk(project, self._applied.rules, self._open_pipe())
+        self._stopping = threading.Event()
+        self._client = self._open_client()
+        self._delivery = Delivery(self._client, self._name, project.root, metrics)
+        self._metrics = WorkerMetrics(metrics, self._name, self._desk.latest is None)
+        self._known: frozenset[bytes] = frozenset()
+        self._unready_since: float | None = None
+        self._warned = 0.0
+
+    def _open_pipe(self) -> Pipe:
+        plan = self._applied.rules.plan
+        return open_pipe(plan.connection, redis_client.resolve(plan.connection, self._project.root))
+
+    def _open_client(self) -> Any:
+        plan = self._applied.rules.plan
+        return redis_client.connect(plan.connection, redis_client.resolve(plan.connection, self._project.root))
+
+    def stop(self) -> None:
+        """End after the round that is under way. May be called from a signal handler."""
+        self._stopping.set()
+
+    def run(self, *, once: bool = False) -> Progress:
+        """Process what comes until :meth:`stop`.
+
+        With ``once`` until everything that came before the call is done, by this worker or by others, and every timer
+        that was due, and every action was tried. While the store is down the worker waits for it, unless ``once`` is
+        set.
+
+        Raises
+        ------
+        StoreError
+            with ``once``, if the store cannot be used.
+        ProjectError
+            with ``once``, if an interrupted ``segments apply`` left event states that are not complete.
+        """
+        pause = 0.1
+        until = now_micros() if once else None
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._start()
+                    if self.round(wait=not once) == 0 and until is not None and self._is_done(until):
+                        break
+                    pause = 0.1
+                except StoreError as error:
+                    if once:
+                        raise
+                    self._metrics.store_failed()
+                    _log.warning("the store cannot be used, trying again in %.1f s: %s", pause, error)
+                    self._desk.judge.forget()
+                    self._stopping.wait(pause)
+                    pause = min(_LONGEST_PAUSE, pause * 2)
+        finally:
+            self._end(once=once)
+        return self.progress
+
+    def _start(self) -> None:
+        if not self._leases.is_started:
+            self._on_store(self._leases.beat)
+            self._leases.start()
+            self._delivery.serve(decode_sinks(self._applied.rules.plan.definitions))
+
+    def _end(self, *, once: bool) -> None:
+        if once and self._leases.is_started:
+            left = self._delivery.drain()
+            if left:
+                _log.warning("actions that still wait for their sinks: %d", left)
+        self._delivery.stop()
+        try:
+            self._on_store(self._leases.leave)
+        except StoreError as error:
+            _log.warning("the partitions are free for other workers in a few seconds: %s", error)
+        self._desk.close()
+        self._client.close()
+
+    def _on_store(self, action: Callable[[], _T]) -> _T:
+        return self._desk.sink.on_store(action)
+
+    # --- a round ----------------------------------------------------------------------------------------------------
+
+    def round(self, *, wait: bool = False) -> int:
+        """Do what is there to do; gives how much that was. With ``wait`` it waits half a second for something."""
+        if not self._take_new_definitions():
+            self._wait_for_states(wait=wait)
+            return 1
+        self._unready_since = None
+        leases = self._partitions()
+        self._metrics.waiting(self._client, len(leases), self._on_store)
+        if not leases:
+            if wait:
+                self._stopping.wait(_WAIT_MILLISECONDS / 1000)
+            return 0
+        desk = self._desk
+        self._on_store(lambda: desk.sweeper.take(leases))
+        count = max(1, BATCH // len(leases))
+        found: dict[int, Found] = self._on_store(
+            lambda: desk.intake.look(sorted(leases), count, now_micros(), desk.latest)
+        )
+        done = self._process(found, leases)
+        swept = self._on_store(lambda: desk.sweeper.step({place: one.until for place, one in found.items()}, leases))
+        self.progress.looked += swept
+        if not done and not swept and wait:
+            self._wait(found)
+        self._leases.give_back_surplus()
+        return done + swept
+
+    def _wait_for_states(self, *, wait: bool) -> None:
+        """Until the states of the new definitions are made: a moment, unless `segments apply` was killed."""
+        now = time.monotonic()
+        if self._unready_since is None:
+            self._unready_since = self._warned = now
+        if now - self._warned >= _STATES_WAIT:
+            message = "the event states of the applied definitions are not complete"
+            if not wait and now - self._unready_since >= _STATES_WAIT:
+                raise ProjectError(message, hint="run `segments apply` again: the last one was interrupted")
+            _log.warning("%s; waiting for `segments apply`, which may have to be run again", message)
+            self._warned = now
+        self._stopping.wait(0.05)
+
+    def _partitions(self) -> Mapping[int, bytes]:
+        """The leases of the moment. What is remembered of entities that others may have worked on is forgotten."""
+        leases = self._leases.held()
+        if not frozenset(leases.values()) <= self._known:
+            self._desk.judge.forget()
+        self._known = frozenset(leases.values())
+        return leases
+
+    def _wait(self, found: Mapping[int, Found]) -> None:
+        """Until an event comes or a timer is due."""
+        dues = [one.next_due for one in found.values() if one.next_due is not None]
+        ahead = (min(dues) - now_micros()) // 1000 + 1 if dues and self._desk.latest is None else _WAIT_MILLISECONDS
+        milliseconds = min(_WAIT_MILLISECONDS, max(1, ahead))
+        self._on_store(lambda: self._desk.intake.wait(sorted(found), milliseconds))
+
+    def _process(self, found: Mapping[int, Found], leases: Mapping[int, bytes]) -> int:
+        desk, began = self._desk, time.perf_counter()
+        batches = {
+            partition: checked(partition, one.entries, desk.sink.check, desk.latest) for partition, one in found.items()
+        }
+        works = _works(found, batches)
+        if not works and not any(batch.ids for batch in batches.values()):
+            return 0
+        logged: list[Logged] = [one for batch in batches.values() for one in batch.logged]
+        desk.sink.log(logged)
+        # Definitions that were applied meanwhile have states of their own, that were made of the log and do not have
+        # these events if they wait in the stream: they are done by the new definitions, in the next round.
+        self._applied.load()
+        if self._applied.rules is not desk.rules:
+            return len(logged) or 1
+        outcome = self._on_store(lambda: desk.judge.do(works, desk.sweeper.segments))
+        if self._after is not None and logged:
+            self._after(grouped(logged))
+        for partition, batch in batches.items():
+            dues = outcome.dues.get(partition, {})
+            if dues or batch.ids:
+                self._settle(partition, leases[partition], dues, batch)
+        self._count(found, batches, outcome.published, time.perf_counter() - began)
+        return len(works) + sum(len(batch.ids) for batch in batches.values())
+
+    def _settle(self, partition: int, lease: bytes, dues: Mapping[str, int | None], batch: Checked) -> None:
+        refused = [(identity, *one.content("stream")) for identity, one in batch.refused]
+        bad = {identity for identity, _ in batch.refused}
+        good = [identity for identity in batch.ids if identity not in bad] if bad else batch.ids
+        timers = self._desk.timers
+        if not self._on_store(lambda: timers.settle(partition, lease, dues, good, refused)):
+            self._desk.judge.forget()  # it is another worker's by now, who does it again
+
+    def _count(
+        self, found: Mapping[int, Found], batches: Mapping[int, Checked], published: Sequence[Any], seconds: float
+    ) -> None:
+        progress = self.progress
+        accepted = sum(len(batch.events) for batch in batches.values())
+        refused = sum(len(batch.refused) for batch in batches.values())
+        self._metrics.round(seconds, accepted, refused, published)
+        progress.accepted += accepted
+        progress.refused += refused
+        progress.timers += sum(len(one.due) for one in found.values())
+        transitions, fired = self._desk.publisher.counted(published)
+        progress.transitions += transitions
+        progress.fired += fired
+
+    def _take_new_definitions(self) -> bool:
+        """Take over what was applied; False while the states of the new definitions are not complete yet."""
+        self._applied.load()  # looks at the file every time: a round is rare enough, and must not miss a change
+        if self._applied.rules is not self._desk.rules:
+            self._desk.close()
+            self._desk = _Desk(self._project, self._applied.rules, self._open_pipe())
+            if self._leases.is_started:
+                self._delivery.serve(decode_sinks(self._applied.rules.plan.definitions))
+        desk = self._desk
+        if not desk.is_ready:
+            if self._leases.using != desk.states_name:
+                self._leases.using = desk.states_name
+                self._on_store(self._leases.beat)
+            desk.is_ready = self._on_store(desk.states_are_complete)
+        return desk.is_ready
+
+    def _is_done(self, until: int) -> bool:
+        """Whether nothing waits that came before an instant, and no timer, in any partition."""
+        desk = self._desk
+        others = [partition for partition in range(PARTITIONS) if partition not in self._leases.held()]
+        found = self._on_store(lambda: desk.intake.look(others, 1, now_micros(), desk.latest)) if others else {}
+        waits = any(
+            one.due or (one.entries and int(one.entries[0][0].partition(b"-")[0]) * 1000 <= until)
+            for one in found.values()
+        )
+        if waits:
+            self._stopping.wait(0.1)
+        return not waits
+
+
+def _works(found: Mapping[int, Found], batches: Mapping[int, Checked]) -> list[Work]:
+    """What happened to each entity, in the order in which it came."""
+    works: dict[str, Work] = {}
+    for partition, batch in batches.items():
+        until = found[partition].until
+        for one in batch.events:
+            work = works.get(one.entity)
+            if work is None:
+                work = works[one.entity] = Work(one.entity, partition, until)
+            work.arrived.append(one)
+        for entity in found[partition].due:
+            if entity not in works:
+                works[entity] = Work(entity, partition, until)
+    return list(works.values())
+
+
+class _Desk:
+    """What a worker works with, for the definitions of one read plan."""
+
+    def __init__(self, project: Project, rules: Rules, pipe: Pipe) -> None:
+        plan = rules.plan
+        self.rules = rules
+        self.latest = plan.now
+        self.sink = EventSink(project, rules)
+        self.states_name = rules.events.name
+        self.timers = Timers(pipe, plan.project)
+        self.intake = Intake(pipe, plan.project, self.timers)
+        self.publisher = Publisher(project, plan.project, self.sink.client)
+        self.judge = Judge(rules, pipe, self.timers, self.publisher.publish)
+        key = KeyMaker(plan.project, plan.join_key, plan.key_version)
+        self.sweeper = Sweeper(self.judge, self.timers, self.sink.client, plan.project, key)
+        self.is_ready = False
+        self._pipe = pipe
+
+    def states_are_complete(self) -> bool:
+        """Whether the states that these definitions need were made: nobody noted that others were."""
+        if not self.rules.events.requirements.events:
+            return True
+        kept = self.sink.client.get(kept_key(self.rules.plan.project))
+        return kept is None or kept == self.states_name
+
+    def close(self) -> None:
+        self._pipe.close()
+        self.sink.close()

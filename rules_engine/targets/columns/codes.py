@@ -1,0 +1,402 @@
+"""From a column of values to codes: for each row, which line of a table's masks applies to it.
+
+The same tables as for one user, with numpy and pyarrow in place of bisection and dictionaries. What cannot be done so
+is done once for each distinct value. Line 0 of the masks is always that of a missing value: codes are counted from 1,
+in the narrowest type, and multiplied by the bits that say where there is a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rules_engine.rules.types import Kind, Value
+from rules_engine.targets.index import lines
+from rules_engine.targets.index.slots import Reading
+from rules_engine.targets.index.tables import Elements, Steps, Table, Words
+
+Words64 = npt.NDArray[np.uint64]
+Codes = npt.NDArray[np.integer[Any]]
+Flags = npt.NDArray[np.bool_]
+
+#: Up to so many edges, comparing all values with each is faster than bisecting for each value.
+_FEW_EDGES = 32
+
+#: More lines than any table has whose masks are known beforehand.
+_MANY_LINES = 1 << 62
+
+#: Masks as lines of words, the first that of a missing value, and for each row the line that applies.
+Lookup = tuple[Words64, Codes]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Coded:
+    """A column of values of any types: each different one once, and for each row its place from 1 on; 0 is missing."""
+
+    values: tuple[Value, ...]
+    codes: Codes
+
+    @classmethod
+    def of(cls, values: Iterable[Value]) -> Coded:
+        """The column of some values; None is missing.
+
+        >>> Coded.of([1, True, None, 1]).codes
+        array([1, 2, 0, 1])
+        """
+        places: dict[tuple[type, Value], int] = {}
+        codes = [0 if value is None else places.setdefault((type(value), value), len(places) + 1) for value in values]
+        return cls(tuple(value for _, value in places), np.array(codes, dtype=np.intp))
+
+    def slice(self, offset: int, length: int) -> Coded:
+        return Coded(self.values, self.codes[offset : offset + length])
+
+    def take(self, rows: pa.Array) -> Coded:
+        return Coded(self.values, self.codes[rows.to_numpy(zero_copy_only=False)])
+
+    def to_pylist(self) -> list[Value]:
+        return [None if code == 0 else self.values[code - 1] for code in self.codes.tolist()]
+
+    def look_up(self, table: Table, now: int, words: int) -> Lookup:
+        """The masks of the values."""
+        return stack([table.missing, *(table.mask(value, now) for value in self.values)], words), self.codes
+
+
+#: What an event condition comes to, row by row.
+EventColumn = pa.Array | Coded
+
+
+def to_words(mask: int, words: int) -> Words64:
+    """A mask as 64-bit words, the lowest bits first.
+
+    >>> to_words(1 << 64, 2)
+    array([0, 1], dtype=uint64)
+    """
+    bits = mask & ((1 << 64 * words) - 1)
+    return np.frombuffer(bits.to_bytes(8 * words, "little"), dtype="<u8").astype(np.uint64)
+
+
+def stack(masks: Sequence[int], words: int) -> Words64:
+    """Masks as lines of words."""
+    every, size = (1 << 64 * words) - 1, 8 * words
+    as_bytes = b"".join([(mask & every).to_bytes(size, "little") for mask in masks])
+    return np.asfortranarray(np.frombuffer(as_bytes, dtype="<u8").reshape(len(masks), words), dtype=np.uint64)
+
+
+#: By table the dictionary of a column, and its masks.
+Known = dict["ColumnTable", tuple[pa.Array, Words64]]
+
+
+class ColumnTable:
+    """A table with its masks as arrays."""
+
+    def __init__(self, table: Table, words: int) -> None:
+        self.table = table
+        self.words = words
+        self.mentions = to_words(table.mentions, words)
+        masks = _static_masks(table)
+        #: Whether every value is looked up with array operations only.
+        self.is_cheap = masks is not None or isinstance(table, Elements)
+        self._lines = None if masks is None else stack([table.missing, *masks], words)
+        #: How many lines its masks have; many if that depends on the column.
+        self.lines = _MANY_LINES if self._lines is None else len(self._lines)
+        self._word_set = _word_set(table) if isinstance(table, Words) else None
+
+    def look_up(self, column: pa.Array, now: int, known: Known) -> Lookup:
+        """The masks of a column's values; ``known`` remembers those of a dictionary from one slice to the next."""
+        if isinstance(self.table, Elements):
+            return look_up_lists(self.table, column, self.words)
+        if self._lines is not None:
+            return self._lines, self._codes(column, now)
+        is_coded = pa.types.is_dictionary(column.type)
+        if is_coded and self in known and known[self][0].equals(column.dictionary):
+            return known[self][1], _dictionary_codes(column)
+        found = look_up_distinct(column, lambda raw: self.table.mask(raw, now), self.table.missing, self.words)
+        if is_coded:
+            known[self] = column.dictionary, found[0]
+        return found
+
+    def _codes(self, column: pa.Array, now: int) -> Codes:
+        """The line of each row."""
+        table = self.table
+        if self._word_set is not None:
+            return _word_codes(self._word_set, column)
+        assert isinstance(table, Steps), table
+        if table.slot.reading is Reading.AGE:
+            return _age_codes(table, column, now)
+        if table.slot.line is lines.TRUTH:
+            return _flag_codes(table, column)
+        return _number_codes(table, column) if table.slot.line else _presence_codes(table, column)
+
+
+def _static_masks(table: Table) -> list[int] | None:
+    """The masks that a table can give but the missing one's; None if values have to be looked at one by one."""
+    slot = table.slot
+    if isinstance(table, Words) and slot.reading is Reading.PLAIN:
+        return [*table.words.values(), table.other]
+    is_vectorised = slot.line in (None, lines.TRUTH, lines.NUMBERS, lines.WHOLE, lines.COUNTS)
+    if isinstance(table, Steps) and slot.reading in (Reading.PLAIN, Reading.AGE) and is_vectorised:
+        return list(table.cells)
+    return None
+
+
+# --- strings --------------------------------------------------------------------------------------------------------
+
+
+def _word_set(table: Words) -> pa.Array:
+    # A lone surrogate has no UTF-8: no column holds it.
+    return pa.array([word if _is_encodable(word) else None for word in table.words], pa.large_string())
+
+
+def _is_encodable(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _word_codes(words: pa.Array, column: pa.Array) -> Codes:
+    if not _is_string(column.type):
+        return _all_missing(column)
+    if pa.types.is_dictionary(column.type):
+        of_values = np.append(_word_codes(words, column.dictionary), 0).astype(_narrowest(len(words) + 1))
+        return _present(of_values.take(_values(column.indices), mode="clip"), column)
+    codes = pc.index_in(column, value_set=words.cast(column.type), skip_nulls=True)
+    return _present(_numpy(codes, len(words)) + 1, column)
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(check(kind) for check in _CHECKS[Kind.STRING])
+
+
+def look_up_distinct(column: pa.Array, mask: Callable[[Value], int], missing: int, words: int) -> Lookup:
+    """Each distinct value is looked up once, as that of one user."""
+    if pa.types.is_nested(column.type):
+        masks = [mask(python_value(scalar)) for scalar in column]
+        return stack([missing, *masks], words), np.arange(1, len(masks) + 1)
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    masks = [mask(value) for value in python_values(encoded.dictionary)]
+    return stack([missing, *masks], words), _dictionary_codes(encoded)
+
+
+def _dictionary_codes(column: pa.Array) -> Codes:
+    codes = _values(column.indices).astype(_narrowest(len(column.dictionary)))
+    codes += 1
+    return _present(codes, column.indices)
+
+
+def python_values(column: pa.Array) -> list[Value]:
+    """The values as rules read them: times are microseconds.
+
+    >>> python_values(pa.array(["a", None]))
+    ['a', None]
+    """
+    values: list[Value] = micros(column).tolist() if _is_time(column.type) else column.to_pylist()
+    return [value if valid else None for value, valid in zip(values, column.is_valid().to_pylist(), strict=True)]
+
+
+def python_value(scalar: pa.Scalar) -> Value:
+    """The value as rules read it: times are microseconds.
+
+    >>> import datetime
+    >>> python_value(pa.scalar(datetime.datetime(1970, 1, 1, 0, 0, 1)))
+    1000000
+    """
+    if not scalar.is_valid:
+        return None
+    if _is_time(scalar.type):
+        return int(micros(pa.array([scalar]))[0])
+    return scalar.as_py()
+
+
+# --- numbers and times ----------------------------------------------------------------------------------------------
+
+
+def _presence_codes(table: Steps, column: pa.Array) -> Codes:
+    """Where rules only ask whether there is a value."""
+    value_type = table.slot.type
+    if value_type is not None and not holds_kind(column.type, value_type.kind):
+        return _all_missing(column)
+    return _present(np.ones(len(column), dtype=np.uint8), column)
+
+
+def _number_codes(table: Steps, column: pa.Array) -> Codes:
+    kind = column.type
+    if _is_time(kind):
+        return _present(_count_passed(table.edges, micros(column)), column)
+    if pa.types.is_integer(kind):
+        return _present(_count_passed(table.edges, _values(column)), column)
+    if pa.types.is_floating(kind) and table.slot.line is not lines.WHOLE:
+        values = _values(column).astype(np.float64, copy=False)
+        codes = _present(_count_below(np.array(table.float_edges, dtype=np.float64), values), column)
+        codes *= values == values  # not a number is missing, and the one that differs from itself
+        return codes
+    return _all_missing(column)
+
+
+def _age_codes(table: Steps, column: pa.Array, now: int) -> Codes:
+    if not (_is_time(column.type) or pa.types.is_integer(column.type)):
+        return _all_missing(column)
+    values = micros(column) if _is_time(column.type) else _values(column)
+    # age >= edge, that is: not value >= now - edge + 1
+    too_young = _count_passed([now - edge + 1 for edge in reversed(table.edges)], values)
+    return _present(len(table.edges) + 2 - too_young, column)
+
+
+def _flag_codes(table: Steps, column: pa.Array) -> Codes:
+    if not pa.types.is_boolean(column.type):
+        return _all_missing(column)
+    of_false, of_true = table.cell(False) + 1, table.cell(True) + 1
+    codes = _values(column).view(np.uint8) * np.uint8((of_true - of_false) % 256)
+    codes += np.uint8(of_false)  # modulo 256, as the line before
+    return _present(codes, column)
+
+
+def _count_passed(edges: Sequence[int], values: npt.NDArray[Any]) -> Codes:
+    """For each whole number, 1 and how many of the ascending edges are at or below it; edges may be of any size."""
+    limits = np.iinfo(values.dtype)
+    below = sum(edge < limits.min for edge in edges)
+    above = sum(edge > limits.max for edge in edges)
+    within = np.array(edges[below : len(edges) - above], dtype=values.dtype)
+    passed = _count_below(within, values)
+    return passed + below if below else passed
+
+
+def _count_below(edges: npt.NDArray[Any], values: npt.NDArray[Any]) -> Codes:
+    """For each value, 1 and how many of the ascending edges are at or below it."""
+    if len(edges) > _FEW_EDGES:
+        return np.searchsorted(edges, values, side="right") + 1
+    count = np.ones(len(values), dtype=np.uint8)
+    for edge in edges:
+        count += values >= edge
+    return count
+
+
+def micros(column: pa.Array) -> npt.NDArray[np.int64]:
+    """Times as microseconds since the epoch, whatever their unit; zero where null."""
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("us"))
+    unit = column.type.unit
+    ticks = _numpy(column.cast(pa.int64()))
+    scaled = ticks // 1000 if unit == "ns" else ticks * {"s": 1_000_000, "ms": 1000, "us": 1}[unit]
+    return scaled.astype(np.int64, copy=False)
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return any(check(kind) for check in (pa.types.is_timestamp, pa.types.is_date))
+
+
+def _numpy(column: pa.Array, null: Any = 0) -> npt.NDArray[Any]:
+    filled = column.fill_null(null) if column.null_count else column
+    found: npt.NDArray[Any] = filled.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _values(column: pa.Array) -> npt.NDArray[Any]:
+    """Numbers or flags as they lie in memory, whatever that is where there is none."""
+    if column.null_count:
+        column = pa.Array.from_buffers(column.type, len(column), [None, column.buffers()[1]], offset=column.offset)
+    found: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _present(codes: Codes, column: pa.Array) -> Codes:
+    """The codes, and 0 where the column is null."""
+    if column.null_count == 0:
+        return codes
+    if column.buffers()[0] is None:
+        codes *= column.is_valid().to_numpy(zero_copy_only=False)
+        return codes
+    first, end = column.offset, column.offset + len(column)
+    bits = np.frombuffer(column.buffers()[0], dtype=np.uint8)[first // 8 : (end + 7) // 8]
+    codes *= np.unpackbits(bits, bitorder="little")[first % 8 :][: len(column)]
+    return codes
+
+
+def _narrowest(most: int) -> npt.DTypeLike:
+    """The least type that holds whole numbers up to one."""
+    return np.min_scalar_type(most)
+
+
+def _nulls(column: pa.Array) -> Flags | None:
+    """Where the column is null or NaN; None for nowhere."""
+    if column.null_count == 0 and not pa.types.is_floating(column.type):
+        return None
+    found: Flags = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _all_missing(column: pa.Array) -> Codes:
+    return np.zeros(len(column), dtype=np.uint8)
+
+
+# --- lists ----------------------------------------------------------------------------------------------------------
+
+
+def look_up_lists(table: Elements, column: pa.Array, words: int) -> Lookup:
+    """The masks of lists, of which null elements are left out; a line for each row."""
+    missing = to_words(table.missing, words)
+    if not _is_list(column.type):
+        return missing[None, :], _all_missing(column)
+    elements, parents = pc.list_flatten(column), _numpy(pc.list_parent_indices(column))
+    nulls = _nulls(elements)
+    if nulls is not None:
+        elements, parents = elements.filter(pa.array(~nulls)), parents[~nulls]
+    is_missing = np.zeros(len(column), dtype=np.bool_) if column.null_count == 0 else _nulls(column)
+    assert table.slot.type is not None, table.slot
+    if holds_kind(elements.type, table.slot.type.kind):
+        masks = _list_masks(table, elements, parents, len(column), words)
+    else:  # only a list without elements is one of the right type
+        masks = np.tile(to_words(table.present(()), words), (len(column), 1))
+        masks[parents] = missing
+    masks[is_missing] = missing
+    return np.vstack([missing[None, :], masks]), np.arange(1, len(column) + 1)
+
+
+def _list_masks(table: Elements, elements: pa.Array, parents: npt.NDArray[Any], rows: int, words: int) -> Words64:
+    encoded = elements.dictionary_encode()
+    values = [python_value(scalar) for scalar in encoded.dictionary]
+    codes = _numpy(encoded.indices).astype(np.intp)
+
+    def found_in(masks: dict[Value, int]) -> Words64:
+        """For each row, the masks of its elements together."""
+        together = np.zeros((rows, words), dtype=np.uint64)
+        if len(codes):
+            of_values = stack([masks.get(value, 0) for value in values], words)
+            starts = np.flatnonzero(np.diff(parents, prepend=-1))
+            together[parents[starts]] = np.bitwise_or.reduceat(of_values[codes], starts, axis=0)
+        return together
+
+    masks = to_words(table.allowed, words) & ~found_in(table.forbidden)
+    for plane in table.planes:
+        masks &= to_words(plane.free, words) | found_in(plane.elements)
+    return masks
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return any(check(kind) for check in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+
+
+def holds_kind(column: pa.DataType, kind: Kind) -> bool:
+    """Whether values of an Arrow type are of a kind, as :func:`rules_engine.rules.types.conform` judges them."""
+    if kind is Kind.TIME:
+        return _is_time(column) or bool(pa.types.is_integer(column))
+    if kind is Kind.STRING:
+        return _is_string(column)
+    return any(check(column) for check in _CHECKS[Kind.FLOAT if kind.is_number else kind])
+
+
+_CHECKS: dict[Kind, tuple[Callable[[pa.DataType], bool], ...]] = {
+    Kind.FLOAT: (pa.types.is_integer, pa.types.is_floating),
+    Kind.BOOLEAN: (pa.types.is_boolean,),
+    Kind.BYTES: (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
+    Kind.STRING: (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+}

@@ -1,0 +1,372 @@
+"""The compiled rule index over columns of users: the answers of :class:`RuleIndex`, for a record batch at once.
+
+Needs numpy and pyarrow, which the path of one user does not load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rules_engine.errors import DataError, UnsupportedError
+from rules_engine.rules.nodes import ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
+from rules_engine.targets.columns.codes import (
+    Coded,
+    Codes,
+    ColumnTable,
+    EventColumn,
+    Flags,
+    Known,
+    Lookup,
+    Words64,
+    look_up_distinct,
+    micros,
+    to_words,
+)
+from rules_engine.targets.index.event_values import LoggedEvents
+from rules_engine.targets.index.request import Request
+from rules_engine.targets.index.rule_index import RuleIndex
+from rules_engine.targets.index.slots import Slot, Source
+from rules_engine.targets.index.tables import Table
+
+#: About how many bytes of masks are worked on at once: what stays in a processor's cache.
+_CHUNK_BYTES = 1 << 22
+
+Rows = npt.NDArray[np.intp]
+
+#: By the value of a byte its bits, the lowest first.
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(np.int64)
+
+#: Up to so many words, a mask is worked on word by word: that is faster than row by row.
+_FEW_WORDS = 64
+
+#: Lines that a code of one byte tells apart.
+_BYTE = 256
+
+EventColumns = Mapping[EventAggregate | Sequence, EventColumn]
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Which rows are in which segments.
+
+    Attributes
+    ----------
+    names
+        the segments, by the position of their bit. One that can never be true is not among them.
+    bits
+        for each row the segments' bits, the lowest first.
+    """
+
+    names: tuple[str, ...]
+    bits: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    def members(self, name: str) -> Flags:
+        """For each row whether it is in a segment."""
+        if name not in self.names:
+            return np.zeros(len(self), dtype=np.bool_)
+        position = self.names.index(name)
+        return (self.bits[:, position // 8] >> (position % 8) & 1).astype(np.bool_)
+
+    def counts(self) -> dict[str, int]:
+        """How many rows are in each segment."""
+        totals: list[int] = []
+        for column in range(self.bits.shape[1]):
+            of_values = np.bincount(self.bits[:, column], minlength=256)
+            totals += (of_values @ _BITS).tolist()
+        return dict(zip(self.names, totals, strict=False))
+
+    def matrix(self) -> Flags:
+        """Rows by ``names``."""
+        return np.unpackbits(self.bits, axis=1, count=len(self.names), bitorder="little").view(np.bool_)
+
+    def segments(self) -> Iterator[frozenset[str]]:
+        """For each row the names of its segments."""
+        for row in self.matrix():
+            yield frozenset(self.names[position] for position in np.flatnonzero(row))
+
+    def lists(self) -> pa.ListArray:
+        """For each row the names of its segments, as an Arrow column."""
+        rows, positions = np.nonzero(self.matrix())
+        offsets = np.searchsorted(rows, np.arange(len(self) + 1)).astype(np.int32)
+        names = pa.array(self.names, pa.string()).take(pa.array(positions))
+        return pa.ListArray.from_arrays(pa.array(offsets), names)
+
+
+class ColumnIndex:
+    """A :class:`RuleIndex` for record batches. Immutable, and safe to share between threads.
+
+    Parameters
+    ----------
+    index
+        the compiled rules.
+    segments
+        the only segments to answer; None for all.
+
+    Attributes
+    ----------
+    features
+        the columns that a batch has to have, ``"view:name"``.
+    event_sources
+        the aggregates and sequences whose values have to be given with a batch.
+
+    >>> from rules_engine.rules.nodes import Predicate, Segment
+    >>> from rules_engine.rules.program import Program
+    >>> from rules_engine.rules.types import INTEGER
+    >>> adult = Segment("adult", Predicate(FeatureRef("user", "age"), "at_least", 18, INTEGER))
+    >>> columns = ColumnIndex(RuleIndex(Program({"adult": adult})))
+    >>> list(columns.match_many(pa.record_batch({"user:age": [17, None, 40]}), now=0).segments())
+    [frozenset(), frozenset(), frozenset({'adult'})]
+    """
+
+    def __init__(self, index: RuleIndex, segments: Collection[str] | None = None) -> None:
+        self._layout = index.layout
+        for name in segments or ():
+            index.program.segment(name)
+        self._start = self._layout.everything if segments is None else self._layout.bits_of(segments)
+        self._words = self._layout.width // 64 + 1
+        wanted = [table for table in index.tables if table.mentions & self._start]
+        self._constant = [table for table in wanted if _is_constant(table.slot)]
+        varying = [ColumnTable(table, self._words) for table in wanted if not _is_constant(table.slot)]
+        # Those with few lines first: several of them are one look-up.
+        self._tables = sorted(varying, key=lambda table: (not table.is_cheap, table.lines))
+        sources = [table.table.slot.source for table in varying]
+        self.features = tuple(sorted({key for source in sources for key in _feature_keys(source)}))
+        self.event_sources = tuple(
+            dict.fromkeys(source for source in sources if isinstance(source, EventAggregate | Sequence))
+        )
+
+    def match_many(
+        self,
+        batch: pa.RecordBatch,
+        now: int,
+        *,
+        context: Mapping[str, Any] | None = None,
+        expires_at: Mapping[str, pa.Array] | None = None,
+        events: EventColumns | None = None,
+    ) -> Matches:
+        """The segments of each row, as of one instant.
+
+        Parameters
+        ----------
+        batch
+            with a column for each of ``features``; null and NaN are missing values.
+        now
+            in microseconds.
+        context
+            the same for all rows.
+        expires_at
+            by view: for each row the first instant at which its values are past their ttl; null for never.
+        events
+            for each of ``event_sources`` its value for each row.
+
+        Raises
+        ------
+        DataError
+            if a column is missing.
+        UnsupportedError
+            if the values of an event condition are not given.
+        """
+        self._check(batch, events or {})
+        start = self._start
+        request = Request({}, context or {}, LoggedEvents(()), now)
+        for table in self._constant:
+            start &= table.mask(request.raw(table.slot), now)
+        expired = {view: _is_expired(column, now) for view, column in (expires_at or {}).items()}
+        rows = max(1, _CHUNK_BYTES // (8 * self._words))
+        work = _Batch(batch, now, events or {}, expired, {})
+        chunks = [self._fold(self._alive(start, work.slice(offset, rows))) for offset in range(0, batch.num_rows, rows)]
+        width = (len(self._layout.names) + 7) // 8
+        return Matches(self._layout.names, np.concatenate([np.zeros((0, width), dtype=np.uint8), *chunks]))
+
+    def _check(self, batch: pa.RecordBatch, events: EventColumns) -> None:
+        absent = sorted(set(self.features) - set(batch.schema.names))
+        if absent:
+            raise DataError(
+                f"the batch has no column for {', '.join(f'`{key}`' for key in absent)}",
+                hint="give a column of nulls for a feature that nobody has",
+            )
+        unknown = [source for source in self.event_sources if source not in events]
+        if unknown:
+            raise UnsupportedError(
+                f"columns hold no events, and these conditions read them: {', '.join(map(str, unknown))}",
+                hint="give their values with `events`, or answer these segments user by user or in SQL",
+            )
+
+    def _alive(self, start: int, work: _Batch) -> Words64:
+        """The conjunctions that are true, as words for each row."""
+        alive = np.asfortranarray(np.tile(to_words(start, self._words), (work.rows, 1)))
+        together: _Narrowing | None = None
+        for table in self._tables:
+            if table.is_cheap or work.is_coded(table):
+                found = _Narrowing(table.mentions, *work.look_up(table))
+                both = None if together is None else together.and_also(found)
+                if together is not None and both is None:
+                    together.narrow(alive)
+                together = both or found
+                continue
+            if together is not None:
+                together.narrow(alive)
+                together = None
+            rows = np.flatnonzero((alive & table.mentions).any(axis=1))
+            if len(rows):
+                masks, codes = work.look_up(table, rows)
+                alive[rows] &= masks[codes]
+        if together is not None:
+            together.narrow(alive)
+        return alive
+
+    def _fold(self, alive: Words64) -> npt.NDArray[np.uint8]:
+        """The segments of which a conjunction is true, as bits for each row."""
+        for part in self._layout.parts:
+            is_false = ~(alive & to_words(part.own, self._words)).any(axis=1)
+            alive[is_false] &= to_words(part.without, self._words)
+        number = len(self._layout.names)
+        segments = np.zeros((len(alive), number // 64 + 1), dtype=np.uint64, order="F")
+        for offset, ones in self._layout.layers:
+            mask = to_words(ones, segments.shape[1])
+            for word in np.flatnonzero(mask):
+                segments[:, word] |= _word_from(alive, offset + 64 * int(word)) & mask[word]
+        as_bytes = np.ascontiguousarray(segments, dtype="<u8").view(np.uint8)
+        return as_bytes[:, : (number + 7) // 8]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Batch:
+    """Rows of a batch, with what is known of them besides."""
+
+    batch: pa.RecordBatch
+    now: int
+    events: EventColumns
+    expired: Mapping[str, Flags]
+    known: Known
+
+    @property
+    def rows(self) -> int:
+        return int(self.batch.num_rows)
+
+    def slice(self, offset: int, rows: int) -> _Batch:
+        events = {source: column.slice(offset, rows) for source, column in self.events.items()}
+        expired = {view: flags[offset : offset + rows] for view, flags in self.expired.items()}
+        return _Batch(self.batch.slice(offset, rows), self.now, events, expired, self.known)
+
+    def is_coded(self, table: ColumnTable) -> bool:
+        """Whether a table's column has few different values, of which the batch has each but once."""
+        source = table.table.slot.source
+        if not isinstance(source, FeatureRef):
+            return False
+        column = self.batch.column(source.key)
+        return bool(pa.types.is_dictionary(column.type)) and len(column.dictionary) <= self.rows
+
+    def look_up(self, table: ColumnTable, rows: Rows | None = None) -> Lookup:
+        """The masks of a table for these rows of the batch, or for all."""
+        source = table.table.slot.source
+        if isinstance(source, EventAggregate | Sequence):
+            return self._look_up_events(table, self.events[source], rows)
+        if isinstance(source, ClockRef):
+            return self._look_up_clock(table.table, source, table.words, rows)
+        assert isinstance(source, FeatureRef), source
+        found = table.look_up(_take(self.batch.column(source.key), rows), self.now, self.known)
+        return self._expire(source.view, found, rows)
+
+    def _look_up_events(self, table: ColumnTable, column: EventColumn, rows: Rows | None) -> Lookup:
+        if not isinstance(column, Coded):
+            return table.look_up(_take(column, rows), self.now, self.known)
+        chosen = column if rows is None else column.take(pa.array(rows))
+        return chosen.look_up(table.table, self.now, table.words)
+
+    def _look_up_clock(self, table: Table, clock: ClockRef, words: int, rows: Rows | None) -> Lookup:
+        assert isinstance(clock.timezone, FeatureRef), clock
+        zone = clock.timezone
+
+        def mask(name: Any) -> int:
+            request = Request({zone.key: name}, {}, LoggedEvents(()), self.now)
+            return table.mask(request.raw(table.slot), self.now)
+
+        found = look_up_distinct(_take(self.batch.column(zone.key), rows), mask, table.missing, words)
+        return self._expire(zone.view, found, rows)
+
+    def _expire(self, view: str, found: Lookup, rows: Rows | None) -> Lookup:
+        """The same, with the line of a missing value where the view is past its ttl."""
+        if view not in self.expired:
+            return found
+        masks, codes = found
+        expired = self.expired[view] if rows is None else self.expired[view][rows]
+        return masks, np.where(expired, 0, codes)
+
+
+def _word_from(words: Words64, bit: int) -> npt.NDArray[np.uint64]:
+    """For each row the 64 bits from one on."""
+    word, shift = divmod(bit, 64)
+    found: npt.NDArray[np.uint64] = words[:, word] >> np.uint64(shift)
+    if shift and word + 1 < words.shape[1]:
+        found |= words[:, word + 1] << np.uint64(64 - shift)
+    return found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Narrowing:
+    """What takes away the conjunctions that tables do not allow.
+
+    Attributes
+    ----------
+    mentions
+        the conjunctions that depend on the tables.
+    masks, codes
+        lines of the conjunctions that are allowed, and for each row its line.
+    """
+
+    mentions: npt.NDArray[np.uint64]
+    masks: Words64
+    codes: Codes
+
+    def and_also(self, other: _Narrowing) -> _Narrowing | None:
+        """Do the same as both, with a line for each pair of lines; None if those are too many for a byte."""
+        lines, others = len(self.masks), len(other.masks)
+        if lines * others > _BYTE or self.codes.dtype != np.uint8 or other.codes.dtype != np.uint8:
+            return None
+        masks = (self.masks[:, None, :] & other.masks[None, :, :]).reshape(lines * others, -1)
+        codes = self.codes * np.uint8(others % _BYTE) + other.codes  # of 256 lines only beside a single one, number 0
+        return _Narrowing(self.mentions | other.mentions, np.asfortranarray(masks), codes)
+
+    def narrow(self, alive: Words64) -> None:
+        codes = self.codes.astype(np.intp, copy=False)  # once for all words
+        if alive.shape[1] > _FEW_WORDS:
+            alive &= self.masks[codes]
+            return
+        for word in np.flatnonzero(self.mentions):
+            alive[:, word] &= self.masks[:, word].take(codes)
+
+
+def _take(column: pa.Array, rows: Rows | None) -> pa.Array:
+    if pa.types.is_string_view(column.type):  # which Arrow cannot take from, nor encode
+        column = column.cast(pa.large_string())
+    return column if rows is None else column.take(pa.array(rows))
+
+
+def _is_constant(slot: Slot) -> bool:
+    """Whether its value is the same for all rows."""
+    return isinstance(slot.source, ContextRef) or (
+        isinstance(slot.source, ClockRef) and isinstance(slot.source.timezone, str)
+    )
+
+
+def _feature_keys(source: Source) -> Iterator[str]:
+    if isinstance(source, FeatureRef):
+        yield source.key
+    elif isinstance(source, ClockRef) and isinstance(source.timezone, FeatureRef):
+        yield source.timezone.key
+
+
+def _is_expired(column: pa.Array, now: int) -> Flags:
+    instants = micros(column) if not pa.types.is_integer(column.type) else column.fill_null(0).to_numpy(False)
+    expired: Flags = column.is_valid().to_numpy(zero_copy_only=False) & (instants <= now)
+    return expired

@@ -1,0 +1,171 @@
+"""Which bit stands for which conjunction, and how bits become names.
+
+Segments are sorted by how many conjunctions they have, most first. Layer 0 holds the first conjunction of every segment
+in that order, layer 1 the second of those that have one, and so on: one shift and one "or" per layer fold conjunctions
+into segments. The conjunctions of parts come after all layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import compress
+from struct import unpack
+
+from rules_engine.targets.index.normal_form import Conjunction, NormalForm
+
+#: Up to this width, or so many segments, it is faster to take the highest bit of the whole again and again than to look
+#: at words of 64.
+_NARROW, _FEW = 512, 64
+
+#: The highest bit of a word, by its length.
+_LAST_BIT = (0, *(1 << bit for bit in range(64)))
+
+
+def mask_of(bits: Iterable[int]) -> int:
+    """The integer with these bits set.
+
+    >>> bin(mask_of([0, 3]))
+    '0b1001'
+    """
+    found = bytearray()
+    for bit in bits:
+        position = bit >> 3
+        if position >= len(found):
+            found.extend(bytes(position + 1 - len(found)))
+        found[position] |= 1 << (bit & 7)
+    return int.from_bytes(found, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class PartBits:
+    """The bits of a part's own conjunctions, and of all conjunctions but those that ask for it."""
+
+    own: int
+    without: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The place of everything in a mask.
+
+    Attributes
+    ----------
+    names
+        the segments by their bit after folding; those that can never be true have none.
+    layers
+        for each layer its offset and a mask as wide as it.
+    parts
+        in the order in which they have to be settled.
+    offsets
+        for each word of 64 bits the position before its first.
+    width
+        the number of bits before folding.
+    """
+
+    names: tuple[str, ...]
+    layers: tuple[tuple[int, int], ...]
+    conjunctions: tuple[Conjunction, ...]
+    parts: tuple[PartBits, ...]
+    offsets: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        return len(self.conjunctions)
+
+    @property
+    def everything(self) -> int:
+        return (1 << self.width) - 1
+
+    def fold(self, alive: int) -> int:
+        """The segments of which a conjunction is alive."""
+        for part in self.parts:
+            if not alive & part.own:
+                alive &= part.without
+        segments = 0
+        for offset, ones in self.layers:
+            segments |= alive >> offset & ones
+        return segments
+
+    def names_of(self, segments: int) -> frozenset[str]:
+        """The names of a folded mask."""
+        names, found = self.names, []
+        if len(names) <= _NARROW or segments.bit_count() <= _FEW:
+            while segments:
+                highest = segments.bit_length() - 1
+                found.append(names[highest])
+                segments ^= 1 << highest
+            return frozenset(found)
+        size = len(self.offsets)
+        words = unpack(f"<{size}Q", segments.to_bytes(size * 8, "little"))
+        for offset, here in zip(compress(self.offsets, words), filter(None, words), strict=True):
+            word = here
+            while word:
+                length = word.bit_length()
+                found.append(names[offset + length])
+                word ^= _LAST_BIT[length]
+        return frozenset(found)
+
+    def bits_of(self, segments: Iterable[str]) -> int:
+        """The bits that decide on these segments: their conjunctions, and those of the parts that they ask for."""
+        positions = {name: position for position, name in enumerate(self.names)}
+        wanted = {positions[name] for name in segments if name in positions}
+        bits = [
+            offset + position for offset, ones in self.layers for position in wanted if position < ones.bit_length()
+        ]
+        alive, asked = mask_of(bits), set()
+        waiting = [part for bit in bits for part in self.conjunctions[bit].parts]
+        while waiting:
+            part = waiting.pop()
+            if part not in asked:
+                asked.add(part)
+                alive |= self.parts[part].own
+                waiting += [inner for bit in set_bits(self.parts[part].own) for inner in self.conjunctions[bit].parts]
+        return alive
+
+
+def set_bits(mask: int) -> Iterator[int]:
+    """The bits that are set, ascending.
+
+    >>> list(set_bits(0b1001))
+    [0, 3]
+    """
+    digits = f"{mask:b}"[::-1]
+    position = digits.find("1")
+    while position >= 0:
+        yield position
+        position = digits.find("1", position + 1)
+
+
+def lay_out(form: NormalForm) -> Layout:
+    """Give every conjunction its bit.
+
+    >>> from rules_engine.targets.index.normal_form import ALWAYS
+    >>> layout = lay_out(NormalForm({"everybody": [ALWAYS], "nobody": []}, (), ()))
+    >>> layout.names_of(layout.fold(layout.everything))
+    frozenset({'everybody'})
+    """
+    names = sorted((name for name, found in form.segments.items() if found), key=lambda name: -len(form.segments[name]))
+    conjunctions: list[Conjunction] = []
+    layers = []
+    for layer in range(len(form.segments[names[0]]) if names else 0):
+        members = [form.segments[name][layer] for name in names if len(form.segments[name]) > layer]
+        layers.append((len(conjunctions), (1 << len(members)) - 1))
+        conjunctions += members
+    own = []
+    for alternatives in form.parts:
+        own.append(range(len(conjunctions), len(conjunctions) + len(alternatives)))
+        conjunctions += alternatives
+    parts = _parts(conjunctions, own)
+    return Layout(tuple(names), tuple(layers), tuple(conjunctions), parts, tuple(range(-1, len(names), 64)))
+
+
+def _parts(conjunctions: list[Conjunction], own: list[range]) -> tuple[PartBits, ...]:
+    askers: list[list[int]] = [[] for _ in own]
+    for bit, conjunction in enumerate(conjunctions):
+        for part in conjunction.parts:
+            askers[part].append(bit)
+    everything = (1 << len(conjunctions)) - 1
+    return tuple(
+        PartBits(mask_of(bits), everything ^ mask_of(asking)) for bits, asking in zip(own, askers, strict=True)
+    )

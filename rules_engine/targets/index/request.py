@@ -1,0 +1,72 @@
+"""One entity's raw values as the tables read them, each fetched at most once per request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rules_engine.rules.inputs import Inputs
+from rules_engine.rules.local_time import local_time
+from rules_engine.rules.nodes import ClockField, ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
+from rules_engine.rules.predicates import context_value
+from rules_engine.rules.types import STRING, Value, conform
+from rules_engine.targets.index.event_values import EventValues, LoggedEvents
+from rules_engine.targets.index.slots import Slot
+
+
+def unexpired(inputs: Inputs, now: int) -> Mapping[str, Value]:
+    """The features whose view is not past its ttl.
+
+    >>> unexpired(Inputs({"user:age": 40, "visit:page": "a"}, expires_at={"visit": 10}), now=10)
+    {'user:age': 40}
+    """
+    for expires_at in inputs.expires_at.values():
+        if now >= expires_at:
+            break
+    else:
+        return inputs.features
+    expired = tuple(f"{view}:" for view, expires_at in inputs.expires_at.items() if now >= expires_at)
+    return {key: value for key, value in inputs.features.items() if not key.startswith(expired)}
+
+
+class Request:
+    """The inputs at one instant."""
+
+    __slots__ = ("_local", "context", "events", "features", "now")
+
+    def __init__(
+        self, features: Mapping[str, Value], context: Mapping[str, Any], events: EventValues | LoggedEvents, now: int
+    ) -> None:
+        self.features = features
+        self.context = context
+        self.events = events
+        self.now = now
+        self._local: dict[str, tuple[int, str] | None] = {}
+
+    def raw(self, slot: Slot) -> Value:
+        """The value of anything, as it comes."""
+        source = slot.source
+        if isinstance(source, FeatureRef):
+            return self.features.get(source.key)
+        if isinstance(source, ContextRef):
+            return context_value(source, slot.type, self.context)
+        if isinstance(source, ClockRef):
+            return self._clock(source)
+        if isinstance(source, EventAggregate):
+            return self.events.aggregate(source, self.now)
+        if isinstance(source, Sequence):
+            return self.events.sequence(source, self.now)
+        raise TypeError(f"the property {source} is read outside `where`")
+
+    def _clock(self, clock: ClockRef) -> Value:
+        zone = clock.timezone
+        if isinstance(zone, FeatureRef):
+            zone = conform(self.features.get(zone.key), STRING)
+        if zone is None:
+            return None
+        if zone not in self._local:
+            self._local[zone] = local_time(self.now, zone)
+        local = self._local[zone]
+        if local is None:
+            return None
+        return local[0] if clock.field is ClockField.TIME_OF_DAY else local[1]

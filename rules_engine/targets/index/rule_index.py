@@ -1,0 +1,150 @@
+"""The compiled rule index: all segments of one user in one pass over the operands, not over the rules.
+
+Every segment is written as alternatives of conjunctions, every conjunction has one bit, and every operand has a table
+from its value to the mask of the conjunctions that allow it. The "and" of the masks leaves the conjunctions that are
+true. So the cost follows the number of operands. Operands that cost more than a look into a table (the clock, regular
+expressions, events) come last, and only while a conjunction that mentions them is still alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from rules_engine.rules.inputs import Inputs
+from rules_engine.rules.program import Program
+from rules_engine.targets.index.event_values import EventValues, LoggedEvents
+from rules_engine.targets.index.layout import lay_out
+from rules_engine.targets.index.normal_form import normalize
+from rules_engine.targets.index.plan import Plan, look_late, make_plan
+from rules_engine.targets.index.request import Request, unexpired
+from rules_engine.targets.index.tables import Table, build_tables
+from rules_engine.targets.index.texts import Strings, group_strings
+
+#: How many sets of asked segments keep their plan.
+_MAX_PLANS = 256
+
+if TYPE_CHECKING:
+    from rules_engine.targets.index.moments import TimedPlan
+
+_Plan = TypeVar("_Plan", Plan, "TimedPlan")
+
+
+class RuleIndex:
+    """All segments of a program, compiled. Immutable, and safe to share between threads.
+
+    Attributes
+    ----------
+    program
+        what was compiled.
+    layout, tables
+        what it was compiled to, for :mod:`rules_engine.targets.columns.column_index`.
+
+    >>> from rules_engine.rules.nodes import FeatureRef, Predicate, Segment
+    >>> from rules_engine.rules.types import INTEGER
+    >>> adult = Segment("adult", Predicate(FeatureRef("user", "age"), "at_least", 18, INTEGER))
+    >>> index = RuleIndex(Program({"adult": adult}))
+    >>> index.match(Inputs({"user:age": 40}), now=0)
+    frozenset({'adult'})
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.layout = lay_out(normalize(program))
+        self.tables = tuple(build_tables(self.layout))
+        self._strings = group_strings(self.tables)
+        self._plan = make_plan(self.layout.everything, self.tables, self._strings)
+        self._plans: dict[frozenset[str] | None, Plan] = {}
+        self._timed_plans: dict[frozenset[str] | None, TimedPlan] = {}
+
+    def match(
+        self,
+        inputs: Inputs,
+        now: int,
+        segments: Collection[str] | None = None,
+        *,
+        events: EventValues | None = None,
+    ) -> frozenset[str]:
+        """The names of exactly the segments whose answer is true.
+
+        Parameters
+        ----------
+        now
+            in microseconds.
+        segments
+            the only ones to look at; None for all.
+        events
+            what the events say, where something else than ``inputs.events`` knows it.
+
+        Raises
+        ------
+        UnknownNameError
+            if a segment that is asked for does not exist.
+        """
+        plan = self._plan if segments is None else self._of(frozenset(segments), self._plans, make_plan)
+        features = unexpired(inputs, now)
+        alive = plan.alive(features, inputs.context, now)
+        if alive and plan.late:
+            request = Request(features, inputs.context, events or LoggedEvents(inputs.events), now)
+            alive = look_late(alive, plan.late, request)
+        return self.layout.names_of(self.layout.fold(alive))
+
+    def match_until(
+        self,
+        inputs: Inputs,
+        now: int,
+        segments: Collection[str] | None = None,
+        *,
+        events: EventValues | None = None,
+    ) -> tuple[frozenset[str], int | None]:
+        """As :meth:`match`, with the first instant at which the set is another one without new data; None if never.
+
+        >>> from rules_engine.rules.nodes import FeatureRef, Predicate, Segment
+        >>> from rules_engine.rules.types import TIME
+        >>> fresh = Segment("fresh", Predicate(FeatureRef("user", "signup"), "in_last", 10, TIME))
+        >>> RuleIndex(Program({"fresh": fresh})).match_until(Inputs({"user:signup": 100}), now=105)
+        (frozenset({'fresh'}), 110)
+        """
+        from rules_engine.targets.index.moments import make_timed_plan, members_until  # plain lookups do without
+
+        plan = self._of(None if segments is None else frozenset(segments), self._timed_plans, make_timed_plan)
+        found, until = members_until(self.layout, plan, inputs, now, events or LoggedEvents(inputs.events))
+        return self.layout.names_of(found), until
+
+    def _of(
+        self,
+        segments: frozenset[str] | None,
+        plans: dict[frozenset[str] | None, _Plan],
+        make: Callable[[int, Iterable[Table], Strings], _Plan],
+    ) -> _Plan:
+        """The plan for some segments, made once."""
+        plan = plans.get(segments)
+        if plan is None:
+            for name in segments or ():
+                self.program.segment(name)
+            start = self.layout.everything if segments is None else self.layout.bits_of(segments)
+            plan = make(start, self.tables, self._strings)
+            if len(plans) >= _MAX_PLANS:
+                plans.clear()
+            plans[segments] = plan
+        return plan
+
+    @cached_property
+    def never_true(self) -> frozenset[str]:
+        """The segments that no input can fulfil, as far as their own conditions contradict each other.
+
+        >>> from rules_engine.rules.nodes import AllOf, FeatureRef, Predicate, Segment
+        >>> from rules_engine.rules.types import STRING
+        >>> country = FeatureRef("user", "country")
+        >>> both = AllOf(tuple(Predicate(country, "equals", name, STRING) for name in ("NO", "SE")))
+        >>> RuleIndex(Program({"both": Segment("both", both)})).never_true
+        frozenset({'both'})
+        """
+        return frozenset(self.program.names) - frozenset(self.layout.names)
+
+    @cached_property
+    def never_false(self) -> frozenset[str]:
+        """The segments that no input can make false: for each, it is true or unknown."""
+        negations = normalize(self.program, positive=False)
+        return frozenset(name for name, found in negations.segments.items() if not found)

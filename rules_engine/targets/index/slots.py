@@ -1,0 +1,160 @@
+"""Slots: what the index looks up. A slot is an operand, judged as a type, read in one of a few ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from rules_engine.rules.forms import WEEKDAYS
+from rules_engine.rules.nodes import (
+    Aggregate,
+    ClockRef,
+    EventAggregate,
+    Operand,
+    Predicate,
+    Sequence,
+)
+from rules_engine.rules.operators import OPERATORS, Argument
+from rules_engine.rules.text import fold_case
+from rules_engine.rules.types import Kind, Value, ValueType, conform
+from rules_engine.targets.index import lines
+from rules_engine.targets.index.lines import Line
+
+#: What a slot takes its value from.
+Source = Operand | Sequence
+
+
+class Reading(Enum):
+    """What is looked up of a value."""
+
+    PLAIN = "the value"
+    FOLDED = "the value in lower case"
+    REVERSED = "the value from its end"
+    FOLDED_REVERSED = "the value in lower case from its end"
+    AGE = "the time since the value"
+    TEST = "what a predicate says of the value"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Slot:
+    """One thing to look up; compared by identity, so that two slots of a program are never taken for each other.
+
+    Attributes
+    ----------
+    number
+        its position among the slots of the program.
+    type
+        the type to which a value has to conform; None takes any.
+    test
+        the predicate, where ``reading`` is TEST.
+    """
+
+    number: int
+    source: Source
+    type: ValueType | None
+    reading: Reading = Reading.PLAIN
+    test: Predicate | None = None
+
+    @property
+    def line(self) -> Line | None:
+        """The order of its values; None for lists and for what can only exist."""
+        if self.reading is Reading.TEST:
+            return lines.TRUTH
+        if self.reading is Reading.AGE:
+            return lines.WHOLE
+        if isinstance(self.source, EventAggregate) and not self.may_be_missing:
+            return lines.COUNTS
+        return None if self.type is None or self.type.is_list else lines.OF_KIND.get(self.type.kind)
+
+    @property
+    def may_be_missing(self) -> bool:
+        if isinstance(self.source, Sequence):
+            return False
+        counts = (Aggregate.COUNT, Aggregate.DISTINCT)
+        return not (isinstance(self.source, EventAggregate) and self.source.function in counts)
+
+    @property
+    def reads_clock(self) -> bool:
+        """Whether the same raw value may be read otherwise at another time."""
+        if self.test is not None:
+            return OPERATORS[self.test.operator].boundaries is not None
+        return self.reading is Reading.AGE
+
+    @property
+    def varies(self) -> bool:
+        """Whether its value can change with time alone, expiry aside."""
+        return self.reads_clock or isinstance(self.source, ClockRef | EventAggregate | Sequence)
+
+    def reader(self) -> Callable[[Value, int], Value]:
+        """``(raw value, now) ->`` the value to look up; None if it is missing or of another type."""
+        value_type, change = self.type, self._change()
+        if change is None:
+            return lambda raw, _now: conform(raw, value_type)
+
+        def read(raw: Value, now: int) -> Value:
+            value = conform(raw, value_type)
+            return None if value is None else change(value, now)
+
+        return read
+
+    def _change(self) -> Callable[[Value, int], Value] | None:
+        if self.test is not None:
+            return _tester(self.test)
+        if self.type == ValueType(Kind.DAY_OF_WEEK):
+            return lambda value, _now: _DAY_NUMBERS.get(value)
+        return _CHANGES.get(self.reading)
+
+
+_DAY_NUMBERS = {day: number for number, day in enumerate(WEEKDAYS)}
+
+_CHANGES: dict[Reading, Callable[[Value, int], Value]] = {
+    Reading.FOLDED: lambda value, _now: fold_case(value),
+    Reading.REVERSED: lambda value, _now: value[::-1],
+    Reading.FOLDED_REVERSED: lambda value, _now: fold_case(value)[::-1],
+    Reading.AGE: lambda value, now: now - value,
+}
+
+
+def _tester(predicate: Predicate) -> Callable[[Value, int], bool]:
+    """The predicate on a value that is there, as :func:`rules_engine.rules.predicates.judge` has it."""
+    operator, argument = OPERATORS[predicate.operator], predicate.argument
+    if predicate.ignore_case and operator.argument is not Argument.PATTERN:
+        return lambda value, now: operator.meaning(fold_case(value), argument, now)
+    return lambda value, now: operator.meaning(value, argument, now)
+
+
+class SlotTable:
+    """Gives the same slot for the same thing.
+
+    >>> from rules_engine.rules.types import BOOLEAN, FLOAT, INTEGER
+    >>> from rules_engine.rules.nodes import FeatureRef
+    >>> table = SlotTable()
+    >>> age = FeatureRef("user", "age")
+    >>> table.slot(age, INTEGER) is table.slot(age, FLOAT), table.slot(age, BOOLEAN) is table.slot(age, FLOAT)
+    (True, False)
+    """
+
+    def __init__(self) -> None:
+        self._slots: dict[object, Slot] = {}
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots.values())
+
+    def slot(
+        self,
+        source: Source,
+        value_type: ValueType | None,
+        reading: Reading = Reading.PLAIN,
+        test: Predicate | None = None,
+    ) -> Slot:
+        """The slot, made on first use. Integers and floats conform alike, so they share one."""
+        if value_type is not None and value_type.kind is Kind.INTEGER:
+            value_type = ValueType(Kind.FLOAT, value_type.is_list)
+        # True == 1 for Python, so an argument stands there as it is written; else the type keeps the two apart.
+        tested = (test.operator, repr(test.argument), test.ignore_case) if test else None
+        key = (source, value_type, reading, tested)
+        found = self._slots.get(key)
+        if found is None:
+            found = self._slots[key] = Slot(len(self._slots), source, value_type, reading, test)
+        return found

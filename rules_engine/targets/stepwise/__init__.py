@@ -1,0 +1,1 @@
+"""Answers with how long they last, condition by condition: what a worker asks after every event."""

@@ -1,0 +1,185 @@
+"""`segments ingest` on real files, store and log."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import redis
+from typer.testing import CliRunner
+
+from rules_engine.cli.main import app
+from rules_engine.clock import to_micros
+from rules_engine.errors import DataError
+from rules_engine.events.streams import stream_keys
+from rules_engine.folders import Project
+from rules_engine.read_plan import Connection, ReadPlan
+from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.sdk import SegmentClient
+from rules_engine.sdk.rules import Rules
+from rules_engine.stream import event_files
+from rules_engine.stream.event_files import IngestReport, Mapped, ingest_file
+from rules_engine.stream.event_sink import EventSink, event_log
+from rules_engine.stream.worker import Worker
+from tests.event_shop import NOW, checked, instants, members, random_raw, shop_plan
+
+
+@pytest.fixture
+def project(tmp_path: Path, store: EmbeddedStore) -> Project:
+    project = Project(tmp_path)
+    (tmp_path / "segments").mkdir()
+    (tmp_path / "feature_repo").mkdir()
+    (tmp_path / "feature_repo/feature_store.yaml").touch()
+    shop_plan(Connection("redis", store.connection_string)).save(project.read_plan)
+    return project
+
+
+@pytest.fixture
+def sink(project: Project) -> EventSink:
+    return EventSink(project, Rules(ReadPlan.load(project.read_plan)))
+
+
+def rows() -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
+    import random
+
+    entropy = random.Random(7)
+    logs = {f"u{number}": random_raw(entropy, 15) for number in range(5)}
+    return logs, [{"entity": entity, **raw} for entity, log in logs.items() for raw in log]
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "properties"} | row["properties"]
+
+
+def assert_answers(project: Project, logs: dict[str, list[dict[str, Any]]]) -> None:
+    rules = Rules(ReadPlan.load(project.read_plan))
+    with SegmentClient(project) as client:
+        for at in instants():
+            for found in client.lookup_many(list(logs), at=at):
+                assert found.segments == members(rules, checked(logs[found.entity]), to_micros(at))
+
+
+def write(path: Path, content: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in content) + "\n\n")
+    elif path.suffix == ".csv":
+        names = list(dict.fromkeys(name for row in content for name in flat(row)))
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(map(flat, content))
+    else:
+        table = [{**flat(row), "at": datetime.fromisoformat(row["at"])} for row in content]
+        names = list(dict.fromkeys(name for row in table for name in row))
+        pq.write_table(pa.Table.from_pylist([{name: row.get(name) for name in names} for row in table]), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_a_file_is_answered_as_its_events_say(
+    project: Project, sink: EventSink, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_files, "BATCH", 10)
+    logs, content = rows()
+    path = write(project.root / f"events.{suffix}", content)
+    for _ in range(2):  # taking it again changes nothing
+        report = ingest_file(project, sink, path)
+        assert (report.rows, report.accepted, report.refused) == (len(content), len(content), 0)
+        assert_answers(project, logs)
+        log = event_log(project)
+        found = [pair for day in log.days() for pair in log.read(day, ["view", "cart", "purchase"])]
+        assert len(found) == len({(row["entity"], event.id) for row in content for event in checked([row])})
+
+
+def test_columns_can_be_mapped_and_rows_without_an_id_get_one(project: Project, sink: EventSink) -> None:
+    path = project.root / "clicks.csv"
+    millis = to_micros(NOW) // 1000
+    path.write_text(
+        f"session,aid,ts,type\n7,x,{millis},clicks\n7,x,{millis},clicks\n7,y,{millis},carts\n8,,{millis},\n"
+    )
+    mapped = Mapped(
+        entity="session", event="type", at="ts", names={"clicks": "view", "carts": "cart"},
+        renamed={"aid": "page"}, at_unit="ms",
+    )  # fmt: skip
+    report = ingest_file(project, sink, path, mapped)
+    assert (report.accepted, report.reasons) == (3, {"unknown-event": 1})
+    with SegmentClient(project) as client:
+        assert client.features("7", ["events:views_1h", "events:last_page_1d"]) == {
+            "events:views_1h": 1,
+            "events:last_page_1d": "x",
+        }
+
+
+def test_an_interrupted_run_goes_on_where_it_ended(
+    project: Project, sink: EventSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_files, "BATCH", 10)
+    logs, content = rows()
+    path = write(project.root / "events.jsonl", content)
+
+    def interrupt(report: IngestReport) -> None:
+        if report.rows == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest_file(project, sink, path, progress=interrupt)
+    report = ingest_file(project, sink, path)
+    assert (report.skipped, report.rows, report.accepted) == (30, len(content), len(content))
+    assert_answers(project, logs)
+    assert ingest_file(project, sink, path).skipped == 0
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.txt", "x"), ("a.parquet", "x"), ("missing.csv", None)])
+def test_a_file_that_cannot_be_read_is_an_error(project: Project, sink: EventSink, name: str, text: str | None) -> None:
+    path = project.root / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=name):
+        ingest_file(project, sink, path)
+
+
+def run(project: Project, *arguments: str) -> Any:
+    return CliRunner().invoke(app, [*arguments, "--repo", str(project.root)])
+
+
+def test_the_commands_ingest_list_replay_and_run(project: Project, client: redis.Redis) -> None:
+    path = project.root / "events.jsonl"
+    good = {"entity": "u", "event": "view", "at": NOW.isoformat(), "event_id": "1", "properties": {"page": "a"}}
+    path.write_text("\n".join([json.dumps(good), json.dumps({**good, "event": "veiw"}), "{broken"]))
+    done = run(project, "ingest", str(path))
+    assert done.exit_code == 0, done.output
+    assert "Took 1 event of 3 rows" in done.output
+    assert "refused 1 row: invalid-event\n  refused 1 row: unknown-event\n" in done.output
+    listed = json.loads(run(project, "ingest", "--dead-letters", "--format", "json").stdout)
+    assert listed["total"] == 2
+    assert listed["events"][0]["source"] == "events.jsonl"
+    assert "2 refused events" in run(project, "ingest", "--dead-letters").output
+    assert "2 remain refused" in run(project, "ingest", "--dead-letters", "--replay").output
+    with SegmentClient(project) as shop:
+        shop.track("u", "view", {"page": "a"}, at=NOW - timedelta(minutes=1))
+    assert "Took 1 event, refused 0" in run(project, "run", "--once").output
+    assert run(project, "ingest").exit_code == 2
+    assert run(project, "ingest", str(path), "--dead-letters").exit_code == 2
+    assert run(project, "ingest", str(path), "--map", "entity").exit_code == 2
+    failed = run(project, "ingest", str(path), "--event", "nothing")
+    assert failed.exit_code == 1
+    assert "no event `nothing`" in failed.output
+
+
+def test_events_may_be_handed_to_the_workers(
+    project: Project, sink: EventSink, client: redis.Redis, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl"
+    rows = [{"entity": f"u{number}", "event": "view", "at": NOW.isoformat(), "page": "a"} for number in range(20)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert ingest_file(project, sink, path, live=True).accepted == 20
+    assert sum(client.xlen(key) for key in stream_keys("shop")) == 20
+    assert Worker(project).run(once=True).accepted == 20
+    with SegmentClient(project) as shop:
+        assert shop.features("u7", ["events:last_page_1d"]) == {"events:last_page_1d": "a"}
