@@ -21,10 +21,9 @@ import orjson
 from rules_engine.clock import format_duration, format_instant, now_micros
 from rules_engine.delivery.circuit import Breaker, Circuit, backoff
 from rules_engine.delivery.queues import FIELD, MAX_UNDELIVERED, lease_key, queue_key, undelivered_key
-from rules_engine.delivery.sinks import open_sink
-from rules_engine.delivery.sinks.base import Outcome, Sink, Verdict
 from rules_engine.errors import SegmentsError
-from rules_engine.rules.triggers.nodes import SINK_KINDS, SinkRef, SinkSettings
+from rules_engine.sinks.base import Outcome, Sink, Verdict, open_sink
+from rules_engine.sinks.settings import SinkSettings
 from rules_engine.triggers.actions import Action
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class Courier:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
-        self.name = str(SinkRef(SINK_KINDS[type(settings)], settings.name))
+        self.name = str(settings)
         self.breaker = Breaker()
         #: How often there was nothing to do, and how long is waited then at most.
         self.idle, self.wait_milliseconds = 0, 500

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rules_engine.delivery.courier import LEASE, Courier
 from rules_engine.delivery.queues import Enqueued, enqueue
-from rules_engine.rules.triggers.nodes import SinkSettings
+from rules_engine.sinks.settings import SinkSettings
 
 if TYPE_CHECKING:
     from rules_engine.delivery.metrics import Metrics

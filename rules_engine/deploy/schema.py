@@ -15,7 +15,7 @@ from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.json_schema import build_schema
 from rules_engine.rules.load import definition_files, read_file
 from rules_engine.rules.triggers.schema import Names
-from rules_engine.rules.triggers.settings_parse import sink_kind
+from rules_engine.rules.triggers.sink_settings import sink_kind
 
 
 def schema_file(project: Project) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from rules_engine.clock import format_duration
 from rules_engine.diagnostics import Diagnostic, Severity, Span
@@ -26,13 +24,12 @@ from rules_engine.rules.triggers.nodes import (
     OnEnter,
     OnExit,
     QuietPolicy,
-    SinkSettings,
     Trigger,
-    WebhookSettings,
     hidden_segments,
 )
 from rules_engine.rules.types import INTEGER
 from rules_engine.rules.walk import operands
+from rules_engine.sinks.settings import SinkSettings
 from rules_engine.targets.index.rule_index import RuleIndex
 
 # These begin the names of what is looked at beside a condition: its opposite, and itself for members of a segment.
@@ -154,16 +151,5 @@ def _of_sink(sink: SinkSettings, used: set[str]) -> Iterator[Diagnostic]:
         yield _warning(
             "unused-sink", sink.span, f"no trigger sends to `{sink.name}`", "remove it, or name it in `send`"
         )
-    if isinstance(sink, WebhookSettings) and sink.url.startswith("http://") and not _is_local(sink.url):
-        message = f"actions would go to `{sink.name}` over the network unencrypted"
-        yield _warning("insecure-url", sink.span, message, "write `https://`")
-
-
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return "$" in host
+    for warning in sink.warnings():
+        yield _warning(warning.code, sink.span, warning.message, warning.hint)

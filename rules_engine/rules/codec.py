@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -76,7 +76,7 @@ def encode(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a rule")
 
 
-def decode(data: Any, classes: Mapping[str, type] = CLASSES, enums: Mapping[str, type[Enum]] = ENUMS) -> Any:
+def decode(data: Any, classes: Mapping[str, type] = CLASSES, enums: Mapping[str, Callable[[Any], Any]] = ENUMS) -> Any:
     """The inverse of :func:`encode`, for values of these classes."""
     if isinstance(data, list):
         return tuple(decode(item, classes, enums) for item in data)

@@ -15,10 +15,11 @@ from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.nodes import Condition, FeatureRef, Segment, SegmentRef
 from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.program import Program
-from rules_engine.rules.triggers.nodes import SinkSettings, Trigger, hidden_segments
+from rules_engine.rules.triggers.nodes import Trigger, hidden_segments
 from rules_engine.rules.triggers.parse import Known, TriggerParser
 from rules_engine.rules.triggers.settings_parse import SettingsParser
 from rules_engine.rules.walk import children, segment_references, walk
+from rules_engine.sinks.settings import SinkSettings
 
 TEST_SUFFIX = ".test.yaml"
 

@@ -24,7 +24,9 @@ from rules_engine.delivery.dispatch import Delivery, enqueue
 from rules_engine.delivery.metrics import Metrics
 from rules_engine.delivery.queues import queue_key, resend, undelivered, undelivered_key
 from rules_engine.redis.embedded import EmbeddedStore
-from rules_engine.rules.triggers.nodes import FileSettings, SinkSettings, WebhookSettings
+from rules_engine.sinks.kinds.file import FileSettings
+from rules_engine.sinks.kinds.webhook import WebhookSettings
+from rules_engine.sinks.settings import SinkSettings
 from rules_engine.triggers.actions import Action, action_key
 from tests.receivers import Answer, Receiver, Request, receiver, wait_until
 
@@ -313,7 +315,8 @@ def test_stopping_leaves_what_is_not_delivered(
 WORKER = """
 import sys, redis
 from pathlib import Path
-from rules_engine.rules.triggers.nodes import FileSettings, WebhookSettings
+from rules_engine.sinks.kinds.file import FileSettings
+from rules_engine.sinks.kinds.webhook import WebhookSettings
 from rules_engine.delivery.dispatch import Delivery
 delivery = Delivery(redis.Redis.from_url(sys.argv[1]), "shop", Path(sys.argv[2]))
 delivery.serve({"crm": WebhookSettings("crm", sys.argv[3]), "audit": FileSettings("audit", "a.jsonl")})

@@ -20,11 +20,12 @@ import orjson
 import pytest
 
 from rules_engine.clock import SECOND
-from rules_engine.delivery.sinks import open_sink
-from rules_engine.delivery.sinks.base import Sink, Verdict
-from rules_engine.delivery.sinks.webhook import signed
 from rules_engine.errors import ProjectError
-from rules_engine.rules.triggers.nodes import FileSettings, KafkaSettings, SinkSettings, WebhookSettings
+from rules_engine.sinks.base import Sink, Verdict, open_sink
+from rules_engine.sinks.kinds.file import FileSettings
+from rules_engine.sinks.kinds.kafka import KafkaSettings
+from rules_engine.sinks.kinds.webhook import WebhookSettings, signed
+from rules_engine.sinks.settings import SinkSettings
 from rules_engine.triggers.actions import Action, action_key
 from tests.docs_pages import ROOT, blocks
 from tests.kafka_cluster import Cluster

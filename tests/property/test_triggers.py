@@ -31,7 +31,6 @@ from rules_engine.rules.triggers.nodes import (
     PayloadValue,
     QuietHours,
     QuietPolicy,
-    SinkKind,
     SinkRef,
     Trigger,
 )
@@ -51,7 +50,7 @@ ENTITY = "somebody"
 CONSENT = "u:consent"
 LENGTHS = ("1s", "10s", "1m", "30m", "1h", "1d")
 NIGHTS = ("00:00", "00:30", "02:30", "06:30", "09:00", "17:00", "21:00")
-SINK = SinkRef(SinkKind.STREAM, "actions")
+SINK = SinkRef("stream", "actions")
 PAYLOADS: Mapping[str, Any] = {
     "number": ("count", {"count": {"event": "view"}, "within": "1h"}),
     "worth": ("sum", {"sum": {"event": "cart", "of": "price"}, "within": "1d"}),

@@ -6,7 +6,7 @@ give to a segment (:func:`hidden_segments`), so they have the meaning that they 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -98,24 +98,15 @@ class Constant:
 PayloadValue = FeatureRef | EventAggregate | Constant
 
 
-class SinkKind(Enum):
-    """Where actions can go."""
-
-    STREAM = "stream"
-    WEBHOOK = "webhook"
-    KAFKA = "kafka"
-    FILE = "file"
-
-
 @dataclass(frozen=True, slots=True)
 class SinkRef:
     """A sink by kind and name. Sinks of two kinds may have one name only if one of them is a stream."""
 
-    kind: SinkKind
+    kind: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.kind.value}:{self.name}"
+        return f"{self.kind}:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,54 +206,3 @@ def payload_features(triggers: Iterable[Trigger]) -> frozenset[str]:
         if trigger.quiet_hours is not None and isinstance(trigger.quiet_hours.timezone, FeatureRef):
             found.add(trigger.quiet_hours.timezone.key)
     return frozenset(found)
-
-
-# --- sinks as the project's settings describe them ------------------------------------------------------------------
-
-#: How long delivery of an action is tried, if the settings do not say it: a day.
-GIVE_UP_AFTER = 24 * 3_600_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookSettings:
-    """An HTTP endpoint. ``url``, ``secret`` and the headers' values may hold ``${VARIABLES}``, as they are written."""
-
-    name: str
-    url: str
-    secret: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    timeout: int = 10_000_000
-    give_up_after: int = GIVE_UP_AFTER
-    span: Span = field(default=NO_SPAN, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaSettings:
-    """A Kafka topic. ``options`` are those of librdkafka, such as ``sasl.password: ${KAFKA_PASSWORD}``."""
-
-    name: str
-    brokers: str
-    topic: str
-    options: tuple[tuple[str, str], ...] = ()
-    timeout: int = 10_000_000
-    give_up_after: int = GIVE_UP_AFTER
-    span: Span = field(default=NO_SPAN, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class FileSettings:
-    """A file of JSON lines; a relative path is below the project's folder."""
-
-    name: str
-    path: str
-    give_up_after: int = GIVE_UP_AFTER
-    span: Span = field(default=NO_SPAN, compare=False, repr=False)
-
-
-SinkSettings = WebhookSettings | KafkaSettings | FileSettings
-
-SINK_KINDS: Mapping[type, SinkKind] = {
-    WebhookSettings: SinkKind.WEBHOOK,
-    KafkaSettings: SinkKind.KAFKA,
-    FileSettings: SinkKind.FILE,
-}

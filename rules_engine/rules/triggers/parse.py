@@ -27,12 +27,13 @@ from rules_engine.rules.triggers.nodes import (
     PayloadValue,
     QuietHours,
     QuietPolicy,
-    SinkKind,
     SinkRef,
     Trigger,
 )
 from rules_engine.rules.triggers.payload import payload
 from rules_engine.rules.walk import walk
+from rules_engine.sinks.base import STREAM
+from rules_engine.sinks.registry import sink_kinds
 
 _T = TypeVar("_T")
 
@@ -54,7 +55,7 @@ class Known:
     """
 
     segments: Collection[str] = ()
-    sinks: Mapping[str, SinkKind | None] | None = None
+    sinks: Mapping[str, str | None] | None = None
     consent: Mapping[str, FeatureRef | None] | None = None
 
 
@@ -220,34 +221,38 @@ class TriggerParser:
         return tuple(found)
 
     def _sink(self, node: Node) -> SinkRef:
-        kinds = [kind.value for kind in SinkKind]
         if not isinstance(node, MappingNode) or len(node.entries) != 1:
             hint = "write e.g. `{stream: actions}` or `{webhook: crm}`"
             raise Refusal("wrong-shape", node, f"a sink is a mapping of one key, not {describe(node)}", hint)
         entry = node.entries[0]
-        if entry.key not in kinds:
+        if entry.key == STREAM:
+            return SinkRef(STREAM, self._stream(entry.value))
+        if entry.key not in sink_kinds():
+            kinds = (STREAM, *sink_kinds())
             hint = nearest(entry.key, kinds) or f"there are {listing(kinds)}"
             raise at_key("unknown-key", entry, f"there is no sink of the kind `{entry.key}`", hint)
-        kind, name = SinkKind(entry.key), string_value(entry.value, "the name of a sink")
-        if kind is SinkKind.STREAM:
-            if not NAME.match(name):
-                hint = "write small letters, digits and underscores, starting with a letter, at most 63"
-                raise Refusal("invalid-name", entry.value, f"`{name}` cannot be the name of a stream", hint)
-        else:
-            self._check_sink(entry, kind, name)
-        return SinkRef(kind, name)
+        return SinkRef(entry.key, self._configured(entry, entry.key))
 
-    def _check_sink(self, entry: Entry, kind: SinkKind, name: str) -> None:
+    def _stream(self, node: Node) -> str:
+        name = string_value(node, "the name of a sink")
+        if not NAME.match(name):
+            hint = "write small letters, digits and underscores, starting with a letter, at most 63"
+            raise Refusal("invalid-name", node, f"`{name}` cannot be the name of a stream", hint)
+        return name
+
+    def _configured(self, entry: Entry, kind: str) -> str:
+        name = string_value(entry.value, "the name of a sink")
         sinks = self._known.sinks or {}
         if name not in sinks:
             hint = nearest(name, sinks) or (f"there are {listing(sinks)}" if sinks else None)
-            example = f"`sinks: {{{name}: {{{kind.value}: ...}}}}`"
+            example = f"`sinks: {{{name}: {{{kind}: ...}}}}`"
             hint = hint or f"configure it in the `project:` document: {example}"
             raise Refusal("unknown-sink", entry.value, f"there is no sink `{name}`", hint)
         configured = sinks[name]
-        if configured is not None and configured is not kind:
-            hint = f"write `{{{configured.value}: {name}}}`"
-            raise Refusal("unknown-sink", entry.value, f"`{name}` is a {configured.value}, not a {kind.value}", hint)
+        if configured is not None and configured != kind:
+            hint = f"write `{{{configured}: {name}}}`"
+            raise Refusal("unknown-sink", entry.value, f"`{name}` is a {configured}, not a {kind}", hint)
+        return name
 
 
 #: The greatest cap: the instants at which a trigger fired are kept with the entity.

@@ -10,11 +10,13 @@ from rules_engine.definitions.envelope import NAME_PATTERN
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
 from rules_engine.rules.forms import FORMS
 from rules_engine.rules.nodes import Aggregate
-from rules_engine.rules.triggers.nodes import QuietPolicy, SinkKind
+from rules_engine.rules.triggers.nodes import QuietPolicy
 from rules_engine.rules.triggers.parse import CAUSES, MAX_CAP
 from rules_engine.rules.triggers.payload import MAX_VALUES
-from rules_engine.rules.triggers.settings_parse import SINK_KEYS
+from rules_engine.rules.triggers.sink_settings import sink_schemas
 from rules_engine.rules.types import BOOLEAN, STRING, ValueType
+from rules_engine.sinks.base import STREAM
+from rules_engine.sinks.registry import sink_kinds
 
 JsonSchema = dict[str, Any]
 
@@ -22,20 +24,6 @@ _DURATION: JsonSchema = {"$ref": "#/definitions/duration"}
 _NAME: JsonSchema = {"type": "string", "pattern": NAME_PATTERN.removesuffix("(?!\\n)")}
 _TIME: JsonSchema = {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"}
 _SCALAR: JsonSchema = {"type": ["boolean", "number", "string"]}
-_TEXTS: JsonSchema = {"type": "object", "additionalProperties": {"type": ["boolean", "number", "string"]}}
-
-#: By key of a sink in the settings, what is written there.
-_SETTINGS: dict[str, JsonSchema] = {
-    "webhook": {"type": "string", "description": "The address, e.g. https://crm.example/actions."},
-    "kafka": {"type": "string", "description": "The brokers, host:port, several separated by commas."},
-    "file": {"type": "string", "description": "The path of a file of JSON lines, below the project's folder."},
-    "topic": {"type": "string", "description": "The topic; the entity is the key of its messages."},
-    "secret": {"type": "string", "description": "What requests are signed with: ${VARIABLE}.", "pattern": "\\$\\{"},
-    "headers": {**_TEXTS, "description": "Headers of every request; a token is a ${VARIABLE}."},
-    "options": {**_TEXTS, "description": "Options of librdkafka; a password is a ${VARIABLE}."},
-    "timeout": {**_DURATION, "description": "How long an answer is waited for; 10s if it is not given."},
-    "give_up_after": {**_DURATION, "description": "How long an action is tried; 1d if it is not given."},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +35,7 @@ class Names:
     """
 
     segments: Collection[str] = ()
-    sinks: Mapping[str, SinkKind | None] = field(default_factory=dict)
+    sinks: Mapping[str, str | None] = field(default_factory=dict)
     consent: Collection[str] = ()
     triggers: Collection[str] = ()
 
@@ -125,9 +113,9 @@ class _Parts:
 
     def send(self) -> JsonSchema:
         each = []
-        for kind in SinkKind:
-            known = sorted(name for name, found in self._names.sinks.items() if found is kind)
-            each.append(_mapping({kind.value: {**_NAME, "examples": known}}))
+        for kind in (STREAM, *sink_kinds()):
+            known = sorted(name for name, found in self._names.sinks.items() if found == kind)
+            each.append(_mapping({kind: {**_NAME, "examples": known}}))
         return {"type": "array", "minItems": 1, "items": {"anyOf": each}}
 
     def payload(self) -> JsonSchema:
@@ -158,10 +146,7 @@ class _Parts:
 
 
 def _sinks() -> JsonSchema:
-    each = []
-    for kind, (required, optional) in SINK_KEYS.items():
-        keys = (kind, *required, *optional)
-        each.append(_mapping({key: _SETTINGS[key] for key in keys}, (kind, *required)))
+    each = sink_schemas()
     return {"type": "object", "propertyNames": _NAME, "additionalProperties": {"type": "object", "anyOf": each}}
 
 

@@ -14,7 +14,6 @@ from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.forms import FORMS
 from rules_engine.rules.json_schema import build_schema
 from rules_engine.rules.operators import OPERATORS
-from rules_engine.rules.triggers.nodes import SinkKind
 from rules_engine.rules.triggers.schema import Names
 from tests.conformance.cases import Case, load_cases
 from tests.conformance.test_refusals import ACCEPTED, CATALOG, MARK, marked, name_of
@@ -253,10 +252,10 @@ def test_what_an_editor_shows_comes_from_the_tables() -> None:
 
 
 def test_sinks_consents_and_zones_are_offered_to_triggers() -> None:
-    sinks = {"crm": SinkKind.WEBHOOK, "audit": SinkKind.FILE, "broken": None}
+    sinks = {"crm": "webhook", "audit": "file", "broken": None}
     names = Names(["vip"], sinks, ["marketing"], ["welcome"])
     defined = build_schema(FEATURED, names=names)["definitions"]
-    [stream, webhook, _, file] = defined["send"]["items"]["anyOf"]
+    [stream, file, _, webhook] = defined["send"]["items"]["anyOf"]
     assert stream["properties"]["stream"]["examples"] == []
     assert webhook["properties"]["webhook"]["examples"] == ["crm"]
     assert file["properties"]["file"]["examples"] == ["audit"]

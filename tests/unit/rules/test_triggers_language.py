@@ -20,22 +20,21 @@ from rules_engine.rules.triggers.nodes import (
     Cap,
     Consent,
     Constant,
-    FileSettings,
-    KafkaSettings,
     OnEnter,
     OnEvent,
     OnExit,
     QuietHours,
     QuietPolicy,
-    SinkKind,
     SinkRef,
-    WebhookSettings,
     hidden_segments,
     payload_aggregates,
     payload_features,
 )
 from rules_engine.rules.types import INTEGER, STRING
 from rules_engine.sdk.rules import Rules, encode_definitions
+from rules_engine.sinks.kinds.file import FileSettings
+from rules_engine.sinks.kinds.kafka import KafkaSettings
+from rules_engine.sinks.kinds.webhook import WebhookSettings
 from tests.conformance.test_refusals import CATALOG, PROJECT, SEGMENT
 
 
@@ -76,7 +75,7 @@ def test_every_part_has_its_place() -> None:
     assert trigger.quiet_hours == QuietHours(21 * HOUR, 8 * HOUR, FeatureRef("user", "zone"), QuietPolicy.DEFER)
     assert trigger.consent == Consent("marketing", FeatureRef("user", "vip"))
     assert trigger.holdout == 1_025
-    assert trigger.send == (SinkRef(SinkKind.WEBHOOK, "crm"), SinkRef(SinkKind.STREAM, "actions"))
+    assert trigger.send == (SinkRef("webhook", "crm"), SinkRef("stream", "actions"))
     assert [str(sink) for sink in trigger.send] == ["webhook:crm", "stream:actions"]
     payload = dict(trigger.payload)
     assert list(payload) == ["sku", "bought", "age", "list", "nothing"]
@@ -122,7 +121,7 @@ sinks:
 """
     sinks = load("trigger: t\non_enter: s\nsend: [{file: audit}]", project).settings.sinks
     assert sinks == {
-        "crm": WebhookSettings("crm", "https://${HOST}/x", "${S}", (("x-a", "b"),), 5 * SECOND, 2 * HOUR),
+        "crm": WebhookSettings("crm", "https://${HOST}/x", "${S}", (("x-a", "b"),), 5 * SECOND, give_up_after=2 * HOUR),
         "orders": KafkaSettings(
             "orders", "a:1,b:2", "t", (("sasl.password", "${P}"), ("enable.sasl.oauthbearer.unsecure.jwt", "true"))
         ),

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
-from rules_engine.delivery.sinks.base import DELIVERED, Outcome, Verdict, expand
-from rules_engine.rules.triggers.nodes import FileSettings
-from rules_engine.triggers.actions import Action
+from rules_engine.sinks.base import DELIVERED, Message, Outcome, Sink, Verdict
+from rules_engine.sinks.settings import SinkSettings, text
 
 #: How much of the file's end is looked at when it is opened.
 _TAIL = 1_000_000
 
 
-class FileSink:
+@dataclass(frozen=True)
+class FileSettings(SinkSettings):
+    """A file of JSON lines."""
+
+    path: str = field(
+        metadata=text("The path of a file of JSON lines, below the project's folder.", expected="the path of a file")
+    )
+
+
+class FileSink(Sink, kind="file", settings=FileSettings):
     """Appends actions to a file.
 
     Where a process was killed between writing and taking the actions off their queue, they are in the file already:
@@ -25,21 +34,16 @@ class FileSink:
     Parameters
     ----------
     settings
-        as they are in the project's definitions.
+        with the values of variables.
     root
         the project's folder, below which a relative path lies.
-
-    Raises
-    ------
-    ProjectError
-        if an environment variable is not set.
     """
 
     def __init__(self, settings: FileSettings, root: Path) -> None:
-        self._path = root / expand(settings.path, settings.name)
+        self._path = root / settings.path
         self._written: frozenset[str] | None = None
 
-    def send(self, actions: Sequence[Action]) -> Sequence[Outcome]:
+    def send(self, actions: Sequence[Message]) -> Sequence[Outcome]:
         """Append actions that the end of the file does not have."""
         try:
             self._append(actions)
@@ -48,7 +52,7 @@ class FileSink:
             return [failed] * len(actions)
         return [DELIVERED] * len(actions)
 
-    def _append(self, actions: Sequence[Action]) -> None:
+    def _append(self, actions: Sequence[Message]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
         try:
@@ -61,12 +65,6 @@ class FileSink:
         finally:
             os.close(handle)
         self._written = frozenset()  # what this process wrote it does not get again
-
-    def hurry(self) -> None:
-        """A batch is short."""
-
-    def close(self) -> None:
-        """Nothing stays open between batches, so that the file may be renamed and begun anew."""
 
 
 def _write(handle: int, lines: bytes, size: int) -> None:

@@ -2,36 +2,94 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rules_engine.delivery.sinks.base import DELIVERED, Outcome, Verdict, expand
 from rules_engine.errors import MissingExtraError, ProjectError
-from rules_engine.rules.triggers.nodes import KafkaSettings
-from rules_engine.triggers.actions import Action
+from rules_engine.sinks.base import DELIVERED, Message, Outcome, Sink, Verdict
+from rules_engine.sinks.settings import TIMEOUT, SettingError, SinkSettings, text, texts, timeout
+from rules_engine.sinks.variables import VARIABLE
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Producer
 
 
-class KafkaSink:
+#: The options of librdkafka that a sink sets itself: without them an action could be lost, or come twice.
+OWN_OPTIONS = frozenset(
+    {
+        "acks", "bootstrap.servers", "delivery.timeout.ms", "enable.idempotence", "max.in.flight",
+        "max.in.flight.requests.per.connection", "message.timeout.ms", "metadata.broker.list", "request.required.acks",
+    }
+)  # fmt: skip
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}\Z")
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}\Z")
+
+
+def _check_brokers(brokers: str) -> None:
+    if not VARIABLE.search(brokers) and not all(_SERVER.match(part.strip()) for part in brokers.split(",")):
+        hint = "write `host:port`, several separated by commas"
+        raise SettingError(f"`{brokers}` names no Kafka brokers", hint, code="invalid-address")
+
+
+def _check_topic(topic: str) -> None:
+    if not VARIABLE.search(topic) and (not _TOPIC.match(topic) or topic in (".", "..")):
+        hint = "write letters, digits and `. _ -`, at most 249"
+        raise SettingError(f"`{topic}` cannot be the name of a topic", hint, code="invalid-name")
+
+
+def _check_option(name: str, _: str) -> None:
+    if name in OWN_OPTIONS:
+        message = f"the sink sets `{name}` itself, so that no action is lost or doubled"
+        raise SettingError(message, "remove it", code="option-not-allowed", at_key=True)
+
+
+@dataclass(frozen=True)
+class KafkaSettings(SinkSettings):
+    """A Kafka topic. ``options`` are those of librdkafka, such as ``sasl.password: ${KAFKA_PASSWORD}``."""
+
+    brokers: str = field(
+        metadata=text(
+            "The brokers, host:port, several separated by commas.",
+            expected="the brokers, `host:port,host:port`",
+            check=_check_brokers,
+        )
+    )
+    topic: str = field(
+        metadata=text(
+            "The topic; the entity is the key of its messages.", expected="the name of a topic", check=_check_topic
+        )
+    )
+    options: tuple[tuple[str, str], ...] = field(
+        default=(),
+        metadata=texts("Options of librdkafka; a password is a ${VARIABLE}.", check=_check_option, lines=True),
+    )
+    timeout: int = field(default=TIMEOUT, metadata=timeout())
+
+
+class KafkaSink(Sink, kind="kafka", settings=KafkaSettings):
     """Produces actions to a topic, each with its key as the header ``idempotency-key``.
 
     Parameters
     ----------
     settings
-        as they are in the project's definitions.
+        with the values of variables.
+    root
+        the project's folder.
 
     Raises
     ------
     MissingExtraError
         if the package for it is not installed.
     ProjectError
-        if an environment variable is not set, or librdkafka does not know an option.
+        if librdkafka does not know an option.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, _root: Path) -> None:
         try:
             import confluent_kafka
         except ImportError:
@@ -39,10 +97,9 @@ class KafkaSink:
         self._kafka = confluent_kafka
         self._settings = settings
         self._timeout = settings.timeout / 1_000_000
-        options = {name: expand(value, settings.name) for name, value in settings.options}
         self._options: dict[str, Any] = {
-            **options,
-            "bootstrap.servers": expand(settings.brokers, settings.name),
+            **dict(settings.options),
+            "bootstrap.servers": settings.brokers,
             "enable.idempotence": True,
             "message.timeout.ms": max(1, settings.timeout // 1000),
             "logger": _quiet(),
@@ -59,7 +116,7 @@ class KafkaSink:
                 raise ProjectError(f"the sink `{self._settings.name}` cannot be opened: {error}", hint=hint) from None
         return self._producer
 
-    def send(self, actions: Sequence[Action]) -> Sequence[Outcome]:
+    def send(self, actions: Sequence[Message]) -> Sequence[Outcome]:
         """Produce actions, and wait until the brokers have them."""
         late = Outcome(Verdict.RETRY, "timeout", f"not confirmed within {self._timeout:g} s", is_sick=True)
         outcomes: list[Outcome] = [late] * len(actions)
@@ -67,7 +124,7 @@ class KafkaSink:
 
         def done(place: int, error: KafkaError | None, _: object = None) -> None:
             nonlocal is_fatal
-            outcomes[place] = DELIVERED if error is None else self._judge(error)
+            outcomes[place] = DELIVERED if error is None else self._outcome(error)
             is_fatal = is_fatal or (error is not None and error.fatal())
 
         producer = self._open()
@@ -88,15 +145,12 @@ class KafkaSink:
             self._producer = None  # it takes nothing any more
         return outcomes
 
-    def _judge(self, error: KafkaError) -> Outcome:
+    def _outcome(self, error: KafkaError) -> Outcome:
         codes = self._kafka.KafkaError
         message = f"{error.name()}: {error.str()}"
         if error.code() in (codes.MSG_SIZE_TOO_LARGE, codes.INVALID_MSG, codes.INVALID_RECORD):
             return Outcome(Verdict.REFUSED, error.name().strip("_").lower(), message)
         return Outcome(Verdict.RETRY, error.name().strip("_").lower(), message, is_sick=True)
-
-    def hurry(self) -> None:
-        """A batch is short."""
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,0 +1,280 @@
+"""A webhook: one POST for each action, signed as Standard Webhooks describes it.
+
+A request carries ``Idempotency-Key`` and ``webhook-id`` (the action's key, the same on every try),
+``webhook-timestamp`` (seconds, of this try) and, with a secret, ``webhook-signature``: ``v1,`` and the base64 of the
+HMAC-SHA256 of ``ID.TIMESTAMP.BODY``. A secret ``whsec_...`` is base64; any other is taken as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+from rules_engine.sinks.base import BEHIND, DELIVERED, Message, Outcome, Sink, Verdict
+from rules_engine.sinks.settings import TIMEOUT, SettingError, SinkSettings, SinkWarning, text, texts, timeout
+from rules_engine.sinks.variables import SECRET_NAME, VARIABLE
+
+if TYPE_CHECKING:
+    import httpx
+
+#: How many requests are under way at once.
+CONCURRENT = 16
+
+#: How long a sink may ask to wait, in seconds.
+LONGEST_WAIT = 3_600.0
+
+#: How much of an answer is read; the rest of it interests nobody.
+_READ = 65_536
+
+#: Refusals that pass: a timeout, a request that came too early, too many requests.
+_PASSING = frozenset({408, 425, 429})
+
+
+#: The headers that a webhook sets itself.
+OWN_HEADERS = frozenset(
+    {
+        "connection", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding", "user-agent",
+        "webhook-id", "webhook-signature", "webhook-timestamp",
+    }
+)  # fmt: skip
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+
+
+def _check_url(url: str) -> None:
+    if VARIABLE.match(url):
+        return
+    try:
+        parts = urlsplit(VARIABLE.sub("x", url))
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise SettingError(f"`{url}` is no address: {error}", code="invalid-url") from None
+    if parts.scheme not in ("http", "https") or not host or any(char.isspace() for char in url):
+        hint = "write e.g. `https://crm.example/actions`"
+        raise SettingError(f"`{url}` is not the address of a webhook", hint, code="invalid-url")
+    if parts.username is not None or any(SECRET_NAME.search(name) for name, _ in parse_qsl(parts.query)):
+        hint = "write `${CRM_URL}`, and set the environment variable"
+        message = "the address is spelt out with a secret in it, and whoever reads this file would know it"
+        raise SettingError(message, hint, code="literal-secret")
+
+
+def _check_secret(secret: str) -> None:
+    _check_ascii(secret)
+    if secret.startswith("whsec_"):
+        try:
+            base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except binascii.Error:
+            raise SettingError("the secret cannot be read", "after `whsec_` there stands base64") from None
+
+
+def _check_header(name: str, value: str) -> None:
+    if not _HEADER.match(name):
+        raise SettingError(f"`{name}` cannot be the name of a header", code="invalid-name", at_key=True)
+    if name.lower() in OWN_HEADERS:
+        message = f"the webhook sets `{name}` itself"
+        raise SettingError(message, "remove it", code="option-not-allowed", at_key=True)
+    _check_ascii(value)
+
+
+def _check_ascii(value: str) -> None:
+    if not value.isprintable() or not value.isascii():
+        message = "the value of a header is printable ASCII"
+        raise SettingError(message, "it may hold printable ASCII characters only", code="literal-type")
+
+
+@dataclass(frozen=True)
+class WebhookSettings(SinkSettings):
+    """An HTTP address: each action is posted to it."""
+
+    url: str = field(
+        metadata=text(
+            "The address, e.g. https://crm.example/actions.",
+            expected="an address, e.g. `https://crm.example/actions`",
+            check=_check_url,
+        )
+    )
+    secret: str | None = field(
+        default=None,
+        metadata=text(
+            "What requests are signed with: ${VARIABLE}.",
+            expected="a secret, `${VARIABLE}`",
+            check=_check_secret,
+            is_secret=True,
+        ),
+    )
+    headers: tuple[tuple[str, str], ...] = field(
+        default=(), metadata=texts("Headers of every request; a token is a ${VARIABLE}.", check=_check_header)
+    )
+    timeout: int = field(default=TIMEOUT, metadata=timeout())
+
+    def warnings(self) -> Iterator[SinkWarning]:
+        """Warn of an address to which actions would go unencrypted."""
+        if self.url.startswith("http://") and not _is_local(self.url):
+            message = f"actions would go to `{self.name}` over the network unencrypted"
+            yield SinkWarning("insecure-url", message, "write `https://`")
+
+
+class WebhookSink(Sink, kind="webhook", settings=WebhookSettings):
+    """Posts actions to an address.
+
+    Parameters
+    ----------
+    settings
+        with the values of variables.
+    root
+        the project's folder.
+    """
+
+    def __init__(self, settings: WebhookSettings, _root: Path) -> None:
+        import httpx
+
+        self._timeout = settings.timeout / 1_000_000
+        self._url = httpx.URL(settings.url)
+        self._secret = None if settings.secret is None else _key(settings.secret)
+        # Redirects are not followed: an address that was not configured gets nothing.
+        self._client = httpx.AsyncClient(
+            headers={**dict(settings.headers), "content-type": "application/json", "user-agent": "feast-segments"},
+            timeout=self._timeout,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=CONCURRENT, max_keepalive_connections=CONCURRENT),
+        )
+        self._runner = asyncio.Runner()
+        self._is_hurried = False
+
+    def send(self, actions: Sequence[Message]) -> Sequence[Outcome]:
+        """Post actions, several at once, and those of one entity one after the other."""
+        return self._runner.run(self._send(actions))
+
+    def hurry(self) -> None:
+        """Only requests that are under way are waited for."""
+        self._is_hurried = True
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._runner.run(self._client.aclose())
+        self._runner.close()
+
+    async def _send(self, actions: Sequence[Message]) -> list[Outcome]:
+        lanes: dict[str, list[int]] = {}
+        for place, action in enumerate(actions):
+            lanes.setdefault(action.entity, []).append(place)
+        outcomes: list[Outcome] = [BEHIND] * len(actions)
+        free = asyncio.Semaphore(CONCURRENT)
+
+        async def work(places: Sequence[int]) -> None:
+            async with free:
+                for place in places:
+                    if self._is_hurried:
+                        return
+                    outcomes[place] = await self._post(actions[place])
+                    if outcomes[place].verdict is Verdict.RETRY:
+                        return
+
+        await asyncio.gather(*(work(places) for places in lanes.values()))
+        return outcomes
+
+    async def _post(self, action: Message) -> Outcome:
+        body = action.body()
+        headers = {"idempotency-key": action.key, **signed(action.key, body, self._secret, int(time.time()))}
+        import httpx
+
+        outcome: Outcome | None = None  # once there is an answer, what comes behind it changes nothing
+        try:
+            # httpx limits each step, and a server that sends a byte now and then makes many.
+            async with asyncio.timeout(self._timeout):
+                async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
+                    outcome = outcome_of(answer.status_code, answer.headers, time.time())
+                    await _drain(answer)
+        except (TimeoutError, httpx.TimeoutException):
+            return outcome or _sick("timeout", f"no answer within {self._timeout:g} s")
+        except httpx.HTTPError as error:
+            return outcome or _sick("unreachable", type(error).__name__)
+        return outcome
+
+
+async def _drain(answer: httpx.Response) -> None:
+    """Read a short answer to its end, so that the connection can be used again."""
+    read = 0
+    async for chunk in answer.aiter_raw():
+        read += len(chunk)
+        if read > _READ:
+            return
+
+
+def signed(key: str, body: bytes, secret: bytes | None, now: int) -> Mapping[str, str]:
+    """The headers that say which action it is, and that it is ours.
+
+    >>> signed("k1", b"{}", b"secret", 1_700_000_000)["webhook-signature"]
+    'v1,p9kWRf9n4Kezjayb53HKIw6/kCzP5ZS4azXv7xsgzkY='
+    """
+    headers = {"webhook-id": key, "webhook-timestamp": str(now)}
+    if secret is None:
+        return headers
+    digest = hmac.new(secret, f"{key}.{now}.".encode() + body, sha256).digest()
+    return {**headers, "webhook-signature": f"v1,{base64.b64encode(digest).decode()}"}
+
+
+def outcome_of(status: int, headers: Mapping[str, str], now: float) -> Outcome:
+    """What an answer means.
+
+    >>> outcome_of(204, {}, 0).verdict.value, outcome_of(404, {}, 0).verdict.value
+    ('delivered', 'refused')
+    >>> outcome_of(429, {"retry-after": "30"}, 0).retry_after
+    30.0
+    """
+    if 200 <= status < 300:
+        return DELIVERED
+    code, message = f"http-{status}", f"the answer is {status}"
+    if 300 <= status < 400:
+        return Outcome(Verdict.REFUSED, code, f"{message}, a redirect; redirects are not followed")
+    if status >= 500 or status in _PASSING:
+        return Outcome(Verdict.RETRY, code, message, _retry_after(headers.get("retry-after"), now), is_sick=True)
+    return Outcome(Verdict.REFUSED, code, message)
+
+
+def _retry_after(text: str | None, now: float) -> float | None:
+    """The seconds that an answer asks to wait, given as a number or as an instant."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            instant = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        seconds = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() - now
+    return min(max(0.0, seconds), LONGEST_WAIT) if math.isfinite(seconds) else None
+
+
+def _sick(code: str, message: str) -> Outcome:
+    return Outcome(Verdict.RETRY, code, message, is_sick=True)
+
+
+def _key(secret: str) -> bytes:
+    encoded = secret.removeprefix("whsec_")
+    return secret.encode() if encoded == secret else base64.b64decode(encoded, validate=True)
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return "$" in host
