@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -28,6 +29,7 @@ from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import EventSink, event_log, grouped
 from rules_engine.stream.leases import LIFETIME, using_key, workers_key
+from rules_engine.stream.rebuilding import rebuild_noted
 
 #: Seconds for which states that are no longer asked for are kept: until then every client has noticed.
 KEPT_FOR = 86_400
@@ -83,6 +85,7 @@ class Backfill:
         self._began = now_micros()
         self._events = 0
         self._waiting: set[tuple[str, str]] = set()
+        self._known: set[Path] = set()
 
     @property
     def is_needed(self) -> bool:
@@ -118,10 +121,13 @@ class Backfill:
         self._keep_alive()
         days = self._log.days()
         done = self._done()
+        if done is None:
+            self._known = self._log.all_files(self._names)
         for number, day in enumerate(days, 1):
             if done is None or day > done:
                 self._take_day(day)
-                write_atomically(self._path, orjson.dumps({"name": self._name.decode(), "day": day}))
+                content = {"name": self._name.decode(), "day": day, "began": self._began}
+                write_atomically(self._path, orjson.dumps(content))
             self._report(BackfillProgress(number, len(days), self._events))
 
     def finish(self) -> None:
@@ -132,6 +138,7 @@ class Backfill:
         self._take_stream()
         for day in self._log.days():
             self._take_day(day, since=self._began - _SKEW)
+        rebuild_noted(self._project, self._open())
         self._expire_others()
         key = kept_key(self._rules.plan.project)
         sink = self._open()
@@ -156,15 +163,19 @@ class Backfill:
         return bool(sink.on_store(lambda: sink.client.get(key)) == self._name)
 
     def _done(self) -> int | None:
-        """The last day that an interrupted run did for the same needs."""
+        """Return the last day that an interrupted run did for the same needs, and go by the time at which it began."""
         try:
             content = orjson.loads(self._path.read_bytes())
-            return int(content["day"]) if content["name"] == self._name.decode() else None
+            if content["name"] != self._name.decode():
+                return None
+            self._began = min(self._began, int(content["began"]))
+            return int(content["day"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def _take_day(self, day: int, since: int | None = None) -> None:
-        events = self._log.read(day, self._names, since)
+        known = self._known if since is not None else ()
+        events = self._log.read(day, self._names, since, known)
         if self._waiting:
             events = [(entity, event) for entity, event in events if (entity, event.id) not in self._waiting]
         self._events += len(events)
@@ -176,7 +187,7 @@ class Backfill:
         entities = list(groups)
         for start in range(0, len(entities), BATCH):
             some = {entity: groups[entity] for entity in entities[start : start + BATCH]}
-            sink.on_store(lambda some=some: sink.states.update(some, now))  # type: ignore[misc]
+            sink.keep(some, now)
 
     def _await_workers(self) -> None:
         """Until no worker is at events by the old definitions: then what is not in the streams was done by them."""

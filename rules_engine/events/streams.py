@@ -64,6 +64,11 @@ def refused_key(project: str) -> bytes:
     return project_key(project, "refused")
 
 
+def rebuild_key(project: str) -> bytes:
+    """Return the key of the set of entities whose states have to be rebuilt from the log."""
+    return project_key(project, "rebuild")
+
+
 def kept_key(project: str) -> bytes:
     """Where it stands for which definitions states are complete."""
     return project_key(project, "kept")

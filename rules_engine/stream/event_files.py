@@ -20,6 +20,7 @@ from rules_engine.folders import Project
 from rules_engine.read_plan import write_atomically
 from rules_engine.rules.types import Kind, ValueType
 from rules_engine.stream.event_sink import EventSink, Refused
+from rules_engine.stream.rebuilding import rebuild_noted
 from rules_engine.stream.reevaluation import look_again
 
 #: Rows that are taken at once.
@@ -71,6 +72,7 @@ class IngestReport:
     refused: int = 0
     skipped: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
+    rebuilt: int = 0
 
 
 def ingest_file(
@@ -108,6 +110,8 @@ def ingest_file(
         write_atomically(place, orjson.dumps(asdict(report)))
         if progress is not None:
             progress(report)
+    if report.accepted and not live:
+        report.rebuilt = rebuild_noted(project, sink)
     place.unlink(missing_ok=True)
     if report.accepted and not live:
         look_again(project, "ingest")

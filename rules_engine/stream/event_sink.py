@@ -20,6 +20,7 @@ from rules_engine.events.streams import (
     MAX_REFUSED,
     MAX_WAITING,
     partition_of,
+    rebuild_key,
     refused_key,
     stream_key,
     stream_keys,
@@ -27,10 +28,12 @@ from rules_engine.events.streams import (
 from rules_engine.folders import Project
 from rules_engine.redis import client as redis_client
 from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.redis.feast_layout import KeyMaker, beside
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.types import ValueType
 from rules_engine.sdk.rules import Rules
 from rules_engine.sdk.tracking import open_states, validator_of
+from rules_engine.stream.commit import RECORD
 
 _T = TypeVar("_T")
 
@@ -87,6 +90,7 @@ class EventSink:
         self._log = event_log(project)
         self._validator = validator_of(plan)
         self.states: StateStore = open_states(rules, self.client)
+        self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
 
     @property
     def now(self) -> int:
@@ -98,6 +102,10 @@ class EventSink:
         """By event: the types of its properties."""
         declared = self.rules.plan.definitions.get("events") or {"events": {}, "features": {}}
         return {name: event.properties for name, event in decode_declarations(declared).types.items()}
+
+    def record_key(self, entity: str) -> bytes:
+        """Return the key of what triggers remember of an entity."""
+        return beside(self._key(entity), RECORD)
 
     def check(self, raw: Mapping[str, Any]) -> Logged | Rejection:
         """The event, or why it is none."""
@@ -115,6 +123,9 @@ class EventSink:
     def take(self, events: Sequence[Logged]) -> dict[str, list[Event]]:
         """Log events, then put them into the states; gives them by entity. Doing it again changes nothing.
 
+        Entities whose states have to be rebuilt from the log now are noted for
+        :func:`rules_engine.stream.rebuilding.rebuild_noted`.
+
         Raises
         ------
         StoreError
@@ -122,8 +133,25 @@ class EventSink:
         """
         self.log(events)
         groups = grouped(events)
-        self.on_store(lambda: self.states.update(groups, self.now))
+        self.keep(groups, self.now)
         return groups
+
+    def keep(self, groups: Mapping[str, Sequence[Event]], now: int) -> None:
+        """Put logged events into the states, and note which states have to be rebuilt from the log.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be written; then do it again.
+        """
+
+        def update() -> None:
+            late = self.states.update(groups, now)
+            if late:
+                names = [entity.encode("utf-8", "surrogatepass") for entity in late]
+                self.client.sadd(rebuild_key(self.rules.plan.project), *names)
+
+        self.on_store(update)
 
     def log(self, events: Sequence[Logged]) -> None:
         """Log events."""

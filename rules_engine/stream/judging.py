@@ -19,8 +19,9 @@ from rules_engine.errors import StoreDataError, StoreTimeoutError
 from rules_engine.events.state.encoding import decode_state, encode_state
 from rules_engine.events.state.entity_state import EventState, empty_state, event_key, update
 from rules_engine.events.state.pruning import prune
-from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_worth_pruning
+from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_late, is_worth_pruning
 from rules_engine.events.state.waiting import split, waiting_digest, waiting_events
+from rules_engine.events.streams import rebuild_key
 from rules_engine.features.online.selection import EntityFeatures, Layout, Layouts
 from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.redis.pipe import Command, Pipe
@@ -86,20 +87,27 @@ class Outcome:
         by partition and entity: when to look again, None for never.
     published
         what was published, by entity.
+    late
+        the entities with an event that came too late for a total, as often as that happened.
     """
 
     dues: dict[int, dict[str, int | None]] = field(default_factory=dict)
     published: list[tuple[str, Outgoing]] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Step:
-    """An entity after its steps, and what is to be written of it; ``change`` is None if nothing is."""
+    """An entity after its steps, and what is to be written of it; ``change`` is None if nothing is.
+
+    ``is_late`` says that an event came too late for a total, so that the state has to be rebuilt from the log.
+    """
 
     work: Work
     held: Held
     due: int | None
     change: Change | None
+    is_late: bool = False
 
 
 #: Takes what entities are to publish. When it returns, none of it can be lost.
@@ -129,6 +137,7 @@ class Judge:
         self._pipe = pipe
         self._timers = timers
         self._publish = publish
+        self._rebuild_key = rebuild_key(plan.project)
         key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self._commits = Commits(pipe, key, rules.events.name)
         self._layout: Layout | None = Layouts(plan).of(self.rules.features) if self.rules.features else None
@@ -179,6 +188,7 @@ class Judge:
                 f"what is kept of {len(works)} entities was changed by others {_ATTEMPTS} times in a row",
                 hint="does something else write event states of these entities all the time?",
             )
+        outcome.late += [step.work.entity for step in done if step.is_late]
         self._tell(done, outcome)
         for step in done:
             outcome.dues.setdefault(step.work.partition, {})[step.work.entity] = step.due
@@ -210,11 +220,16 @@ class Judge:
                 found[entity] = held
         keys = [key for entity in missing for key in self._commits.keys(entity)]
         raws = self._pipe.run([("GET", key) for key in keys])
+        damaged = []
         for place, entity in enumerate(missing):
             try:
                 found[entity] = self._decoded(*raws[2 * place : 2 * place + 2])
             except StoreDataError as error:
+                damaged.append(entity)
                 _log.error("an entity is left out, as what the store has of it is damaged: %s", error)
+        if damaged:
+            self._pipe.run(self._noted(damaged))
+            _log.error("`segments ingest --rebuild` mends what is kept of %d entities", len(damaged))
         return found
 
     def _decoded(self, raw: bytes | None, record: bytes | None) -> Held:
@@ -261,7 +276,8 @@ class Judge:
         raw_state = stored.state if state is held.state else self._encoded(state)
         raw_record = encode_record(record) if changed else stored.record
         change = Change(work.entity, stored, raw_state, raw_record, digests)
-        return _Step(work, Held(Stored(raw_state, raw_record), state, record if changed else given), due, change)
+        now_held = Held(Stored(raw_state, raw_record), state, record if changed else given)
+        return _Step(work, now_held, due, change, is_late(held.state, state))
 
     def _only_kept(self, state: EventState, arrived: Iterable[Arrived]) -> EventState:
         return update(state, [one.event for one in arrived], self._requirements)
@@ -299,15 +315,18 @@ class Judge:
             if due is not None:
                 dues.setdefault(step.work.partition, {})[step.work.entity] = due
         changes = [step.change for step in changed if step.change is not None]
-        overtaken = (
-            {one.entity for one in self._commits.write(changes, self._timers.earlier(dues))} if changes else set()
-        )
+        ahead = self._timers.earlier(dues) + self._noted([step.work.entity for step in changed if step.is_late])
+        overtaken = {one.entity for one in self._commits.write(changes, ahead)} if changes else set()
         for step in changed:
             if step.work.entity in overtaken:
                 self._remembered.pop(step.work.entity, None)
             else:
                 self._remember(step.work.entity, step.held)
         return overtaken
+
+    def _noted(self, entities: Sequence[str]) -> list[Command]:
+        """Give the command that notes entities whose states have to be rebuilt from the log."""
+        return [("SADD", self._rebuild_key, *entities)] if entities else []
 
     def _remember(self, entity: str, held: Held) -> None:
         self._remembered[entity] = held

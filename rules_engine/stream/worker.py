@@ -31,7 +31,7 @@ from rules_engine.sdk.applied import Applied
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import EventSink, grouped
 from rules_engine.stream.intake import Checked, Found, Intake, checked
-from rules_engine.stream.judging import Judge, Work
+from rules_engine.stream.judging import Judge, Outcome, Work
 from rules_engine.stream.leases import Leases
 from rules_engine.stream.publishing import Publisher
 from rules_engine.stream.sweeper import Sweeper
@@ -68,6 +68,8 @@ class Progress:
         entities that were looked at again because something else than events changed.
     transitions, fired
         memberships that began or ended, and triggers that fired.
+    late
+        events that came too late for a total; `segments ingest --rebuild` counts them.
     """
 
     accepted: int = 0
@@ -76,6 +78,7 @@ class Progress:
     looked: int = 0
     transitions: int = 0
     fired: int = 0
+    late: int = 0
 
 
 def tune_process() -> None:
@@ -276,7 +279,7 @@ class Worker:
             dues = outcome.dues.get(partition, {})
             if dues or batch.ids:
                 self._settle(partition, leases[partition], dues, batch)
-        self._count(found, batches, outcome.published, time.perf_counter() - began)
+        self._count(found, batches, outcome, time.perf_counter() - began)
         return len(works) + sum(len(batch.ids) for batch in batches.values())
 
     def _settle(self, partition: int, lease: bytes, dues: Mapping[str, int | None], batch: Checked) -> None:
@@ -288,11 +291,12 @@ class Worker:
             self._desk.judge.forget()  # it is another worker's by now, who does it again
 
     def _count(
-        self, found: Mapping[int, Found], batches: Mapping[int, Checked], published: Sequence[Any], seconds: float
+        self, found: Mapping[int, Found], batches: Mapping[int, Checked], outcome: Outcome, seconds: float
     ) -> None:
         progress = self.progress
         accepted = sum(len(batch.events) for batch in batches.values())
         refused = sum(len(batch.refused) for batch in batches.values())
+        published = outcome.published
         self._metrics.round(seconds, accepted, refused, published)
         progress.accepted += accepted
         progress.refused += refused
@@ -300,6 +304,13 @@ class Worker:
         transitions, fired = self._desk.publisher.counted(published)
         progress.transitions += transitions
         progress.fired += fired
+        progress.late += len(outcome.late)
+        if outcome.late:
+            _log.warning(
+                "%d events came too late for a total; `segments ingest --rebuild` counts them",
+                len(outcome.late),
+                extra={"number": len(outcome.late)},
+            )
 
     def _take_new_definitions(self) -> bool:
         """Take over what was applied; False while the states of the new definitions are not complete yet."""

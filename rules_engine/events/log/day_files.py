@@ -16,7 +16,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -78,18 +78,23 @@ def stored_at(file: Path) -> int:
     return int(file.name.partition("-")[0])
 
 
-def stable_tables(folder: Path, since: int | None = None, **options: Any) -> list[pa.Table]:
+def stable_tables(
+    folder: Path, since: int | None = None, known: Collection[Path] = (), **options: Any
+) -> list[pa.Table]:
     """The tables of a folder at one moment: if a file is taken away meanwhile, all are read again.
 
     Parameters
     ----------
     since
         only what was stored from then on.
+    known
+        files that are not wanted.
     options
         for ``pyarrow.parquet.read_table``, such as ``columns`` and ``filters``.
     """
     for _ in range(_TRIES):
         files = [file for file in files_of(folder) if since is None or stored_at(file) >= since]
+        files = [file for file in files if file not in known]
         with contextlib.suppress(FileNotFoundError):
             return [pq.read_table(file, partitioning=None, **options) for file in files]
     raise FileNotFoundError(f"files in {folder} keep disappearing")

@@ -11,7 +11,7 @@ readers take the first that was stored, and so does compaction, which makes one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,9 @@ class EventLog:
                 found += files_of(folder)
         return found
 
-    def read(self, day: int, names: Iterable[str], since: int | None = None) -> list[Logged]:
+    def read(
+        self, day: int, names: Iterable[str], since: int | None = None, known: Collection[Path] = ()
+    ) -> list[Logged]:
         """The events of a day, each once, in the order in which they were stored.
 
         Parameters
@@ -92,13 +94,33 @@ class EventLog:
             the events that are wanted.
         since
             only what was stored from then on, or shortly before, in microseconds.
+        known
+            files that are not read, as :meth:`all_files` returned them.
         """
         found: dict[tuple[str, str], Logged] = {}
         for name in sorted(names):
-            for table in stable_tables(self._folder(name, day), since):
+            for table in stable_tables(self._folder(name, day), since, known):
                 for entity, event in _rows(table, name):
                     found.setdefault((entity, event.id), (entity, event))
         return list(found.values())
+
+    def all_files(self, names: Iterable[str]) -> set[Path]:
+        """Return the files of some events, of all days, as of now."""
+        folders = [folder for name in names for folder in (self.folder / f"event={name}").glob("day=*")]
+        return {file for folder in folders for file in files_of(folder)}
+
+    def added(self, names: Sequence[str], known: Collection[Path]) -> Iterator[Logged]:
+        """Yield the events in files that are not among the known ones; some that were known before may be among them.
+
+        Parameters
+        ----------
+        known
+            what :meth:`all_files` returned before.
+        """
+        for name in names:
+            for folder in (self.folder / f"event={name}").glob("day=*"):
+                for table in stable_tables(folder, known=known):
+                    yield from _rows(table, name)
 
     def _folder(self, name: str, day: int) -> Path:
         return self.folder / f"event={name}" / f"day={from_micros(day * DAY):%Y-%m-%d}"

@@ -11,17 +11,17 @@ from __future__ import annotations
 import operator
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from rules_engine.clock import DAY, MINUTE
-from rules_engine.errors import StoreTimeoutError
+from rules_engine.errors import StoreDataError, StoreTimeoutError
 from rules_engine.events.state.encoding import decode_state, encode_state
 from rules_engine.events.state.entity_state import EventState, empty_state, update
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.requirements import StateRequirements
-from rules_engine.events.state.waiting import decode_current, encode_waiting, split
+from rules_engine.events.state.waiting import decode_current, digests, encode_waiting, split, waiting_digest
 from rules_engine.rules.inputs import Event
 
 #: How far a reader's clock may be behind a writer's: what a reader that slow needs is still kept.
@@ -42,7 +42,8 @@ REPLACE = """\
 local held = redis.call('GET', KEYS[1]) or ''
 local behind = string.byte(held, #ARGV[1] + 1)
 if string.sub(held, 1, #ARGV[1]) ~= ARGV[1] or (behind and behind ~= 245) then return 0 end
-redis.call('SET', KEYS[1], ARGV[2] .. string.sub(held, #ARGV[1] + 1))
+local new = ARGV[2] .. string.sub(held, #ARGV[1] + 1)
+if new == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], new) end
 return 1"""
 
 
@@ -83,11 +84,11 @@ class StateStore:
             return None
         return "APPEND", self._key(entity), encode_waiting(event)
 
-    def update(self, events: Mapping[str, Sequence[Event]], now: int) -> int:
-        """Add events to the states of their entities; gives how many states changed.
+    def update(self, events: Mapping[str, Sequence[Event]], now: int) -> set[str]:
+        """Add events to the states of their entities.
 
         When it returns, every reader sees the events. Events that a state already has change nothing, and neither does
-        their order.
+        their order; but an event that comes after its instant was settled does not enter a total any more.
 
         Parameters
         ----------
@@ -96,50 +97,89 @@ class StateStore:
         now
             what no instant from a minute before it on needs may go.
 
+        Returns
+        -------
+        set of str
+            the entities whose states have to be rebuilt from the log (:meth:`rebuild`): an event came too late for a
+            total, or was delivered again so late; or what the store has of the entity is damaged.
+
         Raises
         ------
         StoreTimeoutError
             if other writers were faster again and again.
-        StoreDataError
-            if a state is damaged.
         """
-        names = iter(events)
-        changed = 0
-        while batch := list(islice(names, BATCH)):
-            changed += self._update({entity: events[entity] for entity in batch}, now - CLOCK_SKEW)
-        return changed
+        to_rebuild: set[str] = set()
+        keep_from = now - CLOCK_SKEW
 
-    def _update(self, events: Mapping[str, Sequence[Event]], keep_from: int) -> int:
-        changed = 0
-        pending = list(events)
-        for attempt in range(_ATTEMPTS):
-            raws = [split(raw)[0] for raw in self._get(pending)]
-            proposals = list(self._proposals(zip(pending, raws, strict=True), events, keep_from))
-            overtaken = self._replace(proposals)
-            changed += len(proposals) - len(overtaken)
-            if not overtaken:
-                return changed
-            pending = overtaken
-            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.0005 * 2 ** min(attempt, 10))))  # noqa: S311 (no secret)
-        raise StoreTimeoutError(
-            f"the event state of {len(pending)} entities was changed by others {_ATTEMPTS} times in a row",
-            hint="do very many writers send events of one entity? let fewer of them do it",
-        )
-
-    def _proposals(
-        self, read: Iterable[tuple[str, bytes]], events: Mapping[str, Sequence[Event]], keep_from: int
-    ) -> Iterator[tuple[str, bytes, bytes]]:
-        """By entity: the bytes that were read, and those that are to take their place."""
-        for entity, raw in read:
-            old = decode_state(raw, self.requirements) if raw else empty_state(self.requirements)
+        def propose(entity: str, raw: bytes | None) -> tuple[bytes, bytes] | None:
+            try:
+                stored = split(raw)[0]
+                old = decode_state(stored, self.requirements) if stored else empty_state(self.requirements)
+            except StoreDataError:
+                to_rebuild.add(entity)
+                return None
             new = update(old, events[entity], self.requirements)
             if not differs(old, new):
-                continue
+                return None
+            if is_late(old, new):
+                to_rebuild.add(entity)
             if is_worth_pruning(old, new, keep_from):
                 new = prune(new, self.requirements, keep_from)
-            if not raw and is_empty(new):
-                continue  # all of it is too old to matter: no state is the same, and shorter
-            yield entity, raw, encode_state(new, self.requirements)
+            if not stored and is_empty(new):
+                return None  # all of it is too old to matter: no state is the same, and shorter
+            return stored, encode_state(new, self.requirements)
+
+        self._change(events, propose)
+        return to_rebuild
+
+    def rebuild(self, events: Mapping[str, Sequence[Event]], now: int) -> None:
+        """Replace what is kept of entities, whatever it is, by states made of all their events.
+
+        Events that wait behind a state go on waiting for the worker that judges them. What is damaged is replaced too.
+
+        Parameters
+        ----------
+        events
+            by entity: all its events in the log, as far back as the definitions look.
+        now
+            as for :meth:`update`.
+
+        Raises
+        ------
+        StoreTimeoutError
+            if other writers were faster again and again.
+        """
+
+        def propose(entity: str, raw: bytes | None) -> tuple[bytes, bytes]:
+            stored, waiting = _readable_parts(raw)
+            judged = [event for event in events[entity] if waiting_digest(event) not in waiting]
+            state = update(empty_state(self.requirements), judged, self.requirements)
+            state = prune(state, self.requirements, now - CLOCK_SKEW)
+            return stored, b"" if is_empty(state) else encode_state(state, self.requirements)
+
+        self._change(events, propose)
+
+    def _change(
+        self, entities: Iterable[str], propose: Callable[[str, bytes | None], tuple[bytes, bytes] | None]
+    ) -> None:
+        """Replace states by compare-and-set; ``propose`` gives the old and the new bytes, or None for no change."""
+        names = iter(entities)
+        while pending := list(islice(names, BATCH)):
+            for attempt in range(_ATTEMPTS):
+                proposals = []
+                for entity, raw in zip(pending, self._get(pending), strict=True):
+                    proposal = propose(entity, raw)
+                    if proposal is not None:
+                        proposals.append((entity, *proposal))
+                pending = self._replace(proposals)
+                if not pending:
+                    break
+                time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.0005 * 2 ** min(attempt, 10))))  # noqa: S311 (no secret)
+            else:
+                raise StoreTimeoutError(
+                    f"the event state of {len(pending)} entities was changed by others {_ATTEMPTS} times in a row",
+                    hint="do very many writers send events of one entity? let fewer of them do it",
+                )
 
     def _get(self, entities: Sequence[str]) -> list[bytes | None]:
         with self._client.pipeline(transaction=False) as pipeline:
@@ -169,6 +209,20 @@ def is_worth_pruning(old: EventState, new: EventState, keep_from: int) -> bool:
     if since is None:
         since = min([kept.ats[0] for kept in new.kept if kept.ats], default=keep_from)
     return keep_from - since > PRUNE_AFTER
+
+
+def is_late(old: EventState, new: EventState) -> bool:
+    """Say whether a state got an event that came too late for a total, or was delivered again so late."""
+    return any(after.late > before.late for before, after in zip(old.kept, new.kept, strict=True))
+
+
+def _readable_parts(raw: bytes | None) -> tuple[bytes, set[bytes]]:
+    """Return the bytes to replace and the digests of the events behind them; all bytes if they are damaged."""
+    try:
+        stored, entries = split(raw)
+        return stored, set(digests(entries))
+    except StoreDataError:
+        return raw or b"", set()
 
 
 def is_empty(state: EventState) -> bool:

@@ -1,0 +1,153 @@
+"""Rebuilding the event states of some entities from the event log, where adding to them is not enough.
+
+A total ``within: ever`` (a sum, a mean, a count that is shown) keeps events only for as long as they may come again;
+then they are counted, and an event of before that instant is not, as it could be one that was counted. So after an
+event that came late, and after damage, the log is asked: it has every event once, in order. Which entities need it is
+noted in the store, so that nothing is forgotten when a process dies.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from rules_engine.clock import LAST_INSTANT
+from rules_engine.errors import StoreDataError
+from rules_engine.events.log.event_log import decode_properties
+from rules_engine.events.log.offline import OfflineEvents, Piece, Source
+from rules_engine.events.state.store import BATCH, CLOCK_SKEW
+from rules_engine.events.streams import rebuild_key
+from rules_engine.folders import Project
+from rules_engine.rules.inputs import Event
+from rules_engine.stream.event_sink import EventSink, event_log, grouped
+from rules_engine.triggers.encoding import decode_record
+
+_log = logging.getLogger("rules_engine.worker")
+
+#: How often entities are rebuilt in a row, of which further late events keep coming meanwhile.
+_ATTEMPTS = 10
+
+
+def entities_to_rebuild(sink: EventSink) -> list[str]:
+    """Return the entities whose states have to be rebuilt, sorted.
+
+    Raises
+    ------
+    StoreError
+        if the store cannot be read.
+    """
+    key = rebuild_key(sink.rules.plan.project)
+    found: set[bytes] = sink.on_store(lambda: sink.client.smembers(key))
+    return sorted(entity.decode("utf-8", "surrogatepass") for entity in found)
+
+
+def rebuild_noted(project: Project, sink: EventSink) -> int:
+    """Rebuild the states of all entities that need it; returns how many were rebuilt.
+
+    Raises
+    ------
+    StoreError
+        if the store cannot be used.
+    ProjectError
+        if the event log cannot be read.
+    """
+    entities = entities_to_rebuild(sink)
+    return len(entities) - len(rebuild_states(project, sink, entities))
+
+
+def rebuild_states(project: Project, sink: EventSink, entities: Collection[str]) -> set[str]:
+    """Rebuild the states of some entities from the event log. Workers may go on meanwhile.
+
+    Returns those that need it again, because late events of theirs kept coming; they stay noted.
+
+    Parameters
+    ----------
+    entities
+        their keys. Of one that the log does not know, the state is removed.
+
+    Raises
+    ------
+    StoreError
+        if the store cannot be used.
+    ProjectError
+        if the event log cannot be read.
+    """
+    waiting = set(entities)
+    _drop_damaged_records(sink, sorted(waiting))
+    key = rebuild_key(sink.rules.plan.project)
+    for _ in range(_ATTEMPTS):
+        if not waiting:
+            break
+        late = _rebuild_once(project, sink, sorted(waiting))
+        done = [entity.encode("utf-8", "surrogatepass") for entity in waiting - late]
+        if done:
+            sink.on_store(lambda done=done: sink.client.srem(key, *done))  # type: ignore[misc]
+        waiting = late
+    if waiting:
+        noted = [entity.encode("utf-8", "surrogatepass") for entity in waiting]
+        sink.on_store(lambda: sink.client.sadd(key, *noted))
+    return waiting
+
+
+def _rebuild_once(project: Project, sink: EventSink, entities: list[str]) -> set[str]:
+    """Rebuild states, then add what was logged meanwhile; returns the entities that have to be rebuilt again."""
+    log, requirements = event_log(project), sink.states.requirements
+    names = [requirement.event for requirement in requirements.events]
+    known = log.all_files(names)
+    sources: list[Source] = [*requirements.limits, *requirements.sequences]
+    offline = OfflineEvents(log, sources, project.state_dir)
+    missing = set(entities)
+    for piece in offline.pieces(LAST_INSTANT, entities, sink.now - CLOCK_SKEW):
+        for groups in _groups(piece, offline.names):
+            missing -= groups.keys()
+            _rebuild(sink, groups)
+    _rebuild(sink, {entity: [] for entity in missing})
+    wanted = set(entities)
+    groups = grouped(logged for logged in log.added(names, known) if logged[0] in wanted)
+    return sink.on_store(lambda: sink.states.update(groups, sink.now))
+
+
+def _drop_damaged_records(sink: EventSink, entities: Sequence[str]) -> None:
+    """Remove what triggers remember of entities where it cannot be read: they begin anew."""
+    for start in range(0, len(entities), BATCH):
+        keys = [sink.record_key(entity) for entity in entities[start : start + BATCH]]
+        sink.on_store(lambda keys=keys: _drop_unreadable(sink.client, keys))  # type: ignore[misc]
+
+
+def _drop_unreadable(client: Any, keys: Sequence[bytes]) -> None:
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.get(key)
+        for key, record in zip(keys, pipeline.execute(), strict=True):
+            try:
+                decode_record(record)
+            except StoreDataError:
+                _log.warning("the record of an entity is damaged and was removed: its triggers start anew")
+                pipeline.delete(key)
+        pipeline.execute()
+
+
+def _rebuild(sink: EventSink, groups: Mapping[str, Sequence[Event]]) -> None:
+    sink.on_store(lambda: sink.states.rebuild(groups, sink.now))
+
+
+def _groups(piece: Piece, names: tuple[str, ...]) -> Iterator[dict[str, list[Event]]]:
+    """Yield the events of a piece by entity, for a few hundred entities at a time."""
+    entities = piece.entities.to_pylist()
+    rows = zip(
+        piece.owners.tolist(),
+        piece.names.tolist(),
+        piece.ats.tolist(),
+        piece.ids.to_pylist(),
+        piece.properties.to_pylist(),
+        strict=True,
+    )
+    groups: dict[str, list[Event]] = {}
+    for owner, name, at, identity, properties in rows:
+        entity = entities[owner]
+        if entity not in groups and len(groups) == BATCH:
+            yield groups
+            groups = {}
+        groups.setdefault(entity, []).append(Event(names[name], at, identity, decode_properties(properties)))
+    yield groups
