@@ -118,7 +118,7 @@ def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], in
 
 def _of_models(project: Project, catalog: Catalog) -> dict[str, Any]:
     """The models that score within requests; what reads them is loaded only where models were fitted."""
-    if not (project.state_dir / "propensity").is_dir():
+    if not any((project.state_dir / name).is_dir() for name in ("models", "propensity")):
         return {}
     from rules_engine.ml.propensity.plan_data import request_models
 

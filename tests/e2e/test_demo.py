@@ -183,7 +183,7 @@ def test_someone_unknown_is_in_no_segment(demo: Demo) -> None:
 
 def test_the_labels_are_those_of_the_nearest_centroid_of_the_stored_model(demo: Demo, customers: Customers) -> None:
     """From the model's numbers and the raw file; the package's own code has no part in it."""
-    model = json.loads((demo.root / ".segments/models/user_clusters/v1.json").read_text())
+    model = json.loads((demo.root / ".segments/clusters/user_clusters/v1.json").read_text())
     columns = []
     for scaler in model["preprocessing"]["scalers"]:
         values = customers.rfm[scaler["feature"]].to_numpy(dtype=float)

@@ -21,8 +21,9 @@ from rules_engine.deploy.definitions import apply_project
 from rules_engine.deploy.materialize import materialize
 from rules_engine.folders import Project
 from rules_engine.ml.propensity.fit import Material
+from rules_engine.ml.propensity.model import MODELS
 from rules_engine.ml.propensity.project import ModelProject
-from rules_engine.ml.propensity.versions import Versions
+from rules_engine.ml.versions.store import VersionStore
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.sdk import SegmentClient
 from tests.e2e.conftest import ROOT, Demo
@@ -73,7 +74,7 @@ def test_the_page_shows_what_the_commands_print(shop: Project) -> None:
 
 
 def test_1998_is_better_foreseen_than_by_recency_and_frequency(shop: Project) -> None:
-    model = Versions(shop, "purchase_propensity").current()
+    model = VersionStore(shop, MODELS, "purchase_propensity").current()
     judged = model.judgement
     assert model.train.until <= min(model.test.cuts) == parse_instant("1998-01-01T00:00:00Z")
     assert (judged.overall.roc_auc or 0) > 0.82

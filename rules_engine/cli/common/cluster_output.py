@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rules_engine.cli.common.output import remark, say, table
+from rules_engine.cli.common.output import say, table, warn
+from rules_engine.cli.common.versions import Pages
 from rules_engine.clock import format_instant
-
-if TYPE_CHECKING:
-    from rules_engine.ml.clusters.attach import Attached
-    from rules_engine.ml.clusters.choosing import KScore
-    from rules_engine.ml.clusters.matching import Change, Matching
-    from rules_engine.ml.clusters.model import Cluster, ClusterModel
-    from rules_engine.ml.clusters.versions import ModelFolder
+from rules_engine.ml.clusters.attach import Attached
+from rules_engine.ml.clusters.choosing import KScore
+from rules_engine.ml.clusters.matching import Change, Matching
+from rules_engine.ml.clusters.model import CLUSTERS, Cluster, ClusterModel
+from rules_engine.ml.clusters.stability import DOUBTFUL
+from rules_engine.ml.versions.store import VersionStore
 
 #: By measure, how it is said that it chose.
 _CHOSEN_BY = {
@@ -31,47 +30,7 @@ _SHOWN = {
 }
 
 
-class Stages:
-    """How long each stage takes, and what is shown while it lasts.
-
-    >>> stages = Stages(lambda text: print(text))
-    >>> stages("Finding clusters", 1, 4)
-    Finding clusters: 1 of 4
-    >>> stages.seconds.keys()
-    dict_keys(['Finding clusters'])
-    """
-
-    def __init__(self, show: Any) -> None:
-        self._show = show
-        self.seconds: dict[str, float] = {}
-        self._current, self._since = "", time.perf_counter()
-
-    def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
-        """A stage goes on, or the next one begins."""
-        self._count()
-        self._current = what
-        self.seconds.setdefault(what, 0.0)
-        of = f" of {total:,}" if total else ""
-        self._show(f"{what}: {done:,}{of}" if done else what)
-
-    def rounded(self) -> dict[str, float]:
-        """The seconds of each stage so far, to the millisecond."""
-        self._count()
-        return {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
-
-    def print(self) -> None:
-        """Say how long it all took."""
-        parts = [f"{what[0].lower()}{what[1:]} {seconds:.1f}" for what, seconds in self.rounded().items()]
-        say((f"Took {sum(self.seconds.values()):.1f} s: {', '.join(parts)}", "dim"))
-
-    def _count(self) -> None:
-        now = time.perf_counter()
-        if self._current:
-            self.seconds[self._current] += now - self._since
-        self._since = now
-
-
-def show_fit(model: ClusterModel, is_new: bool) -> None:
+def show_fit(model: ClusterModel, *, is_new: bool = True) -> None:
     """Print a model: how the number of clusters was chosen, and who is in them."""
     left_out = f", {model.left_out:,} left out because a feature is missing" if model.left_out else ""
     drawn = f" of {model.population:,}" if model.population > model.users + model.left_out else ""
@@ -131,22 +90,26 @@ def _decimal(value: float | None) -> str:
 
 def warn_of_doubt(model: ClusterModel) -> None:
     """Name clusters that other users would not show, and an assignment that is not the algorithm's own."""
-    from rules_engine.ml.clusters.stability import DOUBTFUL
-
     for cluster in model.clusters:
         if cluster.stability is not None and cluster.stability < DOUBTFUL:
-            remark(
-                ("warning", "bold yellow"),
-                f": cluster {cluster.number} `{cluster.label}` is not stable ({cluster.stability:.2f}, and "
-                f"{DOUBTFUL} is doubtful): among other users it might not be found",
+            warn(
+                f"cluster {cluster.number} `{cluster.label}` is not stable ({cluster.stability:.2f}, and "
+                f"{DOUBTFUL} is doubtful): among other users it might not be found"
             )
     agreement = model.metrics["agreement"]
     if agreement < 0.95:
-        remark(
-            ("warning", "bold yellow"),
-            f": {1 - agreement:.1%} of the users get another cluster than {model.definition.method.algorithm} put them "
-            "into, as labels go by the nearest centre",
+        warn(
+            f"{1 - agreement:.1%} of the users get another cluster than {model.definition.method.algorithm} put them "
+            "into, as labels go by the nearest centre"
         )
+
+
+def warn_of_names(model: ClusterModel) -> None:
+    """Warn of names in clusters.yaml for clusters that do not exist."""
+    numbers = {cluster.number for cluster in model.clusters}
+    for number, label in model.definition.names:
+        if number not in numbers:
+            warn(f"clusters.yaml names cluster {number} `{label}`, and there is none")
 
 
 def show_matching(matching: Matching) -> None:
@@ -213,10 +176,10 @@ def attached_data(model: ClusterModel, attached: Attached, as_of: int) -> dict[s
     }
 
 
-VERSION_HEADERS = ["version", "fitted", "as of", "algorithm", "k", "silhouette", "users", "moved", "checksum", ""]
+_HEADERS = ["version", "fitted", "as of", "algorithm", "k", "silhouette", "users", "moved", "checksum"]
 
 
-def version_row(model: ClusterModel, marks: str) -> list[str]:
+def version_row(model: ClusterModel) -> list[str]:
     """A version, as a row of the list."""
     silhouette = model.score.silhouette
     return [
@@ -229,13 +192,12 @@ def version_row(model: ClusterModel, marks: str) -> list[str]:
         f"{model.users:,}",
         f"{model.matching.share_moved:.1%}" if model.matching else "",
         model.checksum.removeprefix("sha256:")[:12],
-        marks,
     ]
 
 
-def version_data(model: ClusterModel, folder: ModelFolder) -> dict[str, Any]:
+def version_data(model: ClusterModel, store: VersionStore[ClusterModel]) -> dict[str, Any]:
     """A version, for JSON."""
-    report = folder.report(model.version)
+    report = store.report(model.version)
     return {
         "version": model.version,
         "created_at": format_instant(model.created_at),
@@ -248,8 +210,8 @@ def version_data(model: ClusterModel, folder: ModelFolder) -> dict[str, Any]:
         "previous": model.matching.previous if model.matching else None,
         "share_moved": model.matching.share_moved if model.matching else None,
         "checksum": model.checksum,
-        "attached": model.version == folder.attached(),
-        "promoted": model.version == folder.promoted(),
+        "attached": model.version == store.attached(),
+        "promoted": model.version == store.promoted(),
         "report": str(report) if report.exists() else None,
     }
 
@@ -295,3 +257,21 @@ def _facts(model: ClusterModel) -> dict[str, str]:
 def day(instant: int) -> str:
     """An instant, without the time if that is midnight."""
     return format_instant(instant).removesuffix("T00:00:00Z")
+
+
+def _compared_data(first: ClusterModel, second: ClusterModel, store: VersionStore[ClusterModel]) -> Any:
+    return [{**version_data(model, store), **model.content()} for model in (first, second)]
+
+
+PAGES = Pages(
+    kind=CLUSTERS,
+    headers=_HEADERS,
+    right=_HEADERS[4:8],
+    row=version_row,
+    data=version_data,
+    show=show_fit,
+    compare=show_comparison,
+    compared_data=_compared_data,
+    after_promotion=lambda _project: None,
+    next_step="Next: `segments cluster attach` gives every user its labels",
+)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rules_engine.cli.common.output import plural, say, table
+from rules_engine.cli.common.output import plural, say, table, warn
+from rules_engine.cli.common.versions import Pages
 from rules_engine.clock import format_instant
 from rules_engine.ml.propensity.attach import Scored
 from rules_engine.ml.propensity.fit import describe
 from rules_engine.ml.propensity.metrics import Difference
-from rules_engine.ml.propensity.model import PropensityModel
+from rules_engine.ml.propensity.model import MODELS, PropensityModel
+from rules_engine.ml.propensity.plan_data import publish
 from rules_engine.ml.propensity.report import METRICS, interval, lift_table, metric_cells, number
-from rules_engine.ml.propensity.versions import Versions
+from rules_engine.ml.propensity.retrain import FitRun
+from rules_engine.ml.versions.store import VersionStore
 from rules_engine.targets.scorer import Reason
 
 _METRIC_HEADERS = ["users at cuts", "did it", "mean score", *METRICS.values()]
@@ -84,7 +88,7 @@ def show_compared(first: PropensityModel, second: PropensityModel) -> None:
             say(f"  {sign} {feature}")
 
 
-def version_row(model: PropensityModel, promoted: str | None) -> list[str]:
+def version_row(model: PropensityModel) -> list[str]:
     """A version for the table of `list`."""
     judged = model.judgement.overall
     return [
@@ -97,11 +101,10 @@ def version_row(model: PropensityModel, promoted: str | None) -> list[str]:
         number(judged.average_precision),
         number(judged.brier, 4),
         model.checksum.removeprefix("sha256:")[:12],
-        "promoted" if model.version == promoted else "",
     ]
 
 
-def version_data(model: PropensityModel, promoted: str | None) -> dict[str, Any]:
+def version_data(model: PropensityModel, store: VersionStore[PropensityModel]) -> dict[str, Any]:
     """A version as JSON data."""
     judged = model.judgement.overall
     return {
@@ -116,7 +119,8 @@ def version_data(model: PropensityModel, promoted: str | None) -> dict[str, Any]
         "average_precision": judged.average_precision,
         "brier": judged.brier,
         "checksum": model.checksum,
-        "promoted": model.version == promoted,
+        "attached": model.version == store.attached(),
+        "promoted": model.version == store.promoted(),
     }
 
 
@@ -162,49 +166,61 @@ def value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def fitted_data(
-    versions: Versions,
-    model: PropensityModel,
-    is_new: bool,
-    compared: tuple[PropensityModel, list[Difference]] | None,
-    why: str,
-) -> dict[str, Any]:
-    """What a fit did, as JSON data."""
-    content = model.content()
+def fitted_data(store: VersionStore[PropensityModel], run: FitRun, why: str) -> dict[str, Any]:
+    """Return what a fit did, as JSON data."""
+    model, compared = run.model, run.compared
     return {
-        **version_data(model, versions.promoted()),
-        "model": model.definition.name,
+        **version_data(model, store),
+        "model": model.name,
         "fitted": True,
         "why": why,
-        "new": is_new,
-        "file": str(versions.file(model.version)),
-        "judgement": content["judgement"],
-        "compared_with": compared and compared[0].version,
-        "differences": [
-            {"metric": one.metric, "value": one.value, "low": one.low, "high": one.high}
-            for one in (compared[1] if compared else [])
-        ],
+        "new": run.is_new,
+        "file": str(store.file(model.version)),
+        "judgement": model.content()["judgement"],
+        "compared_with": compared and compared.promoted,
+        "not_compared": run.not_compared or None,
+        "differences": [asdict(difference) for difference in (compared.differences if compared else ())],
+        "refused": str(run.refusal) if run.refusal else None,
     }
 
 
-def show_fitted(
-    versions: Versions,
-    model: PropensityModel,
-    compared: tuple[PropensityModel, list[Difference]] | None,
-    why: str,
-    report: Path,
-    *,
-    is_new: bool,
-) -> None:
+def show_fitted(store: VersionStore[PropensityModel], run: FitRun, why: str, report: Path) -> None:
     """Print what a fit did, and what can be done next."""
+    model = run.model
     if why:
         say(f"Fitted anew: {why}")
-    show_fit(model, unchanged=not is_new)
+    show_fit(model, unchanged=not run.is_new)
     say()
-    if compared is not None:
-        show_differences({f"{compared[0].version}, on the same rows": compared[1]}, "it minus")
+    if run.compared is not None:
+        show_differences({f"{run.compared.promoted}, on the same rows": run.compared.differences}, "it minus")
     say(f"The report is {report}")
-    if versions.promoted() == model.version:
+    if run.not_compared and run.refusal is None:
+        warn(f"not compared with {store.promoted()}: {run.not_compared}")
+    if store.promoted() == model.version:
         say("It is promoted: `segments model score` gives everyone a score")
     else:
-        say(f"{versions.promoted()} stays promoted: `segments model promote {model.version}` lets this one count")
+        stays = f"{store.promoted()} stays promoted" if store.promoted() else "No version is promoted"
+        say(f"{stays}: `segments model promote {model.version}` lets this one count")
+
+
+def _compared_data(first: PropensityModel, second: PropensityModel, store: VersionStore[PropensityModel]) -> Any:
+    rows = [version_data(model, store) for model in (first, second)]
+    return {"same_test_rows": first.test.digest == second.test.digest, "versions": rows}
+
+
+_HEADERS = (
+    "version", "fitted", "algorithm", "learned from", "rows", "ROC AUC", "avg precision", "Brier", "checksum",
+)  # fmt: skip
+
+PAGES = Pages(
+    kind=MODELS,
+    headers=_HEADERS,
+    right=_HEADERS[4:8],
+    row=version_row,
+    data=version_data,
+    show=show_fit,
+    compare=show_compared,
+    compared_data=_compared_data,
+    after_promotion=publish,
+    next_step="Next: `segments model score` gives everyone a score by it",
+)

@@ -62,6 +62,11 @@ def remark(*parts: Part) -> None:
     _line(parts, sys.stderr)
 
 
+def warn(text: str) -> None:
+    """Print a warning to stderr."""
+    remark(("warning", "bold yellow"), f": {text}")
+
+
 def plural(count: int, word: str) -> str:
     """A number with its noun.
 

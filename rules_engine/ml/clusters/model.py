@@ -6,15 +6,12 @@ when loaded; its checksum tells a damaged or edited file from a whole one.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import orjson
 
-from rules_engine.errors import DataError
 from rules_engine.ml.clusters.arrays import Matrix
 from rules_engine.ml.clusters.assignment import NONE, Assigned, Assigner, assigner_from_plain
 from rules_engine.ml.clusters.choosing import KScore
@@ -22,8 +19,8 @@ from rules_engine.ml.clusters.definition import DEFAULT_MAX_MOVED, ClusterDefini
 from rules_engine.ml.clusters.matching import Matching
 from rules_engine.ml.clusters.preprocessing import Preprocessing
 from rules_engine.ml.clusters.reference import Reference
+from rules_engine.ml.versions.kinds import Kind
 
-#: Raised by one whenever an older version of this package could misread the file.
 FORMAT = 2
 
 #: The label of users in no cluster, whose cluster is number 0.
@@ -213,45 +210,18 @@ class ClusterModel:
             "last_number": self.last_number,
         }
 
-    def to_json(self) -> bytes:
-        """The model as UTF-8 JSON, with a checksum over all of it."""
-        content = {**self.content(), "version": self.version, "created_at": self.created_at}
-        content["checksum"] = _checksum(content)
-        return orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n"
+    @property
+    def name(self) -> str:
+        return self.definition.name
 
-    @classmethod
-    def from_json(cls, text: bytes, source: str = "the model") -> ClusterModel:
-        """The model from its JSON.
-
-        Raises
-        ------
-        DataError
-            if the text is no model, was changed after it was written, or another version of this package wrote it.
-        """
-        hint = f"remove {source}, and fit anew with `segments cluster fit`"
-        try:
-            content = orjson.loads(text)
-            checksum, written = content.pop("checksum"), content["format"]
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise DataError(f"{source} is no cluster model: {error}", hint=hint) from error
-        if written != FORMAT:
-            raise DataError(f"{source} has format {written}, and this version reads format {FORMAT}", hint=hint)
-        if checksum != _checksum(content):
-            raise DataError(f"{source} was changed after it was written: its checksum does not fit", hint=hint)
-        try:
-            return replace(_model(content), checksum=checksum)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise DataError(f"{source} is damaged: {error}", hint=hint) from error
+    def numbered(self, version: str, created_at: int) -> ClusterModel:
+        """Return the model as a stored version of an instant, in microseconds."""
+        return replace(self, version=version, created_at=created_at)
 
 
 def _fields(record: Any) -> dict[str, Any]:
     """A record as plain data."""
     return {name: getattr(record, name) for name in record.__slots__}
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    return "sha256:" + hashlib.sha256(canonical).hexdigest()
 
 
 _AS_THEY_ARE = (
@@ -288,3 +258,16 @@ def _model(content: dict[str, Any]) -> ClusterModel:
         matching=Matching.from_plain(content["matching"]) if content["matching"] else None,
         **{key: content[key] for key in _AS_THEY_ARE},
     )
+
+
+#: How clusters are kept. Labels come from the newest version until one is promoted.
+CLUSTERS = Kind(
+    folder="clusters",
+    noun="clusters",
+    file="clusters.yaml",
+    command="segments cluster",
+    format=FORMAT,
+    build=_model,
+    newest_counts=True,
+    indented=True,
+)

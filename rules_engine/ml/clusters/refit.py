@@ -22,7 +22,7 @@ from rules_engine.ml.clusters.fitting import matrix
 from rules_engine.ml.clusters.matching import Change, Matching
 from rules_engine.ml.clusters.model import OUTLIER, Cluster, ClusterModel
 from rules_engine.ml.clusters.naming import propose_names
-from rules_engine.ml.clusters.versions import ModelFolder
+from rules_engine.ml.versions.store import VersionStore
 
 #: A cluster is the same if at least this part of the users who are in its old or in its new form are in both. With less
 #: it counts as dissolved: C. Hennig, "Cluster-wise assessment of cluster stability", CSDA 52 (2007), 258-271.
@@ -56,7 +56,7 @@ class Published:
 
 
 def publish(
-    folder: ModelFolder,
+    store: VersionStore[ClusterModel],
     model: ClusterModel,
     frame: pd.DataFrame,
     read: Callable[[Sequence[str]], pd.DataFrame],
@@ -78,13 +78,14 @@ def publish(
     accept_drift
         store it however many move.
     """
-    same = folder.same_fit(model)
+    same = store.same_fit(model)
     if same is not None:
         return Published(same, is_new=False)
-    previous = folder.previous()
+    previous = previous_version(store)
     if previous is None:
-        return Published(folder.save(first_labels(model), created_at)[0], is_new=True)
-    last_number = max(folder.load().last_number, previous.last_number)
+        return Published(store.add(first_labels(model), created_at)[0], is_new=True)
+    newest = store.newest() or previous
+    last_number = max(newest.last_number, previous.last_number)
     trouble = ""
     try:
         before = frame if set(previous.features) <= set(frame.columns) else read(previous.features)
@@ -96,7 +97,18 @@ def publish(
     assert model.matching is not None
     if model.matching.share_moved > limit and not accept_drift:
         return Published(model, is_new=False, refusal=_refusal(model.matching, limit, trouble))
-    return Published(folder.save(model, created_at)[0], is_new=True)
+    return Published(store.add(model, created_at)[0], is_new=True)
+
+
+def previous_version(store: VersionStore[ClusterModel]) -> ClusterModel | None:
+    """Return the version that a new fit takes its labels from: the attached, else the promoted, else the newest one.
+
+    Raises
+    ------
+    DataError
+        if its file cannot be used.
+    """
+    return store.current(store.attached()) if store.versions() else None
 
 
 def _refusal(matching: Matching, limit: float, trouble: str) -> DataError:

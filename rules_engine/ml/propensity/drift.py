@@ -7,15 +7,16 @@ Risk Scorecards", 2006: below 0.1 little, above 0.25 much), and the largest dist
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rules_engine.clock import to_micros
+from rules_engine.clock import format_instant, to_micros
 from rules_engine.errors import DataError
+from rules_engine.ml.drift import DEFAULT_LIMITS, MEASURES, Drift, beyond
 from rules_engine.ml.offline import latest_rows
 from rules_engine.ml.propensity.attach import check_view
 from rules_engine.ml.propensity.batch import Matrix, scores
@@ -23,10 +24,6 @@ from rules_engine.ml.propensity.metrics import Metrics, metrics
 from rules_engine.ml.propensity.model import PropensityModel
 from rules_engine.ml.propensity.project import ModelProject
 from rules_engine.ml.propensity.target import occurrences
-
-#: Beyond these a model has drifted: so much stability index, so much less ROC AUC than in the test.
-MAX_PSI = 0.2
-MAX_LOSS = 0.05
 
 #: A share of nothing has no logarithm: an empty tenth counts as this.
 _SMALLEST = 1e-4
@@ -77,14 +74,25 @@ class ModelDrift:
         found = self.performance.metrics.roc_auc if self.performance else None
         return None if found is None or self.expected_auc is None else self.expected_auc - found
 
-    def reasons(self, max_psi: float = MAX_PSI, max_loss: float = MAX_LOSS) -> list[str]:
-        """Why the model has drifted, in words; empty if it has not."""
-        found = []
-        if self.psi > max_psi:
-            found.append(f"the population stability index of its scores is {self.psi:.3f}, and {max_psi:g} is the most")
-        if self.loss is not None and self.loss > max_loss:
-            found.append(f"its ROC AUC is {self.loss:.3f} lower than in the test, and {max_loss:g} is the most")
-        return found
+    def rows(self) -> list[Drift]:
+        """Return the drift as rows: of the scores, and of how good they turned out to be, where that is known."""
+        title = f"{self.model} {self.version}"
+        measures = {"psi": self.psi, "ks": self.ks}
+        rows = [Drift(title, "score", "scores", measures, self.mean_before, self.mean)]
+        if self.loss is not None and self.performance is not None:
+            name = f"ROC AUC of {format_instant(self.performance.at)}"
+            now = self.performance.metrics.roc_auc
+            rows.append(Drift(title, "performance", name, {"loss": self.loss}, self.expected_auc, now))
+        return rows
+
+    def reasons(self, limits: Mapping[str, float] = DEFAULT_LIMITS) -> list[str]:
+        """Return in words what has drifted beyond the limits; empty if nothing has."""
+        return [
+            f"the {MEASURES[measure]} of {drift.name} is {drift.measures[measure]:.3f}, and {limits[measure]:g} is the "
+            "limit"
+            for drift, measures in beyond(self.rows(), limits)
+            for measure in measures
+        ]
 
 
 def model_drift(

@@ -6,19 +6,15 @@ damaged or edited file from a whole one.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import orjson
-
-from rules_engine.errors import DataError
 from rules_engine.ml.propensity.definition import ModelDefinition, Parameters
 from rules_engine.ml.propensity.judge import Judgement
+from rules_engine.ml.versions.kinds import Kind
 from rules_engine.targets.scorer import Scorer
 
-#: Raised by one whenever an older version of this package could misread the file.
 FORMAT = 1
 
 
@@ -134,35 +130,14 @@ class PropensityModel:
             "libraries": dict(self.libraries),
         }
 
-    def to_json(self) -> bytes:
-        """The model as UTF-8 JSON, with a checksum over all of it."""
-        content = {**self.content(), "version": self.version, "created_at": self.created_at}
-        content["checksum"] = _checksum(content)
-        return orjson.dumps(content) + b"\n"
+    @property
+    def name(self) -> str:
+        return self.definition.name
 
-    @classmethod
-    def from_json(cls, text: bytes, source: str = "the model") -> PropensityModel:
-        """The model from its JSON.
-
-        Raises
-        ------
-        DataError
-            if the text is no model, was changed after it was written, or a newer version of this package wrote it.
-        """
-        hint = "fit anew with `segments model fit`"
-        try:
-            content = orjson.loads(text)
-            checksum, written = content.pop("checksum"), content["format"]
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise DataError(f"{source} is no propensity model: {error}", hint=hint) from error
-        if written != FORMAT:
-            raise DataError(f"{source} has format {written}, and this version reads format {FORMAT}", hint=hint)
-        if checksum != _checksum(content):
-            raise DataError(f"{source} was changed after it was written: its checksum does not fit", hint=hint)
-        try:
-            return replace(_model(content), checksum=checksum)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise DataError(f"{source} is damaged: {error}", hint=hint) from error
+    def numbered(self, version: str, created_at: int) -> PropensityModel:
+        """Return the model, with its scorer, as a stored version of an instant, in microseconds."""
+        scorer = replace(self.scorer, version=version)
+        return replace(self, scorer=scorer, version=version, created_at=created_at)
 
 
 def _model(content: Mapping[str, Any]) -> PropensityModel:
@@ -185,6 +160,5 @@ def _data(content: Mapping[str, Any]) -> Data:
     return Data(**{**content, "cuts": tuple(content["cuts"])})
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
-    canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    return "sha256:" + hashlib.sha256(canonical).hexdigest()
+#: How models are kept. A version gives scores once it was promoted.
+MODELS = Kind(folder="models", noun="model", file="models.yaml", command="segments model", format=FORMAT, build=_model)

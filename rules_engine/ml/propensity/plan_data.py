@@ -8,7 +8,8 @@ from typing import Any
 from rules_engine.diagnostics import listing
 from rules_engine.errors import NotAppliedError, ProjectError
 from rules_engine.folders import Project
-from rules_engine.ml.propensity.versions import Versions, fitted
+from rules_engine.ml.propensity.model import MODELS
+from rules_engine.ml.versions.store import VersionStore, fitted_names
 from rules_engine.project.lock import project_lock
 from rules_engine.project.versions import record
 from rules_engine.read_plan import ReadPlan
@@ -26,8 +27,8 @@ def request_models(project: Project, catalog: Catalog) -> dict[str, Any]:
         if a stored version cannot be used.
     """
     found = {}
-    for name in fitted(project):
-        versions = Versions(project, name)
+    for name in fitted_names(project, MODELS):
+        versions = VersionStore(project, MODELS, name)
         promoted = versions.promoted()
         if promoted is None:
             continue

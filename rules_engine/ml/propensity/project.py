@@ -10,13 +10,14 @@ from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
+from rules_engine.ml.propensity.attach import Scored, attach, check_view
 from rules_engine.ml.propensity.check import load_model_definitions
 from rules_engine.ml.propensity.definition import FILE, ModelDefinition, split
 from rules_engine.ml.propensity.fit import Material
-from rules_engine.ml.propensity.model import PropensityModel
+from rules_engine.ml.propensity.model import MODELS, PropensityModel
 from rules_engine.ml.propensity.target import occurrences
 from rules_engine.ml.propensity.training import Population, training_rows
-from rules_engine.ml.versions.files import the_one
+from rules_engine.ml.versions.store import VersionStore, choose_name
 from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_folder
@@ -59,9 +60,38 @@ class ModelProject:
         models = load_model_definitions(project, catalog, definitions.program.names)
         set_now = definitions.settings.now
         now = at if at is not None else now_micros() if set_now is None else set_now
-        chosen = models[the_one(models, name, f"models in {FILE}")]
+        chosen = models[choose_name(models, name, f"models in {FILE}")]
         _refuse_own_score(definitions.program, chosen)
         return cls(repo, catalog, definitions.program, chosen, now)
+
+    def store(self) -> VersionStore[PropensityModel]:
+        """Return the store of the model's versions, after a look at the view that is to hold its scores.
+
+        Raises
+        ------
+        ProjectError
+            if no feature view can hold the scores.
+        """
+        check_view(self.repo, self.definition.name)
+        return VersionStore(self.repo.project, MODELS, self.definition.name)
+
+    def attach(
+        self, version: str | None, progress: Callable[[str], None] = lambda _text: None
+    ) -> tuple[PropensityModel, Scored]:
+        """Score everyone as of now by a version, by default the promoted one.
+
+        Raises
+        ------
+        UnknownNameError
+            if there is no such version, or none is promoted.
+        DataError
+            if nobody has a score.
+        """
+        store = self.store()
+        model = store.current(version)
+        scored = attach(self.repo, model, self.population(model), self.now, progress)
+        store.mark_attached(model.version, now_micros())
+        return model, scored
 
     def material(self, report: Callable[[str], None] = lambda _text: None) -> Material:
         """What the model is fitted to and judged on.

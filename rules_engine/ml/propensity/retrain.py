@@ -1,32 +1,73 @@
-"""When to fit anew, and whether the new model may take over: what a scheduler calls `segments model fit` for."""
+"""Fit a model anew: when it is due, how it compares with the promoted version, and whether it may take over."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from rules_engine.clock import format_duration
+from rules_engine.clock import format_duration, now_micros
+from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError
 from rules_engine.ml.propensity.batch import matrix, probabilities, raw
 from rules_engine.ml.propensity.drift import model_drift
+from rules_engine.ml.propensity.fit import fit
 from rules_engine.ml.propensity.metrics import Difference, differences
 from rules_engine.ml.propensity.model import PropensityModel
+from rules_engine.ml.propensity.plan_data import publish
 from rules_engine.ml.propensity.project import ModelProject
 from rules_engine.ml.propensity.training import Rows
-from rules_engine.ml.propensity.versions import Versions
+from rules_engine.ml.versions.store import VersionStore
+
+Store = VersionStore[PropensityModel]
 
 
-def due(project: ModelProject, versions: Versions, *, older: int | None, drifted: bool) -> tuple[bool, str]:
-    """Whether to fit anew, and why, or why not.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """By how much a new version is better than the promoted one, on the new one's test rows."""
+
+    promoted: str
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FitRun:
+    """What a fit gave.
+
+    Attributes
+    ----------
+    model : PropensityModel
+        the stored version.
+    is_new : bool
+        whether it was stored now, or is the same fit as the newest version.
+    compared : Comparison or None
+        with the promoted version, if there is another one and both can be judged on the same rows.
+    not_compared : str
+        the reason if they cannot.
+    refusal : DataError or None
+        the reason why the version was not promoted, where that was to be done.
+    """
+
+    model: PropensityModel
+    is_new: bool
+    compared: Comparison | None
+    not_compared: str
+    refusal: DataError | None
+
+
+def due(project: ModelProject, store: Store, *, older: int | None, drifted: bool) -> tuple[bool, str]:
+    """Return whether to fit anew, and why, or why not.
 
     Parameters
     ----------
-    older
+    older : int or None
         fit if the newest version is of an instant so long ago, in microseconds; None does not ask.
-    drifted
+    drifted : bool
         fit if the version that counts has drifted.
     """
-    newest = versions.newest()
+    newest = store.newest()
     if newest is None or (older is None and not drifted):
         return True, ""
     reasons = []
@@ -36,7 +77,7 @@ def due(project: ModelProject, versions: Versions, *, older: int | None, drifted
             return True, f"{newest.version} is {format_duration(age)} old"
         reasons.append(f"{newest.version} is only {format_duration(age)} old")
     if drifted:
-        current = versions.current(versions.promoted() or newest.version)
+        current = store.current(store.promoted() or newest.version)
         found = model_drift(project, current).reasons()
         if found:
             return True, f"{current.version} has drifted: {'; '.join(found)}"
@@ -44,8 +85,69 @@ def due(project: ModelProject, versions: Versions, *, older: int | None, drifted
     return False, " and ".join(reasons)
 
 
+def fit_version(
+    project: ModelProject, store: Store, *, promote: bool, report: Callable[[str], None] = lambda _text: None
+) -> FitRun:
+    """Fit a model as of now, store it, and promote it if it may take over.
+
+    The first version is promoted; a later one where ``promote`` asks for it. Neither is if it ranks entities worse, by
+    more than luck, than recency and frequency alone, or than the promoted version, or cannot be compared with that one.
+
+    Raises
+    ------
+    DataError
+        if there is too little to learn from.
+    """
+    material = project.material(report)
+    model, is_new = store.add(fit(project.definition, material, project.now, report), now_micros())
+    before = store.promoted()
+    compared, not_compared = _compare(store, before, model, material.test)
+    refusal = None
+    if promote or before is None:
+        refusal = reason_against_promotion(model, before, compared, not_compared)
+        if refusal is None:
+            store.promote(model.version, now_micros())
+    publish(project.repo.project)
+    return FitRun(model, is_new, compared, not_compared, refusal)
+
+
+def _compare(store: Store, promoted: str | None, model: PropensityModel, rows: Rows) -> tuple[Comparison | None, str]:
+    if promoted in (None, model.version):
+        return None, ""
+    assert promoted is not None
+    try:
+        return Comparison(promoted, tuple(against(model, store.load(promoted), rows))), ""
+    except DataError as error:
+        return None, str(error)
+
+
+def reason_against_promotion(
+    model: PropensityModel, promoted: str | None, compared: Comparison | None, not_compared: str
+) -> DataError | None:
+    """Return the reason why a version may not be promoted, if there is one."""
+    why = ""
+    if not_compared:
+        why = f"it cannot be compared with {promoted}: {not_compared}"
+    elif compared is not None and (worse := _worse(compared.differences)):
+        why = f"its average precision is {worse:.4f} lower than that of {promoted} on the same rows"
+    else:
+        for name, found in model.judgement.better.items():
+            if worse := _worse(found):
+                why = f"its average precision is {worse:.4f} lower than that of the recency-frequency {name}"
+    if not why:
+        return None
+    hint = f"`segments model promote {model.version} --of {model.name}` promotes it all the same"
+    return DataError(f"{model.version} is stored and not promoted: {why}", hint=hint)
+
+
+def _worse(found: tuple[Difference, ...]) -> float:
+    """Return how much lower the average precision is; 0 unless the whole interval is below 0."""
+    ranking = next(difference for difference in found if difference.metric == "average_precision")
+    return -ranking.value if ranking.high < 0 else 0.0
+
+
 def against(model: PropensityModel, previous: PropensityModel, rows: Rows) -> list[Difference]:
-    """By how much a new model is better than an earlier one, on the new one's test rows.
+    """Return by how much a new model is better than an earlier one, on the new one's test rows.
 
     Raises
     ------
@@ -53,30 +155,13 @@ def against(model: PropensityModel, previous: PropensityModel, rows: Rows) -> li
         if the earlier one cannot be judged on them: it learned from their time, or needs a feature that they lack.
     """
     if previous.train.until > int(rows.cuts.min()):
-        raise DataError(f"{previous.version} learned from the time of this test, so they cannot be compared on it")
+        raise DataError(f"{previous.version} learned from the time of this test")
     lacking = [feature for feature in previous.features if feature not in rows.values]
     if lacking:
-        raise DataError(f"{previous.version} looks at {', '.join(lacking)}, which this model does not")
+        raise DataError(f"{previous.version} looks at {listing(lacking)}, which {model.version} does not")
     ours, theirs = (
         probabilities(found.scorer, raw(found.scorer, matrix(found.scorer.columns, rows.values)))
         for found in (model, previous)
     )
     owner = pd.factorize(rows.users)[0].astype(np.int64)
     return differences(owner, rows.did, ours, theirs, model.definition.seed)
-
-
-def refuse_worse(model: PropensityModel, previous: PropensityModel, found: list[Difference]) -> None:
-    """Refuse to promote a model that ranks users worse than the one that counts, by more than luck.
-
-    Raises
-    ------
-    DataError
-        if the whole interval of the difference of average precision is below 0.
-    """
-    ranking = next(one for one in found if one.metric == "average_precision")
-    if ranking.high < 0:
-        raise DataError(
-            f"{model.version} is stored and not promoted: its average precision is {-ranking.value:.4f} lower than "
-            f"that of {previous.version} on the same rows",
-            hint=f"`segments model promote {model.version}` promotes it all the same",
-        )

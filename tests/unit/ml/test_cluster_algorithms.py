@@ -25,7 +25,7 @@ from rules_engine.ml.clusters.definition import ClusterDefinition, Method
 from rules_engine.ml.clusters.filling import filling_from_plain, fit_filling
 from rules_engine.ml.clusters.fitting import fit, fit_closely, sample_rows
 from rules_engine.ml.clusters.labels import label
-from rules_engine.ml.clusters.model import OUTLIER, ClusterModel
+from rules_engine.ml.clusters.model import CLUSTERS, OUTLIER
 from rules_engine.ml.clusters.preprocessing import Preprocessing, fit_preprocessing
 from tests.cluster_data import NOW
 
@@ -80,7 +80,7 @@ def test_every_algorithm_finds_clear_groups_places_newcomers_and_comes_back_from
     assert inside.mean() > 0.9
     assert adjusted_rand_score(groups[450:][inside], newcomers.position[inside]) == 1.0
     assert model.metrics["agreement"] > 0.98
-    again = ClusterModel.from_json(replace(model, version="v1").to_json())
+    again = CLUSTERS.decode(CLUSTERS.encode(replace(model, version="v1")))
     assert again == replace(model, version="v1")
     assert again.assign(points[450:]).position.tolist() == newcomers.position.tolist()
     assert again.assign(points[450:]).confidence.tolist() == newcomers.confidence.tolist()
@@ -282,7 +282,7 @@ def test_principal_components_are_those_of_scikit_learn(pca: dict[str, Any], siz
         assert found.projection is not None
         assert found.projection.shares == pytest.approx(theirs.explained_variance_ratio_)
     model = fit(_wanted(5, pca=pca, k={"from": 2, "to": 3}), _frame(values), NOW)
-    assert ClusterModel.from_json(model.to_json()) == model
+    assert CLUSTERS.decode(CLUSTERS.encode(model)) == model
     assert all(len(cluster.centroid) == 5 for cluster in model.clusters), "names are about features, not components"
 
 

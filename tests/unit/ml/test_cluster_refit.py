@@ -27,9 +27,9 @@ from rules_engine.ml.clusters.definition import ClusterDefinition
 from rules_engine.ml.clusters.fitting import fit
 from rules_engine.ml.clusters.labels import label
 from rules_engine.ml.clusters.matching import Change
-from rules_engine.ml.clusters.model import ClusterModel
+from rules_engine.ml.clusters.model import CLUSTERS, ClusterModel
 from rules_engine.ml.clusters.refit import Published, jaccard, keep_labels, match, publish
-from rules_engine.ml.clusters.versions import ModelFolder
+from rules_engine.ml.versions.store import VersionStore
 from tests.cluster_data import NOW, definition, four_groups
 
 BLOBS = ["v:a", "v:b", "v:c"]
@@ -203,7 +203,7 @@ def test_clusters_are_matched_by_their_centres_where_no_user_can_be_compared() -
     assert (again.labels, again.matching.by_center) == (first.labels, (1, 2, 3))
     for old, new in zip(first.clusters, again.clusters, strict=True):
         assert np.subtract(list(old.profile.values()), list(new.profile.values())) == pytest.approx(-0.05 * np.ones(3))
-    assert ClusterModel.from_json(again.to_json()).matching == again.matching
+    assert CLUSTERS.decode(CLUSTERS.encode(again)).matching == again.matching
 
 
 def test_a_centre_is_not_enough_if_another_one_is_as_near_or_other_features_count() -> None:
@@ -283,7 +283,7 @@ def test_a_cluster_that_is_only_a_part_of_a_cloud_is_not_stable() -> None:
 
 
 def test_given_names_win_at_the_first_fit_and_later_and_are_kept_when_they_are_no_longer_given(tmp_path: Path) -> None:
-    folder, frame = ModelFolder(Project(tmp_path), "c"), four_groups()
+    folder, frame = VersionStore(Project(tmp_path), CLUSTERS, "c"), four_groups()
     named = definition(names=[{"cluster": 2, "label": "regulars"}])
     first = _publish(folder, named, frame).model
     proposed = fit(definition(), frame, NOW).labels
@@ -302,15 +302,18 @@ def test_given_names_win_at_the_first_fit_and_later_and_are_kept_when_they_are_n
 # --- publishing -----------------------------------------------------------------------------------------------------
 
 
-def _publish(folder: ModelFolder, wanted: ClusterDefinition, frame: pd.DataFrame, **options: Any) -> Published:
+def _publish(
+    folder: VersionStore[ClusterModel], wanted: ClusterDefinition, frame: pd.DataFrame, **options: Any
+) -> Published:
     def read(features: Any) -> pd.DataFrame:
         raise DataError(f"nobody has {', '.join(features)}")
 
+    wanted = replace(wanted, name=folder.name)
     return publish(folder, fit(wanted, frame, NOW), frame, read, 1, **options)
 
 
 def test_too_many_movers_are_refused_unless_they_are_accepted_or_allowed(tmp_path: Path) -> None:
-    folder, frame = ModelFolder(Project(tmp_path), "c"), _three((200, 200, 150))
+    folder, frame = VersionStore(Project(tmp_path), CLUSTERS, "c"), _three((200, 200, 150))
     assert _publish(folder, _of_blobs((2, 2)), frame).is_new
     refused = _publish(folder, _of_blobs((3, 3)), frame)
     assert (refused.is_new, refused.model.version, folder.versions()) == (False, "", ("v1",))
@@ -327,7 +330,7 @@ def test_too_many_movers_are_refused_unless_they_are_accepted_or_allowed(tmp_pat
 
 
 def test_an_equal_fit_is_no_new_version_whatever_the_version_before_was(tmp_path: Path) -> None:
-    folder, frame = ModelFolder(Project(tmp_path), "c"), _three()
+    folder, frame = VersionStore(Project(tmp_path), CLUSTERS, "c"), _three()
     _publish(folder, _of_blobs((2, 2)), frame)
     second = _publish(folder, _of_blobs((3, 3)), frame)
     assert (second.is_new, second.model.version) == (True, "v2")
@@ -337,10 +340,10 @@ def test_an_equal_fit_is_no_new_version_whatever_the_version_before_was(tmp_path
 
 
 def test_labels_come_from_the_version_that_users_have_not_from_one_that_was_only_fitted(tmp_path: Path) -> None:
-    folder, frame = ModelFolder(Project(tmp_path), "c"), _three()
+    folder, frame = VersionStore(Project(tmp_path), CLUSTERS, "c"), _three()
     _publish(folder, _of_blobs((2, 2)), frame)
     assert folder.attached() is None
-    folder.mark_attached("v1")
+    folder.mark_attached("v1", 1)
     _publish(folder, _of_blobs((3, 3)), frame)
     third = _publish(folder, _of_blobs((2, 2), seed=5), frame).model
     assert third.matching is not None
@@ -348,12 +351,12 @@ def test_labels_come_from_the_version_that_users_have_not_from_one_that_was_only
     fourth = _publish(folder, _of_blobs((3, 3), seed=5), frame).model
     assert fourth.matching is not None
     assert (fourth.matching.previous, fourth.clusters[-1].number) == ("v1", 4), "v2 may have given 3 to somebody"
-    folder.mark_attached("v99")
+    folder.mark_attached("v99", 1)
     assert folder.attached() is None
 
 
 def test_a_version_that_cannot_be_compared_is_refused_and_may_be_replaced(tmp_path: Path) -> None:
-    folder = ModelFolder(Project(tmp_path), "c")
+    folder = VersionStore(Project(tmp_path), CLUSTERS, "c")
     _publish(folder, definition(clusters="c"), four_groups())
     refused = _publish(folder, _of_blobs((3, 3)), _three())
     assert str(refused.refusal) == (
@@ -381,14 +384,14 @@ def test_the_matching_is_stored_and_a_first_version_has_none() -> None:
     frame = _three()
     first = _first(_of_blobs((2, 2)), frame)
     second = _refit(first, _of_blobs((3, 3)), frame)
-    stored = json.loads(second.to_json())
+    stored = json.loads(CLUSTERS.encode(second))
     assert second.matching is not None
     assert stored["matching"]["share_moved"] == second.matching.share_moved == pytest.approx(1 / 6)
     assert stored["matching"]["adjusted_rand_index"] == second.matching.rand_index
-    again = ClusterModel.from_json(second.to_json())
+    again = CLUSTERS.decode(CLUSTERS.encode(second))
     assert again == second
     assert again.checksum == stored["checksum"]
-    assert ClusterModel.from_json(first.to_json()).matching is None
+    assert CLUSTERS.decode(CLUSTERS.encode(first)).matching is None
 
 
 # --- the commands ---------------------------------------------------------------------------------------------------
@@ -409,12 +412,12 @@ def view(name, **columns):
 v = view("v", a=Float64, b=Float64, c=Float64)
 user_clusters = view("user_clusters", label=String, cluster=Int64, distance=Float64, model_version=String)
 """
-CLUSTERS = "clusters: user_clusters\nfeatures: [{feature: v:a}, {feature: v:b}, {feature: v:c}]\nk: {from: K, to: K}\n"
+YAML = "clusters: user_clusters\nfeatures: [{feature: v:a}, {feature: v:b}, {feature: v:c}]\nk: {from: K, to: K}\n"
 
 
 @pytest.fixture
 def shop(make_project: Callable[..., Project]) -> Project:
-    project = make_project({"feature_repo/views.py": VIEWS, "feature_repo/clusters.yaml": CLUSTERS.replace("K", "2")})
+    project = make_project({"feature_repo/views.py": VIEWS, "feature_repo/clusters.yaml": YAML.replace("K", "2")})
     data = project.feature_repo / "data"
     data.mkdir()
     frame = _three((200, 200, 150)).rename(columns=lambda name: name.partition(":")[2]).rename_axis("user_id")
@@ -441,7 +444,7 @@ def test_the_commands_show_the_drift_refuse_it_and_list_the_versions(shop: Proje
     assert _run(shop, f"fit {at}").exit_code == 0
     assert _run(shop, f"attach {at}").exit_code == 0
     yaml = shop.feature_repo / "clusters.yaml"
-    yaml.write_text(CLUSTERS.replace("K", "3") + "names: [{cluster: 9, label: nobody}]\n")
+    yaml.write_text(YAML.replace("K", "3") + "names: [{cluster: 9, label: nobody}]\n")
     refused = _run(shop, f"fit {at}")
     assert refused.exit_code == 1
     assert "user_clusters (not stored): 550 users" in refused.stdout
@@ -454,7 +457,7 @@ def test_the_commands_show_the_drift_refuse_it_and_list_the_versions(shop: Proje
     data = json.loads(_run(shop, f"fit {at} --format json").stdout)
     assert (data["version"], data["new"], data["matching"]["moved"]) == (None, False, 150)
     assert data["refused"] in refused.stderr
-    assert ModelFolder(shop, "user_clusters").versions() == ("v1",)
+    assert VersionStore(shop, CLUSTERS, "user_clusters").versions() == ("v1",)
 
     assert _run(shop, f"fit {at} --max-moved many").exit_code == 2
     assert _run(shop, f"fit {at} --accept-drift").exit_code == 0
@@ -464,7 +467,7 @@ def test_the_commands_show_the_drift_refuse_it_and_list_the_versions(shop: Proje
     assert rows[1][-1] == "attached"
     assert rows[2][-2] == "27.3%"
     listed = json.loads(_run(shop, "list user_clusters --format json").stdout)
-    stored = json.loads(ModelFolder(shop, "user_clusters").file("v2").read_bytes())
+    stored = json.loads(VersionStore(shop, CLUSTERS, "user_clusters").file("v2").read_bytes())
     assert listed[1]["checksum"] == stored["checksum"]
     assert stored["checksum"].startswith(f"sha256:{rows[2][-1]}")
     assert (listed[0]["attached"], listed[1]["attached"], listed[1]["previous"]) == (True, False, "v1")
@@ -477,15 +480,15 @@ def test_the_commands_show_the_drift_refuse_it_and_list_the_versions(shop: Proje
 def test_a_version_before_that_looked_at_a_feature_that_is_gone_is_said(shop: Project) -> None:
     at = "--at 2026-03-02T00:00:00Z"
     assert _run(shop, f"fit {at}").exit_code == 0
-    (shop.feature_repo / "clusters.yaml").write_text(CLUSTERS.replace("K", "2").replace(", {feature: v:c}", ""))
+    (shop.feature_repo / "clusters.yaml").write_text(YAML.replace("K", "2").replace(", {feature: v:c}", ""))
     compared = json.loads(_run(shop, f"fit {at} --format json").stdout)
     assert (compared["version"], compared["matching"]["moved"]) == ("v2", 0), "v:c is still there to compare by"
     views = shop.feature_repo / "views.py"
     views.write_text(VIEWS.replace(", c=Float64)", ")"))
     _apply(shop)
-    folder = ModelFolder(shop, "user_clusters")
-    folder.mark_attached("v1")
-    (shop.feature_repo / "clusters.yaml").write_text(CLUSTERS.replace("K", "3").replace(", {feature: v:c}", ""))
+    folder = VersionStore(shop, CLUSTERS, "user_clusters")
+    folder.mark_attached("v1", 1)
+    (shop.feature_repo / "clusters.yaml").write_text(YAML.replace("K", "3").replace(", {feature: v:c}", ""))
     refused = _run(shop, f"fit {at}")
     assert refused.exit_code == 1
     assert "cannot be compared with v1: it looks at `v:c`, which is no feature any more" in refused.stderr

@@ -23,12 +23,13 @@ from rules_engine.ml.clusters.attach import attach
 from rules_engine.ml.clusters.definition import ClusterDefinition
 from rules_engine.ml.clusters.fitting import fit
 from rules_engine.ml.clusters.labels import check_view
-from rules_engine.ml.clusters.versions import ModelFolder, fitted_names
+from rules_engine.ml.clusters.model import CLUSTERS
 from rules_engine.ml.offline import features_as_of, latest_rows
+from rules_engine.ml.versions.store import VersionStore, fitted_names
 from tests.cluster_data import NOW, four_groups, project_files, write_features
 
 FEATURES = ["v:orders", "v:basket"]
-CLUSTERS = "clusters: user_clusters\nfeatures: [{feature: v:orders, scale: log}, {feature: v:basket}]\n"
+YAML = "clusters: user_clusters\nfeatures: [{feature: v:orders, scale: log}, {feature: v:basket}]\n"
 
 
 def _users(seed: int = 1, users: int = 400) -> pd.DataFrame:
@@ -37,7 +38,7 @@ def _users(seed: int = 1, users: int = 400) -> pd.DataFrame:
 
 @pytest.fixture
 def make(make_project: Callable[..., Project]) -> Callable[..., Project]:
-    def made(clusters: str = CLUSTERS, more: str = "", name: str = "shop") -> Project:
+    def made(clusters: str = YAML, more: str = "", name: str = "shop") -> Project:
         frame = _users()
         project = make_project(project_files(frame, clusters, more), name)
         write_features(project, frame)
@@ -60,7 +61,7 @@ def _online(repo: FeastRepo, users: list[str], *names: str) -> list[list[object]
 def test_mistakes_in_clusters_yaml_are_shown_by_validate_too(make: Callable[..., Project]) -> None:
     shop = make()
     assert _run(shop, "validate").exit_code == 0
-    (shop.feature_repo / "clusters.yaml").write_text(CLUSTERS + "algorithm: hdbscan\neps: 0.5\n")
+    (shop.feature_repo / "clusters.yaml").write_text(YAML + "algorithm: hdbscan\neps: 0.5\n")
     refused = _run(shop, "validate")
     assert refused.exit_code == 1
     assert "feature_repo/clusters.yaml:4:1: error[not-for-algorithm]: `hdbscan` has no `eps`" in refused.stdout
@@ -76,9 +77,9 @@ def test_promoted_versions_are_attached_whatever_is_fitted_later_and_rolled_back
     at = f"--at {format_instant(NOW)}"
     assert _run(shop, "cluster promote v1").exit_code == 1
     for seed in (1, 2, 3):
-        (shop.feature_repo / "clusters.yaml").write_text(f"{CLUSTERS}seed: {seed}\n")
+        (shop.feature_repo / "clusters.yaml").write_text(f"{YAML}seed: {seed}\n")
         assert _run(shop, f"cluster fit --no-report {at}").exit_code == 0
-    folder = ModelFolder(shop, "user_clusters")
+    folder = VersionStore(shop, CLUSTERS, "user_clusters")
     assert folder.current().version == "v3", "the newest, as none is promoted"
     nothing = _run(shop, "cluster rollback")
     assert nothing.exit_code == 1
@@ -100,11 +101,11 @@ def test_promoted_versions_are_attached_whatever_is_fitted_later_and_rolled_back
     assert "only v1 was ever promoted" in _run(shop, "cluster rollback").stderr
     assert _run(shop, "cluster promote v9").exit_code == 1
     with pytest.raises(UnknownNameError, match="no version `v9`"):
-        folder.promote("v9")
-    assert folder.promote("v1") == "v1", "promoting it once more is nothing to roll back"
+        folder.promote("v9", NOW)
+    assert folder.promote("v1", NOW) == "v1", "promoting it once more is nothing to roll back"
     with pytest.raises(UnknownNameError):
-        folder.rollback()
-    fourth = (shop.feature_repo / "clusters.yaml").write_text(f"{CLUSTERS}seed: 4\n")
+        folder.rollback(NOW)
+    fourth = (shop.feature_repo / "clusters.yaml").write_text(f"{YAML}seed: 4\n")
     assert fourth
     assert (
         "`segments cluster promote v4` lets `attach` take it, instead of v1" in _run(shop, f"cluster fit {at}").stdout
@@ -115,7 +116,7 @@ def test_two_versions_are_shown_side_by_side(make: Callable[..., Project]) -> No
     shop = make()
     at = f"--at {format_instant(NOW)}"
     assert _run(shop, f"cluster fit --no-report {at}").exit_code == 0
-    (shop.feature_repo / "clusters.yaml").write_text(CLUSTERS + "algorithm: gaussian_mixture\nk: {from: 3, to: 3}\n")
+    (shop.feature_repo / "clusters.yaml").write_text(YAML + "algorithm: gaussian_mixture\nk: {from: 3, to: 3}\n")
     assert _run(shop, f"cluster fit --no-report {at} --accept-drift").exit_code == 0
     shown = _run(shop, "cluster compare v1 v2").stdout
     rows = {line.split("  ")[0].strip(): line.split() for line in shown.splitlines() if line.strip()}
@@ -137,7 +138,7 @@ def test_two_versions_are_shown_side_by_side(make: Callable[..., Project]) -> No
 def test_confidence_outliers_and_probabilities_reach_the_store_if_the_view_has_them(
     make: Callable[..., Project],
 ) -> None:
-    mixture = CLUSTERS + "algorithm: gaussian_mixture\nk: {from: 4, to: 4}\n"
+    mixture = YAML + "algorithm: gaussian_mixture\nk: {from: 4, to: 4}\n"
     shop = make(mixture, "confidence=Float64, outlier=Bool, probability_1=Float64, probability_9=Float64")
     frame = _users()
     frame.loc["stranger"] = [5.0, 4000.0]
@@ -150,7 +151,7 @@ def test_confidence_outliers_and_probabilities_reach_the_store_if_the_view_has_t
     repo = FeastRepo(shop)
     names = ["cluster", "confidence", "outlier", "probability_1", "probability_9"]
     rows = _online(repo, ["u0000", "u0001", "stranger"], *names)
-    model = ModelFolder(shop, "user_clusters").load()
+    model = VersionStore(shop, CLUSTERS, "user_clusters").current()
     placed = model.assign(frame.loc[["u0000", "u0001", "stranger"]].to_numpy())
     assert placed.probabilities is not None
     assert [row[1] for row in rows] == pytest.approx(placed.confidence.tolist())
@@ -187,8 +188,8 @@ def test_users_in_pieces_are_labelled_as_all_at_once(
         {"clusters": "user_clusters", "features": [{"feature": name} for name in FEATURES], "k": {"from": 4, "to": 4}}
     )
     model = fit(wanted, _users(), NOW)
-    folder = ModelFolder(shop, "user_clusters")
-    model = folder.save(model, 1)[0]
+    folder = VersionStore(shop, CLUSTERS, "user_clusters")
+    model = folder.add(model, 1)[0]
     monkeypatch.setattr("rules_engine.features.offline.point_in_time.BATCH_ROWS", 64)
     assert len(list(OfflineUsers(repo, FEATURES).batches(NOW))) > 5
     done = attach(repo, model, NOW)
@@ -234,7 +235,7 @@ def test_drift_is_shown_counted_and_a_reason_to_refit(make: Callable[..., Projec
     first = _run(shop, f"cluster fit --no-report --if-drift {at}")
     assert first.exit_code == 0
     assert "No version yet" in first.stderr
-    assert fitted_names(shop) == ["user_clusters"]
+    assert fitted_names(shop, CLUSTERS) == ["user_clusters"]
     none = _run(shop, f"drift --fail-if psi=0.25 --fail-if share=5% {at}")
     assert none.exit_code == 0, none.stderr
     still = _run(shop, f"cluster fit --if-drift {at}")
@@ -277,17 +278,17 @@ def test_drift_is_shown_counted_and_a_reason_to_refit(make: Callable[..., Projec
 
 
 def test_every_new_version_has_a_report_and_so_has_a_refused_one(make: Callable[..., Project]) -> None:
-    shop = make(CLUSTERS + "names: [{cluster: 1, label: '<b>regulars</b>'}]\n")
+    shop = make(YAML + "names: [{cluster: 1, label: '<b>regulars</b>'}]\n")
     at = f"--at {format_instant(NOW)}"
     fitted = json.loads(_run(shop, f"cluster fit {at} --format json").stdout)
-    folder = ModelFolder(shop, "user_clusters")
+    folder = VersionStore(shop, CLUSTERS, "user_clusters")
     assert fitted["report"] == str(folder.report("v1"))
     html = folder.report("v1").read_text(encoding="utf-8")
     assert "&lt;b&gt;regulars&lt;/b&gt;" in html
     assert "<b>" not in html
     assert html.count("<img") == 6, "sizes, stability, heat map, map of users, silhouettes, curves"
     (shop.feature_repo / "clusters.yaml").write_text(
-        CLUSTERS + "algorithm: agglomerative\nk: {from: 2, to: 2}\nmax_moved: 5%\n"
+        YAML + "algorithm: agglomerative\nk: {from: 2, to: 2}\nmax_moved: 5%\n"
     )
     assert _run(shop, f"cluster fit {at}").exit_code == 1
     refused = (folder.path / "refused.html").read_text(encoding="utf-8")

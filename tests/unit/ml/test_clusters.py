@@ -19,10 +19,9 @@ from rules_engine.folders import Project
 from rules_engine.ml.clusters.definition import ClusterDefinition, ClusterFeature, load_cluster_definitions
 from rules_engine.ml.clusters.fitting import fit
 from rules_engine.ml.clusters.labels import label
-from rules_engine.ml.clusters.model import ClusterModel
+from rules_engine.ml.clusters.model import CLUSTERS
 from rules_engine.ml.clusters.naming import propose_names
-from rules_engine.ml.clusters.versions import ModelFolder
-from rules_engine.ml.versions.files import the_one
+from rules_engine.ml.versions.store import VersionStore, choose_name
 from rules_engine.rules.catalog import Catalog, Feature
 from rules_engine.rules.types import from_feast_name
 from tests.cluster_data import NOW, definition, four_groups
@@ -134,7 +133,7 @@ def test_names_get_longer_only_to_differ() -> None:
 
 def test_a_model_comes_back_from_json_as_it_was() -> None:
     model = replace(fit(definition(), four_groups(), NOW), version="v3", created_at=7)
-    again = ClusterModel.from_json(model.to_json())
+    again = CLUSTERS.decode(CLUSTERS.encode(model))
     assert again == model
     values = four_groups(50, seed=3).to_numpy(dtype=float)
     assert again.assign(values).distance.tolist() == model.assign(values).distance.tolist()
@@ -145,14 +144,14 @@ def _edit(text: bytes, **changes: Any) -> bytes:
 
 
 def test_a_damaged_model_is_refused() -> None:
-    text = fit(definition(), four_groups(), NOW).to_json()
+    text = CLUSTERS.encode(fit(definition(), four_groups(), NOW))
     with pytest.raises(DataError, match="was changed after it was written"):
-        ClusterModel.from_json(_edit(text, users=3), "v1.json")
+        CLUSTERS.decode(_edit(text, users=3), "v1.json")
     with pytest.raises(DataError, match="format 3"):
-        ClusterModel.from_json(_edit(text, format=3))
+        CLUSTERS.decode(_edit(text, format=3))
     for broken in (b"", b"[]", b"{}", text[:100]):
-        with pytest.raises(DataError, match="is no cluster model"):
-            ClusterModel.from_json(broken)
+        with pytest.raises(DataError, match="is damaged: it"):
+            CLUSTERS.decode(broken)
 
 
 @pytest.mark.parametrize(
@@ -174,27 +173,27 @@ def test_a_model_that_makes_no_sense_is_refused_even_if_its_checksum_fits(field:
 
     import orjson
 
-    content = json.loads(fit(definition(), four_groups(), NOW).to_json())
+    content = json.loads(CLUSTERS.encode(fit(definition(), four_groups(), NOW)))
     del content["checksum"]
     content[field] = value
     canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     content["checksum"] = "sha256:" + hashlib.sha256(canonical).hexdigest()
     with pytest.raises(DataError, match="is damaged"):
-        ClusterModel.from_json(orjson.dumps(content))
+        CLUSTERS.decode(orjson.dumps(content))
 
 
 def test_versions_count_up_and_an_equal_fit_is_no_new_version(tmp_path: Path) -> None:
-    folder = ModelFolder(Project(tmp_path), "user_clusters")
-    with pytest.raises(UnknownNameError, match="no model of `user_clusters` was fitted yet"):
-        folder.load()
+    folder = VersionStore(Project(tmp_path), CLUSTERS, "user_clusters")
+    with pytest.raises(UnknownNameError, match="no version of `user_clusters` was fitted yet"):
+        folder.current()
     model = fit(definition(), four_groups(), NOW)
-    first, is_new = folder.save(model, 1)
+    first, is_new = folder.add(model, 1)
     assert (first.version, is_new) == ("v1", True)
-    assert folder.save(fit(definition(), four_groups(), NOW), 2) == (first, False)
+    assert folder.add(fit(definition(), four_groups(), NOW), 2) == (first, False)
     for day in range(1, 11):
-        folder.save(replace(model, as_of=NOW + day * DAY), day)
+        folder.add(replace(model, as_of=NOW + day * DAY), day)
     assert folder.versions()[-2:] == ("v10", "v11")
-    assert folder.load().as_of == NOW + 10 * DAY
+    assert folder.current().as_of == NOW + 10 * DAY
     assert folder.load("v1") == first
     with pytest.raises(UnknownNameError, match="no version `v12`"):
         folder.load("v12")
@@ -261,12 +260,12 @@ def test_a_missing_definition_and_an_unknown_name_are_said(tmp_path: Path) -> No
     with pytest.raises(ProjectError, match=r"there is no .*clusters\.yaml"):
         load_cluster_definitions(Project(tmp_path), _catalog())
     two = ["value", "taste"]
-    assert the_one(two, "taste", "clusters") == "taste"
-    assert the_one(["value"], None, "clusters") == "value"
+    assert choose_name(two, "taste", "clusters") == "taste"
+    assert choose_name(["value"], None, "clusters") == "value"
     with pytest.raises(UnknownNameError, match="there are several clusters: `taste`, `value`"):
-        the_one(two, None, "clusters")
+        choose_name(two, None, "clusters")
     with pytest.raises(UnknownNameError, match="there is no `vlue` among the clusters") as unknown:
-        the_one(two, "vlue", "clusters")
+        choose_name(two, "vlue", "clusters")
     assert unknown.value.hint == "did you mean `value`?"
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from rules_engine.ml.clusters.drift import DEFAULT_LIMITS, Drift, beyond, parse_limits
 from rules_engine.ml.clusters.reference import Reference, psi
+from rules_engine.ml.drift import DEFAULT_LIMITS, Drift, beyond, parse_limits
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.3, 2.0])

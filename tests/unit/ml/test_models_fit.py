@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,10 @@ from rules_engine.ml.propensity.batch import scores
 from rules_engine.ml.propensity.drift import distance, stability
 from rules_engine.ml.propensity.fit import _candidates, _folds, _sample, fit
 from rules_engine.ml.propensity.metrics import calibration_table, differences, lift_table, metrics
-from rules_engine.ml.propensity.model import PropensityModel
+from rules_engine.ml.propensity.model import MODELS, PropensityModel
 from rules_engine.ml.propensity.report import page
-from rules_engine.ml.propensity.retrain import against, refuse_worse
-from rules_engine.ml.propensity.versions import Versions, fitted
+from rules_engine.ml.propensity.retrain import Comparison, against, reason_against_promotion
+from rules_engine.ml.versions.store import VersionStore, fitted_names
 from tests.model_data import NOW, definition, material, rows
 
 
@@ -181,24 +182,26 @@ def test_stability_and_distance_of_scores() -> None:
 
 
 def test_versions_are_kept_promoted_and_rolled_back(model: PropensityModel, tmp_path: Path) -> None:
-    versions = Versions(Project(tmp_path), "propensity")
-    with pytest.raises(UnknownNameError, match="no model of `propensity` was fitted yet"):
+    versions = VersionStore(Project(tmp_path), MODELS, "propensity")
+    with pytest.raises(UnknownNameError, match="no version of `propensity` was fitted yet"):
         versions.load("v1")
+    with pytest.raises(UnknownNameError, match="no version of `propensity` was fitted yet"):
+        versions.current()
+    stored, is_new = versions.add(model, NOW)
+    assert (stored.version, stored.scorer.version, is_new, stored.created_at) == ("v1", "v1", True, NOW)
+    assert versions.add(model, NOW + 1) == (stored, False)
+    other = replace(model, definition=replace(model.definition, seed=7))
+    assert versions.add(other, NOW)[0].version == "v2"
     with pytest.raises(UnknownNameError, match="no version of `propensity` is promoted"):
         versions.current()
-    stored, is_new = versions.save(model, NOW)
-    assert (stored.version, stored.scorer.version, is_new, stored.created_at) == ("v1", "v1", True, NOW)
-    assert versions.save(model, NOW + 1) == (stored, False)
-    other = replace(model, definition=replace(model.definition, seed=7))
-    assert versions.save(other, NOW)[0].version == "v2"
-    with pytest.raises(UnknownNameError, match="none was promoted"):
+    with pytest.raises(UnknownNameError, match="no version was promoted"):
         versions.rollback(NOW)
     versions.promote("v1", NOW)
     versions.promote("v2", NOW + 1)
     versions.promote("v2", NOW + 2)  # nothing new
     assert (versions.promoted(), versions.current().version) == ("v2", "v2")
-    assert versions.rollback(NOW + 3) == "v1"
-    with pytest.raises(UnknownNameError, match="`v1` is the first that was promoted"):
+    assert versions.rollback(NOW + 3) == ("v2", "v1")
+    with pytest.raises(UnknownNameError, match="only v1 was ever promoted"):
         versions.rollback(NOW + 4)
     versions.promote("v2", NOW + 5)
     assert [(one.action, one.version) for one in versions.history()] == [
@@ -207,34 +210,38 @@ def test_versions_are_kept_promoted_and_rolled_back(model: PropensityModel, tmp_
         ("rollback", "v1"),
         ("promote", "v2"),
     ]
-    assert versions.rollback(NOW + 6) == "v1"
+    assert versions.rollback(NOW + 6) == ("v2", "v1")
     with pytest.raises(UnknownNameError, match="has no version `v9`"):
         versions.promote("v9", NOW)
-    assert fitted(Project(tmp_path)) == ["propensity"]
+    assert fitted_names(Project(tmp_path), MODELS) == ["propensity"]
 
 
 def test_a_file_that_was_touched_is_refused(model: PropensityModel, tmp_path: Path) -> None:
-    versions = Versions(Project(tmp_path), "propensity")
-    stored, _ = versions.save(model, NOW)
-    assert PropensityModel.from_json(versions.file("v1").read_bytes()) == stored
+    versions = VersionStore(Project(tmp_path), MODELS, "propensity")
+    stored, _ = versions.add(model, NOW)
+    assert MODELS.decode(versions.file("v1").read_bytes()) == stored
     content = orjson.loads(versions.file("v1").read_bytes())
     content["scorer"]["weights"][0] += 1
     versions.file("v1").write_bytes(orjson.dumps(content))
     with pytest.raises(DataError, match="was changed after it was written"):
         versions.load("v1")
-    for text, said in ((b"{", "is no propensity model"), (b'{"checksum": "", "format": 9}', "has format 9")):
+    for text, said in (
+        (b"{", "is damaged: it is no JSON"),
+        (b"null", "is damaged: it holds no model"),
+        (b'{"checksum": "", "format": 9}', "has format 9"),
+    ):
         versions.file("v1").write_bytes(text)
         with pytest.raises(DataError, match=said):
             versions.load("v1")
-    versions.file("v1").write_bytes(stored.to_json())
+    versions.file("v1").write_bytes(MODELS.encode(stored))
     shutil.copy(versions.file("v1"), versions.file("v4"))
     with pytest.raises(DataError, match="holds propensity v1: it was copied from elsewhere"):
         versions.load("v4")
 
 
 def test_a_stored_model_is_data_and_says_where_it_comes_from(model: PropensityModel, tmp_path: Path) -> None:
-    stored, _ = Versions(Project(tmp_path), "propensity").save(model, NOW)
-    content = json.loads(stored.to_json())
+    stored, _ = VersionStore(Project(tmp_path), MODELS, "propensity").add(model, NOW)
+    content = json.loads(MODELS.encode(stored))
     assert content["train"]["rows"] == 4500
     assert content["train"]["cuts"] == [0, 30 * 86_400_000_000, 60 * 86_400_000_000]
     assert content["skipped"] == list(model.skipped) != []
@@ -250,9 +257,12 @@ def test_a_worse_model_is_not_promoted_by_itself(model: PropensityModel) -> None
     worse = replace(fit(definition(features=blind), material(), NOW), version="v2")
     earlier = replace(model, version="v1", train=replace(model.train, until=int(test.cuts.min())))
     found = against(worse, earlier, test)
-    with pytest.raises(DataError, match=r"v2 is stored and not promoted: its average precision is 0\.\d+ lower than"):
-        refuse_worse(worse, earlier, found)
-    refuse_worse(earlier, worse, against(earlier, replace(worse, train=earlier.train), test))
+    refusal = reason_against_promotion(worse, "v1", Comparison("v1", tuple(found)), "")
+    assert re.match(
+        r"v2 is stored and not promoted: its average precision is 0\.\d+ lower than that of v1", str(refusal)
+    )
+    better = against(earlier, replace(worse, train=earlier.train), test)
+    assert reason_against_promotion(earlier, "v2", Comparison("v2", tuple(better)), "") is None
     late = replace(model, version="v1", train=replace(model.train, until=int(test.cuts.min()) + 1))
     with pytest.raises(DataError, match="v1 learned from the time of this test"):
         against(worse, late, test)

@@ -21,9 +21,10 @@ from rules_engine.errors import ProjectError
 from rules_engine.folders import Project
 from rules_engine.ml.propensity.attach import attach
 from rules_engine.ml.propensity.fit import fit
+from rules_engine.ml.propensity.model import MODELS
 from rules_engine.ml.propensity.plan_data import publish
 from rules_engine.ml.propensity.project import ModelProject
-from rules_engine.ml.propensity.versions import Versions
+from rules_engine.ml.versions.store import VersionStore
 from rules_engine.read_plan import ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.sdk import AsyncSegmentClient, SegmentClient
@@ -68,8 +69,8 @@ def _made(make: Callable[..., Project]) -> ModelProject:
     apply_project(project)
     materialize(project)
     found = ModelProject.open(project)
-    versions = Versions(project, "propensity")
-    model, _ = versions.save(fit(found.definition, found.material(), found.now), NOW)
+    versions = VersionStore(project, MODELS, "propensity")
+    model, _ = versions.add(fit(found.definition, found.material(), found.now), NOW)
     versions.promote("v1", NOW)
     assert publish(project)
     attach(found.repo, model, found.population(model), found.now)
@@ -118,9 +119,9 @@ def test_a_request_sees_features_at_once_and_the_rows_in_the_store_do_not_matter
 
 def test_the_promoted_version_answers_from_the_next_request_on(shop: ModelProject) -> None:
     project = shop.repo.project
-    versions = Versions(project, "propensity")
+    versions = VersionStore(project, MODELS, "propensity")
     other = replace(shop.definition, algorithms={"logistic_regression": {"C": (1.0,)}})
-    versions.save(fit(other, shop.material(), shop.now), NOW)
+    versions.add(fit(other, shop.material(), shop.now), NOW)
     plan = ReadPlan.load(project.read_plan)
     with SegmentClient.from_repo(project.root) as client:
         assert client.features("u0001", NAMES)["propensity:model_version"] == "v1"

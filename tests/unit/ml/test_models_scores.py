@@ -20,9 +20,10 @@ from rules_engine.ml.offline import features_as_of
 from rules_engine.ml.propensity.attach import attach
 from rules_engine.ml.propensity.drift import model_drift
 from rules_engine.ml.propensity.fit import Material, fit
+from rules_engine.ml.propensity.model import MODELS
 from rules_engine.ml.propensity.project import ModelProject
 from rules_engine.ml.propensity.retrain import due
-from rules_engine.ml.propensity.versions import Versions
+from rules_engine.ml.versions.store import VersionStore
 from rules_engine.rules.inputs import Event
 from tests.model_shop import (
     HABITS,
@@ -300,9 +301,9 @@ def test_a_view_that_cannot_hold_scores_is_refused(make_shop: Callable[..., Proj
 def test_drift_is_of_scores_and_of_what_became_of_them(make_shop: Callable[..., Project]) -> None:
     project = make_shop(features=["habits:recency", {"feature": "habits:orders", "scale": "log"}])
     shop = opened(project)
-    versions = Versions(project, "propensity")
+    versions = VersionStore(project, MODELS, "propensity")
     assert due(shop, versions, older=30 * DAY, drifted=True) == (True, "")
-    model, _ = versions.save(fit(shop.definition, shop.material(), shop.now), 0)
+    model, _ = versions.add(fit(shop.definition, shop.material(), shop.now), 0)
     versions.promote("v1", 0)
     calm = model_drift(shop, model)
     assert calm.users == 300
@@ -324,8 +325,8 @@ def test_drift_is_of_scores_and_of_what_became_of_them(make_shop: Callable[..., 
     moved.loc[june, "orders"] *= 40
     write(project, "habits.parquet", moved, HABITS)
     wild = model_drift(shop, model)
-    assert wild.psi > 0.2
+    assert wild.psi > 0.25
     assert wild.ks > 0.2
     wanted, why = due(shop, versions, older=None, drifted=True)
     assert wanted
-    assert "v1 has drifted: the population stability index of its scores is" in why
+    assert "v1 has drifted: the population stability index of scores is" in why
