@@ -1,12 +1,13 @@
 # Every target does its own set-up: a virtual environment in .venv with the packages of requirements.lock.
 #   make demo    the main job on real data, end to end          make test    everything that continuous integration checks
 #   make bench   benchmarks: a table, and JSON beside it        make lock    resolve the dependencies anew
+#   make trials  random projects, their answers compared        make fuzz    damaged input of every kind
 #   make setup   only the environment                           make clean   stop the embedded store, remove what was made
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types layers pytest bench lock clean
+.PHONY: help setup demo test lint types layers pytest bench trials fuzz lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,10 +15,12 @@ PYTHON ?=
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 PYTEST_ARGS ?=
+PROJECTS ?= 20
+MINUTES ?= 5
 LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --custom-compile-command "make lock"
 
 help:
-	@sed -n '2,4s/^#   //p' Makefile
+	@sed -n '2,5s/^#   //p' Makefile
 
 setup: $(STAMP)
 
@@ -54,6 +57,13 @@ pytest: $(STAMP)
 
 bench: $(BENCH_STAMP)
 	@$(BIN)/python -m benchmarks
+
+# Not part of `make test`, which does some of both: random projects whose answers must agree, and damaged input of every kind.
+trials: $(STAMP)
+	@$(BIN)/python -W ignore -m tests.trials --projects $(PROJECTS)
+
+fuzz: $(STAMP)
+	@$(BIN)/python -W ignore -m tests.fuzz --minutes $(MINUTES)
 
 # Needs uv on PATH. The files name no index, so every machine uses its own. The smaller file takes the larger one's versions.
 lock:
