@@ -8,6 +8,7 @@
     ├── DefinitionError          definitions were refused; carries every Diagnostic found
     ├── UnknownNameError         a segment, feature or model that does not exist was asked for
     ├── DataError                input data (events, purchases, parameters) cannot be used
+    │   └── FeatureColumnError   a column of a source gives no values of the feature's declared type
     ├── UnsupportedError         a target cannot express this rule; it never guesses
     ├── MissingExtraError        an optional package is needed for what was asked
     └── StoreError               the online store
@@ -64,6 +65,14 @@ class UnknownNameError(SegmentsError):
 
 class DataError(SegmentsError):
     """Input data cannot be used as it is."""
+
+
+class FeatureColumnError(DataError):
+    """A column of a source gives no values of the type that its feature declares. ``feature`` is its name."""
+
+    def __init__(self, message: str, feature: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.feature = feature
 
 
 class UnsupportedError(SegmentsError):

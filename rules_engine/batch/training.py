@@ -21,9 +21,9 @@ from rules_engine.errors import DataError, ProjectError, UnknownNameError
 from rules_engine.events.declarations.events_yaml import read_events
 from rules_engine.events.log.event_log import decode_properties
 from rules_engine.events.log.offline import OfflineEvents, Piece
+from rules_engine.features.column_types import as_declared
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
-from rules_engine.features.offline.point_in_time import as_declared
 from rules_engine.folders import Project
 from rules_engine.rules.catalog import EVENT_VIEW
 from rules_engine.rules.events import reduce_values

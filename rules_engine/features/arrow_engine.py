@@ -1,15 +1,15 @@
-"""Feast's compute engine that hands Arrow columns from the offline to the online store, a batch at a time.
+"""Hand Arrow columns from the offline to the online store, a batch at a time: a compute engine for Feast.
 
 ::
 
     batch_engine:
       type: rules_engine.features.arrow_engine.ArrowEngine
 
-Feast's local engine turns the whole view into a pandas table, and every value into an object. This one asks the offline
-store for the newest row of each entity, as a stream of record batches where the store can do that (DuckDB; a local
-Parquet file is read without it), and gives them to an online store that takes them (those in ``online_store``). For
-all else it is Feast's local engine: views with transformations, aggregations or filters, views that are written to an
-offline store too, and other online stores.
+Feast's local engine turns the whole view into a pandas table, and every value into an object. This one reads the newest
+row of each entity out of a local Parquet file by itself, whichever offline store the project has, and else asks the
+offline store for them, as a stream of record batches where the store can do that (DuckDB). It gives them to an online
+store that takes them (those in ``online_store``). For all else it is Feast's local engine: views with transformations,
+aggregations or filters, views that are written to an offline store too, and other online stores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import atexit
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from feast.infra.common.materialization_job import MaterializationJobStatus
@@ -29,12 +31,20 @@ from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.compute_engines.local.nodes import LocalOutputNode
 from feast.repo_config import FeastConfigBaseModel
 
+from rules_engine.clock import to_micros
 from rules_engine.errors import ProjectError
-from rules_engine.features.offline.newest_rows import Newest, newest_rows, parquet_file
+from rules_engine.features.offline.newest import Reach, newest_rows, read_errors
+from rules_engine.features.offline.parquet import local_path
+from rules_engine.features.offline.parquet_rows import Newest, ViewColumns
+from rules_engine.features.offline.parquet_stream import raw_rows
+from rules_engine.features.offline.source_file import SourceFile, unreadable
 from rules_engine.features.writing.store import BulkStore
 
-#: Rows of a record batch that is asked for.
+#: Rows of a record batch that is asked of an offline store.
 BATCH = 20_000
+
+#: Rows of a record batch that is read from a file.
+BATCH_ROWS = 1_000
 
 
 class ArrowEngineConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Feast's types are Any here
@@ -82,28 +92,41 @@ class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types ar
 
     @contextmanager
     def _newest_rows(self, registry: Any, task: Any) -> Iterator[Iterator[Any]]:
-        """The newest row of each entity: out of a Parquet file directly, else from the offline store."""
-        columns = LocalFeatureBuilder(registry, task, backend=None).get_column_info(task.feature_view)
-        source = task.feature_view.batch_source
-        names = columns.join_keys, columns.feature_cols, columns.ts_col, columns.created_ts_col
-        asked = Newest(*names, task.start_time, task.end_time)
-        path = parquet_file(self.offline_store, source, asked)
-        if path is not None:
-            with newest_rows(path, asked, self._memory_limit, _folder()) as batches:
-                yield batches
+        """Read the newest row of each entity: out of a Parquet file directly, else from the offline store."""
+        view = task.feature_view
+        asked = LocalFeatureBuilder(registry, task, backend=None).get_column_info(view)
+        path = local_path(Path(self.repo_config.repo_path or "."), view.batch_source)
+        if path is not None and len(asked.join_keys) == 1:
+            yield self._rows_of(
+                path, view, asked, Reach(to_micros(_utc(task.end_time)), to_micros(_utc(task.start_time)))
+            )
             return
         job = self.offline_store.pull_latest_from_table_or_query(
             config=self.repo_config,
-            data_source=source,
-            join_key_columns=asked.keys,
-            feature_name_columns=asked.features,
-            timestamp_field=asked.timestamp,
-            created_timestamp_column=asked.created,
-            start_date=asked.start,
-            end_date=asked.end,
+            data_source=view.batch_source,
+            join_key_columns=asked.join_keys,
+            feature_name_columns=asked.feature_cols,
+            timestamp_field=asked.ts_col,
+            created_timestamp_column=asked.created_ts_col,
+            start_date=task.start_time,
+            end_date=task.end_time,
         )
         with self._batches(job) as batches:
             yield batches
+
+    def _rows_of(self, path: Path, view: Any, asked: Any, reach: Reach) -> Iterator[Any]:
+        """Read the newest row of each entity out of a file, by the names that the file has."""
+        renames = view.batch_source.field_mapping or {}
+        features = {f"{view.name}:{renames.get(name, name)}": name for name in asked.feature_cols}
+        columns = ViewColumns(str(view.name), asked.join_keys[0], asked.ts_col, asked.created_ts_col or None, features)
+        source = SourceFile.open(path, columns)
+        source.require(features)
+        try:
+            chosen = Newest(newest_rows(source, reach, Path(_folder()), self._memory_limit))
+            wanted = list(dict.fromkeys([columns.key, columns.timestamp, *features.values()]))
+            yield from raw_rows(source, chosen, wanted, BATCH_ROWS)
+        except read_errors() as error:
+            raise unreadable(columns.view, path, str(error)) from error
 
     @contextmanager
     def _batches(self, job: Any) -> Iterator[Iterator[Any]]:
@@ -187,6 +210,10 @@ def _is_plain(view: Any, task: Any) -> bool:
         and view.batch_source is not None
         and not any(getattr(view, name, None) for name in special)
     )
+
+
+def _utc(instant: datetime) -> datetime:
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _renamed(batch: Any, renames: dict[str, str]) -> Any:

@@ -1,27 +1,28 @@
-"""Users as of many instants from one reading of Parquet files on this machine, a group of users at a time.
+"""Read all entities as of many instants in one reading of Parquet files on this machine, a group of entities at a time.
 
-Of each user and view the newest row before each instant is kept, so that a group is as large as its answers need and
+Of each entity and view the newest row before each instant is kept, so that a group is as large as its answers need and
 no larger, however many rows lie between two instants.
 """
 
+# ruff: noqa: S608  # whatever stands in the SQL is a quoted name or text, or a number
+
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from rules_engine.features.offline import parquet as offline_parquet
-from rules_engine.features.offline.parquet import ReadError
-from rules_engine.features.offline.parquet_rows import ViewColumns
-from rules_engine.features.offline.point_in_time import OfflineUsers, as_declared, row_instant
+from rules_engine.features.column_types import as_declared
+from rules_engine.features.offline import newest
+from rules_engine.features.offline.parquet import unreadable
+from rules_engine.features.offline.parquet_rows import row_instant
+from rules_engine.features.offline.point_in_time import OfflineUsers
+from rules_engine.features.offline.source_file import SourceFile, quoted
 
 #: About how many values of source rows one group of users has.
 _VALUES_PER_GROUP = 10_000_000
@@ -111,25 +112,22 @@ class _ViewRows:
 
 
 class OfflineHistory(OfflineUsers):
-    """All users with some of their features, as of many instants: a user is everyone who has a row by then."""
+    """All entities with some of their features, as of many instants: those that have a row by then."""
 
     @property
     def is_available(self) -> bool:
         """Whether the views lie in files that can be read so."""
-        return offline_parquet.is_available() and all(self._paths())
-
-    def _paths(self) -> list[Path | None]:
-        return [offline_parquet.local_path(self._repo.project.feature_repo, view) for view in self._views.values()]
+        return newest.has_duckdb() and all(path is not None for path in self._paths())
 
     def groups(self, instants: Instants, others: pa.Table | None = None, least: int = 1) -> Iterator[History]:
-        """Everyone, some users at a time.
+        """Read all entities, some at a time.
 
         Parameters
         ----------
         others
-            users who count without a row too: ``entity``, and since when, ``at``, in microseconds.
+            entities that count without a row too: ``entity``, and from when on, ``at``, in microseconds.
         least
-            the users come in so many groups or more.
+            the entities come in so many groups or more.
 
         Raises
         ------
@@ -138,30 +136,22 @@ class OfflineHistory(OfflineUsers):
         DataError
             if a column is not of the type that the feature declares.
         """
-        import duckdb
-
-        sources = list(zip(map(str, self._paths()), self._columns, strict=True))
-        self._repo.project.state_dir.mkdir(parents=True, exist_ok=True)
+        sources = [source for source in self._opened() if source is not None]
         try:
-            with (
-                tempfile.TemporaryDirectory(prefix="duckdb-", dir=self._repo.project.state_dir) as spill,
-                duckdb.connect() as connection,
-            ):
-                connection.execute(f"SET TimeZone = 'UTC'; SET memory_limit = '{_MEMORY_LIMIT}'")
-                connection.execute(f"SET temp_directory = {_text(spill)}; SET enable_progress_bar = false")
+            with newest.database(self._repo.project.state_dir, _MEMORY_LIMIT) as connection:
                 connection.register("others", _NOBODY if others is None else others)
                 count = max(least, _groups(sources))
                 for group in range(count):
                     which = f"hash(entity) % {count} = {group}"
-                    tables = [_table(connection, _query(path, columns, instants, which)) for path, columns in sources]
+                    tables = [_table(connection, _query(source, instants, which)) for source in sources]
                     also = _table(connection, _others_query(instants, which))
                     yield self._history(tables, also, (group + 1) / count)
-        except (duckdb.Error, ReadError, OSError) as error:
-            raise self._unreadable(error) from error
+        except newest.read_errors() as error:
+            raise unreadable(sources, error) from error
 
     def _history(self, tables: list[pa.Table], others: pa.Table, done: float) -> History:
-        found = [chunk for table in [*tables, others] for chunk in table["entity"].chunks]
-        entities = pc.unique(pa.chunked_array(found, pa.large_string())).sort()
+        chunks = [chunk for table in [*tables, others] for chunk in table["entity"].chunks]
+        entities = pc.unique(pa.chunked_array(chunks, pa.large_string())).sort()
         also = pc.index_in(others["entity"].combine_chunks(), value_set=entities).cast(pa.int64()).to_numpy()
         views = [_ViewRows(also, others["step"].to_numpy(), {}, len(entities))]
         for table, columns in zip(tables, self._columns, strict=True):
@@ -173,20 +163,17 @@ class OfflineHistory(OfflineUsers):
         return History(self.key, entities, views, done)
 
 
-def _groups(sources: Sequence[tuple[str, ViewColumns]]) -> int:
-    """How many groups of users are read one after the other."""
-    try:
-        rows = [(pq.read_metadata(path).num_rows, len(columns.features)) for path, columns in sources]
-    except pa.ArrowInvalid as error:
-        raise ReadError(str(error)) from error
-    return int(1 + sum(count * (2 + width) for count, width in rows) // _VALUES_PER_GROUP)
+def _groups(sources: Sequence[SourceFile]) -> int:
+    """Tell how many groups of entities are read one after the other."""
+    values = sum(source.rows * (2 + len(source.columns.features)) for source in sources)
+    return 1 + values // _VALUES_PER_GROUP
 
 
 def _table(connection: Any, query: str) -> pa.Table:
     """A query's rows, with texts in a layout that Arrow can take from, whatever DuckDB's version gives."""
     result = connection.execute(query)
-    stream = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch
-    table = stream(100_000).read_all()
+    read = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch  # by DuckDB's version
+    table = read(100_000).read_all()
     for place, name in enumerate(table.column_names):
         kind = table.schema.field(name).type
         if name == "entity" or pa.types.is_string_view(kind) or pa.types.is_string(kind):
@@ -194,41 +181,28 @@ def _table(connection: Any, query: str) -> pa.Table:
     return table
 
 
-def _query(path: str, columns: ViewColumns, instants: Instants, which: str) -> str:
-    """Of each user the newest row in each step: those after the instant before, up to the step's instant."""
-    fields = [f"c{at} := {_name(column)}" for at, column in enumerate(columns.features.values())]
-    created = "NULL" if columns.created is None else f"CAST({_name(columns.created)} AS TIMESTAMPTZ)"
-    since = f"epoch_us(instant) - {instants.first}::BIGINT"
+def _query(source: SourceFile, instants: Instants, which: str) -> str:
+    """Write the query for each entity's newest row in each step: those after the instant before, up to the step's."""
+    fields = [f"c{at} := {quoted(column)}" for at, column in enumerate(source.columns.features.values())]
     read = (
-        f"SELECT CAST({_name(columns.key)} AS VARCHAR) AS entity, {created} AS created, "  # noqa: S608  # names are quoted
-        f"CAST({_name(columns.timestamp)} AS TIMESTAMPTZ) AS instant, "
-        f"struct_pack({', '.join(fields or ['c0 := true'])}) AS line FROM read_parquet({_text(path)})"
+        f"SELECT {source.entity_sql} AS entity, {source.created_sql or 'NULL'} AS created, "
+        f"{source.instant_sql} AS instant, file_row_number AS row, "
+        f"struct_pack({', '.join(fields or ['c0 := true'])}) AS line FROM {source.sql}"
     )
+    step = f"greatest(0, (instant - {instants.first}::BIGINT + {instants.every - 1}) // {instants.every})::BIGINT"
     stepped = (
-        f"SELECT *, greatest(0, ({since} + {instants.every - 1}) // {instants.every})::BIGINT AS step FROM ({read}) "  # noqa: S608
-        f"WHERE instant <= make_timestamptz({instants.last}) AND entity IS NOT NULL AND {which}"
+        f"SELECT *, {step} AS step FROM ({read}) WHERE instant BETWEEN {newest.BEGINNING} AND {instants.last} "
+        f"AND entity IS NOT NULL AND {which}"
     )
-    lines = "".join(f", line.c{at} AS c{at}" for at in range(len(columns.features)))
-    if columns.created is None:
-        chosen = "entity, step, max(instant) AS instant, arg_max(line, instant) AS line"
-        newest = f"SELECT {chosen} FROM ({stepped}) GROUP BY entity, step"  # noqa: S608
-    else:
-        order = "PARTITION BY entity, step ORDER BY instant DESC, created DESC NULLS LAST"
-        newest = f"SELECT entity, step, instant, line FROM ({stepped}) QUALIFY row_number() OVER ({order}) = 1"  # noqa: S608
-    return f"SELECT entity, step, instant{lines} FROM ({newest})"  # noqa: S608
+    lines = "".join(f", line.c{at} AS c{at}" for at in range(len(source.columns.features)))
+    order = "PARTITION BY entity, step ORDER BY instant DESC, created DESC NULLS LAST, row DESC"
+    chosen = f"SELECT entity, step, instant, line FROM ({stepped}) QUALIFY row_number() OVER ({order}) = 1"
+    return f"SELECT entity, step, make_timestamptz(instant) AS instant{lines} FROM ({chosen})"
 
 
 def _others_query(instants: Instants, which: str) -> str:
-    since = f'greatest(0, ("at" - {instants.first}::BIGINT + {instants.every - 1}) // {instants.every})::BIGINT'
-    return f'SELECT entity, {since} AS step FROM others WHERE "at" <= {instants.last} AND {which}'  # noqa: S608
-
-
-def _name(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    step = f'greatest(0, ("at" - {instants.first}::BIGINT + {instants.every - 1}) // {instants.every})::BIGINT'
+    return f'SELECT entity, {step} AS step FROM others WHERE "at" <= {instants.last} AND {which}'
 
 
 __all__ = ["History", "Instants", "OfflineHistory"]

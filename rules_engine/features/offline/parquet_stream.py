@@ -1,4 +1,4 @@
-"""Chosen rows of one Parquet file, in the file's own order: without join or sort, the next ones read meanwhile."""
+"""Read chosen rows of one Parquet file in the file's own order: without join or sort, the next ones read meanwhile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rules_engine.features.column_types import entity_keys, row_instants
 from rules_engine.features.offline.parquet_rows import PLACE, Newest, ViewColumns, row_instant
+from rules_engine.features.offline.source_file import BUFFER, SourceFile
 
 #: Texts that take at most so many bytes each in the file repeat themselves there, and are read as codes.
 _SMALL_TEXT = 4.0
@@ -22,9 +24,9 @@ Places = npt.NDArray[np.signedinteger[Any]]
 
 
 def stream(
-    path: str, columns: ViewColumns, newest: Newest, key: str | None, others: pa.Array | None, rows: int
+    source: SourceFile, newest: Newest, key: str | None, others: pa.Array | None, rows: int
 ) -> Iterator[tuple[pa.RecordBatch, float]]:
-    """The newest rows, and how far the reading is; then a row of nulls for each of the others who has none.
+    """Read the newest rows, and how far the reading is; then a row of nulls for each of the others that has none.
 
     Parameters
     ----------
@@ -33,6 +35,7 @@ def stream(
     rows
         at most so many in a batch.
     """
+    path, columns = source.path, source.columns
     with pq.ParquetFile(path) as file:
         texts = _small_texts(file.metadata)
     with pq.ParquetFile(path, read_dictionary=texts) as file:
@@ -46,11 +49,33 @@ def stream(
                 yield _with_places(pa.record_batch(empty | {key: others.take(pa.array(places))}), places), 1.0
 
 
+def raw_rows(source: SourceFile, newest: Newest, wanted: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Read columns of the newest rows as they are in the file, in little memory.
+
+    Parameters
+    ----------
+    wanted
+        the columns, as the file names them.
+    rows
+        at most so many in a batch.
+    """
+    with pq.ParquetFile(source.path, buffer_size=BUFFER) as file:
+        for batch, _, _ in _of_groups(file, wanted, newest, rows):
+            yield batch
+
+
 def _chosen(
     file: pq.ParquetFile, columns: ViewColumns, newest: Newest, key: str | None, rows: int
 ) -> Iterator[tuple[pa.RecordBatch, Places | None, int]]:
-    """Batches, the places of their users among the others, and the number of rows that are done."""
-    wanted, end = _physical(columns, key), 0
+    """Give batches, the places of their entities among the others, and the number of rows that are done."""
+    for batch, places, end in _of_groups(file, _physical(columns, key), newest, rows):
+        yield _named(batch, columns, key), places, end
+
+
+def _of_groups(
+    file: pq.ParquetFile, wanted: list[str], newest: Newest, rows: int
+) -> Iterator[tuple[pa.RecordBatch, Places | None, int]]:
+    end = 0
     for group in range(file.num_row_groups):
         start, end = end, end + file.metadata.row_group(group).num_rows
         if not newest.rows[start:end].any():
@@ -59,10 +84,10 @@ def _chosen(
             here = slice(start, start + batch.num_rows)
             start += batch.num_rows
             chosen, places = newest.rows[here], None if newest.places is None else newest.places[here]
-            if not chosen.all():
-                batch = batch.filter(pa.array(chosen))  # noqa: PLW2901  # the same, with fewer rows
-                places = None if places is None else places[chosen]
-            yield _named(batch, columns, key), places, start
+            if chosen.all():
+                yield batch, places, start
+            else:
+                yield batch.filter(pa.array(chosen)), None if places is None else places[chosen], start
 
 
 def _physical(columns: ViewColumns, key: str | None) -> list[str]:
@@ -75,13 +100,9 @@ def _named(batch: pa.RecordBatch, columns: ViewColumns, key: str | None) -> pa.R
     features = {name: batch[column] for name, column in columns.features.items()}
     if key is None:
         return pa.record_batch(features)
-    entities, instants = batch[columns.key], batch[columns.timestamp]
-    if not (pa.types.is_string(entities.type) or pa.types.is_large_string(entities.type)):
-        entities = entities.cast(pa.string())
-    if pa.types.is_date(instants.type):
-        instants = instants.cast(pa.timestamp("us"))
-    named = {key: entities, row_instant(columns.view): instants.cast(_INSTANT, safe=False)}
-    return pa.record_batch(named | features)
+    entities = entity_keys(batch[columns.key], columns.key)
+    instants = row_instants(batch[columns.timestamp], columns.timestamp).cast(_INSTANT)
+    return pa.record_batch({key: entities, row_instant(columns.view): instants} | features)
 
 
 def _nothing(file: pq.ParquetFile, columns: ViewColumns, key: str) -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""Everyone's features as of an instant, from the offline store, as record batches.
+"""Read all entities' features as of an instant from the offline store, as record batches.
 
 Point in time: of each feature view the newest row at or before the instant, and nothing of later rows. Whether that row
 is past the view's ttl is for the reader of the batch to judge: its instant is in the batch.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rules_engine.clock import from_micros
-from rules_engine.errors import DataError, ProjectError, UnknownNameError, UnsupportedError
+from rules_engine.errors import ProjectError, UnknownNameError, UnsupportedError
+from rules_engine.features.column_types import as_declared, entity_keys, row_instants
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
-from rules_engine.features.offline import parquet as offline_parquet
-from rules_engine.features.offline.parquet_rows import PLACE, ViewColumns, row_instant
+from rules_engine.features.offline import newest, parquet
+from rules_engine.features.offline.parquet_rows import PLACE, Newest, ViewColumns, row_instant
+from rules_engine.features.offline.parquet_stream import raw_rows
+from rules_engine.features.offline.source_file import SourceFile
 
 #: How many users a batch holds.
 BATCH_ROWS = 131_072
@@ -86,7 +90,7 @@ class OfflineUsers:
         views = {str(view.name): view for view in [*repo.contents.feature_views, *repo.contents.stream_feature_views]}
         served = sorted({feature.view for feature in catalog.features.values()})
         self._views = {name: views[name] for name in served}
-        self._columns = [_columns(views[name], self.key, sorted(features)) for name in served]
+        self._columns = [view_columns(views[name], self.key, sorted(features)) for name in served]
 
     @property
     def sources(self) -> list[tuple[Any, ViewColumns]]:
@@ -130,66 +134,101 @@ class OfflineUsers:
     def _read(
         self, as_of: int, keys: Sequence[str] | None, others: pa.Array | None, *, keyless: bool
     ) -> Iterator[tuple[pa.RecordBatch, float]]:
-        paths = [offline_parquet.local_path(self._repo.project.feature_repo, view) for view in self._views.values()]
-        if not (offline_parquet.is_available() and all(paths)):
-            yield from self._through_feast(as_of, keys, others)
+        opened = self._opened()
+        local = [source for source in opened if source is not None]
+        if not newest.has_duckdb() or len(local) < len(opened):
+            yield from self._held(opened, as_of, keys, others)
             return
-        sources = [(str(path), columns) for path, columns in zip(paths, self._columns, strict=True)]
         folder = self._repo.project.state_dir
-        try:
-            yield from offline_parquet.newest_rows(
-                sources, self.key, as_of, keys, others, BATCH_ROWS, folder, keyless=keyless
-            )
-        except offline_parquet.ReadError as error:
-            raise self._unreadable(error) from error
+        yield from parquet.newest_rows(local, self.key, as_of, keys, others, BATCH_ROWS, folder, keyless=keyless)
 
-    def _through_feast(
-        self, as_of: int, keys: Sequence[str] | None, others: pa.Array | None = None
+    def _paths(self) -> list[Path | None]:
+        folder = self._repo.project.feature_repo
+        return [parquet.local_path(folder, view.batch_source) for view in self._views.values()]
+
+    def _opened(self) -> list[SourceFile | None]:
+        """Open the views' files; None for a source that is no file on this machine.
+
+        Raises
+        ------
+        ProjectError, DataError
+            if a file is missing, or one that cannot be used.
+        """
+        opened = [
+            None if path is None else SourceFile.open(path, columns)
+            for path, columns in zip(self._paths(), self._columns, strict=True)
+        ]
+        for source in opened:
+            if source is not None:
+                source.require(dict(source.columns.features))
+        return opened
+
+    def _held(
+        self,
+        opened: Sequence[SourceFile | None],
+        as_of: int,
+        keys: Sequence[str] | None,
+        others: pa.Array | None,
     ) -> Iterator[tuple[pa.RecordBatch, float]]:
-        """The same from any offline store. Feast gives whole tables, so all users are held at once."""
+        """Read all entities into memory: without DuckDB, or from other stores, of which Feast gives whole tables."""
         tables = [
-            self._pull(view, columns, as_of) for view, columns in zip(self._views.values(), self._columns, strict=True)
+            self._pulled(view, columns, as_of) if source is None else self._newest(source, as_of)
+            for view, columns, source in zip(self._views.values(), self._columns, opened, strict=True)
         ]
         also = _no_keys() if others is None else others.cast(pa.large_string())
-        found = pa.concat_arrays([chunk for table in tables for chunk in table[self.key].chunks] + [also])
-        everyone = pc.unique(found).drop_null().sort()
+        known = pa.concat_arrays([chunk for table in tables for chunk in table[self.key].chunks] + [also])
+        entities = pc.unique(known).drop_null().sort()
         if keys is not None:
-            everyone = everyone.filter(pc.is_in(everyone, value_set=pa.array(keys, everyone.type)))
-        joined = {self.key: everyone}
+            entities = entities.filter(pc.is_in(entities, value_set=pa.array(keys, entities.type)))
+        joined = {self.key: entities}
         for table in tables:
-            rows = pc.index_in(everyone, value_set=table[self.key].combine_chunks())
+            rows = pc.index_in(entities, value_set=table[self.key].combine_chunks())
             joined |= {name: table[name].combine_chunks().take(rows) for name in table.column_names if name != self.key}
         if others is not None:
-            joined[PLACE] = pc.index_in(everyone, value_set=also).cast(pa.int64())
+            joined[PLACE] = pc.index_in(entities, value_set=also).cast(pa.int64())
         for batch in pa.table(joined).to_batches(BATCH_ROWS):
             yield batch, 1.0
 
-    def _pull(self, view: Any, columns: ViewColumns, as_of: int) -> pa.Table:
+    def _newest(self, source: SourceFile, as_of: int) -> pa.Table:
+        columns = source.columns
+        try:
+            chosen = Newest(newest.newest_rows(source, newest.Reach(as_of), self._repo.project.state_dir))
+            names = list(dict.fromkeys([columns.key, columns.timestamp, *columns.features.values()]))
+            schema = pa.schema([source.schema.field(name) for name in names])
+            table = pa.Table.from_batches([*raw_rows(source, chosen, names, BATCH_ROWS)], schema)
+        except newest.read_errors() as error:
+            raise parquet.unreadable([source], error) from error
+        return self._as_read(table, columns)
+
+    def _pulled(self, view: Any, columns: ViewColumns, as_of: int) -> pa.Table:
         source, store = view.batch_source, self._repo.store.provider.offline_store
-        names = list(columns.features.values())
         try:
             with quiet():
                 table = store.pull_latest_from_table_or_query(
                     config=self._repo.store.config,
                     data_source=source,
                     join_key_columns=[columns.key],
-                    feature_name_columns=names,
+                    feature_name_columns=list(columns.features.values()),
                     timestamp_field=columns.timestamp,
                     created_timestamp_column=columns.created,
                     start_date=_FIRST,
                     end_date=from_micros(as_of),
                 ).to_arrow()
         except Exception as error:  # every engine raises its own
-            raise self._unreadable(error) from error
-        found = {self.key: table[columns.key].cast(pa.large_string())}
-        found[row_instant(columns.view)] = table[columns.timestamp].cast(pa.timestamp("us", "UTC"), safe=False)
-        return pa.table(found | {name: table[column] for name, column in columns.features.items()})
+            raise ProjectError(
+                f"the source of feature view `{columns.view}` cannot be read: {error}",
+                hint="is it there, and has it the columns that the view names?",
+            ) from error
+        return self._as_read(table, columns)
 
-    def _unreadable(self, error: Exception) -> ProjectError:
-        return ProjectError(
-            f"the offline store cannot be read: {error}",
-            hint=f"do the sources in {self._repo.project.feature_repo} exist?",
-        )
+    def _as_read(self, table: pa.Table, columns: ViewColumns) -> pa.Table:
+        """Name the columns as rules do, and leave out rows without a key."""
+        table = table.combine_chunks()
+        keys = entity_keys(_whole(table[columns.key]), columns.key)
+        instants = row_instants(_whole(table[columns.timestamp]), columns.timestamp)
+        found = {self.key: keys, row_instant(columns.view): instants.cast(pa.timestamp("us", "UTC"))}
+        found |= {name: _whole(table[column]) for name, column in columns.features.items()}
+        return pa.table(found).filter(keys.is_valid())
 
     def _declared(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with every feature as its declared type, as the online store would hold it."""
@@ -201,73 +240,16 @@ class OfflineUsers:
         return pa.record_batch(columns)
 
 
-def as_declared(column: pa.Array, name: str, feast_type: str) -> pa.Array:
-    """A column as the online store would hold it: of the declared type, times in whole seconds.
-
-    Raises
-    ------
-    DataError
-        if its values cannot be of that type.
-
-    >>> as_declared(pa.array([1.0, None]), "v:x", "Int64").to_pylist()
-    [1, None]
-    """
-    wanted = _ARROW_TYPES.get(feast_type)
-    try:
-        if feast_type == "UnixTimestamp":
-            return _whole_seconds(column)
-        if wanted is None or column.type == wanted or _is_coded_text(column.type, wanted):
-            return column
-        if pa.types.is_floating(column.type) and pa.types.is_integer(wanted):
-            column = pc.if_else(pc.is_nan(column), None, column)
-            return pc.trunc(column).cast(wanted)
-        if _same_kind(column.type, wanted):
-            return column.cast(wanted, safe=not pa.types.is_floating(wanted))
-    except pa.ArrowInvalid as error:
-        raise DataError(f"feature `{name}` is declared {feast_type}: {error}") from error
-    if column.null_count == len(column):
-        return pa.nulls(len(column), wanted)
-    raise DataError(
-        f"feature `{name}` is declared {feast_type}, and its source holds {column.type}",
-        hint="declare the feature as its source holds it, or write the source as it is declared",
-    )
-
-
-_ARROW_TYPES = {
-    "Bool": pa.bool_(),
-    "Int32": pa.int32(),
-    "Int64": pa.int64(),
-    "Float32": pa.float32(),
-    "Float64": pa.float64(),
-    "String": pa.large_string(),
-    "UnixTimestamp": pa.timestamp("us", "UTC"),
-}
-
-
-def _is_coded_text(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether texts come as codes of a dictionary, which is all that rules need."""
-    return pa.types.is_dictionary(found) and pa.types.is_large_string(wanted) and _same_kind(found.value_type, wanted)
-
-
-def _same_kind(found: pa.DataType, wanted: pa.DataType) -> bool:
-    if pa.types.is_large_string(wanted):
-        return any(check(found) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
-    is_number = pa.types.is_integer(found) or pa.types.is_floating(found)
-    return bool(is_number and (pa.types.is_integer(wanted) or pa.types.is_floating(wanted)))
-
-
-def _whole_seconds(column: pa.Array) -> pa.Array:
-    if pa.types.is_integer(column.type):  # as Feast reads them
-        column = column.cast(pa.timestamp("s"))
-    return pc.floor_temporal(column.cast(pa.timestamp("us", "UTC"), safe=False), unit="second")
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _no_keys() -> pa.Array:
     return pa.array([], pa.large_string())
 
 
-def _columns(view: Any, key: str, features: Sequence[str]) -> ViewColumns:
-    """Where a view's features lie in its source, whose columns may be named otherwise."""
+def view_columns(view: Any, key: str, features: Sequence[str]) -> ViewColumns:
+    """Tell where a view's features lie in its source, whose columns may be named otherwise."""
     if any(getattr(view, name, None) for name in _COMPUTED):
         raise UnsupportedError(
             f"feature view `{view.name}` is computed by Feast, and batch commands read its source as it is",
@@ -286,4 +268,4 @@ def _columns(view: Any, key: str, features: Sequence[str]) -> ViewColumns:
     )
 
 
-__all__ = ["BATCH_ROWS", "OfflineUsers", "Part", "as_declared", "row_instant"]
+__all__ = ["BATCH_ROWS", "OfflineUsers", "Part", "row_instant"]

@@ -1,11 +1,11 @@
-"""Arrow columns to the bytes that Feast stores for their values, a column at a time.
+"""Turn Arrow columns into the bytes that Feast stores for their values, a column at a time.
 
-Numbers, truths, strings, bytes, times and lists of them are done with numpy. All other types (maps, JSON, structs,
-UUIDs, decimals, sets, lists of lists, and columns whose Arrow type is not the declared one) go through Feast's own
-conversion, value by value, so that they are Feast's bytes by construction.
+Numbers, truths, strings, bytes, times and lists of them are done with numpy, once the table of types
+(``column_types.py``) has made them what the feature declares. All other types (maps, JSON, structs, UUIDs, decimals,
+sets, lists of lists) go through Feast's own conversion, value by value, so that they are Feast's bytes by construction.
 
 Where Feast's way through pandas damages values (a whole number beside a null passes through a float and loses its last
-digits), these are right; everything else is the same, byte for byte.
+digits), these are right; everything else that the table accepts is the same, byte for byte.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from feast.type_map import python_values_to_proto_values
 from feast.types import FeastType
 from feast.value_type import ValueType
 
+from rules_engine.errors import FeatureColumnError
+from rules_engine.features.column_types import as_declared
 from rules_engine.features.writing.ragged import Ints, Part, Ragged, Truths, constant, fixed, join, optional, varint
 
 #: What Feast stores in place of a missing time.
@@ -35,8 +37,8 @@ _Array = Any  # pyarrow ships no types
 _Type = Any
 
 
-def value_parts(column: _Array, feast_type: FeastType) -> list[Part]:
-    r"""The parts of the stored values of a column, one row for each value; a null is no bytes at all.
+def value_parts(column: _Array, feast_type: FeastType, feature: str) -> list[Part]:
+    r"""Make the parts of the stored values of a column, one row for each value; a null is no bytes at all.
 
     Parameters
     ----------
@@ -44,33 +46,37 @@ def value_parts(column: _Array, feast_type: FeastType) -> list[Part]:
         a ``pyarrow.Array``.
     feast_type
         what the feature is declared as.
+    feature
+        ``"view:name"``, for messages.
 
     Raises
     ------
-    ValueError, TypeError, AssertionError
-        if a value cannot be of the declared type; the kinds are those of Arrow and Feast.
+    FeatureColumnError
+        if the column, or one of its values, cannot be of the declared type.
 
     Examples
     --------
     >>> from feast.types import Array, Int64, String
-    >>> parts = value_parts(pa.array(["a", None]), String)
+    >>> parts = value_parts(pa.array(["a", None]), String, "v:x")
     >>> join(parts).row(0), join(parts).row(1)
     (b'\x12\x01a', b'')
-    >>> join(value_parts(pa.array([[300, 1]]), Array(Int64))).row(0).hex()
+    >>> join(value_parts(pa.array([[300, 1]]), Array(Int64), "v:x")).row(0).hex()
     '72050a03ac0201'
     """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
+    column = as_declared(column, feature, str(feast_type))
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = feast_type.to_value_type()
-    scalar = _SCALARS.get(kind)
-    if scalar is not None and scalar.takes(column.type):
-        return scalar.parts(column)
-    listed = _LISTS.get(kind)
-    if listed is not None and _is_list(column.type) and _taken_in_lists(column, listed[1]):
-        return _list_parts(column, *listed)
-    return [feasts_values(column, kind)]
+    if kind in _SCALARS:
+        return _SCALARS[kind].parts(column)
+    if kind in _LISTS:
+        return _list_parts(column, *_LISTS[kind])
+    try:
+        return [feasts_values(column, kind)]
+    except (ValueError, TypeError, AssertionError) as error:
+        raise FeatureColumnError(f"feature `{feature}` cannot be stored as {feast_type}: {error}", feature) from error
 
 
 def feasts_values(column: _Array, kind: ValueType) -> Ragged:
@@ -81,8 +87,6 @@ def feasts_values(column: _Array, kind: ValueType) -> Ragged:
 
 def strings(column: _Array) -> Ragged:
     """The bytes of a column of strings or byte strings; none for a null."""
-    if pa.types.is_integer(column.type):
-        column = column.cast(pa.string())
     wide = pa.large_binary()
     column = column.cast(pa.large_string()).cast(wide) if _is_text(column.type) else column.cast(wide)
     if column.null_count:  # what lies under a null is not ours to write
@@ -92,26 +96,6 @@ def strings(column: _Array) -> Ragged:
         return Ragged(np.empty(0, np.uint8), np.zeros(len(column) + 1, np.int64))
     ends = np.frombuffer(offsets, np.int64, len(column) + 1, column.offset * 8)
     return Ragged(np.frombuffer(data, np.uint8), ends)
-
-
-def micros(column: _Array) -> Ints:
-    """A column of timestamps as microseconds since the epoch; a time without a zone is UTC, as for Feast.
-
-    Raises
-    ------
-    ValueError
-        if a value is missing or is no time.
-    """
-    if not pa.types.is_timestamp(column.type):  # dates and texts: as Feast reads them
-        import pandas as pd
-
-        column = pa.array(pd.to_datetime(column.to_pandas(), utc=True))
-    if column.null_count:
-        raise ValueError(f"row {int(np.argmin(_present(column)))} has no event timestamp")
-    values = column.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.int64)
-    per_second = _PER_SECOND[column.type.unit]
-    scaled: Ints = values // (per_second // 1_000_000) if per_second > 1_000_000 else values * (1_000_000 // per_second)
-    return scaled
 
 
 def timestamp_parts(instants: Ints) -> list[Part]:
@@ -127,10 +111,9 @@ def timestamp_parts(instants: Ints) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How values of one type are written: the tag before them, the Arrow types that are read, what follows the tag."""
+    """How values of one type are written: the tag before them, and what follows the tag."""
 
     tag: bytes
-    takes: Callable[[_Type], bool]
     values: Callable[[_Array, Truths], list[Part]]
 
     def parts(self, column: _Array) -> list[Part]:
@@ -141,12 +124,6 @@ class _Kind:
             present = np.ones(len(column), np.bool_)
         tag = constant(self.tag, len(column)) if present.all() else optional(self.tag, present)
         return [tag, *self.values(column, present)]
-
-
-def _taken_in_lists(column: _Array, kind: _Kind) -> bool:
-    """A null among whole numbers has no bytes of its own: Feast refuses it, and may say so."""
-    element = column.type.value_type
-    return kind.takes(element) and not (pa.types.is_integer(element) and column.flatten().null_count)
 
 
 def _list_parts(column: _Array, list_tag: bytes, kind: _Kind) -> list[Part]:
@@ -172,24 +149,14 @@ def _list_parts(column: _Array, list_tag: bytes, kind: _Kind) -> list[Part]:
 # --- one function for each way of writing values: what follows the tag ------------------------------------------------
 
 
-def _integers(low: int, high: int) -> Callable[[_Array, Truths], list[Part]]:
-    def parts(column: _Array, present: Truths) -> list[Part]:
-        filled = pc.fill_null(column, 0) if column.null_count else column
-        values = filled.cast(pa.int64()).to_numpy(zero_copy_only=False)
-        if len(values) and not low <= int(values.min()) <= int(values.max()) <= high:
-            raise ValueError(f"the column holds {values.min()} to {values.max()}, outside of {low} to {high}")
-        return [varint(values, present)]
-
-    return parts
+def _integers(column: _Array, present: Truths) -> list[Part]:
+    filled = pc.fill_null(column, 0) if column.null_count else column
+    return [varint(filled.cast(pa.int64()).to_numpy(zero_copy_only=False), present)]
 
 
-def _floats(dtype: str) -> Callable[[_Array, Truths], list[Part]]:
-    def parts(column: _Array, present: Truths) -> list[Part]:
-        with np.errstate(over="ignore"):  # too large for a float is infinite, as in protobuf
-            values = column.to_numpy(zero_copy_only=False).astype(dtype)
-        return [fixed(values, None if present.all() else present)]
-
-    return parts
+def _floats(column: _Array, present: Truths) -> list[Part]:
+    values = column.to_numpy(zero_copy_only=False)
+    return [fixed(values.astype(values.dtype.newbyteorder("<")), None if present.all() else present)]
 
 
 def _truths(column: _Array, present: Truths) -> list[Part]:
@@ -205,7 +172,7 @@ def _times(column: _Array, present: Truths) -> list[Part]:
 
 
 def _text(column: _Array, present: Truths) -> list[Part]:
-    """A string with its length; in a list each with its tag. A null in a list is an empty string, as for Feast."""
+    """A string with its length; in a list each with its tag."""
     rows = strings(column)
     return [varint(rows.sizes, present), rows]
 
@@ -221,32 +188,19 @@ def _is_text(kind: _Type) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _is_text_or_integer(kind: _Type) -> bool:
-    return _is_text(kind) or bool(pa.types.is_integer(kind))
-
-
-def _is_binary(kind: _Type) -> bool:
-    types = pa.types
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
-
-
 def _is_float(kind: _Type) -> bool:
     return bool(pa.types.is_floating(kind))
 
 
-def _is_list(kind: _Type) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
 _SCALARS = {
-    ValueType.INT32: _Kind(b"\x18", pa.types.is_integer, _integers(-(2**31), 2**31 - 1)),
-    ValueType.INT64: _Kind(b"\x20", pa.types.is_integer, _integers(-(2**63), 2**63 - 1)),
-    ValueType.DOUBLE: _Kind(b"\x29", _is_float, _floats("<f8")),
-    ValueType.FLOAT: _Kind(b"\x35", _is_float, _floats("<f4")),
-    ValueType.BOOL: _Kind(b"\x38", pa.types.is_boolean, _truths),
-    ValueType.UNIX_TIMESTAMP: _Kind(b"\x40", pa.types.is_timestamp, _times),
-    ValueType.BYTES: _Kind(b"\x0a", _is_binary, _text),
-    ValueType.STRING: _Kind(b"\x12", _is_text_or_integer, _text),
+    ValueType.INT32: _Kind(b"\x18", _integers),
+    ValueType.INT64: _Kind(b"\x20", _integers),
+    ValueType.DOUBLE: _Kind(b"\x29", _floats),
+    ValueType.FLOAT: _Kind(b"\x35", _floats),
+    ValueType.BOOL: _Kind(b"\x38", _truths),
+    ValueType.UNIX_TIMESTAMP: _Kind(b"\x40", _times),
+    ValueType.BYTES: _Kind(b"\x0a", _text),
+    ValueType.STRING: _Kind(b"\x12", _text),
 }
 _LISTS = {
     ValueType.INT32_LIST: (b"\x6a", _SCALARS[ValueType.INT32]),

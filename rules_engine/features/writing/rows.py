@@ -17,7 +17,8 @@ from feast.infra.online_stores.helpers import _mmh3, _redis_key, compute_version
 from feast.value_type import ValueType
 
 from rules_engine.clock import to_micros
-from rules_engine.features.writing.arrow_values import columns_for, micros, strings, timestamp_parts, value_parts
+from rules_engine.features.column_types import entity_keys, row_instants
+from rules_engine.features.writing.arrow_values import columns_for, strings, timestamp_parts, value_parts
 from rules_engine.features.writing.ragged import Ints, Part, Ragged, bulk, bulk_string, constant, fixed, join
 
 #: Key types whose keys are made in bulk, with their number in Feast's ``ValueType``.
@@ -110,19 +111,32 @@ class RowMaker:
         return len(self._keys) == 1 and self._keys[0][1] in _KEY_TYPES and hasattr(self._table, "batch_source")
 
     def from_arrow(self, batch: Any) -> BulkRows:
-        """The rows of a record batch, which has the columns of the join key, the features and the timestamp.
+        """Make the rows of a record batch, which has the columns of the join key, the features and the timestamp.
+
+        Rows without a key or without a timestamp are left out.
 
         Raises
         ------
-        ValueError, TypeError
-            if a column is missing, or a value cannot be of its feature's type.
+        ValueError
+            if a column is missing.
+        DataError
+            if a column cannot be keys or timestamps, or a value cannot be of its feature's type.
         """
-        features = self._table.features
-        timestamp = self._table.batch_source.timestamp_field
-        key, at, *columns = columns_for([self._keys[0][0], timestamp, *(one.name for one in features)], batch)
-        values = [_named(one.name, column, one.dtype) for one, column in zip(features, columns, strict=True)]
+        name, _ = self._keys[0]
+        features, timestamp = self._table.features, self._table.batch_source.timestamp_field
+        key, at = columns_for([name, timestamp], batch)
+        keys, instants = entity_keys(key, name), row_instants(at, timestamp)
+        if keys.null_count or instants.null_count:
+            whole = pc.and_(keys.is_valid(), instants.is_valid())
+            batch, keys, instants = (each.filter(whole) for each in (batch, keys, instants))
+        columns = columns_for([one.name for one in features], batch)
+        values = [
+            value_parts(column, one.dtype, f"{self._table.name}:{one.name}")
+            for one, column in zip(features, columns, strict=True)
+        ]
         fields = self._fields(one.name for one in features)
-        return BulkRows.of(fields, self._key_parts(key), micros(at), values, distinct=_distinct(key))
+        distinct = bool(pc.count_distinct(keys).as_py() == len(keys))
+        return BulkRows.of(fields, self._key_parts(keys), instants.to_numpy(), values, distinct=distinct)
 
     def from_feast(self, rows: Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]]) -> list[BulkRows]:
         """Rows as Feast hands them to an online store. Neighbours with the same features come together."""
@@ -146,41 +160,16 @@ class RowMaker:
     def _fields(self, names: Any) -> tuple[bytes, ...]:
         return (f"_ts:{self._view}".encode(), *(_mmh3(f"{self._view}:{name}") for name in names))
 
-    def _key_parts(self, column: Any) -> list[Part]:
+    def _key_parts(self, keys: Any) -> list[Part]:
+        """Make the keys as Feast lays them out; ``keys`` are texts, none of them missing."""
         name, kind = self._keys[0]
-        if column.null_count:
-            raise ValueError(f"row {column.is_valid().index(False).as_py()} has no {name}, and a row needs its key")
         number = pack("<I", _KEY_TYPES[kind])
-        prefix = constant(serialize_entity_key_prefix([name], self._version) + number, len(column))
-        project = constant(self._project.encode(), len(column))
+        prefix = constant(serialize_entity_key_prefix([name], self._version) + number, len(keys))
+        project = constant(self._project.encode(), len(keys))
         if kind is ValueType.STRING:
-            values = _key_strings(column, name)
+            values = strings(keys)
             return [prefix, fixed(values.sizes.astype("<u4")), values, project]
         width = "<i4" if kind is ValueType.INT32 else "<i8"
-        numbers = column.cast(pa.int32() if width == "<i4" else pa.int64()).to_numpy(zero_copy_only=False)
-        size = constant(pack("<I", int(width[2])), len(column))
+        numbers = keys.cast(pa.int32() if width == "<i4" else pa.int64()).to_numpy(zero_copy_only=False)
+        size = constant(pack("<I", int(width[2])), len(keys))
         return [prefix, size, fixed(numbers.astype(width)), project]
-
-
-def _named(name: str, column: Any, feast_type: Any) -> list[Part]:
-    try:
-        return value_parts(column, feast_type)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise ValueError(f"column {name} ({column.type}) cannot be stored as {feast_type}: {error}") from error
-
-
-def _distinct(keys: Any) -> bool:
-    if pa.types.is_dictionary(keys.type):
-        keys = keys.dictionary_decode()
-    return bool(pc.count_distinct(keys).as_py() == len(keys))
-
-
-def _key_strings(column: Any, name: str) -> Ragged:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    types = pa.types
-    if not (types.is_string(column.type) or types.is_large_string(column.type) or types.is_string_view(column.type)):
-        if not types.is_integer(column.type):
-            raise ValueError(f"the join key {name} is declared as a string, and its column is {column.type}")
-        column = column.cast(pa.string())
-    return strings(column)
