@@ -70,7 +70,7 @@ def plan(text: str) -> ReadPlan:
     """A read plan without features, on the clock's time."""
     declared = parse_events(EVENTS)
     found = load_text(text, Catalog(events=declared.types, event_features=declared.features))
-    definitions = encode_definitions(found.program, declared, found.triggers, found.settings)
+    definitions = encode_definitions(found, declared)
     return ReadPlan("shop", "user", "user_id", 3, Connection("embedded"), (), definitions, 0, None)
 
 

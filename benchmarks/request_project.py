@@ -18,6 +18,7 @@ from rules_engine.features.feast_import import import_feast, quiet
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.rules.load import Definitions
 from rules_engine.rules.nodes import AllOf, AnyOf, Condition, Segment
 from rules_engine.rules.program import Program
 from rules_engine.sdk.rules import encode_definitions
@@ -95,7 +96,10 @@ class Made:
     def with_rules(self, features: int, segments: int) -> Path:
         """The folder of a project with the same store and other rules, as far as requests need one."""
         root = self.project.root / "plans" / f"{features}x{segments}"
-        fields = {**vars(self.plan), "definitions": encode_definitions(program(features, segments))}
+        fields = {
+            **vars(self.plan),
+            "definitions": encode_definitions(Definitions({"segment": program(features, segments).segments})),
+        }
         ReadPlan(**{name: fields[name] for name in ReadPlan.__dataclass_fields__}).save(Project(root).read_plan)
         return root
 
@@ -118,7 +122,11 @@ def make() -> Made:
     if not written.exists():
         _write(repo)
         written.touch()
-    return Made(project, repo.read_plan(encode_definitions(program(30, 100)), applied_at=0), repo)
+    return Made(
+        project,
+        repo.read_plan(encode_definitions(Definitions({"segment": program(30, 100).segments})), applied_at=0),
+        repo,
+    )
 
 
 def _definitions() -> str:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from rules_engine.clock import parse_duration, parse_instant
 from rules_engine.definitions import source
-from rules_engine.definitions.envelope import ENVELOPES
 from rules_engine.definitions.source import Entry, Items, Node, Scalar, read_documents
 from rules_engine.events.declarations.events_yaml import EventDeclarations, parse_events
 from rules_engine.rules.catalog import Catalog, EventType, Feature
 from rules_engine.rules.forms import FORMS
+from rules_engine.rules.kinds import KINDS
 from rules_engine.rules.types import FLOAT, INTEGER, STRING, TIME, ValueType, from_feast_name
 
 ROOT = Path(__file__).parents[1]
@@ -130,7 +130,7 @@ def _add_yaml(found: list[Example], block: Block) -> None:
     elif key in FORMS and not problems:
         found.append(Example(block, [_segment(CONDITION, documents[0])]))
     else:
-        assert key in ENVELOPES or problems, f"{block.place}: `{key}` is no kind of example; is it `yaml other`?"
+        assert key in KINDS or problems, f"{block.place}: `{key}` is no kind of example; is it `yaml other`?"
         found.append(Example(block, documents))
 
 

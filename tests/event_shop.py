@@ -74,8 +74,7 @@ def shop_plan(connection: Connection, segments: str = SEGMENTS, now: datetime | 
     """A read plan without features."""
     declared = parse_events(EVENTS)
     catalog = Catalog(events=declared.types, event_features=declared.features)
-    program = load_text(segments, catalog).program
-    definitions = encode_definitions(program, declared)
+    definitions = encode_definitions(load_text(segments, catalog), declared)
     return ReadPlan(
         "shop", "user", "user_id", 3, connection, (), definitions, 0, None if now is None else to_micros(now)
     )

@@ -1,4 +1,4 @@
-"""The documents of the files in ``segments/``: their kinds, and the JSON Schema of what surrounds the conditions.
+"""Checks what surrounds the conditions of a document: its kind, and its keys by a JSON Schema.
 
 jsonschema checks the envelope; the conditions inside are checked by the language itself, whose messages know the types.
 """
@@ -6,6 +6,7 @@ jsonschema checks the envelope; the conditions inside are checked by the languag
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
@@ -13,102 +14,32 @@ from rules_engine.diagnostics import Diagnostic, listing, nearest
 
 #: ``$`` alone would let a line break through at the end.
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$(?!\n)"
-_TEXT = {"type": "string"}
-
-#: By kind, the JSON Schema of a document; ``{"x-kind": ...}`` marks what the language checks itself.
-ENVELOPES: dict[str, dict[str, Any]] = {
-    "segment": {
-        "type": "object",
-        "description": "Who belongs to this segment.",
-        "required": ["segment", "when"],
-        "additionalProperties": False,
-        "properties": {
-            "segment": {
-                "type": "string",
-                "pattern": NAME_PATTERN,
-                "description": "The segment's name: small letters, digits and underscores.",
-            },
-            "description": {**_TEXT, "description": "What the segment means, for people."},
-            "owner": {**_TEXT, "description": "Whom to ask about it."},
-            "tags": {"type": "array", "items": {"type": "string"}, "description": "Words to find it by."},
-            "when": {"x-kind": "condition", "description": "The condition under which someone belongs to the segment."},
-        },
-    },
-    "trigger": {
-        "type": "object",
-        "description": "What is done when somebody enters or leaves a segment, or an event comes.",
-        "required": ["trigger", "send"],
-        "additionalProperties": False,
-        "properties": {
-            "trigger": {
-                "type": "string",
-                "pattern": NAME_PATTERN,
-                "description": "The trigger's name: small letters, digits and underscores.",
-            },
-            "description": {**_TEXT, "description": "What the trigger is for, for people."},
-            "owner": {**_TEXT, "description": "Whom to ask about it."},
-            "tags": {"type": "array", "items": {"type": "string"}, "description": "Words to find it by."},
-            "on_enter": {"x-kind": "segment", "description": "It starts when somebody enters this segment."},
-            "on_exit": {"x-kind": "segment", "description": "It starts when somebody's membership of this ends."},
-            "on_event": {"x-kind": "event", "description": "It starts when such an event comes."},
-            "if": {"x-kind": "condition", "description": "Judged when it is due: it fires only if this is true."},
-            "delay": {"x-kind": "duration", "description": "How long it waits before it fires."},
-            "cancel_if": {"x-kind": "condition", "description": "Judged as long as it waits: true ends the waiting."},
-            "cooldown": {"x-kind": "duration", "description": "How long it does not fire again for one entity."},
-            "cap": {"x-kind": "cap", "description": "How often it fires for one entity, in how long a time."},
-            "quiet_hours": {"x-kind": "quiet_hours", "description": "The local times at which it does not fire."},
-            "requires_consent": {"x-kind": "consent", "description": "The consent, by its name in `project:`."},
-            "holdout": {"x-kind": "holdout", "description": "The share of entities that get nothing, to compare with."},
-            "send": {"x-kind": "send", "description": "The sinks that the action goes to."},
-            "payload": {"x-kind": "payload", "description": "What the action tells: names and values."},
-        },
-    },
-    "project": {
-        "type": "object",
-        "description": "Settings of the whole project; at most one in all files.",
-        "required": ["project"],
-        "additionalProperties": False,
-        "properties": {
-            "project": {"type": "string", "description": "The project's name, for people."},
-            "description": {**_TEXT, "description": "What the project is about, for people."},
-            "now": {
-                "type": "string",
-                "description": "The instant that counts as now where none is given: for historical data. "
-                "Leave it out for live data.",
-            },
-            "consent": {
-                "x-kind": "consents",
-                "description": "By name, the feature that is true where somebody consented.",
-            },
-            "sinks": {"x-kind": "sinks", "description": "By name, where the actions of triggers go."},
-        },
-    },
-}
 
 _PYTHON_WORDS = {"object": "a mapping", "array": "a list", "string": "a string", "boolean": "true or false"}
 
 
-def document_kind(document: Node) -> str | Diagnostic:
-    """The kind of a document: its first key."""
-    expected = f"a document starts with {' or '.join(f'`{kind}:`' for kind in ENVELOPES)}"
+def document_kind(document: Node, kinds: Collection[str]) -> str | Diagnostic:
+    """Return the kind of a document, which is its first key, or what is wrong with it."""
+    expected = f"a document starts with {' or '.join(f'`{kind}:`' for kind in kinds)}"
     if not isinstance(document, Mapping) or not document.entries:
         return Diagnostic("wrong-shape", document.span, "a definition is a mapping", expected)
     first = document.entries[0]
-    if first.key in ENVELOPES:
+    if first.key in kinds:
         return first.key
-    hint = nearest(first.key, ENVELOPES) or expected
-    present = next((kind for kind in ENVELOPES if kind in document), None)
+    hint = nearest(first.key, kinds) or expected
+    present = next((kind for kind in kinds if kind in document), None)
     if present:
         hint = f"write `{present}:` first"
     return Diagnostic("unknown-kind", first.key_span, f"`{first.key}` is not a kind of definition", hint)
 
 
 def check_schema(document: Node, schema: dict[str, Any]) -> list[Diagnostic]:
-    """The problems that jsonschema finds in a document, each at its place.
+    """Return the problems that jsonschema finds in a document, each at its place.
 
     >>> from rules_engine.definitions.source import from_plain
-    >>> [problem.code for problem in check_schema(from_plain({"segment": "A b", "whn": {}}), ENVELOPES["segment"])]
-    ['invalid-name', 'missing-key', 'unknown-key']
+    >>> schema = {"properties": {"limit": {"type": "integer"}}, "required": ["name"], "additionalProperties": False}
+    >>> [problem.code for problem in check_schema(from_plain({"limit": "5", "nme": "a"}), schema)]
+    ['missing-key', 'unknown-key', 'wrong-shape']
     """
     from jsonschema import Draft202012Validator
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from rules_engine.deploy.lint import lint
-from rules_engine.deploy.trigger_lint import lint_triggers
+from rules_engine.deploy.lint.warnings import lint
 from rules_engine.diagnostics import Diagnostic
 from rules_engine.errors import DefinitionError
 from rules_engine.folders import Project
@@ -48,7 +47,7 @@ def check_project(project: Project) -> CheckReport:
     except DefinitionError as error:
         return CheckReport(files, len(tests), 0, _in_order(error.diagnostics))
     _, problems = load_cases(tests, project.root, definitions, catalog)
-    warnings = [*lint(definitions.program), *lint_triggers(definitions)]
+    warnings = lint(definitions)
     found = _in_order(
         [
             *problems,

@@ -111,9 +111,7 @@ def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], in
     """What to put into effect, and what counts as now."""
     declared = read_events(project.events_yaml)
     definitions = load_folder(project.segments_dir, catalog)
-    settings = definitions.settings
-    content = encode_definitions(definitions.program, declared, definitions.triggers, settings)
-    return content | _of_models(project, catalog), settings.now
+    return encode_definitions(definitions, declared) | _of_models(project, catalog), definitions.settings.now
 
 
 def _of_models(project: Project, catalog: Catalog) -> dict[str, Any]:

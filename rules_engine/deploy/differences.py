@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rules_engine.rules.codec import encode_program
 from rules_engine.rules.program import Program
+from rules_engine.rules.segments.codec import encode_program
 
 ADDED, CHANGED, AFFECTED, REMOVED = "added", "changed", "affected", "removed"
 

@@ -40,9 +40,9 @@ from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
 from rules_engine.project.lock import project_lock
 from rules_engine.read_plan import ReadPlan
-from rules_engine.rules.codec import decode_program
 from rules_engine.rules.nodes import AnyOf, FeatureRef, Predicate, Segment
 from rules_engine.rules.program import Program
+from rules_engine.rules.segments.codec import decode_program
 from rules_engine.rules.types import BOOLEAN, TIME, ValueType
 
 Progress = Callable[[int, float], None]

@@ -20,9 +20,9 @@ from rules_engine.deploy.stages import Stages
 from rules_engine.deploy.staging import applied_plan
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
-from rules_engine.rules.codec import decode_program
 from rules_engine.rules.explain import Explanation
 from rules_engine.rules.program import Program
+from rules_engine.rules.segments.codec import decode_program
 from rules_engine.rules.triggers.codec import decode_triggers
 from rules_engine.rules.triggers.nodes import OnEnter, OnExit, Trigger
 

@@ -13,9 +13,10 @@ from rules_engine.project.catalog import project_catalog
 from rules_engine.read_plan import write_atomically
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.json_schema import build_schema
+from rules_engine.rules.kinds import KINDS
 from rules_engine.rules.load import definition_files, read_file
-from rules_engine.rules.triggers.schema import Names
-from rules_engine.rules.triggers.sink_settings import sink_kind
+from rules_engine.rules.schema_parts import Names
+from rules_engine.rules.settings.sinks import sink_kind
 
 
 def schema_file(project: Project) -> Path:
@@ -51,10 +52,9 @@ def defined_names(project: Project) -> Names:
     settings = next((document for document in documents if "project" in document), None)
     sinks, consent = (settings.get(key) if settings else None for key in ("sinks", "consent"))
     return Names(
-        _named(documents, "segment"),
+        {kind: _named(documents, kind) for kind in KINDS},
         {entry.key: sink_kind(entry.value) for entry in sinks} if isinstance(sinks, Mapping) else {},
         [entry.key for entry in consent] if isinstance(consent, Mapping) else (),
-        _named(documents, "trigger"),
     )
 
 

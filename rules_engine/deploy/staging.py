@@ -20,8 +20,9 @@ from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
 from rules_engine.project.versions import next_number, plan_content
 from rules_engine.read_plan import ReadPlan, write_atomically
-from rules_engine.rules.codec import decode_program
+from rules_engine.rules.kinds import KINDS
 from rules_engine.rules.program import Program
+from rules_engine.rules.segments.codec import decode_program
 from rules_engine.rules.triggers.codec import decode_triggers
 from rules_engine.rules.triggers.nodes import OnEnter, OnExit
 from rules_engine.sdk.rules import Rules
@@ -29,12 +30,9 @@ from rules_engine.stream.event_sink import event_log
 
 #: Kinds of definitions, and where the read plan carries them.
 _KINDS = (
-    ("segments", ("segments",)),
+    *((word, (part,)) for kind in KINDS.values() for word, part in kind.plan_parts.items()),
     ("events", ("events", "events")),
     ("event features", ("events", "features")),
-    ("triggers", ("triggers",)),
-    ("consents", ("consent",)),
-    ("sinks", ("sinks",)),
 )
 
 

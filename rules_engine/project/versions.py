@@ -12,10 +12,7 @@ from rules_engine.errors import ProjectError, UnknownNameError
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan, write_atomically
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.codec import decode_program
-from rules_engine.rules.triggers.codec import decode_triggers
-from rules_engine.rules.triggers.nodes import hidden_segments, payload_features
-from rules_engine.rules.walk import dependencies
+from rules_engine.rules.load import decode_definitions, features_of
 
 _FORMAT = 1
 
@@ -96,12 +93,11 @@ def check_features(old: Version, catalog: Catalog) -> None:
     ProjectError
         with their names.
     """
-    program, types = decode_program(old.plan.definitions["segments"]), old.plan.catalog().features
-    triggers = decode_triggers(old.plan.definitions).values()
-    segments = [*program.segments.values(), *hidden_segments(triggers).values()]
-    read = {name for segment in segments for name in dependencies(segment.when).features} | payload_features(triggers)
+    types = old.plan.catalog().features
     gone = sorted(
-        name for name in read if name not in catalog.features or catalog.features[name].type != types[name].type
+        name
+        for name in features_of(decode_definitions(old.plan.definitions))
+        if name not in catalog.features or catalog.features[name].type != types[name].type
     )
     if gone:
         raise ProjectError(

@@ -1,15 +1,14 @@
-"""Checked rules as JSON and back, for the read plan: the request path loads them without YAML, schema or checks."""
+"""Nodes as JSON and back, for the read plan: the request path loads them without YAML, schema or checks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any
 
 from rules_engine.rules import nodes
-from rules_engine.rules.program import Program
 from rules_engine.rules.types import Kind, ValueType
 
 CLASSES: dict[str, type] = {
@@ -28,36 +27,42 @@ CLASSES: dict[str, type] = {
         nodes.SequenceStep,
         nodes.Sequence,
         nodes.SegmentRef,
-        nodes.Segment,
         ValueType,
     )
 }
 ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (nodes.ClockField, nodes.Aggregate, Kind)}
 
 
-def encode_program(program: Program) -> dict[str, Any]:
-    """The program as plain JSON data; positions in files are left out.
-
-    >>> from rules_engine.rules.nodes import FeatureRef, Predicate, Segment
-    >>> program = Program({"vip": Segment("vip", Predicate(FeatureRef("user", "spend"), "at_least", 100))})
-    >>> decode_program(encode_program(program)) == program
-    True
-    """
-    return {name: encode(program.segments[name]) for name in program.names}
+def encode_part(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return named nodes as one part of a read plan's ``definitions``; no part if there are none."""
+    return {part: {name: encode(values[name]) for name in sorted(values)}} if values else {}
 
 
-def decode_program(data: Mapping[str, Any]) -> Program:
-    """The inverse of :func:`encode_program`.
+def decode_part(part: str, definitions: Mapping[str, Any], types: Iterable[type] = ()) -> dict[str, Any]:
+    """Return the inverse of :func:`encode_part`.
 
     Raises
     ------
     ValueError
         if the data was not written by it.
     """
+    return decode_named(part, definitions.get(part, {}), types)
+
+
+def decode_named(what: str, data: Mapping[str, Any], types: Iterable[type]) -> dict[str, Any]:
+    """Return nodes by name; ``types`` are their classes and enumerations besides those of conditions.
+
+    Raises
+    ------
+    ValueError
+        if the data is none of such nodes; ``what`` names it in the message.
+    """
+    enums = ENUMS | {cls.__name__: cls for cls in types if issubclass(cls, Enum)}
+    classes = CLASSES | {cls.__name__: cls for cls in types if is_dataclass(cls)}
     try:
-        return Program({name: decode(segment) for name, segment in data.items()})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not an encoded program: {error!r}") from error
+        return {name: decode(node, classes, enums) for name, node in data.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"not encoded {what}: {error!r}") from error
 
 
 def encode(value: Any) -> Any:
@@ -76,7 +81,7 @@ def encode(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a rule")
 
 
-def decode(data: Any, classes: Mapping[str, type] = CLASSES, enums: Mapping[str, Callable[[Any], Any]] = ENUMS) -> Any:
+def decode(data: Any, classes: Mapping[str, type] = CLASSES, enums: Mapping[str, type[Enum]] = ENUMS) -> Any:
     """The inverse of :func:`encode`, for values of these classes."""
     if isinstance(data, list):
         return tuple(decode(item, classes, enums) for item in data)

@@ -2,51 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from rules_engine.definitions.envelope import ENVELOPES, check_schema, document_kind
-from rules_engine.definitions.source import Mapping, Node, Scalar, read_documents, to_plain
+from rules_engine.definitions.envelope import check_schema, document_kind
+from rules_engine.definitions.source import Mapping, Node, Scalar, read_documents
 from rules_engine.diagnostics import Diagnostic, Severity, Span
 from rules_engine.errors import DefinitionError
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.nodes import Condition, FeatureRef, Segment, SegmentRef
-from rules_engine.rules.parsing.conditions import ConditionParser
+from rules_engine.rules.document import DocumentKind, Scope
+from rules_engine.rules.kinds import KINDS
+from rules_engine.rules.nodes import Segment
 from rules_engine.rules.program import Program
-from rules_engine.rules.triggers.nodes import Trigger, hidden_segments
-from rules_engine.rules.triggers.parse import Known, TriggerParser
-from rules_engine.rules.triggers.settings_parse import SettingsParser
-from rules_engine.rules.walk import children, segment_references, walk
-from rules_engine.sinks.settings import SinkSettings
+from rules_engine.rules.segments.checks import find_too_deep
+from rules_engine.rules.settings.nodes import Settings
+from rules_engine.rules.triggers.nodes import Trigger
+from rules_engine.rules.walk import dependencies
 
 TEST_SUFFIX = ".test.yaml"
-
-#: How deep conditions may be nested, through references to other segments too: what follows them uses Python's stack.
-MAX_LEVELS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the ``project:`` document says. ``now`` is in microseconds; None is the wall clock.
-
-    ``consent`` has by name the feature that is true where somebody consented; ``sinks`` where actions may go.
-    """
-
-    name: str = ""
-    now: int | None = None
-    consent: MappingType[str, FeatureRef] = field(default_factory=dict)
-    sinks: MappingType[str, SinkSettings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """Everything that the files of ``segments/`` define."""
+    """Everything that the files of ``segments/`` define: by kind of document, the nodes by name."""
 
-    program: Program
-    settings: Settings = Settings()
-    triggers: MappingType[str, Trigger] = field(default_factory=dict)
+    values: MappingType[str, MappingType[str, Any]] = field(default_factory=dict)
+
+    @property
+    def program(self) -> Program:
+        """The segments."""
+        return Program(self.values.get("segment", {}))
+
+    @property
+    def settings(self) -> Settings:
+        """What the ``project:`` document says; the defaults without one."""
+        return next(iter(self.values.get("project", {}).values()), Settings())
+
+    def with_now(self, now: int | None) -> Definitions:
+        """Return the same with another instant, in microseconds, that counts as now."""
+        settings = replace(self.settings, now=now)
+        return Definitions({**self.values, "project": {settings.name: settings}})
+
+    @property
+    def triggers(self) -> MappingType[str, Trigger]:
+        """The triggers by name."""
+        return self.values.get("trigger", {})
 
 
 def definition_files(folder: Path) -> list[Path]:
@@ -114,166 +117,98 @@ def load_documents(documents: Iterable[Node], catalog: Catalog, problems: Iterab
     DefinitionError
         with every problem.
     """
-    loader = _Loader(catalog, list(problems))
-    definitions = loader.load(list(documents))
-    if any(problem.severity is Severity.ERROR for problem in loader.problems):
-        raise DefinitionError(loader.problems)
+    scope = Scope(catalog, problems=list(problems))
+    definitions = _load(list(documents), scope)
+    if any(problem.severity is Severity.ERROR for problem in scope.problems):
+        raise DefinitionError(scope.problems)
     return definitions
 
 
-class _Loader:
-    def __init__(self, catalog: Catalog, problems: list[Diagnostic]) -> None:
-        self._catalog = catalog
-        self.problems = problems
+def decode_definitions(content: MappingType[str, Any]) -> Definitions:
+    """Return the definitions that a read plan carries.
 
-    def load(self, documents: list[Node]) -> Definitions:
-        by_kind: dict[str, list[Mapping]] = {kind: [] for kind in ENVELOPES}
-        for document in documents:
-            kind = document_kind(document)
-            if isinstance(kind, Diagnostic):
-                self.problems.append(kind)
-            elif isinstance(document, Mapping):
-                by_kind[kind].append(document)
-        named = self._named(by_kind["segment"], "segment")
-        settings, known = self._settings(by_kind["project"], named)
-        program = self._program(by_kind["segment"], named)
-        triggers = self._triggers(by_kind["trigger"], known)
-        self._refuse_depth(Program({**program.segments, **hidden_segments(triggers.values())}))
-        return Definitions(program, settings, triggers)
-
-    def _settings(self, documents: list[Mapping], segments: Collection[str]) -> tuple[Settings, Known]:
-        for extra in documents[1:]:
-            first = documents[0].span
-            message = f"there is another `project:` at {first.file}:{first.line}"
-            self.problems.append(Diagnostic("duplicate-project", extra.span, message, "keep one of them"))
-        settings, known = Settings(), Known(segments)
-        for document in documents[:1]:
-            found = check_schema(document, ENVELOPES["project"])
-            self.problems += found
-            if "project" not in document:
-                continue
-            parser = SettingsParser(ConditionParser(self._catalog, segments))
-            parsed = parser.settings(document)
-            self.problems += parser.problems
-            known = Known(segments, parsed.kinds, parsed.consent)
-            consent = {name: feature for name, feature in parsed.consent.items() if feature is not None}
-            sinks = {name: sink for name, sink in parsed.sinks.items() if sink is not None}
-            settings = Settings(parsed.name, parsed.now, consent, sinks)
-        return settings, known
-
-    def _named(self, documents: list[Mapping], kind: str) -> dict[str, Mapping]:
-        """The documents of a kind by their names; a second one of a name is a problem."""
-        code = "duplicate-segment" if kind == "segment" else "duplicate-trigger"
-        named: dict[str, Mapping] = {}
-        for document in documents:
-            name = document.entry(kind).value
-            if isinstance(name, Scalar) and isinstance(name.value, str):
-                if name.value in named:
-                    first = named[name.value].span
-                    message = f"there is another {kind} `{name.value}` at {first.file}:{first.line}"
-                    self.problems.append(Diagnostic(code, name.span, message, "rename one of them"))
-                named.setdefault(name.value, document)
-        return named
-
-    def _triggers(self, documents: list[Mapping], known: Known) -> dict[str, Trigger]:
-        self._named(documents, "trigger")
-        triggers: dict[str, Trigger] = {}
-        for document in documents:
-            found = check_schema(document, ENVELOPES["trigger"])
-            parser = TriggerParser(self._catalog, known)
-            trigger = parser.trigger(document)
-            self.problems += [*found, *parser.problems]
-            if trigger is not None and not found:
-                triggers[trigger.name] = trigger
-        return triggers
-
-    def _program(self, documents: list[Mapping], named: dict[str, Mapping]) -> Program:
-        segments = [self._segment(document, named) for document in documents]
-        program = Program({segment.name: segment for segment in segments if segment is not None})
-        self._refuse_cycles(program)
-        return program
-
-    def _segment(self, document: Mapping, names: dict[str, Mapping]) -> Segment | None:
-        found = check_schema(document, ENVELOPES["segment"])
-        self.problems += found
-        when = document.get("when")
-        if when is None:
-            return None
-        parser = ConditionParser(self._catalog, names)
-        condition = parser.condition(when)
-        self.problems += parser.problems
-        if found or condition is None:
-            return None
-        plain = {entry.key: to_plain(entry.value) for entry in document if entry.key != "when"}
-        return Segment(
-            name=plain["segment"],
-            when=condition,
-            description=plain.get("description", ""),
-            owner=plain.get("owner", ""),
-            tags=tuple(plain.get("tags", ())),
-            span=replace(document.span),
-        )
-
-    def _refuse_cycles(self, program: Program) -> None:
-        """One problem per cycle, at the reference in its first segment, in the order of the files."""
-        reported: set[str] = set()
-        ordered = sorted(program.segments.values(), key=lambda s: (s.span.file, s.span.line))
-        for segment in ordered:
-            cycle = _cycle_through(program, segment.name)
-            if cycle and not reported & set(cycle):
-                reported |= set(cycle)
-                path = " -> ".join(f"`{name}`" for name in [*cycle, cycle[0]])
-                span = next(
-                    node.span
-                    for node in walk(segment.when)
-                    if getattr(node, "name", None) == (cycle[1] if len(cycle) > 1 else cycle[0])
-                )
-                message = f"the segments refer to each other in a circle: {path}"
-                self.problems.append(Diagnostic("segment-cycle", span, message, "remove one of the references"))
-
-    def _refuse_depth(self, program: Program) -> None:
-        """One problem for each segment that goes too deep by itself, and not only by one that it refers to."""
-        levels: dict[str, int] = {}
-        inside = {name: dict(_references(segment.when)) for name, segment in program.segments.items()}
-        waiting = list(program.segments)
-        while waiting:  # segments whose references are known; in a circle, or with a name that is refused, none are
-            ready = [name for name in waiting if all(reference in levels for reference in inside[name])]
-            if not ready:
-                return
-            for name in ready:
-                depths = [level + levels[reference] for reference, level in inside[name].items()]
-                levels[name] = max([_depth(program.segments[name].when), *depths])
-                if levels[name] > MAX_LEVELS >= max((levels[reference] for reference in inside[name]), default=0):
-                    message = f"with the segments that it refers to, `{name}` is more than {MAX_LEVELS} levels deep"
-                    span = program.segments[name].span
-                    self.problems.append(Diagnostic("too-deep", span, message, "refer to fewer segments in a row"))
-            known = set(ready)
-            waiting = [name for name in waiting if name not in known]
+    Raises
+    ------
+    ValueError
+        if they cannot be read.
+    """
+    return Definitions({kind.name: kind.decode(content) for kind in KINDS.values()})
 
 
-def _references(condition: Condition, level: int = 1) -> Iterator[tuple[str, int]]:
-    """The segments that a condition refers to, with the level at which they stand; the deepest of one name is last."""
-    found = [(condition.name, level)] if isinstance(condition, SegmentRef) else []
-    for child in children(condition):
-        found += _references(child, level + 1)
-    yield from sorted(found, key=lambda reference: reference[1])
+def conditions_of(definitions: Definitions) -> dict[str, Segment]:
+    """Return every condition in the definitions as a segment: the segments, and what stands in other documents."""
+    found: dict[str, Segment] = {}
+    for kind in KINDS.values():
+        found |= kind.conditions(definitions.values.get(kind.name, {}))
+    return found
 
 
-def _depth(condition: Condition) -> int:
-    return 1 + max(map(_depth, children(condition)), default=0)
+def features_of(definitions: Definitions) -> frozenset[str]:
+    """Return the features (``VIEW:NAME``) that the definitions read."""
+    conditions = conditions_of(definitions).values()
+    read = {feature for segment in conditions for feature in dependencies(segment.when).features}
+    for kind in KINDS.values():
+        read |= kind.features(definitions.values.get(kind.name, {}))
+    return frozenset(read)
 
 
-def _cycle_through(program: Program, start: str) -> list[str] | None:
-    """A shortest path of references from a segment back to itself."""
-    paths, seen = [[start]], set[str]()
-    while paths:
-        path = paths.pop(0)
-        if path[-1] not in program.segments:
+def _load(documents: list[Node], scope: Scope) -> Definitions:
+    by_kind = _by_kind(documents, scope.problems)
+    scope.names = {
+        kind.name: (_single if kind.single else _names)(kind, by_kind[kind.name], scope.problems)
+        for kind in KINDS.values()
+    }
+    values = {kind.name: _values(kind, by_kind[kind.name], scope) for kind in KINDS.values()}
+    definitions = Definitions(values)
+    for kind in KINDS.values():
+        scope.problems += kind.check(values[kind.name])
+    scope.problems += find_too_deep(conditions_of(definitions))
+    return definitions
+
+
+def _by_kind(documents: list[Node], problems: list[Diagnostic]) -> dict[str, list[Mapping]]:
+    by_kind: dict[str, list[Mapping]] = {name: [] for name in KINDS}
+    for document in documents:
+        name = document_kind(document, KINDS)
+        if isinstance(name, Diagnostic):
+            problems.append(name)
+        elif isinstance(document, Mapping):
+            by_kind[name].append(document)
+    return by_kind
+
+
+def _names(kind: DocumentKind, documents: list[Mapping], problems: list[Diagnostic]) -> Collection[str]:
+    """Return the names that documents of a kind define; refuse a second document of a name."""
+    first: dict[str, Mapping] = {}
+    for document in documents:
+        name = document.entry(kind.name).value
+        key = name.value if isinstance(name, Scalar) else None
+        if not isinstance(key, str):
             continue
-        for name in sorted(segment_references(program.segments[path[-1]].when)):
-            if name == start:
-                return path
-            if name not in seen:
-                seen.add(name)
-                paths.append([*path, name])
-    return None
+        if key in first:
+            place = f"{first[key].span.file}:{first[key].span.line}"
+            message = f"there is another {kind.name} `{key}` at {place}"
+            problems.append(Diagnostic(f"duplicate-{kind.name}", name.span, message, "rename one of them"))
+        first.setdefault(key, document)
+    return first.keys()
+
+
+def _single(kind: DocumentKind, documents: list[Mapping], problems: list[Diagnostic]) -> Collection[str]:
+    """Refuse a second document of a kind that stands once; it defines no name that others use."""
+    for extra in documents[1:]:
+        place = f"{documents[0].span.file}:{documents[0].span.line}"
+        message = f"there is another `{kind.name}:` at {place}"
+        problems.append(Diagnostic(f"duplicate-{kind.name}", extra.span, message, "keep one of them"))
+    return ()
+
+
+def _values(kind: DocumentKind, documents: list[Mapping], scope: Scope) -> dict[str, Any]:
+    """Return the nodes of a kind by name, without those of which a part was refused."""
+    values: dict[str, Any] = {}
+    for document in documents[:1] if kind.single else documents:
+        refused = check_schema(document, kind.envelope)
+        scope.problems += refused
+        node = kind.parse(document, scope)
+        if node is not None and not refused:
+            values[node.name] = node
+    return values

@@ -12,9 +12,8 @@ from rules_engine.clock import from_micros, now_micros, to_micros
 from rules_engine.errors import DataError, ProjectError
 from rules_engine.features.online.selection import EntityFeatures, Layouts, Row
 from rules_engine.read_plan import ReadPlan
-from rules_engine.rules.codec import decode_program, encode_program
 from rules_engine.rules.inputs import Inputs
-from rules_engine.rules.program import Program
+from rules_engine.rules.segments.codec import decode_program
 from rules_engine.rules.types import Kind, Value, ValueType, from_feast_name
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.membership import Membership
@@ -24,8 +23,7 @@ from rules_engine.targets.index.rule_index import RuleIndex
 if TYPE_CHECKING:
     from rules_engine.events.declarations.events_yaml import EventDeclarations
     from rules_engine.rules.explain import Explanation
-    from rules_engine.rules.load import Settings
-    from rules_engine.rules.triggers.nodes import Trigger
+    from rules_engine.rules.load import Definitions
     from rules_engine.sdk.event_rules import EventRules, LazyState
     from rules_engine.sdk.request_scores import RequestScores
 
@@ -36,26 +34,20 @@ At = tuple[int, datetime]
 _QUESTIONS_KEPT = 256
 
 
-def encode_definitions(
-    program: Program,
-    declared: EventDeclarations | None = None,
-    triggers: Mapping[str, Trigger] | None = None,
-    settings: Settings | None = None,
-) -> dict[str, Any]:
-    """Checked definitions, and the events that are declared, as the read plan carries them.
+def encode_definitions(definitions: Definitions, declared: EventDeclarations | None = None) -> dict[str, Any]:
+    """Return checked definitions, and the events that are declared, as the read plan carries them.
 
-    Triggers, consents and sinks are read back with :mod:`rules_engine.rules.triggers.codec`.
+    Each kind is read back with the ``codec`` of its folder in :mod:`rules_engine.rules`.
     """
-    content = {"segments": encode_program(program)}
+    from rules_engine.rules.kinds import KINDS
+
+    content: dict[str, Any] = {}
+    for kind in KINDS.values():
+        content |= kind.encode(definitions.values.get(kind.name, {}))
     if declared is not None and declared.events:
         from rules_engine.events.declarations.plan_data import encode_declarations
 
         content["events"] = encode_declarations(declared)
-    if triggers or (settings is not None and (settings.consent or settings.sinks)):
-        from rules_engine.rules.triggers.codec import encode_triggers
-
-        consent, sinks = (None, None) if settings is None else (settings.consent, settings.sinks)
-        content |= encode_triggers(triggers or {}, consent, sinks)
     return content
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rules_engine.clock import from_micros, now_micros
-from rules_engine.definitions.case_schema import TEST_SCHEMA, TRIGGER_TEST_SCHEMA
+from rules_engine.definitions.case_schema import schema_of_tests
 from rules_engine.definitions.envelope import check_schema
 from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar, to_plain
 from rules_engine.diagnostics import Diagnostic, Span, listing, nearest
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
+from rules_engine.rules.document import DocumentKind
 from rules_engine.rules.inputs import Event, Inputs, in_order
+from rules_engine.rules.kinds import KINDS, for_every_kind
 from rules_engine.rules.load import Definitions, read_file
 from rules_engine.rules.nodes import ContextRef, Predicate
 from rules_engine.rules.parsing.literals import Refusal, describe, duration, literal
@@ -134,45 +137,45 @@ class _CaseReader:
         """Made when the first case of a trigger is read."""
         definitions = self._definitions
         types = {key: feature.type for key, feature in self._catalog.features.items()}
-        encoded = encode_definitions(definitions.program, None, definitions.triggers, definitions.settings)
+        encoded = encode_definitions(definitions)
         return TriggerRules(encoded, types)
 
     def document(self, document: Node) -> list[AnyCase]:
-        of_trigger = isinstance(document, Mapping) and isinstance(document.get("test"), Mapping)
-        found = check_schema(document, TRIGGER_TEST_SCHEMA if of_trigger else TEST_SCHEMA)
-        self.problems += found
-        if found or not isinstance(document, Mapping):
+        kind = _tested_kind(document)
+        refused = check_schema(document, schema_of_tests(kind.name, kind.case or {}))
+        self.problems += refused
+        if refused or not isinstance(document, Mapping):
             return []
         test = document.entry("test").value
-        name = test.entry("trigger").value if isinstance(test, Mapping) else test
-        if not self._is_known(name, "trigger" if of_trigger else "segment"):
+        name = test.entry(kind.name).value if isinstance(test, Mapping) else test
+        if not self._is_known(name, kind.name):
             return []
         cases = document.entry("cases").value
         assert isinstance(cases, Items)
-        read = [self._collected(node, str(to_plain(name)), of_trigger) for node in cases.items]
+        read = [self._collected(node, str(to_plain(name)), kind.name) for node in cases.items]
         return [case for case in read if case is not None]
 
     def _is_known(self, name: Node, kind: str) -> bool:
-        given = to_plain(name)
-        names = self._definitions.triggers if kind == "trigger" else self._definitions.program.segments
+        given, defined = to_plain(name), self._definitions.values
+        names = defined.get(kind, {})
         if given in names:
             return True
         hint = nearest(str(given), names) or (f"there are {listing(names)}" if names else f"no {kind} is defined")
-        if kind == "segment" and given in self._definitions.triggers:
-            hint = f"it is a trigger: write `test: {{trigger: {given}}}`"
-        code = "unknown-trigger" if kind == "trigger" else "unknown-segment"
-        self.problems.append(Diagnostic(code, name.span, f"there is no {kind} `{given}`", hint))
+        other = next((found.name for found in _tested_kinds() if given in defined.get(found.name, {})), None)
+        if other is not None:
+            hint = f"it is a {other}: write `test: {given if other == 'segment' else f'{{{other}: {given}}}'}`"
+        self.problems.append(Diagnostic(f"unknown-{kind}", name.span, f"there is no {kind} `{given}`", hint))
         return False
 
-    def _collected(self, node: Node, name: str, of_trigger: bool) -> AnyCase | None:
+    def _collected(self, node: Node, name: str, kind: str) -> AnyCase | None:
         assert isinstance(node, Mapping)
         try:
-            return self._trigger_case(node, name) if of_trigger else self._case(node, name)
+            return _CASES[kind](self, node, name)
         except Refusal as refusal:
             self.problems.append(refusal.diagnostic)
             return None
 
-    def _trigger_case(self, node: Mapping, trigger: str) -> TriggerCase:
+    def trigger_case(self, node: Mapping, trigger: str) -> TriggerCase:
         start = self._start(node)
         inputs = self._inputs(node, start)
         expected = {key: _outcomes(node, key, start) for key in ("fires", "cancelled", "suppressed")}
@@ -192,7 +195,7 @@ class _CaseReader:
             trigger, str(to_plain(title)), title.span, inputs, entity, start, end, **expected, rules=self._rules
         )
 
-    def _case(self, node: Mapping, segment: str) -> Case:
+    def segment_case(self, node: Mapping, segment: str) -> Case:
         start = self._start(node)
         points = [(start, _VERDICTS[to_plain(node.entry("expect").value)])]
         later = _items(node, "then")
@@ -274,6 +277,27 @@ class _CaseReader:
             properties[entry.key] = _typed(entry.value, declared.properties.get(entry.key) if declared else None)
         event_id = to_plain(node.entry("event_id").value) if "event_id" in node else f"{position:012d}"
         return Event(str(to_plain(name)), _moment(node, start), event_id, properties)
+
+
+#: By kind of document, what reads one case of its tests.
+_CASES: MappingType[str, Callable[[_CaseReader, Mapping, str], AnyCase]] = for_every_kind(
+    "cases of tests",
+    {"segment": _CaseReader.segment_case, "trigger": _CaseReader.trigger_case},
+    among=lambda kind: kind.case is not None,
+)
+
+
+def _tested_kinds() -> list[DocumentKind]:
+    return [kind for kind in KINDS.values() if kind.case is not None]
+
+
+def _tested_kind(document: Node) -> DocumentKind:
+    """Return the kind of document that is tested: ``test: NAME`` tests a segment, ``test: {KIND: NAME}`` another."""
+    test = document.get("test") if isinstance(document, Mapping) else None
+    if not isinstance(test, Mapping):
+        return KINDS["segment"]
+    others = [kind for kind in _tested_kinds() if kind.name != "segment"]
+    return next((kind for kind in others if kind.name in test), others[0])
 
 
 def _context_times(program: Program) -> set[str]:

@@ -178,9 +178,7 @@ class Simulator:
         self._types = {key: feature.type for key, feature in catalog.features.items()}
         chosen = choose(load_folder(project.segments_dir, catalog), segments, triggers)
         self.names = chosen.program.names
-        self.rules = TriggerRules(
-            encode_definitions(chosen.program, self._declared, chosen.triggers, chosen.settings), self._types
-        )
+        self.rules = TriggerRules(encode_definitions(chosen, self._declared), self._types)
         self._reads_features = features and bool(self.rules.features)
 
     def run(
@@ -359,8 +357,11 @@ def choose(definitions: Definitions, segments: Collection[str] | None, triggers:
     whole = Program({**definitions.program.segments, **hidden})
     roots = {*wanted, *hidden, *(trigger.segment for trigger in chosen.values() if trigger.segment is not None)}
     reached = [name for name in whole.closure(sorted(roots)) if name not in hidden]
-    program = Program({name: whole.segments[name] for name in reached})
-    return Definitions(program, definitions.settings, chosen)
+    kept: dict[str, Mapping[str, Any]] = {
+        "segment": {name: whole.segments[name] for name in reached},
+        "trigger": chosen,
+    }
+    return Definitions({**definitions.values, **kept})
 
 
 def _nothing(source: Path | None, refused: Mapping[str, int]) -> str:

@@ -26,7 +26,7 @@ from rules_engine.redis import client as redis_client
 from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.redis.pipe import Pipe, open_pipe
 from rules_engine.rules.inputs import Event
-from rules_engine.rules.triggers.codec import decode_sinks
+from rules_engine.rules.settings.codec import decode_sinks
 from rules_engine.sdk.applied import Applied
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import EventSink, grouped

@@ -30,7 +30,7 @@ class Action:
     key
         from :func:`action_key`; equal keys are the same action.
     sink
-        where it goes, ``KIND:NAME`` as :class:`rules_engine.rules.triggers.nodes.SinkRef` prints it.
+        where it goes, ``KIND:NAME`` as :class:`rules_engine.rules.settings.nodes.SinkRef` prints it.
     cause
         ``enter``, ``exit`` or ``event``.
     segment, event

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from rules_engine.features.online.selection import EntityFeatures
-from rules_engine.rules.codec import decode_program
 from rules_engine.rules.nodes import Segment
 from rules_engine.rules.program import Program
+from rules_engine.rules.segments.codec import decode_program
 from rules_engine.rules.triggers.codec import decode_triggers
 from rules_engine.rules.triggers.nodes import OnEnter, OnEvent, OnExit, Trigger, hidden_segments, payload_features
 from rules_engine.rules.types import ValueType, from_feast_name

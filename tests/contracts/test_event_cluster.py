@@ -35,7 +35,7 @@ def plan_of(port: int, text: str) -> ReadPlan:
     declared = parse_events(EVENTS)
     found = load_text(text, Catalog(events=declared.types, event_features=declared.features))
     connection = Connection("redis", f"127.0.0.1:{port}", "redis_cluster")
-    definitions = encode_definitions(found.program, declared, found.triggers, found.settings)
+    definitions = encode_definitions(found, declared)
     return ReadPlan("shop", "user", "user_id", 3, connection, (), definitions, 0, to_micros(NOW))
 
 

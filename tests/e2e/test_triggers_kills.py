@@ -84,7 +84,7 @@ def plan() -> ReadPlan:
     documents += [{"trigger": name, "send": [{"stream": "actions"}], **rest} for name, rest in TRIGGERS.items()]
     text = "\n---\n".join(map(json.dumps, documents))
     found = load_text(text, Catalog(events=declared.types, event_features=declared.features))
-    definitions = encode_definitions(found.program, declared, found.triggers, found.settings)
+    definitions = encode_definitions(found, declared)
     return ReadPlan("shop", "user", "user_id", 3, Connection("embedded"), (), definitions, 0, None)
 
 

@@ -67,7 +67,7 @@ DECLARED = parse_events(EVENTS)
 def plan(connection: Connection, segments: str, events: str = EVENTS) -> ReadPlan:
     declared = parse_events(events)
     catalog = Catalog(events=declared.types, event_features=declared.features)
-    definitions = encode_definitions(load_text(segments, catalog).program, declared)
+    definitions = encode_definitions(load_text(segments, catalog), declared)
     return ReadPlan("shop", "user", "user_id", 3, connection, (), definitions, 0, to_micros(NOW))
 
 

@@ -18,12 +18,12 @@ from rules_engine.events.state.entity_state import empty_state, update
 from rules_engine.events.state.pruning import prune
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
+from rules_engine.rules.load import Definitions
 from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, FeatureRef, Predicate
-from rules_engine.rules.program import Program
+from rules_engine.rules.settings.nodes import Consent, SinkRef
 from rules_engine.rules.triggers.nodes import (
     Cap,
     Cause,
-    Consent,
     Constant,
     OnEnter,
     OnEvent,
@@ -31,7 +31,6 @@ from rules_engine.rules.triggers.nodes import (
     PayloadValue,
     QuietHours,
     QuietPolicy,
-    SinkRef,
     Trigger,
 )
 from rules_engine.rules.types import FLOAT, STRING
@@ -195,8 +194,8 @@ def rules_of(plot: Plot, segments: Mapping[str, Any], triggers: Mapping[str, Any
         name: trigger_of(name, trigger, {key: one.when for key, one in parsed.items()})
         for name, trigger in triggers.items()
     }
-    program = Program({name: parsed[name] for name in segments})
-    return TriggerRules(encode_definitions(program, None, nodes))
+    chosen = {name: parsed[name] for name in segments}
+    return TriggerRules(encode_definitions(Definitions({"segment": chosen, "trigger": nodes})))
 
 
 def trigger_of(name: str, trigger: Mapping[str, Any], parsed: Mapping[str, Any]) -> Trigger:

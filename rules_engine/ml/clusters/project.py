@@ -26,7 +26,7 @@ from rules_engine.ml.drift import Drift, beyond
 from rules_engine.ml.report.pictures import can_draw
 from rules_engine.ml.versions.store import VersionStore, choose_name
 from rules_engine.read_plan import ReadPlan
-from rules_engine.rules.codec import decode_program
+from rules_engine.rules.segments.codec import decode_program
 
 #: How often clusters are looked for among other entities, to tell how stable they are.
 _RESAMPLES = 20

@@ -1,4 +1,4 @@
-"""What a trigger's document holds: shared by its parser, the settings' parser, and the schema for editors."""
+"""Checks of the keys of mappings and of names, shared by the parsers of documents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from rules_engine.definitions.envelope import NAME_PATTERN
-from rules_engine.definitions.source import Mapping, Node
+from rules_engine.definitions.source import Entry, Mapping, Node
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.parsing.operand_checks import at_key
@@ -44,3 +44,16 @@ def keys_of(
         if key not in node:
             raise Refusal("missing-key", node, f"`{what}` needs `{key}`", f"add `{key}: ...`")
     return node
+
+
+def check_name(entry: Entry, what: str) -> None:
+    """Refuse a key that cannot be a name.
+
+    Raises
+    ------
+    Refusal
+        if it has other characters, or is too long; ``what`` says what it would be the name of.
+    """
+    if not NAME.match(entry.key):
+        hint = "write small letters, digits and underscores, starting with a letter, at most 63"
+        raise at_key("invalid-name", entry, f"`{entry.key}` cannot be the name of {what}", hint)

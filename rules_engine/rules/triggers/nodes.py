@@ -12,6 +12,7 @@ from enum import Enum
 
 from rules_engine.diagnostics import NO_SPAN, Span
 from rules_engine.rules.nodes import Condition, EventAggregate, EventMatch, FeatureRef, Predicate, Segment
+from rules_engine.rules.settings.nodes import Consent, SinkRef
 from rules_engine.rules.types import BOOLEAN
 
 # --- what starts it -------------------------------------------------------------------------------------------------
@@ -77,14 +78,6 @@ class QuietHours:
     policy: QuietPolicy = QuietPolicy.DEFER
 
 
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """The consent that the project's settings name so, and the feature that is true where it was given."""
-
-    name: str
-    feature: FeatureRef
-
-
 # --- what it sends, and where ---------------------------------------------------------------------------------------
 
 
@@ -96,17 +89,6 @@ class Constant:
 
 
 PayloadValue = FeatureRef | EventAggregate | Constant
-
-
-@dataclass(frozen=True, slots=True)
-class SinkRef:
-    """A sink by kind and name. Sinks of two kinds may have one name only if one of them is a stream."""
-
-    kind: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from decimal import Decimal
 from typing import TypeVar
 
@@ -11,23 +10,22 @@ from rules_engine.clock import parse_time_of_day
 from rules_engine.definitions.source import Entry, Items, Node, Scalar, to_plain
 from rules_engine.definitions.source import Mapping as MappingNode
 from rules_engine.diagnostics import Diagnostic, listing, nearest
-from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.nodes import Condition, ContextRef, FeatureRef, Predicate
+from rules_engine.rules.document import Scope
+from rules_engine.rules.nodes import Condition, ContextRef, Predicate
 from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.parsing.document_keys import NAME, PARTS, keys_of
 from rules_engine.rules.parsing.literals import Refusal, describe, duration
 from rules_engine.rules.parsing.operand_checks import at_key, string_value
+from rules_engine.rules.settings.nodes import Consent, SinkRef
 from rules_engine.rules.triggers.nodes import (
     Cap,
     Cause,
-    Consent,
     OnEnter,
     OnEvent,
     OnExit,
     PayloadValue,
     QuietHours,
     QuietPolicy,
-    SinkRef,
     Trigger,
 )
 from rules_engine.rules.triggers.payload import payload
@@ -40,49 +38,33 @@ _T = TypeVar("_T")
 CAUSES = ("on_enter", "on_exit", "on_event")
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The names that a trigger may use. None stands for a value that was refused itself, and so is not refused again.
-
-    Attributes
-    ----------
-    segments
-        the names of all segments.
-    sinks
-        by name, what kind of sink the project's settings configure.
-    consent
-        by name, the feature that is true where the consent was given.
-    """
-
-    segments: Collection[str] = ()
-    sinks: Mapping[str, str | None] | None = None
-    consent: Mapping[str, FeatureRef | None] | None = None
-
-
-class TriggerParser:
-    """Parses one trigger; ``problems`` collects what is wrong.
+def parse_trigger(document: MappingNode, scope: Scope) -> Trigger | None:
+    """Return the trigger of a document, or None if a part of it was refused.
 
     >>> from rules_engine.definitions.source import from_plain
-    >>> parser = TriggerParser(Catalog(closed=False), Known(["vip"]))
-    >>> parser.trigger(from_plain({"trigger": "hello", "on_enter": "vpi", "send": [{"stream": "mails"}]})) is None
+    >>> from rules_engine.rules.catalog import Catalog
+    >>> scope = Scope(Catalog(closed=False), {"segment": ["vip"]})
+    >>> parse_trigger(from_plain({"trigger": "hello", "on_enter": "vpi", "send": [{"stream": "mails"}]}), scope) is None
     True
-    >>> parser.problems[0].code, parser.problems[0].hint
+    >>> scope.problems[0].code, scope.problems[0].hint
     ('unknown-segment', 'did you mean `vip`?')
     """
+    return _TriggerParser(scope).trigger(document)
 
-    def __init__(self, catalog: Catalog, known: Known) -> None:
-        self._known = known
-        self._conditions = ConditionParser(catalog, known.segments)
-        self.problems: list[Diagnostic] = self._conditions.problems
+
+class _TriggerParser:
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._conditions = ConditionParser(scope.catalog, scope.segments)
+        self._conditions.problems = self._problems = scope.problems
 
     def trigger(self, document: MappingNode) -> Trigger | None:
-        """The tree of a document whose envelope was checked, or None if a part of it was refused."""
-        before = len(self.problems)
+        before = len(self._problems)
         cause: Cause | None = None
         try:
             cause = self._cause(document)
         except Refusal as refusal:
-            self.problems.append(refusal.diagnostic)
+            self._problems.append(refusal.diagnostic)
         holdout = self._part(document, "holdout", self._holdout)
         delay = self._part(document, "delay", duration)
         parts = {
@@ -95,7 +77,7 @@ class TriggerParser:
         }
         send = self._part(document, "send", self._send)
         values = self._part(document, "payload", self._payload)
-        if len(self.problems) > before or cause is None or not send:
+        if len(self._problems) > before or cause is None or not send:
             return None
         plain = {entry.key: to_plain(entry.value) for entry in document if entry.key in ("trigger", *PARTS)}
         return Trigger(
@@ -116,7 +98,7 @@ class TriggerParser:
         try:
             return parse(node)
         except Refusal as refusal:
-            self.problems.append(refusal.diagnostic)
+            self._problems.append(refusal.diagnostic)
             return None
 
     def _part(self, document: MappingNode, key: str, parse: Callable[[Node], _T | None]) -> _T | None:
@@ -153,7 +135,7 @@ class TriggerParser:
             if isinstance(part, Predicate) and isinstance(part.operand, ContextRef) and part.operand.default is None:
                 message = f"a trigger fires without a request, so nothing passes the value `{part.operand.name}`"
                 hint = "give it a `default`, or read a feature or an event"
-                self.problems.append(Diagnostic("context-in-trigger", part.span, message, hint))
+                self._problems.append(Diagnostic("context-in-trigger", part.span, message, hint))
         return condition
 
     def _cap(self, node: Node) -> Cap:
@@ -179,7 +161,7 @@ class TriggerParser:
 
     def _consent(self, node: Node) -> Consent | None:
         name = string_value(node, "the name of a consent")
-        known = self._known.consent or {}
+        known = self._scope.consent
         if name not in known:
             hint = nearest(name, known) or (f"there are {listing(known)}" if known else None)
             hint = hint or f"say in the `project:` document where it stands: `consent: {{{name}: VIEW:FEATURE}}`"
@@ -200,7 +182,7 @@ class TriggerParser:
         return int(hundredths)
 
     def _payload(self, node: Node) -> tuple[tuple[str, PayloadValue], ...]:
-        return payload(node, self._conditions, self.problems)
+        return payload(node, self._conditions, self._problems)
 
     # --- what it sends, and where -----------------------------------------------------------------------------------
 
@@ -215,7 +197,7 @@ class TriggerParser:
             sink = self._collected(self._sink, item)
             if sink in found:
                 message = f"`{sink}` stands there already, at line {found[sink].span.line}"
-                self.problems.append(Diagnostic("duplicate-sink", item.span, message, "remove one of them"))
+                self._problems.append(Diagnostic("duplicate-sink", item.span, message, "remove one of them"))
             elif sink is not None:
                 found[sink] = item
         return tuple(found)
@@ -242,7 +224,7 @@ class TriggerParser:
 
     def _configured(self, entry: Entry, kind: str) -> str:
         name = string_value(entry.value, "the name of a sink")
-        sinks = self._known.sinks or {}
+        sinks = self._scope.sinks
         if name not in sinks:
             hint = nearest(name, sinks) or (f"there are {listing(sinks)}" if sinks else None)
             example = f"`sinks: {{{name}: {{{kind}: ...}}}}`"

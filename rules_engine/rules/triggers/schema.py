@@ -1,88 +1,123 @@
-"""The parts of the editors' JSON Schema that describe triggers, and the project's consents and sinks."""
+"""The JSON Schema of a trigger's document, and of the cases that test it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
+from rules_engine.definitions.case_schema import INPUTS, MOMENT
 from rules_engine.definitions.envelope import NAME_PATTERN
-from rules_engine.rules.catalog import EVENT_VIEW, Catalog
 from rules_engine.rules.forms import FORMS
 from rules_engine.rules.nodes import Aggregate
+from rules_engine.rules.schema_parts import (
+    DURATION,
+    NAME,
+    SCALAR,
+    TIME_OF_DAY,
+    JsonSchema,
+    SchemaParts,
+    feature_schema,
+    mapping_schema,
+)
 from rules_engine.rules.triggers.nodes import QuietPolicy
 from rules_engine.rules.triggers.parse import CAUSES, MAX_CAP
 from rules_engine.rules.triggers.payload import MAX_VALUES
-from rules_engine.rules.triggers.sink_settings import sink_schemas
-from rules_engine.rules.types import BOOLEAN, STRING, ValueType
+from rules_engine.rules.types import STRING
 from rules_engine.sinks.base import STREAM
 from rules_engine.sinks.registry import sink_kinds
 
-JsonSchema = dict[str, Any]
+#: A trigger has one cause.
+EDITOR_RULES: JsonSchema = {"oneOf": [{"required": [cause]} for cause in CAUSES]}
 
-_DURATION: JsonSchema = {"$ref": "#/definitions/duration"}
-_NAME: JsonSchema = {"type": "string", "pattern": NAME_PATTERN.removesuffix("(?!\\n)")}
-_TIME: JsonSchema = {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"}
-_SCALAR: JsonSchema = {"type": ["boolean", "number", "string"]}
+ENVELOPE: JsonSchema = {
+    "type": "object",
+    "description": "What is done when somebody enters or leaves a segment, or an event comes.",
+    "required": ["trigger", "send"],
+    "additionalProperties": False,
+    "properties": {
+        "trigger": {
+            "type": "string",
+            "pattern": NAME_PATTERN,
+            "description": "The trigger's name: small letters, digits and underscores.",
+        },
+        "description": {"type": "string", "description": "What the trigger is for, for people."},
+        "owner": {"type": "string", "description": "Whom to ask about it."},
+        "tags": {"type": "array", "items": {"type": "string"}, "description": "Words to find it by."},
+        "on_enter": {"x-kind": "segment_name", "description": "It starts when somebody enters this segment."},
+        "on_exit": {"x-kind": "segment_name", "description": "It starts when somebody's membership of this ends."},
+        "on_event": {"x-kind": "event", "description": "It starts when such an event comes."},
+        "if": {"x-kind": "condition", "description": "Judged when it is due: it fires only if this is true."},
+        "delay": {"x-kind": "duration", "description": "How long it waits before it fires."},
+        "cancel_if": {"x-kind": "condition", "description": "Judged as long as it waits: true ends the waiting."},
+        "cooldown": {"x-kind": "duration", "description": "How long it does not fire again for one entity."},
+        "cap": {"x-kind": "cap", "description": "How often it fires for one entity, in how long a time."},
+        "quiet_hours": {"x-kind": "quiet_hours", "description": "The local times at which it does not fire."},
+        "requires_consent": {"x-kind": "consent", "description": "The consent, by its name in `project:`."},
+        "holdout": {"x-kind": "holdout", "description": "The share of entities that get nothing, to compare with."},
+        "send": {"x-kind": "send", "description": "The sinks that the action goes to."},
+        "payload": {"x-kind": "payload", "description": "What the action tells: names and values."},
+    },
+}
+
+_REASONS = ["holdout", "condition", "consent", "timezone", "quiet_hours", "cooldown", "cap"]
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The names that a project's files define: segments, sinks by kind, consents, triggers.
-
-    >>> Names(segments=("vip",)).sinks
-    {}
-    """
-
-    segments: Collection[str] = ()
-    sinks: Mapping[str, str | None] = field(default_factory=dict)
-    consent: Collection[str] = ()
-    triggers: Collection[str] = ()
-
-
-def cause_schema() -> list[JsonSchema]:
-    """That a trigger has one cause."""
-    return [{"required": [cause]} for cause in CAUSES]
-
-
-def trigger_definitions(
-    catalog: Catalog, names: Names, where: Callable[[str | None], JsonSchema]
-) -> dict[str, JsonSchema]:
-    """By ``x-kind`` of an envelope: what stands there.
-
-    Parameters
-    ----------
-    catalog
-        the features and events that may be named.
-    names
-        what the project's files define.
-    where
-        gives the schema of ``where`` for an event; None is any event.
-    """
-    parts = _Parts(catalog, names, where)
+def _outcome(**further: JsonSchema) -> JsonSchema:
     return {
-        "event": parts.event(),
-        "cap": _mapping({"max": {"type": "integer", "minimum": 1, "maximum": MAX_CAP}, "per": _DURATION}),
-        "quiet_hours": parts.quiet_hours(),
-        "consent": {"type": "string", "examples": sorted(names.consent)},
-        "holdout": _mapping({"percent": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100}}),
-        "send": parts.send(),
-        "payload": parts.payload(),
-        "consents": {"type": "object", "additionalProperties": parts.features(BOOLEAN)},
-        "sinks": _sinks(),
+        "type": "array",
+        "items": {**MOMENT, "properties": {**MOMENT["properties"], **further}},
+    }
+
+
+#: The JSON Schema of one case of a test.
+CASE: JsonSchema = {
+    "type": "object",
+    "required": ["name"],
+    "additionalProperties": False,
+    "properties": {
+        **{key: INPUTS[key] for key in ("name", "features", "updated_at", "events", "at")},
+        "entity": {
+            "type": "string",
+            "description": "The user's key, on which `holdout` depends; if it is not given, the user is not held out.",
+        },
+        "until": {
+            **MOMENT,
+            "description": "How far the clock runs; else to the last instant that is named.",
+        },
+        "fires": {
+            **_outcome(payload={"type": "object", "description": "Some of what is sent, by name."}),
+            "description": "Every instant at which it fires.",
+        },
+        "cancelled": {**_outcome(), "description": "Every instant at which it is cancelled."},
+        "suppressed": {
+            **_outcome(reason={"enum": _REASONS, "description": "What keeps it from firing."}),
+            "description": "Every instant at which it is due and does not fire.",
+        },
+    },
+}
+
+
+def describe_parts(parts: SchemaParts) -> dict[str, JsonSchema]:
+    """Return by ``x-kind`` of the envelope what stands there."""
+    described = _Parts(parts)
+    return {
+        "event": described.event(),
+        "cap": mapping_schema({"max": {"type": "integer", "minimum": 1, "maximum": MAX_CAP}, "per": DURATION}),
+        "quiet_hours": described.quiet_hours(),
+        "consent": {"type": "string", "examples": sorted(parts.names.consent)},
+        "holdout": mapping_schema({"percent": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100}}),
+        "send": described.send(),
+        "payload": described.payload(),
     }
 
 
 class _Parts:
-    def __init__(self, catalog: Catalog, names: Names, where: Callable[[str | None], JsonSchema]) -> None:
-        self._catalog = catalog
-        self._names = names
-        self._where = where
-        self._events: list[str | None] = [*sorted(catalog.events)] if catalog.closed else [None]
+    def __init__(self, parts: SchemaParts) -> None:
+        self._catalog = parts.catalog
+        self._names = parts.names
+        self._where = parts.where
+        self._events: list[str | None] = [*sorted(self._catalog.events)] if self._catalog.closed else [None]
 
     def event(self) -> JsonSchema:
         each = [
-            _mapping({"did": {"const": event} if event else _SCALAR, "where": self._where(event)}, ("did",))
+            mapping_schema({"did": {"const": event} if event else SCALAR, "where": self._where(event)}, ("did",))
             for event in self._events
         ]
         return {"type": "object", "anyOf": each} if each else {"not": {}}
@@ -90,39 +125,33 @@ class _Parts:
     def quiet_hours(self) -> JsonSchema:
         zones: list[JsonSchema] = [
             {"type": "string", "examples": ["Europe/Oslo", "America/New_York"]},
-            _mapping({"feature": self.features(STRING)}),
+            mapping_schema({"feature": feature_schema(self._catalog, STRING)}),
         ]
         policies = [policy.value for policy in QuietPolicy]
         summary = "`defer` waits until they end, `drop` does nothing; `defer` if it is not given."
-        return _mapping(
+        return mapping_schema(
             {
-                "from": _TIME,
-                "to": _TIME,
+                "from": TIME_OF_DAY,
+                "to": TIME_OF_DAY,
                 "timezone": {"anyOf": zones, "description": "An IANA time zone, or the feature that holds one."},
                 "policy": {"enum": policies, "description": summary},
             },
             ("from", "to", "timezone"),
         )
 
-    def features(self, value_type: ValueType | None) -> JsonSchema:
-        """The features of a type, or of any."""
-        found = [one.key for one in self._catalog.features.values() if value_type in (None, one.type) and one.type]
-        if value_type is None:
-            found += [f"{EVENT_VIEW}:{name}" for name in self._catalog.event_features]
-        return {"enum": sorted(found)} if found and self._catalog.closed else {"type": "string"}
-
     def send(self) -> JsonSchema:
         each = []
         for kind in (STREAM, *sink_kinds()):
             known = sorted(name for name, found in self._names.sinks.items() if found == kind)
-            each.append(_mapping({kind: {**_NAME, "examples": known}}))
+            each.append(mapping_schema({kind: {**NAME, "examples": known}}))
         return {"type": "array", "minItems": 1, "items": {"anyOf": each}}
 
     def payload(self) -> JsonSchema:
-        value = {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}, {"type": "null"}]}
+        feature = feature_schema(self._catalog, None)
+        value = {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}, {"type": "null"}]}
         each = [
-            _mapping({"feature": self.features(None)}, description="A feature's value when the trigger fires."),
-            _mapping({"value": value}, description="The same value in every action."),
+            mapping_schema({"feature": feature}, description="A feature's value when the trigger fires."),
+            mapping_schema({"value": value}, description="The same value in every action."),
             *(self._aggregate(one.value, event) for one in Aggregate for event in self._events),
         ]
         return {
@@ -134,30 +163,12 @@ class _Parts:
 
     def _aggregate(self, head: str, event: str | None) -> JsonSchema:
         declared = sorted(self._catalog.events[event].properties) if event else []
-        inner: JsonSchema = {"event": {"const": event} if event else _SCALAR, "where": self._where(event)}
+        inner: JsonSchema = {"event": {"const": event} if event else SCALAR, "where": self._where(event)}
         required = ["event"]
         if head != Aggregate.COUNT.value:
             inner["of"] = {"enum": declared} if declared else {"type": "string"}
             required.append("of")
         window = {"$ref": "#/definitions/window", "description": "As long as the event is kept, if it is not given."}
         summary = FORMS[head].summary if head in FORMS else "how many such events there were"
-        parts = {head: _mapping(inner, required), "within": window}
-        return _mapping(parts, (head,), description=f"{summary[0].upper()}{summary[1:]}.")
-
-
-def _sinks() -> JsonSchema:
-    each = sink_schemas()
-    return {"type": "object", "propertyNames": _NAME, "additionalProperties": {"type": "object", "anyOf": each}}
-
-
-def _mapping(
-    properties: Mapping[str, JsonSchema], required: Collection[str] | None = None, description: str = ""
-) -> JsonSchema:
-    """A mapping with these keys, all of which are required unless it is said which are."""
-    schema: JsonSchema = {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties if required is None else required),
-        "additionalProperties": False,
-    }
-    return {**schema, "description": description} if description else schema
+        parts = {head: mapping_schema(inner, required), "within": window}
+        return mapping_schema(parts, (head,), description=f"{summary[0].upper()}{summary[1:]}.")

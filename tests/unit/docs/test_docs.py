@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from rules_engine.definitions.envelope import ENVELOPES
 from rules_engine.definitions.source import Node, from_plain, read_documents, to_plain
 from rules_engine.errors import DefinitionError
 from rules_engine.events.declarations.events_yaml import parse_events
 from rules_engine.rules.explain import explain
 from rules_engine.rules.forms import FORMS
+from rules_engine.rules.kinds import KINDS
 from rules_engine.rules.load import Definitions, load_documents
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.reference import COMMAND, PAGE, page
@@ -30,7 +30,7 @@ ACCEPTED = [example for example in ALL if example.refusal is None and not exampl
 REFUSED = [example for example in ALL if example.refusal is not None]
 
 #: Functions whose first argument is the code of a problem.
-_MAKERS = {"Refusal", "at_key", "Diagnostic", "_refuse", "PatternProblem", "_warning"}
+_MAKERS = {"Refusal", "at_key", "Diagnostic", "_refuse", "PatternProblem", "SinkWarning", "_warning"}
 
 
 def load(example: Example) -> Definitions:
@@ -42,7 +42,7 @@ def load(example: Example) -> Definitions:
     documents: list[Node] = [document for one in [*others, example] for document in one.documents]
     definitions = load_documents(documents, CATALOG)
     now = definitions.settings.now
-    return replace(definitions, settings=replace(definitions.settings, now=DOCS_NOW if now is None else now))
+    return definitions.with_now(DOCS_NOW if now is None else now)
 
 
 def read(example: Example) -> tuple[Definitions, list[AnyCase]]:
@@ -132,7 +132,7 @@ def test_every_form_and_nearly_every_operator_is_used_in_the_examples() -> None:
 
 def test_every_kind_of_document_is_listed() -> None:
     text = (ROOT / "docs/language.md").read_text(encoding="utf-8")
-    assert [kind for kind in ENVELOPES if f"| `{kind}:` |" not in text] == []
+    assert [kind for kind in KINDS if f"| `{kind}:` |" not in text] == []
 
 
 def codes_in(folder: Path) -> Iterator[str]:
@@ -143,6 +143,7 @@ def codes_in(folder: Path) -> Iterator[str]:
             if isinstance(node, ast.Call) and node.args:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 where = node.args[0] if name in _MAKERS else None
+                where = next((given.value for given in node.keywords if given.arg == "code"), where)
             elif isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "code" for target in node.targets):
                 where = node.value
             for found in ast.walk(where) if where is not None else ():
@@ -155,7 +156,8 @@ def test_the_codes_of_refusals_are_listed_and_no_others() -> None:
     section = text[text.index("\n## What is refused") :]
     listed = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", "\n".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))
     package = ROOT / "rules_engine"
-    known = {code for folder in ("definitions", "rules") for code in codes_in(package / folder)}
+    known = {code for folder in ("definitions", "rules", "sinks") for code in codes_in(package / folder)}
+    known |= {f"duplicate-{kind}" for kind in KINDS}
     warned = set(codes_in(package / "deploy"))
     assert known - listed == set()
     assert listed - known - warned == set()

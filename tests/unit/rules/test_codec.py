@@ -11,11 +11,12 @@ import pytest
 
 from rules_engine.diagnostics import NO_SPAN
 from rules_engine.rules import codec
-from rules_engine.rules.codec import decode, decode_program, encode, encode_program
+from rules_engine.rules.codec import decode, encode
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.load import load_text
 from rules_engine.rules.nodes import FeatureRef, Predicate, Segment
 from rules_engine.rules.program import Program
+from rules_engine.rules.segments.codec import decode_program, encode_program
 from rules_engine.testing import CONDITION, Scenario
 from tests.conformance.cases import Case, load_cases
 from tests.docs_pages import shop

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from rules_engine.definitions.envelope import ENVELOPES
 from rules_engine.definitions.source import read_documents, to_plain
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.forms import FORMS
 from rules_engine.rules.json_schema import build_schema
+from rules_engine.rules.kinds import KINDS
 from rules_engine.rules.operators import OPERATORS
-from rules_engine.rules.triggers.schema import Names
+from rules_engine.rules.schema_parts import Names
 from tests.conformance.cases import Case, load_cases
 from tests.conformance.test_refusals import ACCEPTED, CATALOG, MARK, marked, name_of
 from tests.docs_pages import examples, pages, shop
@@ -246,14 +246,14 @@ def test_what_an_editor_shows_comes_from_the_tables() -> None:
     text = json.dumps(build_schema(FEATURED))
     for one in (*OPERATORS.values(), *FORMS.values()):
         assert json.dumps(one.summary)[2:-1] in text
-    for kind, envelope in ENVELOPES.items():
-        assert json.dumps(envelope["description"]) in text, kind
+    for kind in KINDS.values():
+        assert json.dumps(kind.envelope["description"]) in text, kind.name
     assert '"x-kind"' not in text
 
 
 def test_sinks_consents_and_zones_are_offered_to_triggers() -> None:
     sinks = {"crm": "webhook", "audit": "file", "broken": None}
-    names = Names(["vip"], sinks, ["marketing"], ["welcome"])
+    names = Names({"segment": ["vip"], "trigger": ["welcome"]}, sinks, ["marketing"])
     defined = build_schema(FEATURED, names=names)["definitions"]
     [stream, file, _, webhook] = defined["send"]["items"]["anyOf"]
     assert stream["properties"]["stream"]["examples"] == []

@@ -21,7 +21,7 @@ from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.explain import explain
 from rules_engine.rules.forms import FORMS
 from rules_engine.rules.inputs import Inputs
-from rules_engine.rules.load import MAX_LEVELS, definition_files, load_folder, load_text
+from rules_engine.rules.load import definition_files, load_folder, load_text
 from rules_engine.rules.nodes import (
     Aggregate,
     AllOf,
@@ -42,6 +42,7 @@ from rules_engine.rules.nodes import (
 )
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.parsing.conditions import ConditionParser
+from rules_engine.rules.segments.checks import MAX_LEVELS
 from rules_engine.rules.types import BYTES, FLOAT, INTEGER, STRING, TIME, Kind, ValueType
 from tests.docs_pages import shop
 

@@ -9,23 +9,24 @@ from typing import Any
 import pytest
 
 from rules_engine.clock import DAY, HOUR, MINUTE, SECOND
-from rules_engine.deploy.trigger_lint import lint_triggers
+from rules_engine.deploy.lint.settings import lint_settings
+from rules_engine.deploy.lint.triggers import lint_triggers
 from rules_engine.errors import ProjectError
 from rules_engine.project.versions import Version, check_features
 from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.rules.load import Definitions, load_text
 from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, FeatureRef, SegmentRef
-from rules_engine.rules.triggers.codec import decode_consent, decode_sinks, decode_triggers
+from rules_engine.rules.settings.codec import decode_consent, decode_sinks
+from rules_engine.rules.settings.nodes import Consent, SinkRef
+from rules_engine.rules.triggers.codec import decode_triggers
 from rules_engine.rules.triggers.nodes import (
     Cap,
-    Consent,
     Constant,
     OnEnter,
     OnEvent,
     OnExit,
     QuietHours,
     QuietPolicy,
-    SinkRef,
     hidden_segments,
     payload_aggregates,
     payload_features,
@@ -144,8 +145,7 @@ def test_conditions_become_segments_that_nobody_can_name() -> None:
 
 
 def read_plan(definitions: Definitions) -> ReadPlan:
-    settings = definitions.settings
-    encoded = encode_definitions(definitions.program, None, definitions.triggers, settings)
+    encoded = encode_definitions(definitions)
     plan = ReadPlan("shop", "user", "user_id", 3, Connection("embedded"), (), encoded)
     return ReadPlan.from_json(plan.to_json())
 
@@ -190,7 +190,7 @@ def test_the_state_keeps_what_triggers_read() -> None:
 
 def test_json_is_all_that_is_needed() -> None:
     definitions = load(FULL)
-    encoded = encode_definitions(definitions.program, None, definitions.triggers, definitions.settings)
+    encoded = encode_definitions(definitions)
     assert decode_triggers(json.loads(json.dumps(encoded, allow_nan=False))) == definitions.triggers
 
 
@@ -259,7 +259,7 @@ sinks:
   here: {webhook: "http://127.0.0.1:8000"}
   spare: {file: a.jsonl}
 """
-    found = lint_triggers(load("trigger: t\non_enter: s\nsend: [{webhook: crm}, {webhook: here}]", project))
+    found = lint_settings(load("trigger: t\non_enter: s\nsend: [{webhook: crm}, {webhook: here}]", project))
     assert [(warning.code, warning.span.line, warning.span.column) for warning in found] == [
         ("insecure-url", 3, 18),
         ("unused-sink", 5, 17),
@@ -276,7 +276,7 @@ def test_a_version_whose_triggers_read_what_is_gone_is_refused(gone: str) -> Non
     definitions = load(trigger, segments="segment: s\nwhen: {feature: user:country, equals: NO}\n")
     kinds = {"user:vip": "Bool", "user:zone": "String", "user:age": "Int64", "user:country": "String"}
     features = tuple(PlanFeature(key.partition(":")[2], kind, place) for place, (key, kind) in enumerate(kinds.items()))
-    encoded = encode_definitions(definitions.program, None, definitions.triggers, definitions.settings)
+    encoded = encode_definitions(definitions)
     view = PlanView("user", "user", features)
     plan = ReadPlan("shop", "user", "user_id", 3, Connection("embedded"), (view,), encoded)
     version = Version(1, "ada", 0, "hash", plan)

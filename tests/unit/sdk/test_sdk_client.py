@@ -104,9 +104,9 @@ def make_plan(connection: Connection, definitions: str = DEFINITIONS, now: datet
         for view, (features, ttl) in VIEWS.items()
     )
     empty = ReadPlan("shop", "user", "user_id", 3, connection, views)
-    program = load_text(definitions, empty.catalog()).program
+    loaded = load_text(definitions, empty.catalog())
     settings = None if now is None else to_micros(now)
-    return ReadPlan("shop", "user", "user_id", 3, connection, views, encode_definitions(program), 0, settings)
+    return ReadPlan("shop", "user", "user_id", 3, connection, views, encode_definitions(loaded), 0, settings)
 
 
 def write(client: redis.Redis, entity: str, view: str, at: datetime, **values: Any) -> None:
@@ -300,7 +300,7 @@ def test_an_instant_without_an_offset_is_refused(make_client: MakeClient) -> Non
 
 def test_segments_that_read_events_are_answered_beside_others(project: Project, store: EmbeddedStore) -> None:
     plan = make_plan(Connection("redis", store.connection_string))
-    viewed = load_text("segment: viewed\nwhen: {did: view, within: 1h}", Catalog(closed=False)).program
+    viewed = load_text("segment: viewed\nwhen: {did: view, within: 1h}", Catalog(closed=False))
     definitions = {"segments": {**plan.definitions["segments"], **encode_definitions(viewed)["segments"]}}
     ReadPlan(**{**vars(plan), "definitions": definitions}).save(project.read_plan)
     with SegmentClient.from_repo(project.root) as client:

@@ -32,7 +32,7 @@ def plan_for(connection: str, segment: str, threshold: int) -> ReadPlan:
     empty = ReadPlan("shop", "user", "user_id", 3, Connection("redis", connection), (view,))
     feature = "age" if threshold % 2 else "height"
     text = f"segment: {segment}\nwhen: {{feature: user:{feature}, at_least: {threshold}}}"
-    definitions = encode_definitions(load_text(text, empty.catalog()).program)
+    definitions = encode_definitions(load_text(text, empty.catalog()))
     return ReadPlan("shop", "user", "user_id", 3, empty.connection, (view,), definitions)
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def run(
     folder.mkdir(exist_ok=True)
     for number, text in enumerate(texts):
         (folder / f"{number}.test.yaml").write_text(text, encoding="utf-8")
-    definitions = replace(DEFINITIONS, settings=replace(DEFINITIONS.settings, now=now))
+    definitions = DEFINITIONS.with_now(now)
     return run_tests(folder, definitions, catalog, only)
 
 

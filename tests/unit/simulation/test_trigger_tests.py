@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,7 +184,7 @@ def test_triggers_without_a_test_are_named_and_single_ones_run(tmp_path: Path) -
 
 def test_a_case_starts_at_the_now_of_the_project(tmp_path: Path) -> None:
     assert LOADED.settings.now == NOW
-    other = replace(LOADED, settings=replace(LOADED.settings, now=NOW + 3_600_000_000))
+    other = LOADED.with_now(NOW + 3_600_000_000)
     (tmp_path / "segments").mkdir()
     text = f"test: {{trigger: recover}}\ncases:\n  - name: it\n    {KNOWN}\n    {CART}\n    fires: [{{at: 2026-03-02T13:45:00Z}}]"
     (tmp_path / "segments" / "a.test.yaml").write_text(text)

@@ -38,7 +38,7 @@ DELAYED = "---\ntrigger: later\non_event: {did: view}\ndelay: 1s\nsend: [{stream
 def plan_of(connection: Connection, text: str) -> ReadPlan:
     declared = parse_events(EVENTS)
     found = load_text(text, Catalog(events=declared.types, event_features=declared.features))
-    definitions = encode_definitions(found.program, declared, found.triggers, found.settings)
+    definitions = encode_definitions(found, declared)
     return ReadPlan("shop", "user", "user_id", 3, connection, (), definitions, 0, None)
 
 

@@ -51,7 +51,7 @@ send: [{stream: fallen}]
 
 def rules(text: str = DEFINITIONS) -> TriggerRules:
     loaded = load_text(text, Catalog(closed=False))
-    encoded = encode_definitions(loaded.program, None, loaded.triggers, loaded.settings)
+    encoded = encode_definitions(loaded)
     return TriggerRules(encoded, {"user:tier": STRING}, "v1")
 
 

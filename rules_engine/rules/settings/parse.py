@@ -3,70 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rules_engine.clock import parse_instant
 from rules_engine.definitions.source import Entry, Mapping, Node, to_plain
 from rules_engine.diagnostics import Diagnostic
+from rules_engine.rules.document import Scope
 from rules_engine.rules.nodes import FeatureRef
 from rules_engine.rules.parsing.conditions import ConditionParser
-from rules_engine.rules.parsing.document_keys import NAME
+from rules_engine.rules.parsing.document_keys import check_name
 from rules_engine.rules.parsing.literals import Refusal, describe
-from rules_engine.rules.parsing.operand_checks import at_key
-from rules_engine.rules.triggers.sink_settings import sink_kind, sink_settings
+from rules_engine.rules.settings.nodes import Settings
+from rules_engine.rules.settings.sinks import sink_kind, sink_settings
 from rules_engine.rules.types import BOOLEAN
 from rules_engine.sinks.settings import SinkSettings
 
 _T = TypeVar("_T")
+_N = TypeVar("_N", Node, Entry)
 
 
-@dataclass(slots=True)
-class ParsedSettings:
-    """What a document says; under names whose value was refused stands None."""
+def parse_settings(document: Mapping, scope: Scope) -> Settings:
+    """Return the settings without what was refused; ``scope`` gets the names of sinks and consents."""
+    parser = _SettingsParser(scope)
+    return Settings(
+        str(to_plain(document.entry("project").value)),
+        parser.now(document),
+        parser.consent(document),
+        parser.sinks(document),
+    )
 
-    name: str = ""
-    now: int | None = None
-    consent: dict[str, FeatureRef | None] = field(default_factory=dict)
-    sinks: dict[str, SinkSettings | None] = field(default_factory=dict)
-    kinds: dict[str, str | None] = field(default_factory=dict)
 
+class _SettingsParser:
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._conditions = ConditionParser(scope.catalog, scope.segments)
 
-class SettingsParser:
-    """Parses a project's settings; ``problems`` collects what is wrong."""
+    def now(self, document: Mapping) -> int | None:
+        return self._collected(_instant, document.entry("now").value) if "now" in document else None
 
-    def __init__(self, conditions: ConditionParser) -> None:
-        self._conditions = conditions
-        self.problems: list[Diagnostic] = []
-
-    def settings(self, document: Mapping) -> ParsedSettings:
-        """The settings of a document whose envelope was checked."""
-        parsed = ParsedSettings(str(to_plain(document.entry("project").value)))
-        if "now" in document:
-            parsed.now = self._collected(_instant, document.entry("now").value)
+    def consent(self, document: Mapping) -> dict[str, FeatureRef]:
+        found = self._scope.consent
         for entry in self._entries(document, "consent", "maps names to features, e.g. `{marketing: user:marketing}`"):
-            parsed.consent[entry.key] = self._collected(self._consent, entry)
+            found[entry.key] = self._collected(self._consent, entry)
+        return {name: feature for name, feature in found.items() if feature is not None}
+
+    def sinks(self, document: Mapping) -> dict[str, SinkSettings]:
+        found: dict[str, SinkSettings] = {}
         for entry in self._entries(document, "sinks", 'maps names to sinks, e.g. `{crm: {webhook: "https://..."}}`'):
-            parsed.kinds[entry.key] = sink_kind(entry.value)
-            parsed.sinks[entry.key] = self._collected(self._sink, entry)
-        return parsed
+            self._scope.sinks[entry.key] = sink_kind(entry.value)
+            sink = self._collected(self._sink, entry)
+            if sink is not None:
+                found[entry.key] = sink
+        return found
 
     def _entries(self, document: Mapping, key: str, what: str) -> tuple[Entry, ...]:
         value = document.get(key)
         if value is None or isinstance(value, Mapping):
             return () if value is None else value.entries
-        self.problems.append(Diagnostic("wrong-shape", value.span, f"`{key}` {what}, and is not {describe(value)}"))
+        message = f"`{key}` {what}, and is not {describe(value)}"
+        self._scope.problems.append(Diagnostic("wrong-shape", value.span, message))
         return ()
 
     def _collected(self, parse: Callable[[_N], _T], given: _N) -> _T | None:
         try:
             return parse(given)
         except Refusal as refusal:
-            self.problems.append(refusal.diagnostic)
+            self._scope.problems.append(refusal.diagnostic)
             return None
 
     def _consent(self, entry: Entry) -> FeatureRef:
-        _check_name(entry, "a consent")
+        check_name(entry, "a consent")
         operand, value_type = self._conditions.feature(entry.value)
         if not isinstance(operand, FeatureRef) or value_type not in (None, BOOLEAN):
             message = f"a consent is a feature that is true or false, and `{operand}` is of type {value_type}"
@@ -74,11 +80,8 @@ class SettingsParser:
         return operand
 
     def _sink(self, entry: Entry) -> SinkSettings | None:
-        _check_name(entry, "a sink")
-        return sink_settings(entry, self.problems)
-
-
-_N = TypeVar("_N", Node, Entry)
+        check_name(entry, "a sink")
+        return sink_settings(entry, self._scope.problems)
 
 
 def _instant(node: Node) -> int:
@@ -87,9 +90,3 @@ def _instant(node: Node) -> int:
     except ValueError as error:
         code = "instant-without-offset" if "has no offset" in str(error) else "invalid-instant"
         raise Refusal(code, node, str(error)) from None
-
-
-def _check_name(entry: Entry, what: str) -> None:
-    if not NAME.match(entry.key):
-        hint = "write small letters, digits and underscores, starting with a letter, at most 63"
-        raise at_key("invalid-name", entry, f"`{entry.key}` cannot be the name of {what}", hint)

@@ -1,4 +1,4 @@
-"""What `segments validate` warns of in triggers that are accepted: they work, but hardly as somebody meant them."""
+"""Warnings about triggers."""
 
 from __future__ import annotations
 
@@ -20,24 +20,17 @@ from rules_engine.rules.nodes import (
     SegmentRef,
 )
 from rules_engine.rules.program import Program
-from rules_engine.rules.triggers.nodes import (
-    OnEnter,
-    OnExit,
-    QuietPolicy,
-    Trigger,
-    hidden_segments,
-)
+from rules_engine.rules.triggers.nodes import OnEnter, OnExit, QuietPolicy, Trigger, hidden_segments
 from rules_engine.rules.types import INTEGER
 from rules_engine.rules.walk import operands
-from rules_engine.sinks.settings import SinkSettings
 from rules_engine.targets.index.rule_index import RuleIndex
 
 # These begin the names of what is looked at beside a condition: its opposite, and itself for members of a segment.
 _NOT, _IN = "not ", "in "
 
 
-def lint_triggers(definitions: Definitions) -> list[Diagnostic]:
-    r"""Warnings about triggers and sinks, in the order of the files.
+def lint_triggers(definitions: Definitions) -> Iterator[Diagnostic]:
+    r"""Yield the warnings about triggers.
 
     >>> from rules_engine.rules.catalog import Catalog
     >>> from rules_engine.rules.load import load_text
@@ -46,12 +39,9 @@ def lint_triggers(definitions: Definitions) -> list[Diagnostic]:
     >>> [warning.code for warning in lint_triggers(load("cancel_if: {not: {in_segment: a}}"))]
     ['cancel-without-waiting']
     """
-    triggers = definitions.triggers.values()
-    found = [warning for trigger in triggers for warning in _of_trigger(definitions.program, trigger)]
-    found += _constant(definitions)
-    used = {sink.name for trigger in triggers for sink in trigger.send}
-    found += [warning for sink in definitions.settings.sinks.values() for warning in _of_sink(sink, used)]
-    return sorted(found, key=lambda warning: (warning.span.file, warning.span.line, warning.span.column))
+    for trigger in definitions.triggers.values():
+        yield from _of_trigger(definitions.program, trigger)
+    yield from _constant(definitions)
 
 
 def _warning(code: str, span: Span, message: str, hint: str) -> Diagnostic:
@@ -144,12 +134,3 @@ def _constant(definitions: Definitions) -> Iterator[Diagnostic]:
             if _NOT + name in impossible:
                 hint = "look at the conditions of which one is enough"
                 yield _warning("never-false", condition.span, f"`{key}` of `{trigger.name}` always holds", hint)
-
-
-def _of_sink(sink: SinkSettings, used: set[str]) -> Iterator[Diagnostic]:
-    if sink.name not in used:
-        yield _warning(
-            "unused-sink", sink.span, f"no trigger sends to `{sink.name}`", "remove it, or name it in `send`"
-        )
-    for warning in sink.warnings():
-        yield _warning(warning.code, sink.span, warning.message, warning.hint)

@@ -1,4 +1,4 @@
-"""What `segments validate` warns of in definitions that are accepted: they work, but hardly as somebody meant them."""
+"""Warnings about segments."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import combinations
 from rules_engine.diagnostics import Diagnostic, Severity, Span
 from rules_engine.rules.changes import reachable
 from rules_engine.rules.implication import implies
+from rules_engine.rules.load import Definitions
 from rules_engine.rules.nodes import AllOf, AnyOf, Not, Predicate, Segment, Sequence
 from rules_engine.rules.program import Program
 from rules_engine.rules.walk import walk
@@ -18,17 +19,12 @@ _NOT = (
 )
 
 
-def lint(program: Program) -> list[Diagnostic]:
-    r"""Warnings about a program, in the order of the files.
-
-    >>> from rules_engine.rules.catalog import Catalog
-    >>> from rules_engine.rules.load import load_text
-    >>> text = "segment: a\nwhen: {any: [{feature: u:x, at_least: 1}, {feature: u:x, at_least: 5}]}"
-    >>> [warning.code for warning in lint(load_text(text, Catalog(closed=False)).program)]
-    ['shadowed-condition']
-    """
-    found = [*_duplicates(program), *_shadowed(program), *_constant(program)]
-    return sorted(found, key=lambda warning: (warning.span.file, warning.span.line, warning.span.column))
+def lint_segments(definitions: Definitions) -> Iterator[Diagnostic]:
+    """Yield the warnings about segments."""
+    program = definitions.program
+    yield from _duplicates(program)
+    yield from _shadowed(program)
+    yield from _constant(program)
 
 
 def _warning(code: str, span: Span, message: str, hint: str) -> Diagnostic:

@@ -1,0 +1,271 @@
+"""The JSON Schema of conditions, for editors.
+
+Derived from the operator table, the table of forms and the catalog: there is no second description of the language. It
+knows the project's own features, events, properties and segments by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from rules_engine.rules.catalog import EVENT_VIEW, Catalog
+from rules_engine.rules.forms import ANCHORS, CLOCKS, FORMS, WEEKDAYS, Form, Shape
+from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, Operator, operators_for
+from rules_engine.rules.schema_parts import JsonSchema
+from rules_engine.rules.text import MAX_PATTERN_LENGTH
+from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
+
+_DURATION: JsonSchema = {
+    "type": "string",
+    "pattern": "^0*[1-9][0-9]*[smhdw]$",
+    "description": "A whole number and one of s, m, h, d, w, e.g. 30m or 7d.",
+    "examples": ["30m", "24h", "7d", "30d"],
+}
+_WINDOW: JsonSchema = {
+    "type": "string",
+    "pattern": "^(0*[1-9][0-9]*[smhdw]|ever)$",
+    "description": "How far back to look: a duration such as 30m, 24h or 30d, or `ever`.",
+    "examples": ["1h", "24h", "7d", "30d", "ever"],
+}
+
+_LITERALS: dict[Kind, JsonSchema] = {
+    Kind.BOOLEAN: {"type": "boolean"},
+    Kind.INTEGER: {"type": "number"},
+    Kind.FLOAT: {"type": "number"},
+    Kind.STRING: {"type": "string"},
+    Kind.TIME: {
+        "type": "string",
+        "format": "date-time",
+        "description": "An instant with an offset, e.g. 2026-01-31T09:00:00Z.",
+    },
+    Kind.TIME_OF_DAY: {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"},
+    Kind.DAY_OF_WEEK: {"enum": list(WEEKDAYS)},
+}
+_ANY_LITERAL: JsonSchema = {"type": ["boolean", "number", "string"]}
+_FLAG_OPTIONS: dict[str, JsonSchema] = {
+    "ignore_case": {"type": "boolean", "description": "Compare strings without regard to case."},
+    "or_missing": {"type": "boolean", "description": "`true`: a missing value fulfils the condition."},
+}
+
+
+class ConditionSchema:
+    """Describes conditions, with the names that the catalog holds and those of segments."""
+
+    def __init__(self, catalog: Catalog, segments: Collection[str] = ()) -> None:
+        self._catalog = catalog
+        self._segments = sorted(segments)
+
+    def definitions(self) -> JsonSchema:
+        """Return the definitions of conditions and of what stands in them, by name."""
+        forms = [schema for form in FORMS.values() for schema in self._form(form)]
+        return {
+            "condition": {"type": "object", "anyOf": forms},
+            "segment_name": {"type": "string", "examples": self._segments},
+            "event_name": self._event_name(),
+            "where": {"type": "object", "minProperties": 1, "additionalProperties": self._property_condition(None)},
+            "duration": _DURATION,
+            "window": _WINDOW,
+        }
+
+    def _event_name(self) -> JsonSchema:
+        names = sorted(self._catalog.events)
+        return {"enum": names} if names and self._catalog.closed else {"type": "string", "examples": names}
+
+    # --- forms ------------------------------------------------------------------------------------------------------
+
+    def _form(self, form: Form) -> list[JsonSchema]:
+        builders: dict[Shape, Callable[[], list[JsonSchema]]] = {
+            Shape.CONDITIONS: lambda: [_object(form, {form.head: _list_of("condition")})],
+            Shape.CONDITION: lambda: [_object(form, {form.head: {"$ref": "#/definitions/condition"}})],
+            Shape.SEGMENT: lambda: [_object(form, {form.head: {"$ref": "#/definitions/segment_name"}})],
+            Shape.FEATURE: lambda: self._feature(form),
+            Shape.NAME: lambda: [self._context(form)],
+            Shape.CLOCK: lambda: [self._clock(form, name) for name in CLOCKS],
+            Shape.EVENT: lambda: self._per_event(form, self._did),
+            Shape.EVENT_PROPERTY: lambda: self._per_event(form, self._aggregate),
+            Shape.STEPS: lambda: [self._sequence(form)] if self._event_names() else [],
+        }
+        return builders[form.shape]()
+
+    def _feature(self, form: Form) -> list[JsonSchema]:
+        """One alternative per type, so that an editor offers only the operators that fit the feature."""
+        by_type: dict[ValueType, list[str]] = {}
+        for feature in self._catalog.features.values():
+            if feature.type is not None:
+                by_type.setdefault(feature.type, []).append(feature.key)
+        for name, aggregate in self._catalog.event_features.items():
+            if aggregate.type is not None:
+                by_type.setdefault(aggregate.type, []).append(f"{EVENT_VIEW}:{name}")
+        if not self._catalog.closed:
+            return [_object(form, {form.head: {"type": "string"}, **_operators(None), **_FLAG_OPTIONS}, operator=True)]
+        return [
+            _object(
+                form,
+                {form.head: {"enum": sorted(keys)}, **_operators(value_type), **_options(value_type)},
+                operator=True,
+            )
+            for value_type, keys in by_type.items()
+        ]
+
+    def _context(self, form: Form) -> JsonSchema:
+        default = {"description": "The value where the caller passes none."}
+        return _object(
+            form,
+            {form.head: {"type": "string"}, "default": default, **_operators(None), **_FLAG_OPTIONS},
+            operator=True,
+        )
+
+    def _clock(self, form: Form, name: str) -> JsonSchema:
+        kind = Kind.TIME_OF_DAY if name == "time_of_day" else Kind.DAY_OF_WEEK
+        features = [feature.key for feature in self._catalog.features.values() if feature.type == STRING]
+        held = {"enum": sorted(features)} if features and self._catalog.closed else {"type": "string"}
+        zone = {
+            "description": "An IANA time zone, or the feature that holds one.",
+            "anyOf": [
+                {"type": "string", "examples": ["Europe/Oslo", "America/New_York"]},
+                {
+                    "type": "object",
+                    "properties": {"feature": held},
+                    "required": ["feature"],
+                    "additionalProperties": False,
+                },
+            ],
+        }
+        operators = {key: value for key, value in _operators(ValueType(kind)).items() if key != "exists"}
+        return _object(form, {form.head: {"const": name}, "timezone": zone, **operators}, operator=True)
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def _per_event(self, form: Form, build: Any) -> list[JsonSchema]:
+        """One alternative per declared event, so that an editor offers that event's properties."""
+        return [build(form, name) for name in self._event_names()]
+
+    def _event_names(self) -> list[str | None]:
+        """The events that may be named; one None where any may. Without any, no event condition can be written."""
+        return [*sorted(self._catalog.events)] if self._catalog.closed else [None]
+
+    def _did(self, form: Form, event: str | None) -> JsonSchema:
+        properties = {form.head: _name(event), "within": _WINDOW, "where": self.where(event)}
+        if "count" in form.optional:
+            operators = {key: _argument(OPERATORS[key], INTEGER) for key in sorted(COUNT_OPERATORS)}
+            properties["count"] = {
+                "type": "object",
+                "properties": operators,
+                "additionalProperties": False,
+                "minProperties": 1,
+                "maxProperties": 1,
+                "description": "How many; at least 1 if it is not given.",
+            }
+        return _object(form, properties)
+
+    def _aggregate(self, form: Form, event: str | None) -> JsonSchema:
+        declared = sorted(self._catalog.events[event].properties) if event else []
+        inner = {
+            "type": "object",
+            "properties": {
+                "event": _name(event),
+                "of": {"enum": declared} if declared else {"type": "string"},
+                "where": self.where(event),
+            },
+            "required": ["event", "of"],
+            "additionalProperties": False,
+        }
+        options = {key: value for key, value in _FLAG_OPTIONS.items() if key in form.optional}
+        return _object(form, {form.head: inner, "within": _WINDOW, **_operators(None), **options}, operator=True)
+
+    def where(self, event: str | None) -> JsonSchema:
+        """Return the schema of ``where`` for an event; None is any event."""
+        declared = self._catalog.events[event].properties if event else {}
+        if not declared:
+            return {"$ref": "#/definitions/where"}
+        properties = {name: self._property_condition(value_type) for name, value_type in declared.items()}
+        return {"type": "object", "minProperties": 1, "properties": properties, "additionalProperties": False}
+
+    def _property_condition(self, value_type: ValueType | None) -> JsonSchema:
+        operators = {key: value for key, value in _operators(value_type).items() if OPERATORS[key].boundaries is None}
+        comparison = {
+            "type": "object",
+            "properties": {**operators, **_options(value_type)},
+            "additionalProperties": False,
+            "oneOf": [{"required": [key]} for key in operators],
+        }
+        if value_type is not None and value_type.is_list:
+            return comparison
+        return {"anyOf": [_literal(value_type), comparison]}
+
+    def _sequence(self, form: Form) -> JsonSchema:
+        steps = [self._step(head, event) for head in ("did", "did_not") for event in self._event_names()]
+        properties = {
+            form.head: {"type": "array", "minItems": 2, "items": {"anyOf": steps}},
+            "within": {
+                **_WINDOW,
+                "description": "How long it stays true, from the first step's event; else for ever.",
+            },
+            "match_on": {"type": "string", "description": "A property on which every step's event agrees."},
+            "anchor": {
+                "enum": list(ANCHORS),
+                "description": "`any` first step completes, or only the `latest` is judged.",
+            },
+        }
+        return _object(form, properties)
+
+    def _step(self, head: str, event: str | None) -> JsonSchema:
+        within = {**_DURATION, "description": "Counted from the event of the `did` step before."}
+        return {
+            "type": "object",
+            "properties": {head: _name(event), "within": within, "where": self.where(event)},
+            "required": [head],
+            "additionalProperties": False,
+        }
+
+
+def _object(form: Form, properties: JsonSchema, operator: bool = False) -> JsonSchema:
+    """A mapping with exactly these keys, those that the form requires, and one operator."""
+    schema = {
+        "type": "object",
+        "description": f"{form.summary[0].upper()}{form.summary[1:]}. Example: {form.example}",
+        "properties": properties,
+        "required": [form.head, *form.required],
+        "additionalProperties": False,
+    }
+    if operator:
+        schema["oneOf"] = [{"required": [key]} for key in properties if key in OPERATORS]
+    return schema
+
+
+def _list_of(definition: str) -> JsonSchema:
+    return {"type": "array", "minItems": 1, "items": {"$ref": f"#/definitions/{definition}"}}
+
+
+def _name(event: str | None) -> JsonSchema:
+    return {"const": event} if event else {"$ref": "#/definitions/event_name"}
+
+
+def _options(value_type: ValueType | None) -> JsonSchema:
+    strings = value_type is None or value_type == STRING
+    return {key: schema for key, schema in _FLAG_OPTIONS.items() if strings or key != "ignore_case"}
+
+
+def _operators(value_type: ValueType | None) -> JsonSchema:
+    """The operators that fit a type, each with the schema of what is written after it."""
+    names = OPERATORS if value_type is None else operators_for(value_type.kind, value_type.is_list)
+    return {name: _argument(OPERATORS[name], value_type) for name in names}
+
+
+def _argument(operator: Operator, value_type: ValueType | None) -> JsonSchema:
+    literal = _literal(value_type)
+    shapes: dict[Argument, JsonSchema] = {
+        Argument.LITERAL: literal,
+        Argument.LITERALS: {"type": "array", "minItems": 1, "items": literal},
+        Argument.PAIR: {"type": "array", "minItems": 2, "maxItems": 2, "items": literal},
+        Argument.FLAG: {"type": "boolean"},
+        Argument.DURATION: _DURATION,
+        Argument.TEXT: {"type": "string", "minLength": 1},
+        Argument.PATTERN: {"type": "string", "maxLength": MAX_PATTERN_LENGTH},
+    }
+    return {**shapes[operator.argument], "description": f"The value {operator.summary}. Example: {operator.example}"}
+
+
+def _literal(value_type: ValueType | None) -> JsonSchema:
+    return _ANY_LITERAL if value_type is None else _LITERALS.get(value_type.kind, _ANY_LITERAL)

@@ -1,0 +1,86 @@
+"""The registry of the kinds of documents, in the order in which they are read.
+
+A kind is a folder of this package whose ``kind.py`` describes it. What packages above do for each kind they keep in
+tables made with :func:`for_every_kind`, which refuses a table that lacks one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.condition_schema import ConditionSchema
+from rules_engine.rules.document import DocumentKind
+from rules_engine.rules.schema_parts import Names, SchemaParts
+from rules_engine.rules.segments.kind import SEGMENT
+from rules_engine.rules.settings.kind import PROJECT
+from rules_engine.rules.triggers.kind import TRIGGER
+
+_T = TypeVar("_T")
+
+
+def registry(kinds: Iterable[DocumentKind]) -> dict[str, DocumentKind]:
+    """Return the kinds by name.
+
+    Raises
+    ------
+    ValueError
+        if two have one name, or one leaves something open.
+
+    >>> from dataclasses import replace
+    >>> registry([replace(PROJECT, schema=lambda parts: {})])
+    Traceback (most recent call last):
+    ValueError: the kind `project` names `consents` in its envelope, and does not describe it in its schema
+    """
+    found: dict[str, DocumentKind] = {}
+    for kind in kinds:
+        if kind.name in found:
+            raise ValueError(f"there are two kinds of documents named `{kind.name}`")
+        _check(kind)
+        found[kind.name] = kind
+    return found
+
+
+def _check(kind: DocumentKind) -> None:
+    properties = kind.envelope["properties"]
+    if kind.name not in kind.envelope["required"] or kind.name not in properties:
+        raise ValueError(f"the envelope of the kind `{kind.name}` does not require `{kind.name}:`")
+    for key, part in properties.items():
+        if not part.get("description"):
+            raise ValueError(f"the key `{key}` of the kind `{kind.name}` has no description")
+    conditions = ConditionSchema(Catalog())
+    described = kind.schema(SchemaParts(Catalog(), Names(), conditions.where)).keys() | conditions.definitions().keys()
+    for inside in sorted({part["x-kind"] for part in properties.values() if "x-kind" in part} - described):
+        raise ValueError(
+            f"the kind `{kind.name}` names `{inside}` in its envelope, and does not describe it in its schema"
+        )
+    if not kind.encode({}).keys() <= set(kind.plan_parts.values()):
+        raise ValueError(f"the kind `{kind.name}` is carried by read plans in parts that plans do not show")
+
+
+def for_every_kind(
+    what: str, table: Mapping[str, _T], among: Callable[[DocumentKind], bool] = lambda _: True
+) -> Mapping[str, _T]:
+    """Return the table, if it has an entry for every kind.
+
+    Parameters
+    ----------
+    what
+        names the table in the error.
+    among
+        is true of the kinds that need an entry.
+
+    Raises
+    ------
+    ValueError
+        if a kind is missing, or one is not registered.
+    """
+    needed = {kind.name for kind in KINDS.values() if among(kind)}
+    for name in sorted(needed ^ table.keys()):
+        raise ValueError(f"{what}: {'there is no entry for' if name in needed else 'it has an entry for'} `{name}`")
+    return table
+
+
+#: Settings come first: other documents name the sinks and consents in them.
+KINDS: Mapping[str, DocumentKind] = registry((PROJECT, SEGMENT, TRIGGER))

@@ -1,0 +1,71 @@
+"""Consents and sinks as JSON and back: a read plan carries them beside the segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rules_engine.errors import ProjectError
+from rules_engine.rules.codec import decode_part, encode_part
+from rules_engine.rules.nodes import FeatureRef
+from rules_engine.rules.settings.nodes import Settings
+from rules_engine.sinks.registry import sink_kinds
+from rules_engine.sinks.settings import SinkSettings
+
+#: Names of kinds of sinks in plans that were written before they became plain.
+_EARLIER_SINKS = {"WebhookSettings": "webhook", "KafkaSettings": "kafka", "FileSettings": "file"}
+
+
+def encode_settings(settings: Settings) -> dict[str, Any]:
+    """Return consents and sinks as plain JSON data, to be put beside the segments; what is empty is left out.
+
+    >>> from rules_engine.sinks.kinds.file import FileSettings
+    >>> sinks = {"audit": FileSettings("audit", "audit.jsonl")}
+    >>> decode_sinks(encode_settings(Settings(sinks=sinks))) == sinks
+    True
+    """
+    sinks = {name: sink.encode() for name, sink in sorted(settings.sinks.items())}
+    return encode_part("consent", settings.consent) | ({"sinks": sinks} if sinks else {})
+
+
+def decode_settings(definitions: Mapping[str, Any]) -> Settings:
+    """Return the consents and sinks of a read plan's ``definitions``; it has no other settings of the files.
+
+    Raises
+    ------
+    ValueError
+        if the data was not written by :func:`encode_settings`.
+    """
+    return Settings(consent=decode_consent(definitions), sinks=decode_sinks(definitions))
+
+
+def decode_consent(definitions: Mapping[str, Any]) -> dict[str, FeatureRef]:
+    """Return the consents of a read plan's ``definitions``, by name.
+
+    Raises
+    ------
+    ValueError
+        if the data was not written by :func:`encode_settings`.
+    """
+    return decode_part("consent", definitions)
+
+
+def decode_sinks(definitions: Mapping[str, Any]) -> dict[str, SinkSettings]:
+    """Return the sinks of a read plan's ``definitions``, by name; ``${VARIABLES}`` in them are not expanded.
+
+    Raises
+    ------
+    ValueError
+        if the data was not written by :func:`encode_settings`.
+    ProjectError
+        if a package that brings a kind of sink is not installed here.
+    """
+    return {name: _decoded_sink(data) for name, data in definitions.get("sinks", {}).items()}
+
+
+def _decoded_sink(data: Mapping[str, Any]) -> SinkSettings:
+    kind: str = data["sink"] if "sink" in data else _EARLIER_SINKS.get(data.get("node", ""), "")
+    if kind not in sink_kinds():
+        message = f"the applied definitions send to a sink of the kind `{kind}`, which is not known"
+        raise ProjectError(message, hint="install the package that brings it, or run `segments apply` here")
+    return sink_kinds()[kind].decode(data)
