@@ -6,15 +6,16 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 
-from rules_engine.errors import ProjectError
+from rules_engine.extensions import Extensions
 from rules_engine.sinks import kinds
 from rules_engine.sinks.base import STREAM, Sink
 from rules_engine.sinks.settings import SinkSettings
 
 #: The group of the entry points: the name is the kind, the object a subclass of Sink.
 GROUP = "feast_segments.sinks"
+
+_BROUGHT = Extensions(GROUP, "sink", "docs/sinks.md")
 
 
 @cache
@@ -32,10 +33,10 @@ def sink_kinds() -> Mapping[str, type[SinkSettings]]:
     found: dict[str, type[SinkSettings]] = {}
     for module in sorted(one.name for one in pkgutil.iter_modules(kinds.__path__)):
         found[module] = _own(module)
-    for entry in sorted(entry_points(group=GROUP), key=lambda one: one.name):
-        if entry.name in found or entry.name == STREAM:
-            raise _unusable(entry, f"there is a sink `{entry.name}` already")
-        found[entry.name] = _brought(entry)
+    for entry, sink in _BROUGHT.load([*found, STREAM]):
+        if not (isinstance(sink, type) and issubclass(sink, Sink) and sink.__dict__.get("kind") == entry.name):
+            raise _BROUGHT.unusable(entry, f"`{entry.value}` is no sink of the kind `{entry.name}`")
+        found[entry.name] = sink.settings_class
     return found
 
 
@@ -45,19 +46,3 @@ def _own(module: str) -> type[SinkSettings]:
     if [one.kind for one in sinks] != [module]:
         raise TypeError(f"{kinds.__name__}.{module} has to hold one sink, of the kind `{module}`")
     return sinks[0].settings_class
-
-
-def _brought(entry: EntryPoint) -> type[SinkSettings]:
-    try:
-        sink = entry.load()
-    except Exception as error:
-        raise _unusable(entry, f"{type(error).__name__}: {error}") from error
-    if not (isinstance(sink, type) and issubclass(sink, Sink) and sink.__dict__.get("kind") == entry.name):
-        raise _unusable(entry, f"`{entry.value}` is no sink of the kind `{entry.name}`")
-    return sink.settings_class
-
-
-def _unusable(entry: EntryPoint, problem: str) -> ProjectError:
-    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
-    hint = "mend or uninstall the package; docs/sinks.md says what a sink has to have"
-    return ProjectError(f"the sink `{entry.name}` of the package {package} cannot be used: {problem}", hint=hint)

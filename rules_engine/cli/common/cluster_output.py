@@ -71,8 +71,8 @@ def _chosen(model: ClusterModel) -> str:
     if method.finds_k:
         radius = f" within {model.metrics['eps']:.3g}" if "eps" in model.metrics else ""
         silhouette = f", silhouette {_decimal(model.score.silhouette)}" if model.score.silhouette is not None else ""
-        dense = f"{method.min_users} users{radius}"
-        return f"{len(model.clusters)} clusters, found by {method.algorithm} ({dense}){silhouette}"
+        dense = f" ({method.settings['min_users']} users{radius})" if "min_users" in method.settings else ""
+        return f"{len(model.clusters)} clusters, found by {method.algorithm}{dense}{silhouette}"
     tried = ", ".join(f"{score.k}: {measure(score, method.choose_by)}" for score in model.scores)
     return f"{len(model.clusters)} clusters, chosen by {_CHOSEN_BY[method.choose_by]} ({tried})"
 

@@ -61,7 +61,7 @@ def finite(content: Any, dimensions: int) -> Matrix:
     return values
 
 
-class Data:
+class EqualByContent:
     """What is equal if its plain data are, with numbers in arrays that have no equality of their own."""
 
     __slots__ = ()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rules_engine.ml.clusters.algorithms import Found, knee
+from rules_engine.ml.clusters.algorithms.base import Clustering
+from rules_engine.ml.clusters.algorithms.knee import knee
 from rules_engine.ml.clusters.arrays import Matrix, Positions
 
 #: The silhouette compares every pair of users, so it is taken over a sample.
@@ -41,7 +42,7 @@ class KScore:
     bic: float | None = None
 
 
-def judge(found: Found, points: Matrix, sample: Positions) -> KScore:
+def measured(found: Clustering, points: Matrix, sample: Positions) -> KScore:
     """The measures of one result. Users in no cluster do not count."""
     from sklearn.metrics import davies_bouldin_score, silhouette_score
 

@@ -22,8 +22,8 @@ from rules_engine.definitions.source import to_plain
 from rules_engine.diagnostics import Diagnostic
 from rules_engine.errors import DefinitionError, ProjectError
 from rules_engine.folders import Project
+from rules_engine.ml.clusters.algorithms.table import DEFAULT, algorithms
 from rules_engine.ml.clusters.definition_checks import problems
-from rules_engine.ml.clusters.schema import ONLY_FOR
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import read_file
 
@@ -31,17 +31,6 @@ FILE = "clusters.yaml"
 DEFAULT_K = (3, 8)
 #: The share of users that may move to another cluster at a refit.
 DEFAULT_MAX_MOVED = 0.2
-
-#: By algorithm, the most users that are fitted unless the definition says otherwise: what a step costs grows with the
-#: square of them, or with memory.
-DEFAULT_SAMPLE = {
-    "kmeans": 100_000,
-    "minibatch_kmeans": 300_000,
-    "agglomerative": 5_000,
-    "gaussian_mixture": 20_000,
-    "dbscan": 10_000,
-    "hdbscan": 10_000,
-}
 
 _EXAMPLE = (
     "write e.g. `clusters: user_clusters` and `features: [{feature: VIEW:NAME}, {feature: VIEW:NAME, scale: log}]`"
@@ -77,60 +66,59 @@ class Method:
     Attributes
     ----------
     algorithm
-        one of :data:`~rules_engine.ml.clusters.schema.ALGORITHMS`.
+        a name in :func:`~rules_engine.ml.clusters.algorithms.table.algorithms`.
+    settings
+        the value of each of its settings; None: it is read off the data.
+    sample
+        the most entities that are fitted.
     k_from, k_to
-        how many clusters there may be. DBSCAN and HDBSCAN find out by themselves.
+        how many clusters there may be, unless the algorithm finds out by itself.
     choose_by
         what decides how many.
-    starts
-        how often the algorithm starts anew for each number of clusters.
-    linkage, covariance, eps, min_users
-        of those algorithms that know them. ``eps`` None: it is read off the data.
-    sample
-        the most users that are fitted.
     seed
         equal seeds give equal clusters.
     """
 
-    algorithm: str = "kmeans"
+    algorithm: str
+    settings: Mapping[str, Any]
+    sample: int
     k_from: int = DEFAULT_K[0]
     k_to: int = DEFAULT_K[1]
     choose_by: str = "silhouette"
-    starts: int = 3
-    linkage: str = "ward"
-    covariance: str = "full"
-    eps: float | None = None
-    min_users: int = 20
-    sample: int = DEFAULT_SAMPLE["kmeans"]
     seed: int = 0
 
     @property
     def finds_k(self) -> bool:
-        """Whether the algorithm itself finds how many clusters there are, and leaves users out of all of them."""
-        return self.algorithm in ("dbscan", "hdbscan")
+        """Return whether the algorithm finds the number of clusters, and leaves entities out of all of them."""
+        return algorithms()[self.algorithm].finds_k
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Method:
-        """What a definition says about the method.
+        """Return what a definition says about the method, with defaults.
 
-        >>> Method.from_plain({"algorithm": "dbscan", "eps": 0.5}).sample
-        10000
+        >>> made = Method.from_plain({"algorithm": "dbscan", "eps": 0.5})
+        >>> made.sample, made.settings
+        (10000, {'eps': 0.5, 'min_users': 20})
         """
-        known = {name: content[name] for name in cls.__slots__ if name in content}
-        algorithm = known.get("algorithm", "kmeans")
+        name = content.get("algorithm", DEFAULT)
+        algorithm = algorithms()[name]
         k = content.get("k", {"from": DEFAULT_K[0], "to": DEFAULT_K[1]})
-        return cls(**{"sample": DEFAULT_SAMPLE[algorithm], **known, "k_from": k["from"], "k_to": k["to"]})
+        return cls(
+            algorithm=name,
+            settings={key: content.get(key, setting.default) for key, setting in algorithm.settings.items()},
+            sample=content.get("sample", algorithm.sample),
+            k_from=k["from"],
+            k_to=k["to"],
+            choose_by=content.get("choose_by", "silhouette"),
+            seed=content.get("seed", 0),
+        )
 
     def to_plain(self) -> dict[str, Any]:
-        """The inverse: what applies to the algorithm, with every default written out."""
-        written = {
-            name: getattr(self, name) for name in ("choose_by", "starts", "linkage", "covariance", "eps", "min_users")
-        }
-        written["k"] = {"from": self.k_from, "to": self.k_to}
-        applies = {
-            name: value for name, value in written.items() if self.algorithm in ONLY_FOR[name] and value is not None
-        }
-        return {"algorithm": self.algorithm, **applies, "sample": self.sample, "seed": self.seed}
+        """Return the inverse: what applies to the algorithm, with every default written out."""
+        settings = {key: value for key, value in self.settings.items() if value is not None}
+        k = {"from": self.k_from, "to": self.k_to}
+        written = settings if self.finds_k else {"choose_by": self.choose_by, **settings, "k": k}
+        return {"algorithm": self.algorithm, **written, "sample": self.sample, "seed": self.seed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +148,7 @@ class ClusterDefinition:
     name: str
     features: tuple[ClusterFeature, ...]
     order_by: str
-    method: Method = field(default_factory=Method)
+    method: Method = field(default_factory=lambda: Method.from_plain({}))
     missing: str = "leave_out"
     components: int | None = None
     variance: float | None = None

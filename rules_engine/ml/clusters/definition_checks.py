@@ -8,7 +8,8 @@ from rules_engine.definitions.envelope import check_schema
 from rules_engine.definitions.source import Items, Node, Scalar, to_plain
 from rules_engine.definitions.source import Mapping as MappingNode
 from rules_engine.diagnostics import Diagnostic, listing, nearest
-from rules_engine.ml.clusters.schema import ALGORITHMS, ONLY_FOR, SCHEMA
+from rules_engine.ml.clusters.algorithms.table import DEFAULT, algorithms, known_by
+from rules_engine.ml.clusters.schema import schema
 from rules_engine.rules.catalog import Catalog
 
 #: How far apart the ends of a range must be for it to have an elbow.
@@ -17,7 +18,7 @@ _ELBOW = 2
 
 def problems(document: Node, catalog: Catalog) -> list[Diagnostic]:
     """Every problem of a document of kind ``clusters:``."""
-    found = check_schema(document, SCHEMA)
+    found = check_schema(document, schema())
     if found or not isinstance(document, MappingNode):
         return found
     features = document.entry("features").value
@@ -89,17 +90,17 @@ def _name_problems(node: Node | None) -> list[Diagnostic]:
 def _method_problems(document: MappingNode, features: int) -> list[Diagnostic]:
     """What the algorithm does not know, and choices that cannot be made."""
     said = {entry.key: to_plain(entry.value) for entry in document.entries}
-    algorithm = said.get("algorithm", "kmeans")
+    algorithm = said.get("algorithm", DEFAULT)
     found = []
     for entry in document.entries:
-        if algorithm not in ONLY_FOR.get(entry.key, ALGORITHMS):
+        if algorithm not in known_by(entry.key):
             message = f"`{algorithm}` has no `{entry.key}`"
-            hint = f"remove it, or choose an algorithm that has: {listing(ONLY_FOR[entry.key])}"
+            hint = f"remove it, or choose an algorithm that has: {listing(known_by(entry.key))}"
             found.append(Diagnostic("not-for-algorithm", entry.key_span, message, hint))
     if found:
         return found
     choice = document.get("choose_by")
-    if choice is not None and said["choose_by"] == "bic" and algorithm != "gaussian_mixture":
+    if choice is not None and said["choose_by"] == "bic" and not algorithms()[algorithm].has_likelihood:
         hint = "write `algorithm: gaussian_mixture`, or choose by silhouette, davies_bouldin or elbow"
         found.append(
             Diagnostic("no-likelihood", choice.span, "only a mixture has a likelihood, which bic is about", hint)

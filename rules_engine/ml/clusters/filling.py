@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rules_engine.ml.clusters.arrays import Data, Matrix, decode, encode, finite
+from rules_engine.ml.clusters.arrays import EqualByContent, Matrix, decode, encode, finite
 
 #: How many users are averaged, by scikit-learn's default.
 NEIGHBOURS = 5
@@ -25,7 +25,7 @@ _CHUNK = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Constants(Data):
+class Constants(EqualByContent):
     """Each feature's mean or median."""
 
     values: Matrix
@@ -45,7 +45,7 @@ class Constants(Data):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Neighbours(Data):
+class Neighbours(EqualByContent):
     """The mean of the most similar users who have the feature.
 
     How far two users are apart is told by the features that both have (O. Troyanskaya et al., "Missing value estimation
@@ -95,7 +95,7 @@ class Neighbours(Data):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rounds(Data):
+class Rounds(EqualByContent):
     """What the other features predict: each feature in turn by a linear model, in several rounds.
 
     S. van Buuren and K. Groothuis-Oudshoorn, "mice", Journal of Statistical Software 45 (2011).

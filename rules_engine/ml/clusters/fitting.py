@@ -17,17 +17,16 @@ import numpy as np
 import pandas as pd
 
 from rules_engine.errors import DataError
-from rules_engine.ml.clusters.algorithms import Found, find
+from rules_engine.ml.clusters.algorithms.base import Clustering
+from rules_engine.ml.clusters.algorithms.table import algorithms, find
 from rules_engine.ml.clusters.arrays import Matrix, Positions
-from rules_engine.ml.clusters.choosing import SILHOUETTE_SAMPLE, choose, judge
+from rules_engine.ml.clusters.choosing import SILHOUETTE_SAMPLE, choose, measured
 from rules_engine.ml.clusters.definition import ClusterDefinition
 from rules_engine.ml.clusters.model import Cluster, ClusterModel
 from rules_engine.ml.clusters.naming import propose_names
 from rules_engine.ml.clusters.preprocessing import column_means, fit_preprocessing
 from rules_engine.ml.clusters.reference import Reference
 from rules_engine.ml.clusters.stability import stability
-
-_MIN_USERS_PER_CLUSTER = 2
 
 #: Is told what goes on, and how far it is.
 Progress = Callable[[str, int, int], None]
@@ -104,11 +103,14 @@ def fit_closely(
         standardized = preprocessing.standardize(fitted)
         points = preprocessing.project(standardized)
         sizes = range(method.k_from, method.k_to + 1)
-        results = find(method, points, sizes, lambda done, total: progress("Finding clusters", done, total))
+        results = find(
+            method.algorithm, points, sizes, method.settings, method.seed,
+            lambda done, total: progress("Finding clusters", done, total),
+        )  # fmt: skip
         drawn = np.random.default_rng(method.seed).choice(
             len(points), min(SILHOUETTE_SAMPLE, len(points)), replace=False
         )
-        scores = tuple(judge(result, points, drawn) for result in results)
+        scores = tuple(measured(result, points, drawn) for result in results)
         chosen = choose(method.choose_by, scores)
         found = results[chosen]
         stable = stability(method, points, found, resamples, lambda at, of: progress("Trying other users", at, of))
@@ -165,11 +167,11 @@ def _usable(definition: ClusterDefinition, values: Matrix) -> Any:
 
 def _check_enough(definition: ClusterDefinition, fitted: Matrix) -> None:
     method = definition.method
-    least = method.min_users if method.finds_k else method.k_to * _MIN_USERS_PER_CLUSTER
+    least = algorithms()[method.algorithm].fewest(method.settings, method.k_to)
     # The first users mostly are unlike enough; all are only looked at if these are not.
     if any(len(np.unique(fitted[:some], axis=0)) >= least for some in (10_000, len(fitted))):
         return
-    wanted = f"{method.min_users} users in one place" if method.finds_k else f"{method.k_to} clusters"
+    wanted = f"{least} users in one place" if method.finds_k else f"{method.k_to} clusters"
     lower = "lower `min_users`" if method.finds_k else "lower `k: {to: ...}`"
     raise DataError(
         f"{len(fitted):,} users with all of the features of `{definition.name}` are too few, or too alike, "
@@ -179,7 +181,7 @@ def _check_enough(definition: ClusterDefinition, fitted: Matrix) -> None:
 
 
 def _clusters(
-    definition: ClusterDefinition, found: Found, standardized: Matrix, values: Matrix, stable: list[float | None]
+    definition: ClusterDefinition, found: Clustering, standardized: Matrix, values: Matrix, stable: list[float | None]
 ) -> tuple[Cluster, ...]:
     """The clusters with number, name and profile."""
     count = found.assigner.count
@@ -204,13 +206,13 @@ def _clusters(
     )
 
 
-def _metrics(found: Found, points: Matrix) -> dict[str, float]:
+def _metrics(found: Clustering, points: Matrix) -> dict[str, float]:
     again = found.assigner.assign(points)
     metrics = {
         "agreement": float((again.position == found.clusters).mean()),
         "outliers": float((found.clusters < 0).mean()),
     }
-    return metrics | ({"eps": found.eps} if found.eps is not None else {})
+    return {**metrics, **found.learned}
 
 
 def _digest(users: pd.Index[Any], values: Matrix) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from rules_engine.clock import format_instant
 from rules_engine.errors import DataError, ProjectError
 from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.ml.clusters.algorithms.table import algorithms
 from rules_engine.ml.clusters.fitting import matrix
 from rules_engine.ml.clusters.model import OUTLIER, ClusterModel
 from rules_engine.rules.nodes import FeatureRef, Predicate
@@ -65,7 +66,7 @@ def check_probabilities(model: ClusterModel, columns: Mapping[str, str]) -> None
     """
     wanted = [column for column in columns if _PROBABILITY.match(column)]
     algorithm = model.definition.method.algorithm
-    if wanted and algorithm != "gaussian_mixture":
+    if wanted and not algorithms()[algorithm].has_probabilities:
         raise ProjectError(
             f"the feature view `{model.definition.name}` holds `{wanted[0]}`, and {algorithm} knows no probabilities",
             hint="write `algorithm: gaussian_mixture` in clusters.yaml, or remove the probabilities from the view",

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from rules_engine.ml.clusters.algorithms.base import NONE, Assigned, Assigner
+from rules_engine.ml.clusters.algorithms.table import assigner_from_plain
 from rules_engine.ml.clusters.arrays import Matrix
-from rules_engine.ml.clusters.assignment import NONE, Assigned, Assigner, assigner_from_plain
 from rules_engine.ml.clusters.choosing import KScore
 from rules_engine.ml.clusters.definition import DEFAULT_MAX_MOVED, ClusterDefinition
 from rules_engine.ml.clusters.matching import Matching

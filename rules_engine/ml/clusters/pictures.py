@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rules_engine.ml.clusters.algorithms import merges
+from rules_engine.ml.clusters.algorithms.agglomerative import Agglomerative, merges
 from rules_engine.ml.clusters.arrays import Matrix, Positions
 from rules_engine.ml.clusters.choosing import KScore
 from rules_engine.ml.clusters.fitting import Fit
@@ -240,11 +240,11 @@ def _known(scores: Sequence[KScore], name: str) -> bool:
 
 def dendrogram(model: ClusterModel, fit: Fit) -> Picture | None:
     """What merges with what, where the algorithm goes that way."""
-    if model.definition.method.algorithm != "agglomerative":
+    if model.definition.method.algorithm != Agglomerative.name:
         return None
     from scipy.cluster import hierarchy  # type: ignore[import-untyped]  # ships no types
 
-    tree = merges(model.definition.method, fit.points)
+    tree = merges(fit.points, model.definition.method.settings["linkage"])
     cut = _cut(tree, len(model.clusters))
     with drawing(_WIDE, 4.2) as (figure, axes):
         hierarchy.dendrogram(

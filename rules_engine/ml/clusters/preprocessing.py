@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rules_engine.errors import DataError
-from rules_engine.ml.clusters.arrays import Data, Matrix, encode, finite
+from rules_engine.ml.clusters.arrays import EqualByContent, Matrix, encode, finite
 from rules_engine.ml.clusters.definition import ClusterDefinition, ClusterFeature
 from rules_engine.ml.clusters.filling import Filling, filling_from_plain, fit_filling
 
@@ -49,7 +49,7 @@ class Scaler:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Projection(Data):
+class Projection(EqualByContent):
     """Principal components: ``components`` in rows, and the share of the variance that each one holds."""
 
     mean: Matrix

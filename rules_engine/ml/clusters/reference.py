@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rules_engine.ml.clusters.arrays import Data, Matrix, encode, finite
+from rules_engine.ml.clusters.arrays import EqualByContent, Matrix, encode, finite
 
 #: How many parts of equal size the population stability index compares, as is usual in credit scoring (N. Siddiqi,
 #: "Credit Risk Scorecards", 2006).
@@ -28,7 +28,7 @@ _QUANTILES = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reference(Data):
+class Reference(EqualByContent):
     """The distribution of one number.
 
     Attributes

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from rules_engine.definitions.envelope import NAME_PATTERN
+from rules_engine.ml.clusters.algorithms.table import DEFAULT, algorithms, settings
 
 SCALES = ("standard", "log", "robust", "min_max")
 MISSING = ("leave_out", "mean", "median", "knn", "iterative")
-ALGORITHMS = ("kmeans", "minibatch_kmeans", "agglomerative", "gaussian_mixture", "dbscan", "hdbscan")
-LINKAGES = ("ward", "average", "complete")
-COVARIANCES = ("full", "tied", "diagonal", "spherical")
 CHOICES = ("silhouette", "davies_bouldin", "elbow", "bic")
-
-#: What only some algorithms know.
-ONLY_FOR = {
-    "k": ("kmeans", "minibatch_kmeans", "agglomerative", "gaussian_mixture"),
-    "choose_by": ("kmeans", "minibatch_kmeans", "agglomerative", "gaussian_mixture"),
-    "starts": ("kmeans", "minibatch_kmeans", "gaussian_mixture"),
-    "linkage": ("agglomerative",),
-    "covariance": ("gaussian_mixture",),
-    "eps": ("dbscan",),
-    "min_users": ("dbscan", "hdbscan"),
-}
 
 MAX_K = 50
 
@@ -66,10 +54,6 @@ _PREPROCESSING: dict[str, Any] = {
 }
 
 _METHOD: dict[str, Any] = {
-    "algorithm": {
-        "enum": list(ALGORITHMS),
-        "description": "How groups are found. Default: kmeans.",
-    },
     "k": {
         "type": "object",
         "required": ["from", "to"],
@@ -80,26 +64,6 @@ _METHOD: dict[str, Any] = {
     "choose_by": {
         "enum": list(CHOICES),
         "description": "What decides the number of clusters. Default: silhouette.",
-    },
-    "starts": {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": 1000,
-        "description": "How often the algorithm starts anew for each number of clusters; the best start counts.",
-    },
-    "linkage": {"enum": list(LINKAGES), "description": "What agglomerative clustering merges by. Default: ward."},
-    "covariance": {"enum": list(COVARIANCES), "description": "The shape of a mixture's components. Default: full."},
-    "eps": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "description": "How near two users are neighbours, in scaled units. "
-        "Default: the knee of the neighbours' distances.",
-    },
-    "min_users": {
-        "type": "integer",
-        "minimum": 2,
-        "maximum": 1000,
-        "description": "How many users make a dense place (dbscan) or a cluster (hdbscan).",
     },
     "sample": {
         "type": "integer",
@@ -140,26 +104,34 @@ _LABELS: dict[str, Any] = {
     },
 }
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "Groups of users that are found in the data.",
-    "required": ["clusters", "features"],
-    "additionalProperties": False,
-    "properties": {
-        "clusters": {
-            "type": "string",
-            "pattern": NAME_PATTERN,
-            "description": "The feature view that holds the labels.",
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema, with the algorithms that there are and their settings."""
+    known = algorithms()
+    described = " ".join(f"{name}: {(algorithm.__doc__ or '').splitlines()[0]}" for name, algorithm in known.items())
+    return {
+        "type": "object",
+        "description": "Groups of users that are found in the data.",
+        "required": ["clusters", "features"],
+        "additionalProperties": False,
+        "properties": {
+            "clusters": {
+                "type": "string",
+                "pattern": NAME_PATTERN,
+                "description": "The feature view that holds the labels.",
+            },
+            "description": {"type": "string", "description": "What the groups are for, for people."},
+            "features": {
+                "type": "array",
+                "minItems": 2,
+                "description": "The numbers that users are grouped by. All count alike.",
+                "items": _FEATURE,
+            },
+            **_PREPROCESSING,
+            "algorithm": {"enum": list(known), "description": f"How groups are found. Default: {DEFAULT}. {described}"},
+            **_METHOD,
+            **{key: dict(setting.schema) for key, setting in settings().items()},
+            **_LABELS,
         },
-        "description": {"type": "string", "description": "What the groups are for, for people."},
-        "features": {
-            "type": "array",
-            "minItems": 2,
-            "description": "The numbers that users are grouped by. All count alike.",
-            "items": _FEATURE,
-        },
-        **_PREPROCESSING,
-        **_METHOD,
-        **_LABELS,
-    },
-}
+    }

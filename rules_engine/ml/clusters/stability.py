@@ -15,7 +15,8 @@ from dataclasses import replace
 import numpy as np
 
 from rules_engine.errors import DataError
-from rules_engine.ml.clusters.algorithms import Found, find
+from rules_engine.ml.clusters.algorithms.base import Clustering
+from rules_engine.ml.clusters.algorithms.table import algorithms, find
 from rules_engine.ml.clusters.arrays import Matrix, Positions
 from rules_engine.ml.clusters.definition import Method
 
@@ -23,36 +24,26 @@ from rules_engine.ml.clusters.definition import Method
 DOUBTFUL = 0.6
 STABLE = 0.85
 
-#: The most users that are drawn; fewer for algorithms that take long, or whose cost grows with the square of them.
-_DRAWN = 4000
-_DRAWN_BY_OTHERS = 1500
-_QUICK = ("kmeans", "minibatch_kmeans")
-
 
 def stability(
-    method: Method, points: Matrix, found: Found, resamples: int, progress: Callable[[int, int], None]
+    method: Method, points: Matrix, found: Clustering, resamples: int, progress: Callable[[int, int], None]
 ) -> list[float | None]:
     """Each cluster's stability, by position; None if nothing was drawn."""
     count = found.assigner.count
     if not resamples:
         return [None] * count
     random = np.random.default_rng(method.seed + 1)
-    size = min(len(points), _DRAWN if method.algorithm in _QUICK else _DRAWN_BY_OTHERS)
-    again = _for_fewer(method, size / len(points), found)
+    algorithm = algorithms()[method.algorithm]
+    size = min(len(points), algorithm.resampled)
+    fewer = replace(method, settings=algorithm.for_fewer(method.settings, size / len(points), found))
     totals, counted = np.zeros(count), np.zeros(count)
     for draw in range(resamples):
         rows = random.choice(len(points), size)
-        overlap, present = _overlaps(again, points[rows], found.clusters[rows], count)
+        overlap, present = _overlaps(fewer, points[rows], found.clusters[rows], count)
         totals += overlap
         counted += present
         progress(draw + 1, resamples)
     return [float(total / times) if times else None for total, times in zip(totals, counted, strict=True)]
-
-
-def _for_fewer(method: Method, share: float, found: Found) -> Method:
-    """The method with what was chosen already, for a part of the users."""
-    least = max(2, round(method.min_users * share))
-    return replace(method, starts=1, eps=found.eps if method.eps is None else method.eps, min_users=least)
 
 
 def _overlaps(method: Method, points: Matrix, before: Positions, count: int) -> tuple[Matrix, Matrix]:
@@ -78,6 +69,7 @@ def _find_again(method: Method, points: Matrix, count: int) -> Positions:
         # Few users at few places: fewer clusters than asked for is an answer here.
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            return find(method, points, [min(count, len(np.unique(points, axis=0)))])[0].clusters
+            sizes = [min(count, len(np.unique(points, axis=0)))]
+            return find(method.algorithm, points, sizes, method.settings, method.seed)[0].clusters
         except DataError:
             return np.full(len(points), -1, dtype=np.int64)

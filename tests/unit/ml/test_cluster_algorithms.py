@@ -19,8 +19,9 @@ from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, RobustScaler, StandardScaler
 
 from rules_engine.errors import DataError
-from rules_engine.ml.clusters.algorithms import find
-from rules_engine.ml.clusters.assignment import CorePoints
+from rules_engine.ml.clusters.algorithms.base import Clustering
+from rules_engine.ml.clusters.algorithms.dbscan import CorePoints
+from rules_engine.ml.clusters.algorithms.table import find
 from rules_engine.ml.clusters.definition import ClusterDefinition, Method
 from rules_engine.ml.clusters.filling import filling_from_plain, fit_filling
 from rules_engine.ml.clusters.fitting import fit, fit_closely, sample_rows
@@ -53,6 +54,11 @@ def _wanted(columns: int = 3, **changes: Any) -> ClusterDefinition:
 def _frame(points: Any) -> pd.DataFrame:
     index = pd.Index([f"u{number:05d}" for number in range(len(points))], name="user_id")
     return pd.DataFrame(points, index=index, columns=[f"v:f{number}" for number in range(points.shape[1])])
+
+
+def _find(algorithm: str, points: Any, sizes: list[int], **settings: Any) -> list[Clustering]:
+    method = Method.from_plain({"algorithm": algorithm, **settings})
+    return find(algorithm, points, sizes, method.settings, method.seed)
 
 
 def _blobs(users: int = 500, seed: int = 4) -> tuple[Any, Any]:
@@ -95,8 +101,7 @@ def test_every_algorithm_finds_clear_groups_places_newcomers_and_comes_back_from
 def test_kmeans_places_as_scikit_learn_predicts(batch: bool) -> None:
     points, _ = _blobs()
     name = "minibatch_kmeans" if batch else "kmeans"
-    method = Method(name, seed=3)
-    (found,) = find(method, points[:300], [4])
+    (found,) = _find(name, points[:300], [4], seed=3)
     kind = (
         MiniBatchKMeans(4, n_init=3, random_state=3, batch_size=4096) if batch else KMeans(4, n_init=3, random_state=3)
     )
@@ -111,7 +116,7 @@ def test_kmeans_places_as_scikit_learn_predicts(batch: bool) -> None:
 @pytest.mark.parametrize("covariance", ["full", "tied", "diagonal", "spherical"])
 def test_a_mixture_gives_the_probabilities_that_scikit_learn_gives(covariance: str) -> None:
     points, _ = make_blobs(600, n_features=3, centers=4, cluster_std=2.5, random_state=2)  # they overlap
-    (found,) = find(Method("gaussian_mixture", covariance=covariance), points[:400], [4])
+    (found,) = _find("gaussian_mixture", points[:400], [4], covariance=covariance)
     kind = {"diagonal": "diag"}.get(covariance, covariance)
     theirs = GaussianMixture(4, covariance_type=kind, n_init=3, random_state=0, max_iter=300).fit(points[:400])
     placed = found.assigner.assign(points[400:])
@@ -128,7 +133,7 @@ def test_a_mixture_gives_the_probabilities_that_scikit_learn_gives(covariance: s
 def test_dbscan_core_points_keep_their_cluster_and_others_go_by_the_nearest_one() -> None:
     points, _ = make_moons(400, noise=0.08, random_state=3)
     theirs = DBSCAN(eps=0.15, min_samples=8).fit(points)
-    (found,) = find(Method("dbscan", eps=0.15, min_users=8), points, [])
+    (found,) = _find("dbscan", points, [], eps=0.15, min_users=8)
     placed = found.assigner.assign(points)
     core = theirs.core_sample_indices_
     assert placed.position[core].tolist() == theirs.labels_[core].tolist()
@@ -146,7 +151,7 @@ def test_hdbscan_members_keep_their_cluster_and_users_in_none_stay_outside() -> 
     noise = np.random.default_rng(1).uniform(-2, 3, (40, 2))
     points = np.concatenate([points, noise])
     theirs = HDBSCAN(min_cluster_size=20, copy=True).fit(points)
-    (found,) = find(Method("hdbscan", min_users=20), points, [])
+    (found,) = _find("hdbscan", points, [], min_users=20)
     placed = found.assigner.assign(points)
     inside = theirs.labels_ >= 0
     assert set(theirs.labels_[inside]) == {0, 1}

@@ -284,7 +284,7 @@ def test_a_definition_comes_back_from_plain_data_as_it_was() -> None:
     dense = {"clusters": "c", "features": definition().to_plain()["features"], "algorithm": "dbscan", "eps": 0.25}
     made = ClusterDefinition.from_plain({**dense, "min_users": 9})
     assert ClusterDefinition.from_plain(made.to_plain()) == made
-    assert (made.method.eps, made.method.min_users, made.method.finds_k) == (0.25, 9, True)
+    assert (made.method.settings, made.method.finds_k) == ({"eps": 0.25, "min_users": 9}, True)
 
 
 def test_the_example_of_the_documentation_is_a_definition(tmp_path: Path) -> None:
