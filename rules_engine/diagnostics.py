@@ -54,15 +54,31 @@ class Diagnostic:
     severity: Severity = Severity.ERROR
 
     def __str__(self) -> str:
-        lines = [f"{self.span}: {self.severity.value}[{self.code}]: {self.message}"]
+        lines = [printable(f"{self.span}: {self.severity.value}[{self.code}]: {self.message}")]
         if self.span.text:
             gutter = f"{self.span.line:>5} | "
-            # Control characters of the source never reach a terminal.
+            # A space each, so that the caret stands under its column.
             lines.append(gutter + "".join(char if char.isprintable() else " " for char in self.span.text))
             lines.append(" " * (len(gutter) - 2) + "| " + " " * (self.span.column - 1) + "^" * max(1, self.span.length))
         if self.hint:
-            lines.append(f"  hint: {self.hint}")
+            lines.append(printable(f"  hint: {self.hint}"))
         return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    r"""Return the text on one line, with every character that cannot be seen written as an escape.
+
+    Keys and names come from data. A line break in one would forge a line of the output, a control character would reach
+    the terminal, and one that is invisible or turns the direction of writing would make it read as another.
+
+    >>> print(printable("a\x1b[31mb\nok: all went well"))
+    a\x1b[31mb\nok: all went well
+    >>> print(printable("paul\u200b, " + chr(0x202E) + "x"))
+    paul\u200b, \u202ex
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def render_all(diagnostics: Sequence[Diagnostic]) -> str:

@@ -106,7 +106,7 @@ def _text(found: Plan) -> None:
             output.say()
             output.say((example.entity, "bold"), f" {example.move} {movement.segment}")
             if example.explanation is not None:
-                output.say(str(example.explanation))
+                output.say_lines(str(example.explanation))
     output.say()
     output.say("`segments apply` will, as plan ", (found.stages.id, "bold"))
     for line in stage_lines(found.stages):
@@ -177,7 +177,7 @@ def _markdown(found: Plan) -> None:
                 fence = ["```text", str(example.explanation), "```"]
                 lines += ["", f"<details><summary>{title}</summary>", "", *fence, "", "</details>"]
     lines += ["", f"`segments apply` will, as plan `{found.stages.id}`", "", *stage_lines(found.stages)]
-    output.say("\n".join(lines))
+    output.say_lines("\n".join(lines))
 
 
 def _data(found: Plan) -> dict[str, Any]:

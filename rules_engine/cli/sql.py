@@ -43,4 +43,4 @@ def sql(
     loaded = load_project(project)
     instant = at if at is not None else loaded.definitions.settings.now
     now = now_micros() if instant is None else instant
-    output.say(to_sql(loaded.definitions.program, segments, loaded.catalog, now, dialect.value))
+    output.write(to_sql(loaded.definitions.program, segments, loaded.catalog, now, dialect.value))

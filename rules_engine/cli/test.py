@@ -46,7 +46,8 @@ def test(
 def _show(report: TestReport, of_all: bool) -> None:
     for failure in report.failures:
         first, _, rest = str(failure).partition("\n")
-        output.say(("failed", "bold red"), f" {first}\n{rest}\n")
+        output.say(("failed", "bold red"), f" {first}")
+        output.say_lines(f"{rest}\n")
     cases = output.plural(report.cases, "case")
     if report.failures:
         failed = len({id(failure.case) for failure in report.failures})

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from rules_engine.clock import format_duration, format_instant, from_micros, to_micros
+from rules_engine.diagnostics import printable
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import first_events, in_window, matching
@@ -98,7 +99,7 @@ class Reason:
         if self.changes_at is not None and not self.children:
             notes.append(f"until {_text(self.changes_at)}")
         shown = "; ".join(note for note in notes if note)
-        return f"{_WORDS[self.verdict]}: {self.text}" + (f" ({shown})" if shown else "")
+        return printable(f"{_WORDS[self.verdict]}: {self.text}" + (f" ({shown})" if shown else ""))
 
     def _reading(self) -> str:
         if self.missing:
@@ -146,7 +147,7 @@ class Explanation:
         """The answer in one line."""
         answer = {True: "is in", False: "is not in", None: "is not known to be in"}[self.verdict]
         until = f", until {_text(self.changes_at)}" if self.changes_at is not None else ""
-        return f"{self.entity} {answer} {self.segment} at {_text(self.at)}{until}"
+        return printable(f"{self.entity} {answer} {self.segment} at {_text(self.at)}{until}")
 
     def _nearest_miss(self) -> list[str]:
         if not self.blocking:

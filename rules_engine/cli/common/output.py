@@ -1,7 +1,7 @@
 """What commands print. Results go to stdout, progress and remarks to stderr; rules and colours only to a terminal.
 
-Text comes with a style beside it, never with markup inside, so that data cannot be mistaken for markup; and no control
-character of the data reaches a terminal.
+Text comes with a style, never with markup inside, so that data cannot be mistaken for markup. Characters that cannot be
+seen are written as escapes, line breaks too: a key or a name cannot forge a line, nor reach the terminal's controls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 
-from rules_engine.diagnostics import Diagnostic, Severity, render_all
+from rules_engine.diagnostics import Diagnostic, Severity, printable, render_all
 from rules_engine.errors import DefinitionError, SegmentsError
 
 if TYPE_CHECKING:
@@ -39,15 +39,6 @@ def is_terminal(stream: TextIO | None = None) -> bool:
         return False
 
 
-def printable(text: str) -> str:
-    r"""The text without control characters, but for line breaks.
-
-    >>> printable("a\x1b[31mb")
-    'a [31mb'
-    """
-    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
-
-
 def say(*parts: Part) -> None:
     """Print a line of the result to stdout.
 
@@ -55,6 +46,22 @@ def say(*parts: Part) -> None:
     in 2 segments
     """
     _line(parts, sys.stdout)
+
+
+def say_lines(text: str) -> None:
+    r"""Print a text of several lines to stdout.
+
+    >>> say_lines("one\n  two")
+    one
+      two
+    """
+    for line in text.split("\n"):
+        say(line)
+
+
+def write(text: str) -> None:
+    """Print a text that another program reads, exactly as it is, to stdout."""
+    sys.stdout.write(f"{text}\n")
 
 
 def remark(*parts: Part) -> None:

@@ -229,7 +229,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Result
 def test_an_error_is_shown_as_message_and_hint(failing: Callable[[BaseException], Result]) -> None:
     result = failing(SegmentsError("the cup is\x1b[31m empty", hint="fill it"))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: the cup is [31m empty\n  hint: fill it\n"
+    assert result.stderr == "error: the cup is\\x1b[31m empty\n  hint: fill it\n"
 
 
 def test_an_interrupt_ends_cleanly(failing: Callable[[BaseException], Result]) -> None:

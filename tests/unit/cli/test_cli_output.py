@@ -6,12 +6,14 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from rules_engine.cli.common import output
 from rules_engine.diagnostics import Diagnostic, Severity, Span, render_all
 from rules_engine.errors import DefinitionError, SegmentsError
+from rules_engine.rules.explain import Explanation, Reason
 
 
 class Terminal(io.StringIO):
@@ -52,8 +54,34 @@ def test_a_line_is_styled_in_a_terminal_and_plain_in_a_pipe(capsys: pytest.Captu
     assert capsys.readouterr().out == "in 2 segments\n"
 
 
+#: What a key may hold: a line of its own, controls, a change of direction, and characters without a width.
+FORGING = "ola\nok: all went well\r\x85\u2028\u202egro.live\u200b\u2066\ufeff"
+
+
+def test_a_key_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output.say("the store knows nothing of ", (FORGING, "bold"))
+    output.table(["entity"], [[FORGING]])
+    output.show_error(SegmentsError(f"there is no {FORGING}", hint=FORGING))
+    output.show_diagnostics([Diagnostic("bad", Span("a.yaml", 1, 1, 1, FORGING), FORGING, FORGING)])
+    told, remarked = capsys.readouterr()
+    assert [len(told.splitlines()), len(remarked.splitlines())] == [1 + 2 + 5, 2]
+    assert (told + remarked).replace("\n", "").isprintable()
+    assert told.count(r"ola\nok: all went well") == 4
+    with terminal() as shown:
+        output.say("the store knows nothing of ", (FORGING, "bold"))
+    assert len(shown.plain().splitlines()) == 1
+
+
+def test_an_explanation_keeps_to_its_lines() -> None:
+    reason = Reason("user:name equals x", False, value=FORGING)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    explained = str(Explanation(FORGING, "vip", False, at, None, reason, (reason,)))
+    assert len(explained.splitlines()) == 4
+    assert explained.replace("\n", "").isprintable()
+
+
 def test_data_is_no_markup_and_no_control_sequence(capsys: pytest.CaptureFixture[str]) -> None:
-    harmless = "a [2Jb [red]c[/red] :smile:"
+    harmless = r"a\x1b[2Jb [red]c[/red] :smile:"
     with terminal() as shown:
         output.say(HOSTILE)
         output.table(["name"], [[HOSTILE]])
