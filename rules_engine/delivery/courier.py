@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -262,11 +263,12 @@ class Courier:
         except Exception as error:  # noqa: BLE001 - a flaw in one sink must not end the delivery of the others
             if len(batch) > 1:  # nor one action that of the others
                 return [outcome for one in batch for outcome in self._send([one])]
-            _log.exception("the sink failed in a way that it should not", extra={"sink": self.name})
+            # Without the exception's text, which may hold what was sent or a secret.
+            _log.error("the sink failed in a way that it should not: %s", _raised(error), extra={"sink": self.name})
             outcomes = [Outcome(Verdict.RETRY, "broken", type(error).__name__, is_sick=True)] * len(batch)
         if self._metrics is not None:
             self._metrics.sent(self.name, time.perf_counter() - started, [outcome.code for outcome in outcomes])
-        return outcomes
+        return [replace(one, message=self.settings.scrubbed(one.message)) if one.message else one for one in outcomes]
 
     def _judge(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
         now = self._clock()
@@ -314,6 +316,12 @@ class Courier:
 
 
 _NOTHING = Action("", "", "", "", "", 0)
+
+
+def _raised(error: Exception) -> str:
+    """Return what was raised and where, without its text."""
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return f"{type(error).__name__} at {', '.join(places)}"
 
 
 def _reason(one: _Waiting, outcome: Outcome) -> bytes:

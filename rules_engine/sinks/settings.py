@@ -18,6 +18,9 @@ from rules_engine.sinks.variables import VARIABLE, expand, scrubbed
 GIVE_UP_AFTER = 24 * 3_600_000_000
 
 
+#: The code of a secret that is spelt out in a file.
+SPELT_OUT = "literal-secret"
+
 #: How long an answer of a sink is waited for, if the settings do not say it, in microseconds.
 TIMEOUT = 10_000_000
 
@@ -75,7 +78,7 @@ class Setting:
     is_secret
         True if the value has to come from a variable. In TEXTS, names such as ``password`` say it.
     lines
-        True if the value of a variable may have several lines, as a PEM file has.
+        in TEXTS, the names whose values may have several lines, as PEM files have.
     """
 
     type: SettingType
@@ -84,7 +87,7 @@ class Setting:
     key: str | None = None
     check: Callable[..., None] | None = None
     is_secret: bool = False
-    lines: bool = False
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ def text(
     return {"setting": Setting(SettingType.TEXT, summary, expected, key, check, is_secret)}
 
 
-def texts(summary: str, *, check: Callable[[str, str], None] | None = None, lines: bool = False) -> _Metadata:
+def texts(summary: str, *, check: Callable[[str, str], None] | None = None, lines: tuple[str, ...] = ()) -> _Metadata:
     """Declare names mapped to strings, for a field of the type ``tuple[tuple[str, str], ...]``."""
     return {"setting": Setting(SettingType.TEXTS, summary, "names mapped to values", check=check, lines=lines)}
 
@@ -209,6 +212,15 @@ class SinkSettings:
             return f"its settings have no first one without a default, which is what is written after `{kind}:`"
         return None
 
+    def check(self) -> None:
+        """Check settings that depend on each other; those of one setting alone it checks itself.
+
+        Raises
+        ------
+        SettingError
+            if they cannot be used together.
+        """
+
     def warnings(self) -> Iterator[SinkWarning]:
         """Yield what `segments validate` warns of."""
         yield from ()
@@ -258,18 +270,26 @@ class SinkSettings:
                 changed[name] = tuple((inner, self._value(inner, setting, one, inner)) for inner, one in value)
             elif setting.type is SettingType.WORDS:
                 changed[name] = tuple(self._value(key, setting, one) for one in value)
-        return replace(self, **changed)
+        expanded = replace(self, **changed)
+        try:
+            expanded.check()
+        except SettingError as error:
+            message = f"the sink `{self.name}` cannot be opened: {self.scrubbed(str(error))}"
+            raise ProjectError(message, hint=error.hint) from None
+        return expanded
 
     def scrubbed(self, message: str) -> str:
         """Return a message with the values of this sink's variables replaced by the variables' names."""
         return scrubbed(message, self._texts())
 
     def _value(self, key: str, setting: Setting, written: str, *before: str) -> str:
-        value = expand(written, f"the sink `{self.name}`", lines=setting.lines)
+        value = expand(written, f"the sink `{self.name}`", lines=bool(before) and before[0] in setting.lines)
         if value != written and setting.check is not None:
             try:
                 setting.check(*before, value)
             except SettingError as error:
+                if error.code == SPELT_OUT:
+                    return value  # in the value of a variable a secret is where it belongs
                 names = " and ".join(f"${{{name}}}" for name in dict.fromkeys(VARIABLE.findall(written)))
                 message = f"`{key}` of the sink `{self.name}` cannot be used with the value of {names}"
                 raise ProjectError(message, hint=error.hint) from None

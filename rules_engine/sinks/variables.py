@@ -86,6 +86,6 @@ def scrubbed(message: str, texts: Iterable[str]) -> str:
     names = {name for text in texts for name in VARIABLE.findall(text)}
     values = {os.environ[name]: name for name in names if len(os.environ.get(name, "")) >= _SHORTEST}
     for value in sorted(values, key=len, reverse=True):
-        for form in (value, repr(value)[1:-1], quote(value, safe="")):
+        for form in (value, repr(value)[1:-1], quote(value, safe="", errors="surrogateescape")):
             message = message.replace(form, f"${{{values[value]}}}")
     return message

@@ -25,6 +25,7 @@ from rules_engine.events.streams import (
 )
 from rules_engine.folders import Project
 from rules_engine.sdk.applied import Applied
+from rules_engine.sinks.kinds.kafka import PEM
 from rules_engine.sinks.variables import expand
 from rules_engine.stream.event_sink import EventSink
 from rules_engine.stream.kafka_messages import entry_of, offset_of
@@ -166,7 +167,7 @@ class KafkaBridge:
             "auto.offset.reset": "earliest",
             "partition.assignment.strategy": "range",
             "session.timeout.ms": 10_000,
-            **{name: expand(value, "the bridge", lines=True) for name, value in source.options.items()},
+            **{name: expand(value, "the bridge", lines=name in PEM) for name, value in source.options.items()},
             "bootstrap.servers": expand(source.brokers, "the bridge"),
             "group.id": source.group,
             "enable.auto.commit": False,

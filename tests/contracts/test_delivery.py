@@ -82,7 +82,7 @@ def test_what_waits_and_what_comes_is_delivered_once(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery]
 ) -> None:
     enqueue(client, PROJECT, [action(number) for number in range(150)])
-    delivery = deliver(WebhookSettings("crm", server.url))
+    delivery = deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)))
     enqueue(client, PROJECT, [action(number) for number in range(100, 300)])
     assert delivery.drain() == 0
     assert sorted(numbers(server.accepted())) == list(range(300))
@@ -92,7 +92,7 @@ def test_what_waits_and_what_comes_is_delivered_once(
 def test_an_action_is_on_its_way_at_once(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery]
 ) -> None:
-    delivery = deliver(WebhookSettings("crm", server.url))
+    delivery = deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)))
     delivery.drain()
     took = []
     for number in range(5):
@@ -107,7 +107,9 @@ def test_a_sink_that_is_down_delays_only_itself(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery], tmp_path: Path
 ) -> None:
     server.answer = lambda _: Answer(after=1.0)
-    deliver(WebhookSettings("crm", server.url, timeout=SECOND // 5), FileSettings("audit", "a.jsonl"))
+    deliver(
+        WebhookSettings("crm", server.url, timeout=SECOND // 5, allow=("127.0.0.1",)), FileSettings("audit", "a.jsonl")
+    )
     enqueue(client, PROJECT, [one for n in range(200) for one in (action(n), action(n, "file:audit"))])
     path = tmp_path / "a.jsonl"
     started = time.monotonic()
@@ -122,7 +124,7 @@ def test_definitions_that_change_change_the_sinks(
     delivery = deliver(FileSettings("crm", "old.jsonl"))
     enqueue(client, PROJECT, [action(1)])
     delivery.drain()
-    delivery.serve({"crm": WebhookSettings("crm", server.url)})
+    delivery.serve({"crm": WebhookSettings("crm", server.url, allow=("127.0.0.1",))})
     enqueue(client, PROJECT, [action(2)])
     delivery.drain()
     assert numbers(server.accepted()) == [2]
@@ -145,7 +147,7 @@ def test_a_failure_is_tried_again_with_its_key_and_the_order_of_an_entity_is_kep
         return Answer(500 if request.action["payload"]["number"] % 7 == 3 and tries[request.key] < 3 else 200)
 
     server.answer = answer
-    deliver(WebhookSettings("crm", server.url))
+    deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)))
     enqueue(client, PROJECT, [action(number, entity=f"u{number % 5}") for number in range(60)])
     wait_until(lambda: left(client) == 0)
     assert set(tries.values()) == {1, 3}
@@ -163,7 +165,7 @@ def test_what_is_refused_is_set_aside_and_can_be_resent_with_its_key(
 ) -> None:
     server.answer = lambda request: Answer(422 if request.action["payload"]["number"] == 2 else 200)
     metrics = Metrics()
-    delivery = deliver(WebhookSettings("crm", server.url), metrics=metrics)
+    delivery = deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)), metrics=metrics)
     enqueue(client, PROJECT, [action(1), action(2), action(3)])
     assert delivery.drain() == 0
     total, [one] = undelivered(client, PROJECT)
@@ -184,7 +186,7 @@ def test_what_cannot_be_delivered_for_long_is_given_up(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery]
 ) -> None:
     server.answer = lambda _: Answer(503)
-    deliver(WebhookSettings("crm", server.url, give_up_after=SECOND))
+    deliver(WebhookSettings("crm", server.url, give_up_after=SECOND, allow=("127.0.0.1",)))
     enqueue(client, PROJECT, [action(number) for number in range(30)])
     wait_until(lambda: left(client) == 0)
     total, found = undelivered(client, PROJECT)
@@ -198,7 +200,7 @@ def test_a_sink_that_fails_is_left_alone_and_tried_with_one_action(
 ) -> None:
     server.answer = lambda _: Answer(500)
     metrics = Metrics()
-    deliver(WebhookSettings("crm", server.url), metrics=metrics)
+    deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)), metrics=metrics)
     enqueue(client, PROJECT, [action(number) for number in range(100)])
     wait_until(lambda: metrics.value("segments_sink_circuit", sink="webhook:crm", state="open"))
     time.sleep(1.5)
@@ -216,7 +218,7 @@ def test_a_sink_that_asks_to_wait_is_left_alone(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery]
 ) -> None:
     server.answer = lambda _: Answer(429, {"retry-after": "1"}) if len(server.requests) == 1 else Answer()
-    deliver(WebhookSettings("crm", server.url))
+    deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)))
     enqueue(client, PROJECT, [action(1)])
     server.wait_for(1)
     time.sleep(0.1)
@@ -229,7 +231,7 @@ def test_one_bad_action_does_not_stop_the_others(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery]
 ) -> None:
     server.answer = lambda request: Answer(500 if request.action["entity"] == "poison" else 200)
-    deliver(WebhookSettings("crm", server.url))
+    deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)))
     enqueue(client, PROJECT, [action(0, entity="poison")])
     wait_until(lambda: len(server.requests) >= 6)  # the circuit was open by then
     for number in range(1, 5):
@@ -260,7 +262,7 @@ def test_a_sink_with_a_flaw_is_tried_with_single_actions(
 def test_a_secret_that_is_not_set_is_waited_for(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deliver(WebhookSettings("crm", server.url, "${LATE_SECRET}"))
+    deliver(WebhookSettings("crm", server.url, "${LATE_SECRET}", allow=("127.0.0.1",)))
     enqueue(client, PROJECT, [action(1)])
     time.sleep(0.3)
     assert server.accepted() == []
@@ -274,7 +276,7 @@ def test_what_is_no_action_is_set_aside(
     client.xadd(queue_key(PROJECT, "webhook:crm"), {"action": b"nonsense"})
     client.xadd(queue_key(PROJECT, "webhook:crm"), {"other": b"1"})
     enqueue(client, PROJECT, [action(1)])
-    deliver(WebhookSettings("crm", server.url)).drain()
+    deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",))).drain()
     assert numbers(server.accepted()) == [1]
     entries: Any = client.xrange(undelivered_key(PROJECT))
     reasons = [orjson.loads(fields[b"reason"])["code"] for _, fields in entries]
@@ -285,7 +287,10 @@ def test_what_is_no_action_is_set_aside(
 
 
 def test_two_workers_do_not_both_send(client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery]) -> None:
-    first, second = deliver(WebhookSettings("crm", server.url)), deliver(WebhookSettings("crm", server.url))
+    first, second = (
+        deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",))),
+        deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",))),
+    )
     for start in range(0, 300, 50):
         enqueue(client, PROJECT, [action(number) for number in range(start, start + 50)])
         wait_until(lambda: left(client) == 0)
@@ -299,7 +304,7 @@ def test_stopping_leaves_what_is_not_delivered(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery]
 ) -> None:
     server.answer = lambda _: Answer(after=0.2)
-    delivery = deliver(WebhookSettings("crm", server.url))
+    delivery = deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)))
     enqueue(client, PROJECT, [action(number) for number in range(500)])
     server.wait_for(20)
     delivery.stop()
@@ -308,7 +313,7 @@ def test_stopping_leaves_what_is_not_delivered(
     server.answer = lambda _: Answer()
     assert len(sent) + left(client) == 500
     assert len(set(sent)) == len(sent)
-    deliver(WebhookSettings("crm", server.url)).drain()
+    deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",))).drain()
     assert sorted(numbers(server.accepted())) == list(range(500))
 
 
@@ -319,7 +324,8 @@ from rules_engine.sinks.kinds.file import FileSettings
 from rules_engine.sinks.kinds.webhook import WebhookSettings
 from rules_engine.delivery.dispatch import Delivery
 delivery = Delivery(redis.Redis.from_url(sys.argv[1]), "shop", Path(sys.argv[2]))
-delivery.serve({"crm": WebhookSettings("crm", sys.argv[3]), "audit": FileSettings("audit", "a.jsonl")})
+crm = WebhookSettings("crm", sys.argv[3], allow=("127.0.0.1",))
+delivery.serve({"crm": crm, "audit": FileSettings("audit", "a.jsonl")})
 import time; time.sleep(60)
 """
 
@@ -344,7 +350,7 @@ def test_a_killed_worker_loses_nothing_and_keys_stay(
         wait_until(lambda wanted=wanted: len(server.requests) >= wanted)  # type: ignore[misc]
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
-    deliver(WebhookSettings("crm", server.url), FileSettings("audit", "a.jsonl"))
+    deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)), FileSettings("audit", "a.jsonl"))
     wait_until(lambda: left(client) == left(client, "file:audit") == 0, timeout=60)
     keys: dict[int, set[str]] = {}
     for request in server.accepted():
@@ -362,7 +368,7 @@ def test_the_store_may_go_away_and_come_back(
     own.ensure_running()
     with redis.Redis.from_url(own.url) as connected:
         delivery = Delivery(connected, PROJECT, tmp_path)
-        delivery.serve({"crm": WebhookSettings("crm", server.url)})
+        delivery.serve({"crm": WebhookSettings("crm", server.url, allow=("127.0.0.1",))})
         enqueue(connected, PROJECT, [action(1)])
         server.wait_for(1)
         wait_until(lambda: left(connected) == 0)
@@ -378,7 +384,7 @@ def test_memory_of_what_waits_is_bounded(client: redis.Redis, tmp_path: Path, mo
     monkeypatch.setattr(couriers, "WINDOW", 50)
     with receiver() as gone:
         url = gone.url
-    courier = Courier(client, PROJECT, WebhookSettings("crm", url), tmp_path)
+    courier = Courier(client, PROJECT, WebhookSettings("crm", url, allow=("127.0.0.1",)), tmp_path)
     enqueue(client, PROJECT, [action(number) for number in range(500)])
     for _ in range(20):
         courier.step()

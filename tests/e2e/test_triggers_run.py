@@ -37,7 +37,7 @@ events:
 PROJECT = """\
 project: shop
 sinks:
-  crm: {{webhook: "{url}", secret: "${{CRM_SECRET}}", timeout: 5s}}
+  crm: {{webhook: "{url}", secret: "${{CRM_SECRET}}", timeout: 5s, allow: [127.0.0.1]}}
   audit: {{file: actions.jsonl}}
 """
 

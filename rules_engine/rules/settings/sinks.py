@@ -40,7 +40,15 @@ def sink_settings(entry: Entry, problems: list[Diagnostic]) -> SinkSettings | No
     reader = _Reader(entry.key)
     values = {name: reader.value(key, setting, keys) for key, (name, setting) in settings.items() if key in keys}
     problems += reader.problems
-    return None if reader.problems else kind(name=entry.key, span=keys.entry(kind.kind).value.span, **values)
+    if reader.problems:
+        return None
+    main = keys.entry(kind.kind).value
+    found = kind(name=entry.key, span=main.span, **values)
+    try:
+        found.check()
+    except SettingError as error:
+        raise Refusal(error.code, main, str(error), error.hint) from None
+    return found
 
 
 def _kind(entry: Entry) -> type[SinkSettings]:

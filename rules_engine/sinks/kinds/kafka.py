@@ -26,6 +26,9 @@ OWN_OPTIONS = frozenset(
     }
 )  # fmt: skip
 
+#: The options of librdkafka whose values have several lines.
+PEM = ("ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem")
+
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}\Z")
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}\Z")
 
@@ -66,7 +69,7 @@ class KafkaSettings(SinkSettings):
     )
     options: tuple[tuple[str, str], ...] = field(
         default=(),
-        metadata=texts("Options of librdkafka; a password is a ${VARIABLE}.", check=_check_option, lines=True),
+        metadata=texts("Options of librdkafka; a password is a ${VARIABLE}.", check=_check_option, lines=PEM),
     )
     timeout: int = field(default=TIMEOUT, metadata=timeout())
 

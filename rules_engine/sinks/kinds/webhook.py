@@ -19,13 +19,23 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from rules_engine.sinks.base import BEHIND, DELIVERED, Message, Outcome, Sink, Verdict
-from rules_engine.sinks.settings import TIMEOUT, SettingError, SinkSettings, SinkWarning, text, texts, timeout
+from rules_engine.sinks.public_addresses import is_allowed, is_private_host, literal_address, normal_host
+from rules_engine.sinks.settings import (
+    SPELT_OUT,
+    TIMEOUT,
+    SettingError,
+    SinkSettings,
+    SinkWarning,
+    text,
+    texts,
+    timeout,
+    words,
+)
 from rules_engine.sinks.variables import SECRET_NAME, VARIABLE
 
 if TYPE_CHECKING:
@@ -52,6 +62,7 @@ OWN_HEADERS = frozenset(
     }
 )  # fmt: skip
 
+_HOST = re.compile(r"[\w.:\[\]%-]{1,253}\Z")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 
 
@@ -66,10 +77,12 @@ def _check_url(url: str) -> None:
     if parts.scheme not in ("http", "https") or not host or any(char.isspace() for char in url):
         hint = "write e.g. `https://crm.example/actions`"
         raise SettingError(f"`{url}` is not the address of a webhook", hint, code="invalid-url")
-    if parts.username is not None or any(SECRET_NAME.search(name) for name, _ in parse_qsl(parts.query)):
+    spelt_out = urlsplit(VARIABLE.sub("", url))
+    userinfo = spelt_out.netloc.rpartition("@")[0].strip(":")
+    if userinfo or any(SECRET_NAME.search(name) for name, _ in parse_qsl(spelt_out.query)):
         hint = "write `${CRM_URL}`, and set the environment variable"
-        message = "the address is spelt out with a secret in it, and whoever reads this file would know it"
-        raise SettingError(message, hint, code="literal-secret")
+        message = "the address holds a secret that is spelt out, and whoever reads this file would know it"
+        raise SettingError(message, hint, code=SPELT_OUT)
 
 
 def _check_secret(secret: str) -> None:
@@ -92,8 +105,23 @@ def _check_header(name: str, value: str) -> None:
 
 def _check_ascii(value: str) -> None:
     if not value.isprintable() or not value.isascii():
-        message = "the value of a header is printable ASCII"
-        raise SettingError(message, "it may hold printable ASCII characters only", code="literal-type")
+        hint = "look for letters with accents, line breaks and characters that cannot be seen"
+        raise SettingError("it may hold printable ASCII characters only", hint, code="literal-type")
+
+
+def _check_host(host: str) -> None:
+    if not _HOST.match(host):
+        hint = "write the name or the address of one host, as it is in the address of the webhook"
+        raise SettingError(f"`{host}` names no host", hint, code="invalid-address")
+
+
+def _check_proxy(proxy: str) -> None:
+    if VARIABLE.search(proxy):
+        return
+    parts = urlsplit(proxy)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        hint = "write e.g. `http://proxy.example:3128`, or `${HTTPS_PROXY}`"
+        raise SettingError("this is not the address of a proxy", hint, code="invalid-url")
 
 
 @dataclass(frozen=True)
@@ -120,10 +148,34 @@ class WebhookSettings(SinkSettings):
         default=(), metadata=texts("Headers of every request; a token is a ${VARIABLE}.", check=_check_header)
     )
     timeout: int = field(default=TIMEOUT, metadata=timeout())
+    allow: tuple[str, ...] = field(
+        default=(),
+        metadata=words(
+            "Hosts that may have private addresses, such as 10.0.0.8 or crm.internal.",
+            expected="the name or the address of a host",
+            check=_check_host,
+        ),
+    )
+    proxy: str | None = field(
+        default=None,
+        metadata=text(
+            "A proxy for the requests, e.g. ${HTTPS_PROXY}; proxies of the environment are not used by themselves.",
+            expected="the address of a proxy, e.g. `http://proxy.example:3128`",
+            check=_check_proxy,
+        ),
+    )
+
+    def check(self) -> None:
+        """Refuse an address that is plainly not public; a name is looked at when it is looked up."""
+        host = _host(self.url)
+        if host is not None and is_private_host(host) and not is_allowed(host, self.allow):
+            message = "actions go to public addresses only, and this one is of this machine or of a private network"
+            raise SettingError(message, "if it is meant, name its host: `allow: [HOST]`", code="private-address")
 
     def warnings(self) -> Iterator[SinkWarning]:
         """Warn of an address to which actions would go unencrypted."""
-        if self.url.startswith("http://") and not _is_local(self.url):
+        host = _host(self.url)
+        if self.url.startswith("http://") and host is not None and not _is_loopback(host):
             message = f"actions would go to `{self.name}` over the network unencrypted"
             yield SinkWarning("insecure-url", message, "write `https://`")
 
@@ -140,17 +192,18 @@ class WebhookSink(Sink, kind="webhook", settings=WebhookSettings):
     """
 
     def __init__(self, settings: WebhookSettings, _root: Path) -> None:
-        import httpx
+        from rules_engine.sinks.http_post import Poster
 
         self._timeout = settings.timeout / 1_000_000
-        self._url = httpx.URL(settings.url)
         self._secret = None if settings.secret is None else _key(settings.secret)
-        # Redirects are not followed: an address that was not configured gets nothing.
-        self._client = httpx.AsyncClient(
-            headers={**dict(settings.headers), "content-type": "application/json", "user-agent": "feast-segments"},
-            timeout=self._timeout,
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=CONCURRENT, max_keepalive_connections=CONCURRENT),
+        self._headers = {
+            **dict(settings.headers),
+            "accept": "*/*",
+            "content-type": "application/json",
+            "user-agent": "feast-segments",
+        }
+        self._poster = Poster(
+            settings.url, settings.allow, proxy=settings.proxy, timeout=self._timeout, connections=CONCURRENT
         )
         self._runner = asyncio.Runner()
         self._is_hurried = False
@@ -165,7 +218,7 @@ class WebhookSink(Sink, kind="webhook", settings=WebhookSettings):
 
     def close(self) -> None:
         """Close the connections."""
-        self._runner.run(self._client.aclose())
+        self._runner.run(self._poster.close())
         self._runner.close()
 
     async def _send(self, actions: Sequence[Message]) -> list[Outcome]:
@@ -188,21 +241,20 @@ class WebhookSink(Sink, kind="webhook", settings=WebhookSettings):
         return outcomes
 
     async def _post(self, action: Message) -> Outcome:
-        body = action.body()
-        headers = {"idempotency-key": action.key, **signed(action.key, body, self._secret, int(time.time()))}
-        import httpx
+        from rules_engine.sinks.http_post import PostError
 
-        outcome: Outcome | None = None  # once there is an answer, what comes behind it changes nothing
+        body = action.body()
+        signature = signed(action.key, body, self._secret, int(time.time()))
+        headers = {**self._headers, "idempotency-key": action.key, **signature}
+        outcome: Outcome | None = None  # once there is an answer, a failure while its body is read changes nothing
         try:
-            # httpx limits each step, and a server that sends a byte now and then makes many.
-            async with asyncio.timeout(self._timeout):
-                async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
-                    outcome = outcome_of(answer.status_code, answer.headers, time.time())
-                    await _drain(answer)
-        except (TimeoutError, httpx.TimeoutException):
+            async with self._poster.post(body, headers) as answer:
+                outcome = outcome_of(answer.status_code, answer.headers, time.time())
+                await _drain(answer)
+        except TimeoutError:
             return outcome or _sick("timeout", f"no answer within {self._timeout:g} s")
-        except httpx.HTTPError as error:
-            return outcome or _sick("unreachable", type(error).__name__)
+        except PostError as error:
+            return outcome or _sick(error.code, str(error))
         return outcome
 
 
@@ -270,11 +322,12 @@ def _key(secret: str) -> bytes:
     return secret.encode() if encoded == secret else base64.b64decode(encoded, validate=True)
 
 
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return "$" in host
+def _host(url: str) -> str | None:
+    """Return the host of an address; None if a variable decides it."""
+    host = urlsplit(url).hostname
+    return None if host is None or "$" in host else host
+
+
+def _is_loopback(host: str) -> bool:
+    address = literal_address(normal_host(host))
+    return address.is_loopback if address is not None else is_private_host(host)

@@ -256,7 +256,7 @@ def test_sinks_that_are_not_used_or_not_safe_are_warned_of() -> None:
 project: shop
 sinks:
   crm: {webhook: "http://crm.example"}
-  here: {webhook: "http://127.0.0.1:8000"}
+  here: {webhook: "http://127.0.0.1:8000", allow: [127.0.0.1]}
   spare: {file: a.jsonl}
 """
     found = lint_settings(load("trigger: t\non_enter: s\nsend: [{webhook: crm}, {webhook: here}]", project))
