@@ -18,9 +18,6 @@ from rules_engine.sinks.variables import VARIABLE, expand, scrubbed
 GIVE_UP_AFTER = 24 * 3_600_000_000
 
 
-#: The code of a secret that is spelt out in a file.
-SPELT_OUT = "literal-secret"
-
 #: How long an answer of a sink is waited for, if the settings do not say it, in microseconds.
 TIMEOUT = 10_000_000
 
@@ -288,7 +285,7 @@ class SinkSettings:
             try:
                 setting.check(*before, value)
             except SettingError as error:
-                if error.code == SPELT_OUT:
+                if error.code == "literal-secret":
                     return value  # in the value of a variable a secret is where it belongs
                 names = " and ".join(f"${{{name}}}" for name in dict.fromkeys(VARIABLE.findall(written)))
                 message = f"`{key}` of the sink `{self.name}` cannot be used with the value of {names}"

@@ -26,7 +26,6 @@ from urllib.parse import parse_qsl, urlsplit
 from rules_engine.sinks.base import BEHIND, DELIVERED, Message, Outcome, Sink, Verdict
 from rules_engine.sinks.public_addresses import is_allowed, is_private_host, literal_address, normal_host
 from rules_engine.sinks.settings import (
-    SPELT_OUT,
     TIMEOUT,
     SettingError,
     SinkSettings,
@@ -82,7 +81,7 @@ def _check_url(url: str) -> None:
     if userinfo or any(SECRET_NAME.search(name) for name, _ in parse_qsl(spelt_out.query)):
         hint = "write `${CRM_URL}`, and set the environment variable"
         message = "the address holds a secret that is spelt out, and whoever reads this file would know it"
-        raise SettingError(message, hint, code=SPELT_OUT)
+        raise SettingError(message, hint, code="literal-secret")
 
 
 def _check_secret(secret: str) -> None:

@@ -144,6 +144,9 @@ def codes_in(folder: Path) -> Iterator[str]:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 where = node.args[0] if name in _MAKERS else None
                 where = next((given.value for given in node.keywords if given.arg == "code"), where)
+            elif isinstance(node, ast.arguments):
+                defaults = zip(node.kwonlyargs, node.kw_defaults, strict=True)
+                where = next((default for argument, default in defaults if argument.arg == "code"), None)
             elif isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "code" for target in node.targets):
                 where = node.value
             for found in ast.walk(where) if where is not None else ():
