@@ -29,7 +29,7 @@ from benchmarks.request_project import COLUMNS, USERS, Made, make, program
 from benchmarks.timing import machine, write
 from rules_engine.clock import from_micros
 from rules_engine.features.feast_import import quiet
-from rules_engine.features.online.selection import Layouts
+from rules_engine.features.online.row_layout import RowLayouts
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.rules.evaluate import Evaluation
@@ -109,7 +109,7 @@ class Bench:
     def hmget(self, features: int) -> tuple[list[bytes], list[str]]:
         """The hash fields and names of the first so many features; the fields with the timestamps of their views."""
         names = [column.ref.key for column in COLUMNS[:features]]
-        return Layouts(self.made.plan).of(names).fields, names
+        return RowLayouts(self.made.plan).of(names).fields, names
 
     def measure(self, users: int, features: int, segments: int, calls: tuple[int, int]) -> Cell:
         root = self.made.with_rules(features, segments)

@@ -6,21 +6,20 @@ reader finds the old plan or the new one, never half of one.
 
 About secrets: the connection is kept as ``feature_store.yaml`` spells it, with its ``${VARIABLES}`` unexpanded, and
 is expanded when a connection is opened. So a password that came from the environment is never written to the plan.
-A password spelt out in ``feature_store.yaml`` is in the plan too, which therefore only its owner may read.
+A password spelt out in ``feature_store.yaml`` is in the plan too; both files are as readable as their permissions say.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rules_engine.errors import NotAppliedError, ProjectError
+from rules_engine.files import is_sealed, seal, write_atomically
 from rules_engine.rules.catalog import Catalog, Feature
 from rules_engine.rules.types import from_feast_name
 
@@ -165,7 +164,7 @@ class ReadPlan:
         try:
             content = json.loads(text)
             written = content["format"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ProjectError(f"{source} is no read plan: {_what(error)}", hint=hint) from error
         if written != FORMAT:
             raise ProjectError(
@@ -184,18 +183,18 @@ class ReadPlan:
                 applied_at=_integer(content, "applied_at"),
                 now=None if content["now"] is None else _integer(content, "now"),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ProjectError(f"{source} is damaged: {_what(error)}", hint=hint) from error
 
     def save(self, path: Path) -> None:
-        """Write the plan in one step, readable by its owner only.
+        """Write the plan in one step, with a checksum, readable by those whom the umask or the old file lets read.
 
         Raises
         ------
         ProjectError
             if the file cannot be written.
         """
-        write_atomically(path, self.to_json())
+        write_atomically(path, seal(self.to_json()))
 
     @classmethod
     def load(cls, path: Path) -> ReadPlan:
@@ -206,47 +205,23 @@ class ReadPlan:
         NotAppliedError
             if there is none yet.
         ProjectError
-            if it cannot be read.
+            if it cannot be read, or is not what was written.
         """
         try:
             text = path.read_bytes()
         except FileNotFoundError:
             raise NotAppliedError(f"nothing was applied yet: there is no {path}", hint="run `segments apply`") from None
         except OSError as error:
-            raise ProjectError(f"cannot read {path}: {error.strerror}") from error
+            raise ProjectError(
+                f"cannot read {path}: {error.strerror}", hint="may this user read it? `segments apply` writes it"
+            ) from error
+        if not is_sealed(text):
+            cls.from_json(text, str(path))  # says more where there is more to say
+            raise ProjectError(
+                f"{path} has no checksum that fits its content: it is damaged, or an older version wrote it",
+                hint="write it anew with `segments apply`",
+            )
         return cls.from_json(text, str(path))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step, so that it is whole after a crash at any moment; only its owner may read it.
-
-    Raises
-    ------
-    ProjectError
-        if it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(path) as (handle, temporary):
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-    except OSError as error:
-        hint = "is the folder writable, is the disk full?"
-        raise ProjectError(f"cannot write {path}: {error.strerror}", hint=hint) from error
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[tuple[int, Path]]:
-    import tempfile  # only `apply` writes
-
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        yield handle, Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _view(content: Mapping[str, Any]) -> PlanView:

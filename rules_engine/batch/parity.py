@@ -18,7 +18,8 @@ from rules_engine.batch.events import sources_of
 from rules_engine.clock import from_micros, to_micros
 from rules_engine.events.log.offline import Source
 from rules_engine.features.feast.repo import FeastRepo
-from rules_engine.features.online.reader import OnlineReader, open_reader
+from rules_engine.features.online.opening import open_reader
+from rules_engine.features.online.reader import OnlineReader
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.explain import Explanation, Reason

@@ -152,13 +152,8 @@ def _check(project: Project, trigger: str) -> None:
 def _store(project: Project) -> Iterator[tuple[Any, str]]:
     """A client of the online store, and the name of Feast's project."""
     from rules_engine.read_plan import ReadPlan
-    from rules_engine.redis import client as redis_client
+    from rules_engine.redis.server import event_server
 
     plan = ReadPlan.load(project.read_plan)
-    address = redis_client.resolve(plan.connection, project.root)
-    client = redis_client.connect(plan.connection, address)
-    try:
-        with redis_client.store_errors(address):
-            yield client, plan.project
-    finally:
-        client.close()
+    with event_server(plan.connection, project.root).connected() as client:
+        yield client, plan.project

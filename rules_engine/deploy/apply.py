@@ -8,6 +8,7 @@ from typing import Any
 
 from rules_engine.clock import now_micros
 from rules_engine.deploy.backfill import Backfill, BackfillProgress
+from rules_engine.deploy.holding import check_store, declare_views
 from rules_engine.deploy.stages import BuildStates, CatchUp, Keep, Register, Stage, Stages, Sweep, Switch
 from rules_engine.deploy.staging import applied_plan, find_stages, owe_sweep, plan_hash, settle_sweep
 from rules_engine.errors import ProjectError
@@ -105,11 +106,13 @@ def perform(
     Raises
     ------
     ProjectError
-        if something else was applied since the stages were found; nothing is changed then.
+        if something else was applied since the stages were found, or the online store evicts keys when its memory is
+        full; nothing is changed then.
     """
-    run = _Run(project, stages, repo, progress)
+    check_store(project, repo)
     with project_lock(project):
         previous = applied_plan(project)
+        run = _Run(project, stages, repo, progress, previous)
         if plan_hash(previous) != stages.before:
             raise ProjectError(
                 "something else was applied meanwhile, so this plan is out of date",
@@ -133,8 +136,10 @@ class _Run:
         stages: Stages,
         repo: FeastRepo,
         progress: Callable[[BackfillProgress], None] | None,
+        previous: ReadPlan | None,
     ) -> None:
         self._project = project
+        self._previous = previous
         self._stages = stages
         self._repo = repo
         self._progress = progress
@@ -175,6 +180,7 @@ class _Run:
             if isinstance(stage, Sweep):
                 owe_sweep(self._project, stage.segments)
         self.version = record(self._project, self.plan).number
+        declare_views(self._project, self.plan, self._previous, self._repo)
         self.plan.save(self._project.read_plan)
 
     def _catch_up(self) -> None:

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import Any, TypeVar
 
 from rules_engine.clock import DAY, MINUTE, now_micros
 from rules_engine.events.log.event_log import EventLog
 from rules_engine.events.state.store import BATCH, CLOCK_SKEW, state_name
-from rules_engine.events.streams import FIELD, decode_raw, kept_key, stream_keys
+from rules_engine.events.streams import FIELD, decode_raw, stream_keys
 from rules_engine.folders import Project
-from rules_engine.read_plan import ReadPlan, write_atomically
+from rules_engine.read_plan import ReadPlan
+from rules_engine.redis.held import Held
+from rules_engine.redis.server import is_direct
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import EventSink, event_log, grouped
@@ -40,6 +40,11 @@ _SCAN = 1_000
 #: Seconds that workers get to notice new definitions. They look several times a second.
 _WORKERS_WAIT = 15.0
 _STREAM_PIECE = 5_000
+
+#: Stands for a rebuild that has begun and has no day yet.
+_NO_DAY = -1
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger("rules_engine.apply")
 
@@ -80,7 +85,6 @@ class Backfill:
         self._log: EventLog = event_log(project)
         self._names = sorted(requirement.event for requirement in self._rules.events.requirements.events)
         self._name = state_name(self._rules.events.requirements)
-        self._path = project.state_dir / "backfill.json"
         self._sink: EventSink | None = None
         self._began = now_micros()
         self._events = 0
@@ -90,7 +94,7 @@ class Backfill:
     @property
     def is_needed(self) -> bool:
         """Whether the definitions read events, and the store is one that keeps them."""
-        return bool(self._names) and self._rules.plan.connection.kind in ("embedded", "redis")
+        return bool(self._names) and is_direct(self._rules.plan.connection)
 
     @property
     def is_pending(self) -> bool:
@@ -118,16 +122,14 @@ class Backfill:
         """
         if not self.is_needed or self._is_kept():
             return
-        self._keep_alive()
-        days = self._log.days()
         done = self._done()
         if done is None:
-            self._known = self._log.all_files(self._names)
+            self._begin()
+        days = self._log.days()
         for number, day in enumerate(days, 1):
             if done is None or day > done:
                 self._take_day(day)
-                content = {"name": self._name.decode(), "day": day, "began": self._began}
-                write_atomically(self._path, orjson.dumps(content))
+                self._note(day)
             self._report(BackfillProgress(number, len(days), self._events))
 
     def finish(self) -> None:
@@ -140,10 +142,7 @@ class Backfill:
             self._take_day(day, since=self._began - _SKEW)
         rebuild_noted(self._project, self._open())
         self._expire_others()
-        key = kept_key(self._rules.plan.project)
-        sink = self._open()
-        sink.on_store(lambda: sink.client.set(key, self._name))
-        self._path.unlink(missing_ok=True)
+        self._on_held(lambda held: held.note_states(self._name))  # last of all: it says that the rest is there
 
     def close(self) -> None:
         """Close the connection."""
@@ -158,20 +157,31 @@ class Backfill:
         return self._sink
 
     def _is_kept(self) -> bool:
+        return self._on_held(lambda held: held.states) == self._name
+
+    def _on_held(self, action: Callable[[Held], _T]) -> _T:
+        """Do something with the mark of what the store holds."""
         sink = self._open()
-        key = kept_key(self._rules.plan.project)
-        return bool(sink.on_store(lambda: sink.client.get(key)) == self._name)
+        return sink.on_store(lambda: action(Held(sink.client, self._rules.plan.project)))
 
     def _done(self) -> int | None:
         """Return the last day that an interrupted run did for the same needs, and go by the time at which it began."""
-        try:
-            content = orjson.loads(self._path.read_bytes())
-            if content["name"] != self._name.decode():
-                return None
-            self._began = min(self._began, int(content["began"]))
-            return int(content["day"])
-        except (OSError, ValueError, KeyError, TypeError):
+        found = self._on_held(lambda held: held.building(self._name))
+        if found is None:
             return None
+        day, began = found
+        self._began = min(self._began, began)
+        return day
+
+    def _note(self, day: int) -> None:
+        """Note the last day that is done."""
+        self._on_held(lambda held: held.note_building(self._name, day, self._began))
+
+    def _begin(self) -> None:
+        """Clear away what is left of such states: what a store has that forgot their mark is not to be trusted."""
+        self._note(_NO_DAY)
+        self._for_states(lambda pipeline, key, ours: pipeline.unlink(key) if ours else None)
+        self._known = self._log.all_files(self._names)
 
     def _take_day(self, day: int, since: int | None = None) -> None:
         known = self._known if since is not None else ()
@@ -234,10 +244,6 @@ class Backfill:
             found = None if isinstance(raw, str) else self._open().check(raw)
             if isinstance(found, tuple):
                 yield found
-
-    def _keep_alive(self) -> None:
-        """States that were left to expire before are asked for again."""
-        self._for_states(lambda pipeline, key, ours: pipeline.persist(key) if ours else None)
 
     def _expire_others(self) -> None:
         self._for_states(lambda pipeline, key, ours: None if ours else pipeline.expire(key, KEPT_FOR, nx=True))

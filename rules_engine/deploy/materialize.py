@@ -5,8 +5,10 @@ a run that was killed is completed by the next one, which covers the same time a
 view as being materialized while it runs, which makes Feast refuse reads; this one does not, and takes back such a
 mark that a killed run of Feast's left.
 
-A view starts over from its first row when what the store holds cannot be trusted to be complete: it was never
-materialized, its features changed, the store is another one than last time, or the store is empty.
+A view starts over from its first row when what the store holds cannot be trusted to be complete. Redis, Valkey and the
+embedded store say themselves what they hold, by a mark that is written last: a store that was emptied, replaced, or
+brought back from an older copy says less, and is brought up from there. For any other store the project's state folder
+remembers what was materialized with which features.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ from rules_engine.clock import format_instant, from_micros, now_micros, to_micro
 from rules_engine.diagnostics import nearest
 from rules_engine.errors import DataError, NotAppliedError, SegmentsError, UnknownNameError
 from rules_engine.features.feast.repo import FeastRepo
-from rules_engine.features.feast.writes import DirectWrites, watched_writes
+from rules_engine.features.feast.writes import DirectWrites, features_digest, watched_writes
 from rules_engine.features.feast_import import quiet
+from rules_engine.files import write_atomically
 from rules_engine.folders import Project
 from rules_engine.project.lock import project_lock
-from rules_engine.read_plan import ReadPlan, write_atomically
+from rules_engine.read_plan import ReadPlan
 from rules_engine.redis import client as redis_client
+from rules_engine.redis.eviction import check_eviction
+from rules_engine.redis.server import is_direct, server_of
 from rules_engine.stream.reevaluation import look_again
 
 #: Where a view without an earlier run starts.
@@ -127,10 +132,15 @@ def materialize(
         if a view does not exist, or is not served online.
     DataError
         if a view's source cannot be read.
+    ProjectError
+        if the online store evicts keys when its memory is full.
     StoreError
         if the online store cannot be written.
     """
     repo = FeastRepo(project) if repo is None else repo
+    server = server_of(repo.connection(), project.root)
+    if server is not None:
+        check_eviction(server)
     with project_lock(project):
         run = _Run(repo, _end(project, end), full=full, progress=progress)
         try:
@@ -177,10 +187,8 @@ class _Run:
         self._end = end
         self._full = full
         self._progress = progress or (lambda _: None)
-        self._record = _Record(repo)
-        direct = repo.connection().kind in ("embedded", "redis")
-        self._direct = DirectWrites(repo) if direct else None
-        self._store_is_empty = self._direct is not None and self._direct.is_empty()
+        self._direct = DirectWrites(repo) if is_direct(repo.connection()) else None
+        self._record = _Record(repo) if self._direct is None else _Mark(repo, self._direct)
 
     def close(self) -> None:
         if self._direct is not None:
@@ -211,17 +219,11 @@ class _Run:
 
     def _start(self, view: Any) -> tuple[datetime | None, str]:
         """From when on, and why. Both ends of a run are included, so the row at the last end is read again."""
-        last = view.most_recent_end_time
-        if last is None:
+        if view.most_recent_end_time is None:
             return None, "first run"
         if self._full:
             return None, "asked for in full"
-        if self._store_is_empty:
-            return None, "the online store is empty"
-        distrust = self._record.distrust(view)
-        if distrust:
-            return None, distrust
-        return last.astimezone(UTC), "since the last run"
+        return self._record.last(view)
 
     def _write(self, view: Any, start: datetime, on_rows: Callable[[int], None]) -> None:
         """Let Feast's engine do it. ``FeatureStore.materialize`` does the same, with printing and the mark."""
@@ -260,8 +262,29 @@ class _Bar:
         """Nothing is shown, so nothing is left to do."""
 
 
+class _Mark:
+    """Reads from the store itself what was materialized, and writes it there."""
+
+    def __init__(self, repo: FeastRepo, direct: DirectWrites) -> None:
+        self._repo = repo
+        self._direct = direct
+
+    def last(self, view: Any) -> tuple[datetime | None, str]:
+        """Tell up to when the store holds a view, None if that is not sure; and why."""
+        held = self._direct.materialized(view)
+        if held is None:
+            return None, "the online store does not hold it"
+        if held.features != features_digest(self._repo, view):
+            return None, "the view's features changed"
+        return from_micros(held.end), "since the last run"
+
+    def done(self, view: Any, end: int) -> None:
+        """Note a completed view."""
+        self._direct.note(view, end)
+
+
 class _Record:
-    """What was materialized with which features into which store, kept in the project's state folder.
+    """Remembers what was materialized with which features into which store, in the project's state folder.
 
     Feast's registry knows only up to when. Where there is no record (after Feast's own command), the registry is
     trusted.
@@ -270,38 +293,27 @@ class _Record:
     def __init__(self, repo: FeastRepo) -> None:
         self._repo = repo
         self._path = repo.project.state_dir / "materialized.json"
-        self._store = _digest(repr(repo.connection()))
+        self._store = hashlib.sha256(repr(repo.connection()).encode()).hexdigest()[:16]
         self._views: dict[str, dict[str, Any]] = {}
         with contextlib.suppress(OSError, ValueError):
             content = json.loads(self._path.read_bytes())
             self._views = content if isinstance(content, dict) else {}
 
-    def distrust(self, view: Any) -> str | None:
-        """Why the view's last end says nothing about what the store holds now; None if it does."""
+    def last(self, view: Any) -> tuple[datetime | None, str]:
+        """Tell up to when the store holds a view, None if that is not sure; and why."""
         known = self._views.get(str(view.name))
-        if known is None:
-            return None
-        if known.get("store") != self._store:
-            return "the online store is another one than last time"
-        if known.get("features") != self._features(view):
-            return "the view's features changed"
-        return None
+        if known is not None and known.get("store") != self._store:
+            return None, "the online store is another one than last time"
+        if known is not None and known.get("features") != features_digest(self._repo, view):
+            return None, "the view's features changed"
+        last: datetime = view.most_recent_end_time
+        return last.astimezone(UTC), "since the last run"
 
     def done(self, view: Any, end: int) -> None:
         """Note a completed view."""
         self._views[str(view.name)] = {
             "end": format_instant(end),
             "store": self._store,
-            "features": self._features(view),
+            "features": features_digest(self._repo, view),
         }
         write_atomically(self._path, json.dumps(self._views, indent=1, sort_keys=True).encode() + b"\n")
-
-    def _features(self, view: Any) -> str:
-        planned = self._repo.plan_view(view)
-        return _digest(
-            repr((planned.stored_name, sorted((feature.name, feature.type) for feature in planned.features)))
-        )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from rules_engine.definitions.source import Mapping, Scalar
+from rules_engine.files import write_atomically
 from rules_engine.folders import Project
 from rules_engine.project.catalog import project_catalog
-from rules_engine.read_plan import write_atomically
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.json_schema import build_schema
 from rules_engine.rules.kinds import KINDS

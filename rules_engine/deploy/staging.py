@@ -17,9 +17,11 @@ from rules_engine.deploy.differences import ADDED, CHANGED, REMOVED, differences
 from rules_engine.deploy.stages import BuildStates, CatchUp, Keep, Names, Register, Stage, Stages, Sweep, Switch
 from rules_engine.errors import ProjectError, StoreError
 from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.files import write_atomically
 from rules_engine.folders import Project
 from rules_engine.project.versions import next_number, plan_content
-from rules_engine.read_plan import ReadPlan, write_atomically
+from rules_engine.read_plan import ReadPlan
+from rules_engine.redis.server import is_direct
 from rules_engine.rules.kinds import KINDS
 from rules_engine.rules.program import Program
 from rules_engine.rules.segments.codec import decode_program
@@ -177,7 +179,7 @@ def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Sweep
     """What the workers have to look at again; None if there is no stream to work off, or no segment differs."""
     after = plan.definitions
     is_worked = any(definitions.get(kind) for definitions in (before, after) for kind in ("triggers", "events"))
-    if not is_worked or plan.connection.kind not in ("embedded", "redis"):
+    if not is_worked or not is_direct(plan.connection):
         return None
     program = _program(after)
     kinds = {name: CHANGED for name in owed_sweep(project) if name in program.segments}

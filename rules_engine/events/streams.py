@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from rules_engine.errors import DataError
+from rules_engine.redis.feast_layout import project_key
 
 #: The field of an entry that holds the event.
 FIELD = b"event"
@@ -54,11 +55,6 @@ def stream_keys(project: str) -> list[bytes]:
     return [stream_key(project, partition) for partition in range(PARTITIONS)]
 
 
-def project_key(project: str, name: str) -> bytes:
-    """The key of something that a project has once: all of them lie in one slot."""
-    return f"segments:{{{project}}}:{name}".encode()
-
-
 def refused_key(project: str) -> bytes:
     """Where refused events are kept, with the reason."""
     return project_key(project, "refused")
@@ -67,11 +63,6 @@ def refused_key(project: str) -> bytes:
 def rebuild_key(project: str) -> bytes:
     """Return the key of the set of entities whose states have to be rebuilt from the log."""
     return project_key(project, "rebuild")
-
-
-def kept_key(project: str) -> bytes:
-    """Where it stands for which definitions states are complete."""
-    return project_key(project, "kept")
 
 
 def encode_raw(entity: str, name: object, at: object, event_id: object, properties: object) -> bytes:

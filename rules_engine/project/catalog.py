@@ -19,8 +19,8 @@ import orjson
 
 from rules_engine.errors import ProjectError
 from rules_engine.events.declarations.events_yaml import read_events
+from rules_engine.files import write_atomically
 from rules_engine.folders import Project
-from rules_engine.read_plan import write_atomically
 from rules_engine.rules.catalog import Catalog, EventType, Feature
 from rules_engine.rules.codec import decode, encode
 

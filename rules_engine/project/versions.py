@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rules_engine.errors import ProjectError, UnknownNameError
+from rules_engine.files import write_atomically
 from rules_engine.folders import Project
-from rules_engine.read_plan import ReadPlan, write_atomically
+from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import decode_definitions, features_of
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import hiredis
 
-from rules_engine.redis.endpoint import Endpoint, tune
+from rules_engine.redis.endpoint import RedisEndpoint, tune
 from rules_engine.redis.sockets import PIECE
 
 #: Connections to the server at most. One serves many requests; more help while a long answer is under way.
@@ -42,10 +42,10 @@ class _Request:
         self.done = done
 
 
-class _Connection(asyncio.BufferedProtocol):
+class _AsyncConnection(asyncio.BufferedProtocol):
     """One connection. What is asked in one turn of the event loop goes out in one piece."""
 
-    def __init__(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, endpoint: RedisEndpoint, loop: asyncio.AbstractEventLoop) -> None:
         self.waiting: deque[_Request] = deque()
         self.is_open = False
         self._endpoint = endpoint
@@ -166,11 +166,11 @@ class AsyncPool:
         the server.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: RedisEndpoint) -> None:
         self.endpoint = endpoint
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._connections: list[_Connection] = []
-        self._opening: asyncio.Task[_Connection] | None = None
+        self._connections: list[_AsyncConnection] = []
+        self._opening: asyncio.Task[_AsyncConnection] | None = None
         self._retired = False
 
     async def ask(self, command: bytes) -> Any:
@@ -229,7 +229,7 @@ class AsyncPool:
 
     # --- connections ------------------------------------------------------------------------------------------------
 
-    def _pick(self, loop: asyncio.AbstractEventLoop) -> _Connection | None:
+    def _pick(self, loop: asyncio.AbstractEventLoop) -> _AsyncConnection | None:
         """The open connection with the fewest requests; None if another one should be opened."""
         if loop is not self._loop:
             self._loop, self._connections, self._opening = loop, [], None
@@ -243,13 +243,13 @@ class AsyncPool:
             self._open(loop)  # for those who come later: this request need not wait for it
         return best
 
-    def _open(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[_Connection]:
+    def _open(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[_AsyncConnection]:
         if self._opening is None:
             self._opening = loop.create_task(self._connect(loop))
             self._opening.add_done_callback(self._is_opened)
         return self._opening
 
-    def _is_opened(self, task: asyncio.Task[_Connection]) -> None:
+    def _is_opened(self, task: asyncio.Task[_AsyncConnection]) -> None:
         if self._opening is task:
             self._opening = None
         if task.cancelled() or task.exception() is not None:
@@ -257,14 +257,14 @@ class AsyncPool:
         self._connections = [connection for connection in self._connections if connection.is_open]
         self._connections.append(task.result())
 
-    async def _opened(self, loop: asyncio.AbstractEventLoop, deadline: float) -> _Connection:
+    async def _opened(self, loop: asyncio.AbstractEventLoop, deadline: float) -> _AsyncConnection:
         """A new connection, which all who need one wait for together: one that is cancelled does not stop it."""
         async with asyncio.timeout_at(deadline):
             return await asyncio.shield(self._open(loop))
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> _Connection:
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> _AsyncConnection:
         endpoint = self.endpoint
-        connection = _Connection(endpoint, loop)
+        connection = _AsyncConnection(endpoint, loop)
         try:
             async with asyncio.timeout(endpoint.connect_timeout):
                 if endpoint.path is not None:

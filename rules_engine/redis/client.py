@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rules_engine.errors import ProjectError, StoreDataError, StoreTimeoutError, StoreUnavailableError
+from rules_engine.errors import ProjectError, StoreDataError, StoreError, StoreTimeoutError, StoreUnavailableError
 from rules_engine.read_plan import Connection
-from rules_engine.redis.embedded import EmbeddedStore
 
 if TYPE_CHECKING:
     import redis
@@ -21,7 +17,6 @@ if TYPE_CHECKING:
 #: Seconds that one answer of the store may take, unless the connection string says otherwise.
 TIMEOUT = 5.0
 
-_UNSET_VARIABLE = re.compile(r"\$\{(\w+)\}")
 _SECRETS = ("password", "username")
 
 
@@ -83,30 +78,6 @@ def _option(value: str) -> Any:
         return value
 
 
-def resolve(connection: Connection, root: Path) -> Address:
-    """The address of the store, with environment variables put in; the embedded server is started if it is down.
-
-    Raises
-    ------
-    ProjectError
-        if a variable is not set, or the connection string names no server.
-    StoreUnavailableError
-        if the embedded server cannot be started.
-    """
-    if connection.kind == "embedded":
-        store = EmbeddedStore(root)
-        store.ensure_running()
-        return Address.parse(store.connection_string)
-    expanded = os.path.expandvars(connection.connection_string)
-    unset = _UNSET_VARIABLE.search(expanded)
-    if unset:
-        raise ProjectError(
-            f"the online store's connection_string uses ${{{unset[1]}}}, which is not set",
-            hint=f"set the environment variable {unset[1]}",
-        )
-    return Address.parse(expanded)
-
-
 def connect(connection: Connection, address: Address, timeout: float | None = None) -> redis.Redis | redis.RedisCluster:
     """A client for the address. A single server is not contacted yet; a cluster tells its layout at once.
 
@@ -115,7 +86,7 @@ def connect(connection: Connection, address: Address, timeout: float | None = No
     connection
         the kind of server.
     address
-        from :func:`resolve`.
+        where it is.
     timeout
         seconds to wait for a connection and for an answer; by default what the connection string says, else 5.
 
@@ -165,19 +136,81 @@ def store_errors(address: Address) -> Iterator[None]:
     hint = f"is the server up, and is {address} the right address? it is set in feature_repo/feature_store.yaml"
     try:
         yield
+    except (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError) as error:
+        code = _STRIPPED.get(type(error).__name__)
+        raise meaning(address, str(error) if code is None else f"{code} {error}") from error
     except redis.TimeoutError as error:
         raise StoreTimeoutError(f"the online store at {address} did not answer in time", hint=hint) from error
-    except redis.AuthenticationError as error:
-        raise StoreUnavailableError(
-            f"the online store at {address} refuses the user or password: {error}",
-            hint="check username and password in the connection_string of feature_repo/feature_store.yaml",
-        ) from error
     except (redis.ConnectionError, redis.exceptions.RedisClusterException) as error:
         raise StoreUnavailableError(f"cannot reach the online store at {address}: {error}", hint=hint) from error
-    except redis.ResponseError as error:
-        if str(error).startswith("WRONGTYPE"):
-            raise StoreDataError(
-                f"the online store at {address} holds a key of this project that is no hash",
-                hint="does something else write into this database? give the project one of its own",
-            ) from error
-        raise StoreUnavailableError(f"the online store at {address} answers with an error: {error}") from error
+
+
+#: The beginnings of the server's errors that redis-py replaces by a class.
+_STRIPPED = {
+    "AuthenticationError": "NOAUTH",
+    "BusyLoadingError": "LOADING",
+    "NoPermissionError": "NOPERM",
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+}
+
+#: What an error of the server begins with, what it means, and what to do about it.
+_ANSWERS: tuple[tuple[tuple[str, ...], type[StoreError], str, str], ...] = (
+    (
+        ("WRONGTYPE",),
+        StoreDataError,
+        "holds a key of this project that is of another type",
+        "does something else write into this database? give the project one of its own",
+    ),
+    (
+        ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR Client sent AUTH"),
+        StoreUnavailableError,
+        "refuses the user or password",
+        "check username and password in the connection_string of feature_repo/feature_store.yaml",
+    ),
+    (
+        ("MISCONF",),
+        StoreUnavailableError,
+        "cannot write to its disk, so it takes no writes; it still answers reads",
+        "is the disk full? free some space: it goes on by itself",
+    ),
+    (
+        ("OOM",),
+        StoreUnavailableError,
+        "has no memory left, so it takes no writes; it still answers reads",
+        "give the server more memory (`maxmemory`)",
+    ),
+    (
+        ("LOADING", "BUSYLOADING"),
+        StoreUnavailableError,
+        "is loading its data from disk",
+        "wait until it has; its log says how far it is",
+    ),
+    (
+        ("READONLY",),
+        StoreUnavailableError,
+        "is a replica, which takes no writes",
+        "name the primary in feature_repo/feature_store.yaml, or use redis_type: redis_sentinel",
+    ),
+    (
+        ("MOVED", "ASK "),
+        StoreUnavailableError,
+        "answers with an error",
+        "is it a cluster? set redis_type: redis_cluster",
+    ),
+)
+
+
+def meaning(address: Address, text: str) -> StoreError:
+    r"""Make the error that says what an error of the server means.
+
+    >>> error = meaning(Address.parse("cache:6379"), "MISCONF Errors writing to the AOF file: No space left on device")
+    >>> print(error)
+    the online store at cache:6379 cannot write to its disk, so it takes no writes; ...No space left on device
+    >>> error.hint
+    'is the disk full? free some space: it goes on by itself'
+    """
+    for starts, kind, what, hint in _ANSWERS:
+        if text.startswith(starts):
+            return kind(f"the online store at {address} {what}: {text}", hint=hint)
+    return StoreUnavailableError(f"the online store at {address} answers with an error: {text}")

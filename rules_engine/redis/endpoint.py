@@ -7,8 +7,8 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Never
 
-from rules_engine.errors import ProjectError, StoreDataError, StoreError, StoreTimeoutError, StoreUnavailableError
-from rules_engine.redis.client import TIMEOUT, Address
+from rules_engine.errors import ProjectError, StoreError, StoreTimeoutError, StoreUnavailableError
+from rules_engine.redis.client import TIMEOUT, Address, meaning
 
 if TYPE_CHECKING:
     import ssl
@@ -25,12 +25,9 @@ _OPTIONS = frozenset(
     }
 )  # fmt: skip
 
-#: What an error of the server begins with if it is about who we are.
-_REFUSALS = ("NOAUTH", "WRONGPASS", "ERR AUTH", "ERR invalid password", "NOPERM", "ERR Client sent AUTH")
-
 
 @dataclass(frozen=True)
-class Endpoint:
+class RedisEndpoint:
     """A single server.
 
     Attributes
@@ -48,12 +45,12 @@ class Endpoint:
     connect_timeout: float
 
     @classmethod
-    def of(cls, address: Address, timeout: float | None) -> Endpoint | None:
+    def of(cls, address: Address, timeout: float | None) -> RedisEndpoint | None:
         """The server of an address; None if the address asks for what only redis-py does.
 
-        >>> Endpoint.of(Address.parse("cache:6379,db=1"), None).timeout
+        >>> RedisEndpoint.of(Address.parse("cache:6379,db=1"), None).timeout
         5.0
-        >>> Endpoint.of(Address.parse("cache:6379,protocol=3"), None) is None
+        >>> RedisEndpoint.of(Address.parse("cache:6379,protocol=3"), None) is None
         True
         """
         options = address.options
@@ -138,21 +135,7 @@ class Endpoint:
         StoreUnavailableError
             otherwise.
         """
-        text = str(error)
-        if text.startswith("WRONGTYPE"):
-            raise StoreDataError(
-                f"the online store at {self.address} holds a key of this project that is no hash",
-                hint="does something else write into this database? give the project one of its own",
-            ) from error
-        if text.startswith(_REFUSALS):
-            raise StoreUnavailableError(
-                f"the online store at {self.address} refuses the user or password: {text}",
-                hint="check username and password in the connection_string of feature_repo/feature_store.yaml",
-            ) from error
-        hint = "is it a cluster? set redis_type: redis_cluster" if text.startswith(("MOVED", "ASK ")) else None
-        raise StoreUnavailableError(
-            f"the online store at {self.address} answers with an error: {text}", hint=hint
-        ) from error
+        raise meaning(self.address, str(error)) from error
 
     @property
     def _hint(self) -> str:

@@ -59,6 +59,15 @@ def beside(key: bytes, name: bytes) -> bytes:
     return b"{%b}:%b" % (key, name)
 
 
+def project_key(project: str, name: str) -> bytes:
+    """Give the key of something that a project has once: all of them lie in one slot.
+
+    >>> project_key("shop", "refused")
+    b'segments:{shop}:refused'
+    """
+    return f"segments:{{{project}}}:{name}".encode()
+
+
 def encoded(entity: str) -> bytes:
     """An entity as it lies in its key.
 

@@ -9,9 +9,8 @@ from typing import Any, Protocol
 
 import hiredis
 
-from rules_engine.read_plan import Connection
 from rules_engine.redis import client as redis_client
-from rules_engine.redis.endpoint import Endpoint
+from rules_engine.redis.endpoint import RedisEndpoint
 from rules_engine.redis.sockets import Pool
 
 #: A command: its name and arguments, as the client libraries take them.
@@ -67,20 +66,12 @@ class Pipe(Protocol):
         ...
 
 
-def open_pipe(connection: Connection, address: redis_client.Address) -> Pipe:
-    """The pipe that fits a store: over plain sockets where that works, else redis-py's."""
-    endpoint = Endpoint.of(address, None) if connection.redis_type == "redis" else None
-    if endpoint is not None:
-        return SocketPipe(endpoint)
-    return ClientPipe(redis_client.connect(connection, address), address)
-
-
 class SocketPipe:
     """Over a plain socket to one server. hiredis packs the commands and parses the answers."""
 
     ordered = True
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: RedisEndpoint) -> None:
         self._endpoint = endpoint
         self._pool = Pool(endpoint)
 

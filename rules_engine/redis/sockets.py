@@ -18,7 +18,7 @@ from typing import Any
 
 import hiredis
 
-from rules_engine.redis.endpoint import Endpoint, is_timeout, tune
+from rules_engine.redis.endpoint import RedisEndpoint, is_timeout, tune
 
 #: Bytes read at once.
 _BUFFER = 1 << 16
@@ -42,12 +42,12 @@ _CLOSED = "the server closed the connection"
 _LEAST_TIMEOUT = 0.001
 
 
-class Connection:
+class SocketConnection:
     """One connection. Used by one thread at a time."""
 
     __slots__ = ("_buffer", "_endpoint", "_is_near", "_parser", "_seconds", "_sock")
 
-    def __init__(self, endpoint: Endpoint, deadline: float) -> None:
+    def __init__(self, endpoint: RedisEndpoint, deadline: float) -> None:
         self._endpoint = endpoint
         self._parser: Any = hiredis.Reader()  # its types know no buffer but bytes
         self._buffer = bytearray(_BUFFER)
@@ -153,7 +153,7 @@ class Connection:
             self._sock.close()
 
 
-def _connected(endpoint: Endpoint, deadline: float) -> socket.socket:
+def _connected(endpoint: RedisEndpoint, deadline: float) -> socket.socket:
     seconds = max(deadline - time.monotonic(), _LEAST_TIMEOUT)
     if endpoint.path is not None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -189,13 +189,13 @@ class Pool:
         the server.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: RedisEndpoint) -> None:
         self.endpoint = endpoint
         self._start()
         _pools.add(self)
 
     def _start(self) -> None:
-        self._idle: list[Connection] = []
+        self._idle: list[SocketConnection] = []
         self._open = 0
         self._waiting = 0
         self._retired = False
@@ -267,7 +267,11 @@ class Pool:
             self._give(connection)
 
     def _again(
-        self, broken: Connection, error: Exception, deadline: float | None, request: Callable[[Connection], Any]
+        self,
+        broken: SocketConnection,
+        error: Exception,
+        deadline: float | None,
+        request: Callable[[SocketConnection], Any],
     ) -> Any:
         """Once more, on a new connection, after one broke; the others that are idle broke with it."""
         self._drop(broken)
@@ -291,7 +295,7 @@ class Pool:
 
     # --- connections ------------------------------------------------------------------------------------------------
 
-    def _take(self, deadline: float) -> Connection:
+    def _take(self, deadline: float) -> SocketConnection:
         """A connection that was given back meanwhile, else a new one, if need be after waiting for another to end."""
         with self._free:
             self._waiting += 1
@@ -307,7 +311,7 @@ class Pool:
                 self._waiting -= 1
             self._open += 1
         try:
-            connection = Connection(self.endpoint, deadline)
+            connection = SocketConnection(self.endpoint, deadline)
             connection.limit(deadline)
         except BaseException as error:
             self._closed(1)
@@ -316,7 +320,7 @@ class Pool:
             raise
         return connection
 
-    def _give(self, connection: Connection) -> None:
+    def _give(self, connection: SocketConnection) -> None:
         try:
             connection.limit(None)
         except OSError:
@@ -333,7 +337,7 @@ class Pool:
             with self._free:
                 self._free.notify()
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: SocketConnection) -> None:
         connection.close()
         self._closed(1)
 

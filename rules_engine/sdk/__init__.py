@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rules_engine.sdk.client import OnError, SegmentClient
+from rules_engine.sdk.base_client import OnError
+from rules_engine.sdk.client import SegmentClient
 from rules_engine.sdk.membership import Membership
 
 if TYPE_CHECKING:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rules_engine.clock import from_micros
 from rules_engine.errors import SegmentsError, StoreError
-from rules_engine.features.online.async_reader import AsyncOnlineReader, AsyncRedisReader, open_async_reader
-from rules_engine.features.online.reader import checked
-from rules_engine.features.online.selection import EntityFeatures
+from rules_engine.features.online.async_reader import AsyncOnlineReader, open_async_reader
+from rules_engine.features.online.selection import EntityFeatures, checked
 from rules_engine.folders import Project
-from rules_engine.rules.program import Program
-from rules_engine.sdk.applied import Applied
-from rules_engine.sdk.client import NO_CONTEXT, OnError, checked_context, find_project, unanswered
+from rules_engine.sdk.base_client import BaseClient, OnError, Request, wanted_features
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
-from rules_engine.sdk.trackers import Trackers
 
 if TYPE_CHECKING:
     from rules_engine.rules.explain import Explanation
@@ -33,7 +29,7 @@ _Current = tuple[Rules, AsyncOnlineReader | None]
 _Read = TypeVar("_Read")
 
 
-class AsyncSegmentClient:
+class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
     """:class:`SegmentClient` for asyncio: the same methods, awaited.
 
     A single server is read on asyncio's own transport: requests that are under way at the same time share a few
@@ -48,30 +44,8 @@ class AsyncSegmentClient:
     """
 
     def __init__(self, project: Project, *, on_error: OnError = "raise", timeout: float | None = None) -> None:
-        if on_error not in ("raise", "no_match"):
-            raise ValueError(f'on_error is "raise" or "no_match", not {on_error!r}')
-        self._project = project
-        self._on_error = on_error
-        self._timeout = timeout
-        self._applied = Applied(project.read_plan)
-        #: Rules and the reader of their plan, which is opened when it is first needed. Replaced together, in one step.
-        self._current: _Current = (self._applied.rules, None)
+        super().__init__(project, on_error=on_error, timeout=timeout)
         self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
-        self._trackers = Trackers(project.root, timeout)
-        self._closed = False
-
-    @classmethod
-    def from_repo(cls, path: str | Path = ".", *, on_error: OnError = "raise", timeout: float | None = None) -> Self:
-        """A client for the project in a folder. Reads one file, and so does not need to be awaited.
-
-        See :meth:`SegmentClient.from_repo`.
-        """
-        return cls(find_project(path), on_error=on_error, timeout=timeout)
-
-    @property
-    def program(self) -> Program:
-        """The checked definitions that the client answers from."""
-        return self._current[0].program
 
     async def lookup(
         self,
@@ -83,14 +57,11 @@ class AsyncSegmentClient:
     ) -> Membership:
         """Which segments an entity is in. See :meth:`SegmentClient.lookup`."""
         current = await self._now()
-        rules = current[0]
-        given = checked_context(context) if context else NO_CONTEXT
-        question = rules.question(segments)
-        now = rules.now(at)
+        request = self._request(current[0], (entity,), context, segments, at)
         try:
-            return (await self._answer(current, (checked(entity),), question, given, now))[0]
+            return (await self._answer(current, request))[0]
         except StoreError as error:
-            return self._unanswered([entity], now, error)[0]
+            return self._instead(request, error)[0]
 
     async def lookup_many(
         self,
@@ -101,38 +72,26 @@ class AsyncSegmentClient:
         at: datetime | None = None,
     ) -> list[Membership]:
         """Which segments each entity is in, in order. See :meth:`SegmentClient.lookup_many`."""
-        if isinstance(entities, str):
-            raise TypeError(f"entities is a list of keys, and {entities!r} is one key: write [{entities!r}]")
         current = await self._now()
-        rules = current[0]
-        keys = [checked(entity) for entity in entities]
-        given = checked_context(context)
-        question = rules.question(segments)
-        now = rules.now(at)
+        request = self._request(current[0], entities, context, segments, at)
         try:
-            return await self._answer(current, keys, question, given, now)
+            return await self._answer(current, request)
         except StoreError as error:
-            return self._unanswered(keys, now, error)
+            return self._instead(request, error)
 
-    async def _answer(
-        self, current: _Current, keys: Sequence[str], question: Question, given: Mapping[str, Any], now: int
-    ) -> list[Membership]:
-        """Memberships: by undecoded rows if the reader has some and the question asks for no more."""
-        rules, at = current[0], (now, from_micros(now))
+    async def _answer(self, current: _Current, request: Request) -> list[Membership]:
+        """Give memberships: by undecoded rows if the reader has some and the question asks for no more."""
+        rules = current[0]
+        keys, question, given, now = request
+        at = now, from_micros(now)
         on_rows = rules.on_rows(question)
-        reader = current[1]
         if on_rows is not None and keys:
-            reader = reader or await self._reader(current)
-        if on_rows is not None and keys and isinstance(reader, AsyncRedisReader):
-            rows = zip(keys, await reader.rows(on_rows.layout, keys), strict=True)
-            return await in_turns(lambda pair: rules.row_membership(on_rows, question, *pair, given, at), list(rows))
+            reader = (current[1] or await self._reader(current)).undecoded
+            if reader is not None:
+                rows = list(zip(keys, await reader.rows(on_rows.layout, keys), strict=True))
+                return await in_turns(lambda pair: rules.row_membership(on_rows, question, given, at, *pair), rows)
         read = await self._read(current, keys, question)
         return await in_turns(lambda found: rules.membership(question, found, given, *at), read)
-
-    def _unanswered(self, keys: list[str], now: int, error: StoreError) -> list[Membership]:
-        if self._on_error == "raise":
-            raise error
-        return unanswered(keys, now, error)
 
     async def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
@@ -147,19 +106,15 @@ class AsyncSegmentClient:
         """Why an entity is, or is not, in a segment. See :meth:`SegmentClient.explain`."""
         current = await self._now()
         rules = current[0]
-        given = checked_context(context)
-        question = rules.question([segment])
-        now = rules.now(at)
-        (found,) = await self._read(current, [checked(entity)], question)
+        keys, question, given, now = self._request(rules, (entity,), context, [segment], at)
+        (found,) = await self._read(current, keys, question)
         return rules.explain(segment, found, given, now)
 
     async def features(
         self, entity: str, names: Iterable[str] | None = None, *, at: datetime | None = None
     ) -> dict[str, Any]:
         """The values of features. See :meth:`SegmentClient.features`."""
-        if isinstance(names, str):
-            raise TypeError(f"names is a list of features, and {names!r} is one: write [{names!r}]")
-        wanted = None if names is None else list(names)
+        wanted = wanted_features(names)
         current = await self._now()
         rules = current[0]
         now = rules.now(at)
@@ -181,10 +136,12 @@ class AsyncSegmentClient:
             rules = self._applied.rules
             if rules is held:
                 return self._current
-            try:
-                self._current = rules, reader and await reader.for_plan(rules.plan)
-            except SegmentsError:  # the new plan's store cannot be reached: that is for the requests to say
-                self._current = rules, None
+            follower = None
+            with suppress(SegmentsError):  # the new plan's store cannot be reached: that is for the requests to say
+                follower = reader and await reader.for_plan(rules.plan)
+            if reader is not None and follower is None:
+                await reader.close()
+            self._current = rules, follower
             return self._current
 
     async def _read(self, current: _Current, keys: Sequence[str], question: Question) -> list[EntityFeatures]:
@@ -199,8 +156,7 @@ class AsyncSegmentClient:
         if reader is not None:
             return reader
         async with self._lock():
-            if self._closed:
-                raise RuntimeError("the client is closed")
+            self._open_check()
             newest, reader = self._current
             if newest is not rules or reader is None:
                 reader = await open_async_reader(rules.plan, self._project.root, timeout=self._timeout)

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rules_engine.clock import from_micros, to_micros
-from rules_engine.errors import DataError, SegmentsError, StoreError
-from rules_engine.features.online.reader import OnlineReader, RedisReader, checked, open_reader
-from rules_engine.features.online.selection import EntityFeatures
+from rules_engine.clock import from_micros
+from rules_engine.errors import SegmentsError, StoreError
+from rules_engine.features.online.opening import open_reader
+from rules_engine.features.online.reader import OnlineReader
+from rules_engine.features.online.selection import EntityFeatures, checked
 from rules_engine.folders import Project
-from rules_engine.rules.program import Program
-from rules_engine.sdk.applied import Applied
+from rules_engine.sdk.base_client import BaseClient, OnError, Request, wanted_features
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
-from rules_engine.sdk.trackers import Trackers
 
 if TYPE_CHECKING:
     from rules_engine.rules.explain import Explanation
 
-#: What a lookup does when the store cannot be read: raise the error, or answer that the entity is in no segment.
-OnError = Literal["raise", "no_match"]
-
-log = logging.getLogger("rules_engine.sdk")
-
 _Current = tuple[Rules, OnlineReader | None]
 
-#: What a request without a context has; never changed.
-NO_CONTEXT: Mapping[str, Any] = {}
 
-
-class SegmentClient:
+class SegmentClient(BaseClient[OnlineReader]):
     """Answers which segments an entity is in, from the online store.
 
     Make one and keep it: it holds the compiled rules and the connections. It is safe to share between threads, and a
@@ -70,41 +61,8 @@ class SegmentClient:
     """
 
     def __init__(self, project: Project, *, on_error: OnError = "raise", timeout: float | None = None) -> None:
-        if on_error not in ("raise", "no_match"):
-            raise ValueError(f'on_error is "raise" or "no_match", not {on_error!r}')
-        self._project = project
-        self._on_error = on_error
-        self._timeout = timeout
-        self._applied = Applied(project.read_plan)
+        super().__init__(project, on_error=on_error, timeout=timeout)
         self._lock = threading.Lock()
-        #: Rules and the reader of their plan, which is opened when it is first needed. Replaced together, in one step.
-        self._current: _Current = (self._applied.rules, None)
-        self._trackers = Trackers(project.root, timeout)
-        self._closed = False
-
-    @classmethod
-    def from_repo(cls, path: str | Path = ".", *, on_error: OnError = "raise", timeout: float | None = None) -> Self:
-        """A client for the project in a folder: the one that holds ``feature_repo/`` and ``segments/``.
-
-        A folder that holds only ``.segments/read_plan.json`` will do too.
-
-        Raises
-        ------
-        ProjectError
-            if the folder is no project.
-        NotAppliedError
-            if nothing was applied in it yet.
-        """
-        return cls(find_project(path), on_error=on_error, timeout=timeout)
-
-    @property
-    def program(self) -> Program:
-        """The checked definitions that the client answers from."""
-        return self._rules.program
-
-    @property
-    def _rules(self) -> Rules:
-        return self._now()[0]
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -140,14 +98,11 @@ class SegmentClient:
             if the store cannot be read, unless the client was made with ``on_error="no_match"``.
         """
         current = self._now()
-        rules = current[0]
-        given = checked_context(context) if context else NO_CONTEXT
-        question = rules.question(segments)
-        now = rules.now(at)
+        request = self._request(current[0], (entity,), context, segments, at)
         try:
-            return self._answer(current, (checked(entity),), question, given, now)[0]
+            return self._answer(current, request)[0]
         except StoreError as error:
-            return self._unanswered([entity], now, error)[0]
+            return self._instead(request, error)[0]
 
     def lookup_many(
         self,
@@ -158,43 +113,29 @@ class SegmentClient:
         at: datetime | None = None,
     ) -> list[Membership]:
         """Which segments each entity is in, in order: one round trip for some hundreds of them. See :meth:`lookup`."""
-        if isinstance(entities, str):
-            raise TypeError(f"entities is a list of keys, and {entities!r} is one key: write [{entities!r}]")
         current = self._now()
-        rules = current[0]
-        keys = [checked(entity) for entity in entities]
-        given = checked_context(context)
-        question = rules.question(segments)
-        now = rules.now(at)
+        request = self._request(current[0], entities, context, segments, at)
         try:
-            return self._answer(current, keys, question, given, now)
+            return self._answer(current, request)
         except StoreError as error:
-            return self._unanswered(keys, now, error)
+            return self._instead(request, error)
 
-    def _answer(
-        self, current: _Current, keys: Sequence[str], question: Question, given: Mapping[str, Any], now: int
-    ) -> list[Membership]:
-        """Memberships: by undecoded rows if the reader has some and the question asks for no more."""
-        rules, instant = current[0], from_micros(now)
+    def _answer(self, current: _Current, request: Request) -> list[Membership]:
+        """Give memberships: by undecoded rows if the reader has some and the question asks for no more."""
+        rules = current[0]
+        keys, question, given, now = request
+        instant = from_micros(now)
         on_rows = rules.on_rows(question)
         if on_rows is not None and keys:
-            reader = current[1] or self._reader(current)
-            if isinstance(reader, RedisReader):
-                at = now, instant
+            reader = (current[1] or self._reader(current)).undecoded
+            if reader is not None:
+                member = partial(rules.row_membership, on_rows, question, given, (now, instant))
                 if len(keys) == 1:
                     (row,) = reader.rows(on_rows.layout, keys)
-                    return [rules.row_membership(on_rows, question, keys[0], row, given, at)]
-                member = rules.row_membership
-                return reader.judged(
-                    on_rows.layout, keys, lambda key, row: member(on_rows, question, key, row, given, at)
-                )
+                    return [member(keys[0], row)]
+                return reader.answers(on_rows.layout, keys, member)
         read = self._read(current, keys, question)
         return [rules.membership(question, found, given, now, instant) for found in read]
-
-    def _unanswered(self, keys: list[str], now: int, error: StoreError) -> list[Membership]:
-        if self._on_error == "raise":
-            raise error
-        return unanswered(keys, now, error)
 
     def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
@@ -216,10 +157,8 @@ class SegmentClient:
         """
         current = self._now()
         rules = current[0]
-        given = checked_context(context)
-        question = rules.question([segment])
-        now = rules.now(at)
-        (found,) = self._read(current, [checked(entity)], question)
+        keys, question, given, now = self._request(rules, (entity,), context, [segment], at)
+        (found,) = self._read(current, keys, question)
         return rules.explain(segment, found, given, now)
 
     def features(
@@ -248,9 +187,7 @@ class SegmentClient:
         StoreError
             if the store cannot be read.
         """
-        if isinstance(names, str):
-            raise TypeError(f"names is a list of features, and {names!r} is one: write [{names!r}]")
-        wanted = None if names is None else list(names)
+        wanted = wanted_features(names)
         current = self._now()
         rules = current[0]
         now = rules.now(at)
@@ -299,7 +236,7 @@ class SegmentClient:
         StoreError
             if the store cannot be reached.
         """
-        rules = self._rules
+        rules = self._now()[0]
         instant = rules.now(at)
         return self._trackers.of(rules).track(checked(entity), event, properties, instant, event_id)
 
@@ -320,10 +257,12 @@ class SegmentClient:
             rules = self._applied.rules
             if rules is held:
                 return self._current
-            try:
-                self._current = rules, reader and reader.for_plan(rules.plan)
-            except SegmentsError:  # the new plan's store cannot be reached: that is for the requests to say
-                self._current = rules, None
+            follower = None
+            with suppress(SegmentsError):  # the new plan's store cannot be reached: that is for the requests to say
+                follower = reader and reader.for_plan(rules.plan)
+            if reader is not None and follower is None:
+                reader.close()
+            self._current = rules, follower
             return self._current
 
     def _read(self, current: _Current, keys: Sequence[str], question: Question) -> list[EntityFeatures]:
@@ -337,8 +276,7 @@ class SegmentClient:
         if reader is not None:
             return reader
         with self._lock:
-            if self._closed:
-                raise RuntimeError("the client is closed")
+            self._open_check()
             newest, reader = self._current
             if newest is not rules or reader is None:
                 reader = open_reader(rules.plan, self._project.root, timeout=self._timeout)
@@ -363,33 +301,3 @@ class SegmentClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def find_project(path: str | Path) -> Project:
-    """The project in a folder, which may hold no more than what was applied.
-
-    Raises
-    ------
-    ProjectError
-        if the folder is neither applied nor a project.
-    """
-    project = Project(Path(path).expanduser().resolve())
-    return project if project.read_plan.is_file() else Project.open(path)
-
-
-def checked_context(context: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The context, with every time in it known to have an offset."""
-    for name, value in (context or {}).items():
-        for item in value if isinstance(value, list | tuple | set | frozenset) else (value,):
-            if isinstance(item, datetime):
-                try:
-                    to_micros(item)
-                except ValueError as error:
-                    raise DataError(f"context[{name!r}]: {error}") from None
-    return context or NO_CONTEXT
-
-
-def unanswered(keys: Sequence[str], now: int, error: StoreError) -> list[Membership]:
-    """Empty memberships that say why, for clients that are to go on without the store."""
-    log.warning("answered without the online store: %s", error)
-    return [Membership(key, frozenset(), from_micros(now), error=error) for key in keys]

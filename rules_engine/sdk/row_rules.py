@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Any
 
 from rules_engine.features.online.decode import Decoder
-from rules_engine.features.online.selection import Instants, Layout, Row
+from rules_engine.features.online.row_layout import Row, RowInstants, RowLayout
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.types import Value
 from rules_engine.targets.index.event_values import LoggedEvents
@@ -84,13 +84,13 @@ class RowRules:
         how rows lie: the features that the segments read, and nothing beside them.
     """
 
-    def __init__(self, index: RuleIndex, segments: frozenset[str] | None, layout: Layout) -> None:
+    def __init__(self, index: RuleIndex, segments: frozenset[str] | None, layout: RowLayout) -> None:
         self.layout = layout
         self._layout = index.layout
         start = index.layout.everything if segments is None else index.layout.bits_of(segments)
         plan = make_plan(start, index.tables, group_strings(index.tables))
         self._start = start
-        self._instants = Instants()
+        self._instants = RowInstants()
         masks = _masks_of(plan)
         doubles = {key: (edges, cells, missing) for key, _, edges, cells, missing, _ in plan.numbers}
         self._views = [_view(masks, doubles, start, *described) for described in layout.described()]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rules_engine.clock import from_micros, now_micros, to_micros
 from rules_engine.errors import DataError, ProjectError
-from rules_engine.features.online.selection import EntityFeatures, Layouts, Row
+from rules_engine.features.online.row_layout import Row, RowLayouts
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.segments.codec import decode_program
@@ -91,7 +92,7 @@ class Rules:
             for feature in view.features
         }
         self._questions: dict[frozenset[str] | None, Question] = {}
-        self._layouts = Layouts(plan)
+        self._layouts = RowLayouts(plan)
         self._row_rules: dict[frozenset[str] | None, RowRules] = {}
 
     @cached_property
@@ -156,9 +157,9 @@ class Rules:
         return found
 
     def row_membership(
-        self, rules: RowRules, question: Question, entity: str, row: Row, context: Mapping[str, Any], at: At
+        self, rules: RowRules, question: Question, context: Mapping[str, Any], at: At, entity: str, row: Row
     ) -> Membership:
-        """Which of the asked segments an entity is in, by its undecoded row."""
+        """Tell which of the asked segments an entity is in, by its undecoded row."""
         now, instant = at
         change = partial(self._row_change, rules, question, entity, row, context, now)
         return Membership(entity, rules.match(row, context, now), instant, change)

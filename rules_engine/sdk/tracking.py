@@ -14,9 +14,8 @@ from rules_engine.events.declarations.validation import EventValidator, Rejectio
 from rules_engine.events.state.store import StateStore
 from rules_engine.events.streams import FIELD, MAX_WAITING, PARTITIONS, encode_raw, partition_of, stream_key
 from rules_engine.read_plan import ReadPlan
-from rules_engine.redis import client as redis_client
-from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.redis.feast_layout import KeyMaker, beside
+from rules_engine.redis.server import event_server
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
 
@@ -51,15 +50,9 @@ class Tracker:
 
     def __init__(self, rules: Rules, root: Path, timeout: float | None) -> None:
         plan = rules.plan
-        if plan.connection.kind not in ("embedded", "redis"):
-            raise StoreUnavailableError(
-                f"the online store ({plan.connection.store}) keeps no events",
-                hint="set `online_store` in feature_repo/feature_store.yaml to the embedded store or to Redis",
-            )
         self.rules = rules
-        self._root = root
-        self._address = redis_client.resolve(plan.connection, root)
-        self._client: Any = redis_client.connect(plan.connection, self._address, timeout)
+        self._server = event_server(plan.connection, root, timeout)
+        self._client: Any = self._server.client()
         self._states = open_states(rules, self._client)
         self._atomic = plan.connection.redis_type != "redis_cluster"
         self._streams = [stream_key(plan.project, partition) for partition in range(PARTITIONS)]
@@ -79,13 +72,7 @@ class Tracker:
                 f"the event `{name}` was refused: {event}", hint=f"see `{name}` in feature_repo/events.yaml"
             )
         raw = encode_raw(entity, name, from_micros(at), given, properties or {})
-        try:
-            self._send(entity, event, raw)
-        except StoreUnavailableError:
-            if self.rules.plan.connection.kind != "embedded":
-                raise
-            EmbeddedStore(self._root).ensure_running()  # it was stopped: whoever needs it starts it
-            self._send(entity, event, raw)
+        self._server.do(lambda: self._send(entity, event, raw))
         return given
 
     def _send(self, entity: str, event: Event, raw: bytes) -> None:
@@ -96,15 +83,14 @@ class Tracker:
         """
         stream = self._streams[partition_of(entity)]
         behind = self._states.reported(entity, event)
-        with redis_client.store_errors(self._address):
-            self._check_waiting(stream)
-            if behind is None:
-                self._client.execute_command("XADD", stream, "*", FIELD, raw)
-                return
-            with self._client.pipeline(transaction=self._atomic) as pipeline:
-                pipeline.execute_command("XADD", stream, "*", FIELD, raw)
-                pipeline.execute_command(*behind)
-                pipeline.execute()
+        self._check_waiting(stream)
+        if behind is None:
+            self._client.execute_command("XADD", stream, "*", FIELD, raw)
+            return
+        with self._client.pipeline(transaction=self._atomic) as pipeline:
+            pipeline.execute_command("XADD", stream, "*", FIELD, raw)
+            pipeline.execute_command(*behind)
+            pipeline.execute()
 
     def _check_waiting(self, stream: bytes) -> None:
         with self._lock:

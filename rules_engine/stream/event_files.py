@@ -16,8 +16,8 @@ from rules_engine.errors import DataError
 from rules_engine.events.declarations.validation import Rejection
 from rules_engine.events.log.event_log import Logged
 from rules_engine.events.streams import encode_raw
+from rules_engine.files import write_atomically
 from rules_engine.folders import Project
-from rules_engine.read_plan import write_atomically
 from rules_engine.rules.types import Kind, ValueType
 from rules_engine.stream.event_sink import EventSink, Refused
 from rules_engine.stream.rebuilding import rebuild_noted

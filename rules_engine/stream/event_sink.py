@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import orjson
 
 from rules_engine.clock import from_micros, now_micros
-from rules_engine.errors import ProjectError, StoreUnavailableError
+from rules_engine.errors import StoreUnavailableError
 from rules_engine.events.declarations.plan_data import decode_declarations
 from rules_engine.events.declarations.validation import Rejection
 from rules_engine.events.log.event_log import EventLog, Logged
@@ -26,9 +26,8 @@ from rules_engine.events.streams import (
     stream_keys,
 )
 from rules_engine.folders import Project
-from rules_engine.redis import client as redis_client
-from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.redis.feast_layout import KeyMaker, beside
+from rules_engine.redis.server import event_server
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.types import ValueType
 from rules_engine.sdk.rules import Rules
@@ -78,15 +77,9 @@ class EventSink:
 
     def __init__(self, project: Project, rules: Rules) -> None:
         plan = rules.plan
-        if plan.connection.kind not in ("embedded", "redis"):
-            raise ProjectError(
-                f"the online store ({plan.connection.store}) keeps no events",
-                hint="set `online_store` in feature_repo/feature_store.yaml to the embedded store or to Redis",
-            )
         self.rules = rules
-        self._project = project
-        self._address = redis_client.resolve(plan.connection, project.root)
-        self.client: Any = redis_client.connect(plan.connection, self._address)
+        self._server = event_server(plan.connection, project.root)
+        self.client: Any = self._server.client()
         self._log = event_log(project)
         self._validator = validator_of(plan)
         self.states: StateStore = open_states(rules, self.client)
@@ -206,15 +199,7 @@ class EventSink:
         StoreError
             if the store cannot be used.
         """
-        try:
-            with redis_client.store_errors(self._address):
-                return action()
-        except StoreUnavailableError:
-            if self.rules.plan.connection.kind != "embedded":
-                raise
-            EmbeddedStore(self._project.root).ensure_running()
-            with redis_client.store_errors(self._address):
-                return action()
+        return self._server.do(action)
 
     def close(self) -> None:
         """Close the connection."""

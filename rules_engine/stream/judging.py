@@ -22,7 +22,8 @@ from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_late, is_worth_pruning
 from rules_engine.events.state.waiting import split, waiting_digest, waiting_events
 from rules_engine.events.streams import rebuild_key
-from rules_engine.features.online.selection import EntityFeatures, Layout, Layouts
+from rules_engine.features.online.row_layout import RowLayout, RowLayouts
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.redis.pipe import Command, Pipe
 from rules_engine.sdk.rules import Rules
@@ -140,7 +141,7 @@ class Judge:
         self._rebuild_key = rebuild_key(plan.project)
         key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self._commits = Commits(pipe, key, rules.events.name)
-        self._layout: Layout | None = Layouts(plan).of(self.rules.features) if self.rules.features else None
+        self._layout: RowLayout | None = RowLayouts(plan).of(self.rules.features) if self.rules.features else None
         self._judges = bool(self.rules.names or self.rules.triggers)
         self._remembered: OrderedDict[str, Held] = OrderedDict()
         self._nothing = empty_state(self._requirements)

@@ -19,11 +19,11 @@ from rules_engine.errors import MissingExtraError, ProjectError, StoreError
 from rules_engine.events.streams import (
     MAX_REFUSED,
     MAX_WAITING,
-    project_key,
     refused_key,
     stream_keys,
 )
 from rules_engine.folders import Project
+from rules_engine.redis.feast_layout import project_key
 from rules_engine.sdk.applied import Applied
 from rules_engine.sinks.kinds.kafka import PEM
 from rules_engine.sinks.variables import expand

@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from uuid import uuid4
 
 from rules_engine.errors import StoreError
-from rules_engine.events.streams import PARTITIONS, project_key
+from rules_engine.events.streams import PARTITIONS
+from rules_engine.redis.feast_layout import project_key
 from rules_engine.redis.pipe import Pipe, Script
 
 #: Seconds after which a worker that does not beat has lost its partitions, and between two beats.

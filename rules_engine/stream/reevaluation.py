@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rules_engine.errors import NotAppliedError
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
-from rules_engine.redis import client as redis_client
+from rules_engine.redis.server import server_of
 from rules_engine.stream.sweep import request
 
 
@@ -32,12 +32,8 @@ def look_again(project: Project, cause: str, views: Iterable[str] | None = None)
         plan = ReadPlan.load(project.read_plan)
     except NotAppliedError:
         return
-    if plan.connection.kind not in ("embedded", "redis"):
+    server = server_of(plan.connection, project.root)
+    if server is None:
         return
-    address = redis_client.resolve(plan.connection, project.root)
-    client = redis_client.connect(plan.connection, address)
-    try:
-        with redis_client.store_errors(address):
-            request(client, plan.project, cause, views)
-    finally:
-        client.close()
+    with server.connected() as client:
+        request(client, plan.project, cause, views)

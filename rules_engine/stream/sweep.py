@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from rules_engine.events.streams import partition_of, project_key
-from rules_engine.redis.feast_layout import KeyMaker, beside
+from rules_engine.events.streams import partition_of
+from rules_engine.redis.feast_layout import KeyMaker, beside, project_key
 from rules_engine.stream.commit import RECORD
 
 #: What new definitions have as the cause of a sweep.

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from rules_engine.events.streams import FIELD, MAX_REFUSED, project_key, refused_key, stream_key
+from rules_engine.events.streams import FIELD, MAX_REFUSED, refused_key, stream_key
+from rules_engine.redis.feast_layout import project_key
 from rules_engine.redis.pipe import Command, Pipe, Script
 from rules_engine.stream.leases import leases_key
 

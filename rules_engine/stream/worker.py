@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rules_engine.clock import now_micros
 from rules_engine.delivery.dispatch import Delivery
-from rules_engine.errors import ProjectError, StoreError
+from rules_engine.errors import StoreDataError, StoreError
 from rules_engine.events.log.event_log import Logged
-from rules_engine.events.streams import PARTITIONS, kept_key
+from rules_engine.events.streams import PARTITIONS
 from rules_engine.folders import Project
-from rules_engine.redis import client as redis_client
+from rules_engine.redis.eviction import check_eviction
 from rules_engine.redis.feast_layout import KeyMaker
-from rules_engine.redis.pipe import Pipe, open_pipe
+from rules_engine.redis.held import Held
+from rules_engine.redis.pipe import Pipe
+from rules_engine.redis.server import RedisServer, event_server
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.settings.codec import decode_sinks
 from rules_engine.sdk.applied import Applied
@@ -133,12 +135,13 @@ class Worker:
         self._warned = 0.0
 
     def _open_pipe(self) -> Pipe:
-        plan = self._applied.rules.plan
-        return open_pipe(plan.connection, redis_client.resolve(plan.connection, self._project.root))
+        return self._server().pipe()
 
     def _open_client(self) -> Any:
-        plan = self._applied.rules.plan
-        return redis_client.connect(plan.connection, redis_client.resolve(plan.connection, self._project.root))
+        return self._server().client()
+
+    def _server(self) -> RedisServer:
+        return event_server(self._applied.rules.plan.connection, self._project.root)
 
     def stop(self) -> None:
         """End after the round that is under way. May be called from a signal handler."""
@@ -156,7 +159,9 @@ class Worker:
         StoreError
             with ``once``, if the store cannot be used.
         ProjectError
-            with ``once``, if an interrupted ``segments apply`` left event states that are not complete.
+            if the store evicts keys when its memory is full.
+        StoreDataError
+            with ``once``, if the store does not hold the event states: it was emptied, or an apply was interrupted.
         """
         pause = 0.1
         until = now_micros() if once else None
@@ -181,6 +186,7 @@ class Worker:
 
     def _start(self) -> None:
         if not self._leases.is_started:
+            check_eviction(self._server())
             self._on_store(self._leases.beat)
             self._leases.start()
             self._delivery.serve(decode_sinks(self._applied.rules.plan.definitions))
@@ -230,16 +236,22 @@ class Worker:
         return done + swept
 
     def _wait_for_states(self, *, wait: bool) -> None:
-        """Until the states of the new definitions are made: a moment, unless `segments apply` was killed."""
+        """Wait for the states: a moment, unless `segments apply` was killed or the store was emptied.
+
+        Nothing is taken from the streams meanwhile: by states that are not there, people would have done nothing.
+        """
         now = time.monotonic()
+        lost = self._on_store(self._desk.states_are_lost)
         if self._unready_since is None:
-            self._unready_since = self._warned = now
+            self._unready_since, self._warned = now, now - _STATES_WAIT if lost else now
         if now - self._warned >= _STATES_WAIT:
-            message = "the event states of the applied definitions are not complete"
-            if not wait and now - self._unready_since >= _STATES_WAIT:
-                raise ProjectError(message, hint="run `segments apply` again: the last one was interrupted")
-            _log.warning("%s; waiting for `segments apply`, which may have to be run again", message)
+            message = "the online store does not hold the event states of the applied definitions"
+            why = "the store was emptied or replaced" if lost else "the last `segments apply` was interrupted"
+            if not wait and (lost or now - self._unready_since >= _STATES_WAIT):
+                raise StoreDataError(message, hint=f"{why}: run `segments apply`")
+            _log.warning("%s; waiting for `segments apply`: %s", message, why)
             self._warned = now
+        self._desk.judge.forget()
         self._stopping.wait(0.05)
 
     def _partitions(self) -> Mapping[int, bytes]:
@@ -321,12 +333,10 @@ class Worker:
             if self._leases.is_started:
                 self._delivery.serve(decode_sinks(self._applied.rules.plan.definitions))
         desk = self._desk
-        if not desk.is_ready:
-            if self._leases.using != desk.states_name:
-                self._leases.using = desk.states_name
-                self._on_store(self._leases.beat)
-            desk.is_ready = self._on_store(desk.states_are_complete)
-        return desk.is_ready
+        if self._leases.using != desk.states_name:
+            self._leases.using = desk.states_name
+            self._on_store(self._leases.beat)
+        return self._on_store(desk.states_are_complete)  # in every round: a store may be emptied at any time
 
     def _is_done(self, until: int) -> bool:
         """Whether nothing waits that came before an instant, and no timer, in any partition."""
@@ -373,15 +383,16 @@ class _Desk:
         self.judge = Judge(rules, pipe, self.timers, self.publisher.publish)
         key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self.sweeper = Sweeper(self.judge, self.timers, self.sink.client, plan.project, key)
-        self.is_ready = False
+        self._held = Held(self.sink.client, plan.project)
         self._pipe = pipe
 
     def states_are_complete(self) -> bool:
-        """Whether the states that these definitions need were made: nobody noted that others were."""
-        if not self.rules.events.requirements.events:
-            return True
-        kept = self.sink.client.get(kept_key(self.rules.plan.project))
-        return kept is None or kept == self.states_name
+        """Say whether the store holds the states that these definitions need."""
+        return not self.rules.events.requirements.events or self._held.states == self.states_name
+
+    def states_are_lost(self) -> bool:
+        """Say whether the store holds no states, and none are being built: it was emptied or replaced."""
+        return self._held.states is None and not self._held.is_building
 
     def close(self) -> None:
         self._pipe.close()

@@ -19,7 +19,7 @@ from rules_engine.deploy.apply import apply
 from rules_engine.deploy.materialize import materialize
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import import_feast, quiet
-from rules_engine.features.online.reader import open_reader
+from rules_engine.features.online.opening import open_reader
 from rules_engine.folders import Project
 from rules_engine.redis.embedded import server_binary
 

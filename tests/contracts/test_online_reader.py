@@ -27,13 +27,18 @@ from rules_engine.errors import (
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import import_feast, quiet
 from rules_engine.features.online.feast_reader import FeastReader
-from rules_engine.features.online.reader import ClientTransport, OnlineReader, RedisReader, SocketTransport, open_reader
-from rules_engine.features.online.selection import EntityFeatures, Layouts
+from rules_engine.features.online.opening import open_reader
+from rules_engine.features.online.reader import OnlineReader
+from rules_engine.features.online.row_layout import RowLayouts
+from rules_engine.features.online.selection import EntityFeatures
+from rules_engine.features.online.transports import ClientTransport, SocketTransport
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
-from rules_engine.redis.client import Address, resolve
+from rules_engine.redis.client import Address
 from rules_engine.redis.embedded import EmbeddedStore, server_binary
 from rules_engine.redis.feast_layout import KeyMaker
+from rules_engine.redis.server import RedisServer, is_direct
+from tests.stores import mark_as_held, redis_reader
 
 import_feast()
 
@@ -120,7 +125,10 @@ def on_redis(
 def applied(project: Project) -> tuple[FeastRepo, ReadPlan]:
     repo = FeastRepo(project)
     repo.apply()
-    return repo, repo.read_plan({}, applied_at=0)
+    plan = repo.read_plan({}, applied_at=0)
+    if is_direct(plan.connection):
+        mark_as_held(plan, project.root)
+    return repo, plan
 
 
 def write(repo: FeastRepo, view: str, rows: dict[str, dict[str, Any]], at: datetime = AT) -> None:
@@ -179,8 +187,7 @@ def reader_of(request: pytest.FixtureRequest) -> Iterator[Callable[[ReadPlan, Pr
     opened: list[OnlineReader] = []
 
     def make(plan: ReadPlan, project: Project) -> OnlineReader:
-        cls = RedisReader if request.param == "direct" else FeastReader
-        opened.append(cls(plan, project.root))
+        opened.append((redis_reader if request.param == "direct" else FeastReader)(plan, project.root))
         return opened[-1]
 
     yield make
@@ -284,9 +291,10 @@ def test_many_users_in_order(shop: Project, reader_of: Callable[[ReadPlan, Proje
 
 def test_many_users_take_one_round_trip(shop: Project, store: EmbeddedStore) -> None:
     repo, plan = applied(shop)
-    write(repo, "brief", {"a": {"score": 1.0}})
-    reader = RedisReader(plan, shop.root)
-    reader.read(["a"])
+    users = [str(number) for number in range(20)]  # few enough to be sent in one piece
+    write(repo, "brief", {user: {"score": 1.0} for user in users})
+    reader = redis_reader(plan, shop.root)
+    reader.read(["0"])
     with redis.Redis.from_url(store.url) as client:
 
         def inputs() -> int:
@@ -294,8 +302,11 @@ def test_many_users_take_one_round_trip(shop: Project, store: EmbeddedStore) -> 
 
         own = -inputs() + inputs()
         before = inputs()
-        reader.read([str(number) for number in range(20)], ["brief:score"])  # few enough to be sent in one piece
+        reader.read(users, ["brief:score"])
         assert inputs() - before - own == 1
+        before = inputs()
+        reader.read([*users, "nobody", "nobody else"], ["brief:score"])
+        assert inputs() - before - own == 2, "whether the store has forgotten somebody is asked once"
     reader.close()
 
 
@@ -308,10 +319,10 @@ def test_another_project_in_the_same_database_is_not_read(
     my_repo, my_plan = applied(mine)
     other_repo, other_plan = applied(other)
     write(other_repo, "brief", {"a": {"score": 2.0}})
-    assert not RedisReader(my_plan, mine.root).read(["a"])[0].known
+    assert not redis_reader(my_plan, mine.root).read(["a"])[0].known
     write(my_repo, "brief", {"a": {"score": 1.0}})
-    assert RedisReader(my_plan, mine.root).read(["a"])[0].values == {"brief:score": 1.0}
-    assert RedisReader(other_plan, other.root).read(["a"])[0].values == {"brief:score": 2.0}
+    assert redis_reader(my_plan, mine.root).read(["a"])[0].values == {"brief:score": 1.0}
+    assert redis_reader(other_plan, other.root).read(["a"])[0].values == {"brief:score": 2.0}
 
 
 def test_a_removed_view_leaves_other_projects_alone(make_project: Callable[..., Project], store: EmbeddedStore) -> None:
@@ -324,7 +335,7 @@ def test_a_removed_view_leaves_other_projects_alone(make_project: Callable[..., 
     (mine.feature_repo / "definitions.py").write_text(DEFINITIONS.split("brief = ", maxsplit=1)[0])
     repo = FeastRepo(mine)
     assert repo.apply().removed == ("brief", "offline_only")
-    assert RedisReader(other_plan, other.root).read(["a"])[0].values == {"brief:score": 2.0}
+    assert redis_reader(other_plan, other.root).read(["a"])[0].values == {"brief:score": 2.0}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -335,7 +346,7 @@ def test_keys_of_version_2(make_project: Callable[..., Project], store: Embedded
     repo, plan = applied(project)
     assert plan.key_version == 2
     write(repo, "brief", {"a": {"score": 1.0}})
-    assert RedisReader(plan, project.root).read(["a"])[0].values == {"brief:score": 1.0}
+    assert redis_reader(plan, project.root).read(["a"])[0].values == {"brief:score": 1.0}
 
 
 def test_views_with_version_suffixes(make_project: Callable[..., Project], store: EmbeddedStore) -> None:
@@ -353,7 +364,7 @@ def test_views_with_version_suffixes(make_project: Callable[..., Project], store
     brief = next(view for view in plan.views if view.name == "brief")
     assert brief.stored_name == "brief_v1"
     write(repo, "brief", {"a": {"score": 1.0, "more": 5}})
-    assert RedisReader(plan, project.root).read(["a"])[0].values == {"brief:score": 1.0, "brief:more": 5}
+    assert redis_reader(plan, project.root).read(["a"])[0].values == {"brief:score": 1.0, "brief:more": 5}
 
 
 def test_any_other_store_is_read_through_feast(make_project: Callable[..., Project]) -> None:
@@ -424,18 +435,18 @@ def server(tmp_path: Path) -> Iterator[Callable[..., int]]:
 
 def test_a_store_that_is_down_is_a_clear_error() -> None:
     port = free_port()
-    reader = RedisReader(plan_for(Connection("redis", f"127.0.0.1:{port},password=hunter2")), Path())
+    reader = redis_reader(plan_for(Connection("redis", f"127.0.0.1:{port},password=hunter2")), Path())
     with pytest.raises(StoreUnavailableError) as caught:
         reader.read(["a"])
     assert f"127.0.0.1:{port}" in str(caught.value)
     assert "feature_store.yaml" in str(caught.value.hint)
-    assert "hunter2" not in f"{caught.value} {caught.value.hint} {reader.address!r}"
+    assert "hunter2" not in f"{caught.value} {caught.value.hint} {reader.server.address!r}"
 
 
 def test_a_store_that_does_not_answer_is_a_clear_error_within_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        reader = RedisReader(plan_for(Connection("redis", f"127.0.0.1:{port}")), Path(), timeout=0.2)
+        reader = redis_reader(plan_for(Connection("redis", f"127.0.0.1:{port}")), Path(), timeout=0.2)
         began = time.monotonic()
         with pytest.raises(StoreTimeoutError, match=f"127.0.0.1:{port} did not answer in time"):
             reader.read(["a"])
@@ -445,7 +456,7 @@ def test_a_store_that_does_not_answer_is_a_clear_error_within_the_timeout() -> N
 def test_the_connection_string_may_set_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        reader = RedisReader(plan_for(Connection("redis", f"127.0.0.1:{port},socket_timeout=0.1")), Path())
+        reader = redis_reader(plan_for(Connection("redis", f"127.0.0.1:{port},socket_timeout=0.1")), Path())
         began = time.monotonic()
         with pytest.raises(StoreTimeoutError):
             reader.read(["a"])
@@ -456,17 +467,18 @@ def test_passwords(server: Callable[..., int], monkeypatch: pytest.MonkeyPatch) 
     port = server("--requirepass", "0042")
     monkeypatch.setenv("STORE_PASSWORD", "0042")
     spelt = f"127.0.0.1:{port},password=${{STORE_PASSWORD}}"
-    assert not RedisReader(plan_for(Connection("redis", spelt)), Path()).read(["a"])[0].known
+    mark_as_held(plan_for(Connection("redis", spelt)), Path())
+    assert not redis_reader(plan_for(Connection("redis", spelt)), Path()).read(["a"])[0].known
     monkeypatch.setenv("STORE_PASSWORD", "wrong-secret")
     with pytest.raises(StoreUnavailableError) as caught:
-        RedisReader(plan_for(Connection("redis", spelt)), Path()).read(["a"])
+        redis_reader(plan_for(Connection("redis", spelt)), Path()).read(["a"])
     assert "refuses the user or password" in str(caught.value)
     assert "wrong-secret" not in str(caught.value)
     with pytest.raises(StoreUnavailableError, match="refuses the user or password"):
-        RedisReader(plan_for(Connection("redis", f"127.0.0.1:{port}")), Path()).read(["a"])
+        redis_reader(plan_for(Connection("redis", f"127.0.0.1:{port}")), Path()).read(["a"])
     monkeypatch.delenv("STORE_PASSWORD")
     with pytest.raises(ProjectError, match="STORE_PASSWORD"):
-        RedisReader(plan_for(Connection("redis", spelt)), Path())
+        redis_reader(plan_for(Connection("redis", spelt)), Path())
 
 
 def test_a_password_from_the_environment_is_not_in_the_plan(
@@ -478,7 +490,7 @@ def test_a_password_from_the_environment_is_not_in_the_plan(
     repo, plan = applied(project)
     assert b"s3cret" not in plan.to_json()
     write(repo, "brief", {"a": {"score": 1.0}})
-    assert RedisReader(plan, project.root).read(["a"])[0].values == {"brief:score": 1.0}
+    assert redis_reader(plan, project.root).read(["a"])[0].values == {"brief:score": 1.0}
 
 
 def test_a_feature_whose_type_changed_is_a_clear_error(shop: Project) -> None:
@@ -490,7 +502,7 @@ def test_a_feature_whose_type_changed_is_a_clear_error(shop: Project) -> None:
         if view.name == "brief"
     )
     with pytest.raises(StoreDataError) as caught:
-        RedisReader(replace(plan, views=views), shop.root).read(["a"])
+        redis_reader(replace(plan, views=views), shop.root).read(["a"])
     assert "brief:score" in str(caught.value)
     assert "segments materialize --full" in str(caught.value.hint)
 
@@ -498,8 +510,8 @@ def test_a_feature_whose_type_changed_is_a_clear_error(shop: Project) -> None:
 def test_a_key_that_is_no_hash_is_a_clear_error(shop: Project, client: redis.Redis) -> None:
     _, plan = applied(shop)
     client.set(KeyMaker("shop", "user_id", 3)("a"), "something else")
-    with pytest.raises(StoreDataError, match="no hash"):
-        RedisReader(plan, shop.root).read(["a"])
+    with pytest.raises(StoreDataError, match="another type"):
+        redis_reader(plan, shop.root).read(["a"])
 
 
 def test_a_restart_of_the_server_goes_unnoticed(make_project: Callable[..., Project]) -> None:
@@ -559,7 +571,7 @@ def test_a_cluster(make_project: Callable[..., Project], server: Callable[..., i
     reader.close()
     down = plan_for(Connection("redis", f"127.0.0.1:{free_port()}", redis_type="redis_cluster"))
     with pytest.raises(StoreUnavailableError):
-        RedisReader(down, Path())
+        redis_reader(down, Path())
 
 
 def test_a_sentinel(make_project: Callable[..., Project], server: Callable[..., int]) -> None:
@@ -591,12 +603,12 @@ def test_options_that_only_redis_py_knows_are_left_to_it(shop: Project) -> None:
     repo, plan = applied(shop)
     write(repo, "brief", {"a": {"score": 1.0}})
     named = replace(plan.connection, connection_string=plan.connection.connection_string + ",client_name=me")
-    reader = RedisReader(replace(plan, connection=named), shop.root)
+    reader = redis_reader(replace(plan, connection=named), shop.root)
     assert isinstance(reader.transport, ClientTransport)
-    direct = RedisReader(plan, shop.root)
+    direct = redis_reader(plan, shop.root)
     assert isinstance(direct.transport, SocketTransport)
     assert [row.values for row in reader.read(["a", "b"])] == [{"brief:score": 1.0}, {}]
-    layout = Layouts(plan).of(["brief:score"])
+    layout = RowLayouts(plan).of(["brief:score"])
     rows = reader.rows(layout, ["a", "b"])
     assert [len(list(filter(None, row))) for row in rows] == [2, 0]
     assert rows == direct.rows(layout, ["a", "b"])
@@ -610,6 +622,6 @@ def test_a_connection_string_without_a_server_is_refused(text: str) -> None:
 
 def test_several_nodes_and_an_ipv6_address() -> None:
     assert Address.parse("a:1,b:2,::1:3,x=1").nodes == (("a", 1), ("b", 2), ("::1", 3))
-    assert str(resolve(Connection("redis", "a:1,password=p=q"), Path())) == "a:1"
+    assert str(RedisServer(Connection("redis", "a:1,password=p=q"), Path()).address) == "a:1"
     assert Address.parse("a:1,password=p=q").options == {"password": "p=q"}
     assert SECOND == 1_000_000

@@ -23,10 +23,18 @@ import redis
 from rules_engine.clock import DAY, parse_instant, to_micros
 from rules_engine.deploy.apply import apply
 from rules_engine.deploy.materialize import ViewProgress, materialize
-from rules_engine.errors import DataError, NotAppliedError, ProjectError, StoreUnavailableError, UnknownNameError
+from rules_engine.errors import (
+    DataError,
+    NotAppliedError,
+    ProjectError,
+    StoreDataError,
+    StoreUnavailableError,
+    UnknownNameError,
+)
 from rules_engine.features.feast.repo import FeastRepo, RegistryChange
 from rules_engine.features.feast_import import import_feast, quiet
-from rules_engine.features.online.reader import EntityFeatures, open_reader
+from rules_engine.features.online.opening import open_reader
+from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.folders import Project
 from rules_engine.project.lock import project_lock
 from rules_engine.read_plan import ReadPlan
@@ -302,13 +310,35 @@ def test_a_feature_that_is_added_arrives_for_everybody(shop: Project) -> None:
     assert [found.values["spending:city"] for found in read(shop, "u0", "u1", "u2")] == ["c0", "c1", "c2"]
 
 
-def test_a_store_that_was_emptied_is_filled_again(shop: Project) -> None:
+@pytest.mark.parametrize("written_since", [None, "segments:{shop}:leases", "anything"])
+def test_a_store_that_was_emptied_is_filled_again(shop: Project, written_since: str | None) -> None:
     apply(shop, {})
     materialize(shop, end=day(2))
     with redis.Redis.from_url(EmbeddedStore(shop.root).url) as client:
         client.flushall()
+        if written_since is not None:
+            client.set(written_since, "by a worker, an apply or an application")
+    with pytest.raises(StoreDataError, match="holds nothing of the feature views") as caught:
+        read(shop, "u0")
+    assert "segments materialize" in str(caught.value.hint)
     report = materialize(shop, end=day(2))
-    assert {view.reason for view in report.views} == {"the online store is empty"}
+    assert {view.reason for view in report.views} == {"the online store does not hold it"}
+    assert read(shop, "u0")[0].values["spending:total"] == 20.0
+    assert not read(shop, "nobody")[0].known
+
+
+def test_a_store_that_went_back_in_time_is_brought_up_from_there(shop: Project) -> None:
+    """As after a crash with the last seconds lost, or from a copy made yesterday: the mark goes back with the data."""
+    apply(shop, {})
+    materialize(shop, end=day(1))
+    with redis.Redis.from_url(EmbeddedStore(shop.root).url) as client:
+        copy = {key: client.dump(key) for key in client.scan_iter()}
+        materialize(shop, end=day(2))
+        client.flushall()
+        for key, content in copy.items():
+            client.restore(key, 0, content)
+    report = materialize(shop, end=day(2))
+    assert {view.start for view in report.views} == {day(1)}
     assert read(shop, "u0")[0].values["spending:total"] == 20.0
 
 
@@ -323,7 +353,7 @@ def test_another_store_is_filled_from_the_start(shop: Project, store: EmbeddedSt
     shop.feature_store_yaml.write_text(CONFIGURATION.replace(mine, other))
     apply(shop, {})
     report = materialize(shop, end=day(2))
-    assert {view.reason for view in report.views} == {"the online store is another one than last time"}
+    assert {view.reason for view in report.views} == {"the online store does not hold it"}
     assert read(shop, "u0")[0].values["spending:total"] == 20.0
 
 

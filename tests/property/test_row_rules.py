@@ -11,7 +11,7 @@ from hypothesis import assume, given
 
 from rules_engine.clock import SECOND, parse_duration
 from rules_engine.errors import DefinitionError, StoreDataError
-from rules_engine.features.online.selection import Layout, Layouts, Row
+from rules_engine.features.online.row_layout import Row, RowLayout, RowLayouts
 from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.walk import dependencies
@@ -80,7 +80,7 @@ def plan_of(example: Example) -> ReadPlan:
     return ReadPlan("shop", "user", "user_id", 3, Connection("embedded"), made)
 
 
-def row_of(layout: Layout, plan: ReadPlan, scenario: Scenario, types: Mapping[str, str]) -> Row:
+def row_of(layout: RowLayout, plan: ReadPlan, scenario: Scenario, types: Mapping[str, str]) -> Row:
     """The contents of the layout's fields. A view has a row if it has a value or was said to be updated."""
     contents: dict[bytes, bytes] = {}
     for view in plan.views:
@@ -102,7 +102,7 @@ def test_rows_are_judged_as_their_values_are(example: Example) -> None:
     plan = plan_of(example)
     index = RuleIndex(scenario.program)
     names = {name for segment in scenario.program.segments.values() for name in dependencies(segment.when).features}
-    layout = Layouts(plan).of(sorted(names) or None)
+    layout = RowLayouts(plan).of(sorted(names) or None)
     row = row_of(layout, plan, scenario, example.types)
     nothing: Row = [None] * len(row)
     empty: Row = [
@@ -127,7 +127,7 @@ def test_more_values_than_are_remembered_and_a_damaged_one() -> None:
     )
     features = (PlanFeature("n", "Int64", 1), PlanFeature("s", "String", 2))
     plan = ReadPlan("shop", "user", "user_id", 3, Connection("embedded"), (PlanView("u", "u", features),))
-    layout = Layouts(plan).of(["u:n", "u:s"])
+    layout = RowLayouts(plan).of(["u:n", "u:s"])
     rules = RowRules(RuleIndex(scenario.program), None, layout)
     seen = timestamp(0)
     for _ in range(2):

@@ -69,9 +69,11 @@ EVALUATE = [
 
 
 def surface(owner: type) -> dict[str, str]:
-    """What is public of a class, and how it is called."""
-    found = {"__init__": str(inspect.signature(owner.__init__))} if "__init__" in vars(owner) else {}
-    for name, value in vars(owner).items():
+    """What is public of a class and of its bases in this package, and how it is called."""
+    ours = [base for base in reversed(owner.__mro__) if base.__module__.startswith("rules_engine.")]
+    members = {name: value for base in ours for name, value in vars(base).items()}
+    found = {"__init__": str(inspect.signature(owner.__init__))} if "__init__" in members else {}
+    for name, value in members.items():
         if name.startswith("_"):
             continue
         member: Any = getattr(owner, name)

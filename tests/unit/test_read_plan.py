@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import stat
 import threading
 from dataclasses import replace
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from rules_engine.errors import NotAppliedError, ProjectError
-from rules_engine.read_plan import FORMAT, Connection, PlanFeature, PlanView, ReadPlan, write_atomically
+from rules_engine.files import write_atomically
+from rules_engine.read_plan import FORMAT, Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.rules.types import STRING, TIME
 
 PLAN = ReadPlan(
@@ -37,8 +40,57 @@ def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
     later = replace(PLAN, now=5)
     later.save(file)
     assert ReadPlan.load(file) == later
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600  # a password may be spelt out in feature_store.yaml
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_those_may_read_it_whom_the_deployer_lets(tmp_path: Path, umask: int, mode: int) -> None:
+    file = tmp_path / "read_plan.json"
+    before = os.umask(umask)
+    try:
+        PLAN.save(file)
+        assert stat.S_IMODE(file.stat().st_mode) == mode
+        file.chmod(0o664)
+        replace(PLAN, now=5).save(file)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o664, "what was chosen for the file that is there stays"
+
+
+def mutated(text: bytes, draw: random.Random) -> bytes:
+    """The text with some of it changed, removed, doubled, or put elsewhere; never the text itself."""
+    for _ in range(draw.choice((1, 1, 1, 2, 5))):
+        at, length = draw.randrange(len(text)), draw.choice((1, 1, 2, 8, 64))
+        piece = text[at : at + length]
+        text = draw.choice(
+            (
+                text[:at] + text[at + length :],
+                text[:at] + piece + text[at:],
+                text[:at] + bytes(draw.randrange(256) for _ in piece) + text[at + length :],
+                text[:at] + draw.choice((b"null", b"0", b"[]", b"{}", b'"', b"-1e999")) + text[at + length :],
+                text[:at],
+                text[at:] + text[:at],
+            )
+        )
+        if not text:
+            break
+    return text
+
+
+def test_no_damage_to_the_file_goes_unnoticed(tmp_path: Path) -> None:
+    file = tmp_path / "read_plan.json"
+    PLAN.save(file)
+    whole, draw, damaged = file.read_bytes(), random.Random(25), 0
+    for _ in range(5_000):
+        text = mutated(whole, draw)
+        if text == whole:
+            continue
+        damaged += 1
+        file.write_bytes(text)
+        with pytest.raises(ProjectError) as caught:
+            ReadPlan.load(file)
+        assert "segments apply" in str(caught.value.hint)
+    assert damaged > 4_900
 
 
 def test_it_names_what_rules_may_read() -> None:

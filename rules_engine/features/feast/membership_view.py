@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from rules_engine.errors import DataError, ProjectError
 from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.files import write_atomically
 from rules_engine.folders import Project
-from rules_engine.read_plan import write_atomically
 from rules_engine.rules.program import Program
 
 VIEW = "user_segments"

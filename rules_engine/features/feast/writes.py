@@ -8,6 +8,7 @@ left out.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,8 @@ from rules_engine.features.feast_import import setting
 from rules_engine.features.online.decode import decode_timestamp
 from rules_engine.redis import client as redis_client
 from rules_engine.redis.feast_layout import KeyMaker
+from rules_engine.redis.held import Held, HeldView
+from rules_engine.redis.server import event_server
 
 #: One row as Feast hands it to a store: key, values, event timestamp, creation timestamp.
 Row = tuple[Any, dict[str, Any], datetime, datetime | None]
@@ -34,16 +37,22 @@ class DirectWrites:
 
     def __init__(self, repo: FeastRepo) -> None:
         self._repo = repo
-        connection = repo.connection()
-        self.address = redis_client.resolve(connection, repo.project.root)
-        self._client: Any = redis_client.connect(connection, self.address)
+        server = event_server(repo.connection(), repo.project.root)
+        self.address = server.address
+        self._client: Any = server.client()
+        self._held = Held(self._client, repo.name)
         version = repo.store.config.entity_key_serialization_version
         self._key = KeyMaker(repo.name, repo.entity().join_key, version)
 
-    def is_empty(self) -> bool:
-        """Whether the store holds nothing at all."""
+    def materialized(self, view: Any) -> HeldView | None:
+        """Tell what the store holds of a view; None if it does not say that it holds something."""
         with redis_client.store_errors(self.address):
-            return int(self._client.dbsize()) == 0
+            return self._held.view(str(view.name))
+
+    def note(self, view: Any, end: int) -> None:
+        """Write into the store that it holds a view up to an instant. Call it when all rows are written."""
+        with redis_client.store_errors(self.address):
+            self._held.note_view(str(view.name), HeldView(end, features_digest(self._repo, view)))
 
     def not_older(self, table: Any, rows: list[Row]) -> list[Row]:
         """The rows that are at least as new as what the store holds for their entity and view."""
@@ -57,6 +66,13 @@ class DirectWrites:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def features_digest(repo: FeastRepo, view: Any) -> str:
+    """Hash the names and types of a view's features: what was written with others is not all there."""
+    planned = repo.plan_view(view)
+    features = sorted((feature.name, feature.type) for feature in planned.features)
+    return hashlib.sha256(repr((planned.stored_name, features)).encode()).hexdigest()[:16]
 
 
 def _micros(row: Row) -> int:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from rules_engine.clock import to_micros
-from rules_engine.errors import ProjectError, StoreUnavailableError, UnsupportedError
+from rules_engine.errors import ProjectError, StoreUnavailableError
 from rules_engine.features.feast_import import import_feast, quiet
 from rules_engine.features.online.decode import Decoder
-from rules_engine.features.online.reader import checked
-from rules_engine.features.online.selection import EntityFeatures, Selection
+from rules_engine.features.online.selection import EntityFeatures, Selection, checked
 from rules_engine.folders import Project
 from rules_engine.read_plan import PlanView, ReadPlan
+from rules_engine.redis.server import keeps_no_events
 from rules_engine.rules.types import Value
 
 
@@ -61,10 +61,7 @@ class FeastReader:
     ) -> list[EntityFeatures]:
         """Read entities, in order. See :meth:`OnlineReader.read`."""
         if beside is not None:
-            raise UnsupportedError(
-                f"the online store ({self._plan.connection.store}) keeps no events, which these segments read",
-                hint="set `online_store` in feature_repo/feature_store.yaml to the embedded store or to Redis",
-            )
+            raise keeps_no_events(self._plan.connection)
         selection = Selection.of(self._plan, features)
         found = [EntityFeatures(checked(entity), {}, {}, {}) for entity in entities]
         if not found:
@@ -111,9 +108,14 @@ class FeastReader:
             if value is not None:
                 values[name] = value
 
-    def for_plan(self, plan: ReadPlan) -> FeastReader:
-        """A reader of a newer plan. See :meth:`OnlineReader.for_plan`."""
-        return FeastReader(plan, self._root)
+    @property
+    def undecoded(self) -> None:
+        """Nothing: Feast decodes."""
+        return None
+
+    def for_plan(self, plan: ReadPlan) -> FeastReader | None:
+        """Give a reader of a newer plan. See :meth:`OnlineReader.for_plan`."""
+        return FeastReader(plan, self._root) if plan.connection == self._plan.connection else None
 
     def close(self) -> None:
         """Nothing to close: Feast's stores have no common way to."""

@@ -18,6 +18,7 @@ from rules_engine.features.feast.writes import DirectWrites, watched_writes
 from rules_engine.features.feast_import import quiet
 from rules_engine.ml.offline import latest_rows, local_parquet, write_rows
 from rules_engine.redis import client as redis_client
+from rules_engine.redis.server import is_direct
 
 _BATCH = 10_000
 _TYPES = {"String": pa.string(), "Int64": pa.int64(), "Float64": pa.float64(), "Bool": pa.bool_()}
@@ -120,7 +121,7 @@ def write_online(repo: FeastRepo, name: str, newest: Path, progress: Callable[[i
         done += count
         progress(done, total)
 
-    direct = DirectWrites(repo) if repo.connection().kind in ("embedded", "redis") else None
+    direct = DirectWrites(repo) if is_direct(repo.connection()) else None
     errors = contextlib.nullcontext() if direct is None else redis_client.store_errors(direct.address)
     try:
         if repo.writes_in_bulk:

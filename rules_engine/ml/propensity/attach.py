@@ -31,6 +31,7 @@ from rules_engine.ml.propensity.model import PropensityModel
 from rules_engine.ml.propensity.training import Population
 from rules_engine.project.lock import project_lock
 from rules_engine.redis import client as redis_client
+from rules_engine.redis.server import is_direct
 from rules_engine.stream.reevaluation import look_again
 
 #: What a view of scores holds.
@@ -284,7 +285,7 @@ def _write_online(repo: FeastRepo, name: str, spool: Path, progress: Callable[[i
     def batches() -> Iterator[pa.RecordBatch]:
         yield from pq.ParquetFile(spool).iter_batches(_BATCH)
 
-    direct = DirectWrites(repo) if repo.connection().kind in ("embedded", "redis") else None
+    direct = DirectWrites(repo) if is_direct(repo.connection()) else None
     errors = contextlib.nullcontext() if direct is None else redis_client.store_errors(direct.address)
     try:
         if repo.writes_in_bulk:

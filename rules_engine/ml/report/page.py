@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rules_engine.read_plan import write_atomically
+from rules_engine.files import write_atomically
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 

@@ -9,7 +9,7 @@ import orjson
 
 from rules_engine.clock import format_instant, parse_instant
 from rules_engine.errors import DataError
-from rules_engine.read_plan import write_atomically
+from rules_engine.files import write_atomically
 
 FILE = "history.json"
 

@@ -18,12 +18,12 @@ from typing import Generic
 
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.errors import DataError, ProjectError, UnknownNameError
+from rules_engine.files import write_atomically
 from rules_engine.folders import Project
 from rules_engine.ml.versions.history import Step, promotions, read_history, write_history
 from rules_engine.ml.versions.kinds import Kind, M
 from rules_engine.ml.versions.layout import take_over
 from rules_engine.project.lock import project_lock
-from rules_engine.read_plan import write_atomically
 
 _VERSION_FILE = re.compile(r"v([1-9][0-9]{0,8})\.json\Z")
 

@@ -19,12 +19,14 @@ from rules_engine.events.streams import decode_raw, partition_of, stream_key
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.redis.held import held_key
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.inputs import Event, Inputs, in_order
 from rules_engine.sdk import AsyncSegmentClient, SegmentClient
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.worker import Worker
 from tests.event_shop import NOW, SEGMENTS, checked, instants, members, random_raw, shop_plan
+from tests.stores import put_into_effect
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture
 def shop(project: Project, store: EmbeddedStore) -> Iterator[SegmentClient]:
-    shop_plan(Connection("redis", store.connection_string)).save(project.read_plan)
+    put_into_effect(shop_plan(Connection("redis", store.connection_string)), project)
     with SegmentClient(project) as client:
         yield client
 
@@ -134,7 +136,7 @@ def test_an_event_that_is_not_as_declared_is_refused_and_changes_nothing(
 ) -> None:
     with pytest.raises(DataError, match=message):
         shop.track("u", event, properties)
-    assert client.dbsize() == 0
+    assert client.keys() == [held_key("shop")], "nothing but what says what the store holds"
 
 
 def test_an_event_far_in_the_future_and_one_without_an_entity_are_refused(shop: SegmentClient) -> None:
@@ -161,9 +163,10 @@ def test_what_is_tracked_waits_in_the_stream_for_the_log(shop: SegmentClient, cl
 def test_features_and_state_come_in_one_round_trip(project: Project, store: EmbeddedStore, client: redis.Redis) -> None:
     plan = shop_plan(Connection("redis", store.connection_string))
     view = PlanView("user", "user", (PlanFeature("age", "Int64", 7),))
-    ReadPlan(**{**vars(plan), "views": (view,)}).save(project.read_plan)
+    put_into_effect(ReadPlan(**{**vars(plan), "views": (view,)}), project)
     with SegmentClient(project) as shop, client.monitor() as monitor:
         shop.track("u", "view", {"page": "a"})
+        shop.features("u", ["user:age", "events:views_1h"])  # the first request looks at the server as well
         shop.features("u", ["user:age", "events:views_1h"])
         client.ping()
         commands = []
@@ -172,7 +175,7 @@ def test_features_and_state_come_in_one_round_trip(project: Project, store: Embe
                 break
             commands.append(command["command"].split(" ")[0])
     commands = [name for name in commands if name != "CLIENT"]  # a new connection introduces itself
-    assert commands[-2:] == ["HMGET", "GET"]
+    assert commands[-3:] == ["HMGET", "GET", "HMGET"], "the features, the state, and whether the store holds them"
 
 
 def test_the_asynchronous_client_tracks_and_sees(shop: SegmentClient, project: Project) -> None:
@@ -205,7 +208,7 @@ def test_an_instant_before_what_is_kept_is_refused(shop: SegmentClient, project:
 def test_new_definitions_read_a_state_of_their_own(shop: SegmentClient, project: Project, store: EmbeddedStore) -> None:
     shop.track("u", "view", {"page": "a"}, at=NOW)
     other = SEGMENTS + "---\nsegment: viewed\nwhen: {did: view, within: 20d}\n"
-    shop_plan(Connection("redis", store.connection_string), other).save(project.read_plan)
+    put_into_effect(shop_plan(Connection("redis", store.connection_string), other), project)
     with SegmentClient(project) as fresh:
         assert not fresh.is_member("u", "viewed")  # nothing was backfilled here
         fresh.track("u", "view", {"page": "a"}, at=NOW)
@@ -233,7 +236,7 @@ def test_a_store_that_is_down_is_an_error_and_a_closed_client_says_so(project: P
 
 def test_the_embedded_store_is_started_for_an_event(make_store: Callable[..., EmbeddedStore], project: Project) -> None:
     server = make_store(project.root)
-    shop_plan(Connection("embedded")).save(project.read_plan)
+    put_into_effect(shop_plan(Connection("embedded")), project)
     with SegmentClient(project) as client:
         client.track("u", "view", at=NOW)
         server.stop()

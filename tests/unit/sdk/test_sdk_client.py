@@ -35,6 +35,7 @@ from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
 from rules_engine.sdk import AsyncSegmentClient, Membership, SegmentClient
 from rules_engine.sdk.rules import encode_definitions
+from tests.stores import put_into_effect
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SEEN = NOW - timedelta(days=1)
@@ -136,7 +137,7 @@ def make_client(store: EmbeddedStore, client: redis.Redis, project: Project) -> 
 
     def make(**options: Any) -> SegmentClient:
         settings = {key: options.pop(key) for key in ("definitions", "now") if key in options}
-        make_plan(Connection("redis", store.connection_string), **settings).save(project.read_plan)
+        put_into_effect(make_plan(Connection("redis", store.connection_string), **settings), project)
         made.append(SegmentClient.from_repo(project.root, **options))
         return made[-1]
 
@@ -250,7 +251,7 @@ def test_a_lookup_reads_only_what_is_needed_in_one_command(make_client: MakeClie
 
 
 def test_only_the_features_of_the_asked_segments_are_needed(make_client: MakeClient) -> None:
-    rules = make_client()._rules
+    rules = make_client()._applied.rules
     assert rules.question(["hot"]).features == ("score:value", "user:age")
     assert rules.question(["mobile"]).features == ()
     assert rules.question(None).features == ("score:value", "user:age", "user:signup")
@@ -302,7 +303,7 @@ def test_segments_that_read_events_are_answered_beside_others(project: Project, 
     plan = make_plan(Connection("redis", store.connection_string))
     viewed = load_text("segment: viewed\nwhen: {did: view, within: 1h}", Catalog(closed=False))
     definitions = {"segments": {**plan.definitions["segments"], **encode_definitions(viewed)["segments"]}}
-    ReadPlan(**{**vars(plan), "definitions": definitions}).save(project.read_plan)
+    put_into_effect(ReadPlan(**{**vars(plan), "definitions": definitions}), project)
     with SegmentClient.from_repo(project.root) as client:
         assert client.lookup("nobody", segments=["adults"]).segments == frozenset()
         assert client.lookup("nobody").segments == {"strangers"}
@@ -397,7 +398,8 @@ def test_a_key_that_is_no_hash_is_an_error_of_the_store(make_client: MakeClient,
 
 def test_the_embedded_store_is_started_when_it_is_needed(make_store: Callable[..., EmbeddedStore]) -> None:
     store = make_store()
-    make_plan(Connection("embedded")).save(Project(store.root).read_plan)
+    put_into_effect(make_plan(Connection("embedded")), Project(store.root))
+    store.stop()
     with SegmentClient.from_repo(store.root) as client:
         assert not store.status().running
         assert client.lookup("nobody").segments == {"strangers"}

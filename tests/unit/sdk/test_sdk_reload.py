@@ -21,6 +21,7 @@ from rules_engine.rules.load import load_text
 from rules_engine.sdk import AsyncSegmentClient, SegmentClient
 from rules_engine.sdk.applied import LOOK_EVERY
 from rules_engine.sdk.rules import encode_definitions
+from tests.stores import put_into_effect
 
 WAIT = 5.0
 
@@ -41,7 +42,7 @@ def project(tmp_path: Path, store: EmbeddedStore, client: redis.Redis) -> Projec
     contents = {field_bytes(1): b"\x20\x28", field_bytes(2): b"\x20\x28", b"_ts:user": b"\x08\x01"}  # both are 40
     client.hset(KeyMaker("shop", "user_id", 3)("a"), mapping=contents)
     made = Project(tmp_path / "shop")
-    plan_for(store.connection_string, "first", 1).save(made.read_plan)
+    put_into_effect(plan_for(store.connection_string, "first", 1), made)
     return made
 
 
@@ -61,12 +62,12 @@ def errors(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]
 def test_newly_applied_definitions_answer_the_next_requests(project: Project, store: EmbeddedStore) -> None:
     with SegmentClient.from_repo(project.root) as client:
         assert client.lookup("a").segments == {"first"}
-        plan_for(store.connection_string, "second", 2).save(project.read_plan)
+        put_into_effect(plan_for(store.connection_string, "second", 2), project)
         time.sleep(LOOK_EVERY)
         assert client.lookup("a").segments == {"second"}
         assert list(client.program.names) == ["second"]
         assert client.explain("a", "second").verdict is True
-        plan_for(store.connection_string, "third", 99).save(project.read_plan)
+        put_into_effect(plan_for(store.connection_string, "third", 99), project)
         until(lambda: client.lookup_many(["a", "nobody"])[0].segments == frozenset())
         assert list(client.program.names) == ["third"]
 
@@ -86,7 +87,7 @@ def test_a_broken_plan_changes_nothing_and_is_an_error_in_the_log(
         assert "the newly applied read plan cannot be used" in errors()[0]
         project.read_plan.unlink()
         until(lambda: client.lookup("a").segments == {"first"} and len(errors()) == 4)
-        plan_for(store.connection_string, "second", 2).save(project.read_plan)
+        put_into_effect(plan_for(store.connection_string, "second", 2), project)
         until(lambda: client.lookup("a").segments == {"second"})
 
 
@@ -97,13 +98,13 @@ def test_a_plan_with_another_store_takes_its_connections_there(
     other.ensure_running()
     with SegmentClient.from_repo(project.root, timeout=1.0) as client:
         assert client.lookup("a").segments == {"first"}
-        plan_for(other.connection_string, "second", 2).save(project.read_plan)
+        put_into_effect(plan_for(other.connection_string, "second", 2), project)
         until(lambda: client.lookup("a").segments == frozenset())  # the other store knows nobody
         plan_for("127.0.0.1:1", "third", 3).save(project.read_plan)
         time.sleep(LOOK_EVERY)
         with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1"):
             client.lookup("a")
-        plan_for(store.connection_string, "fourth", 4).save(project.read_plan)
+        put_into_effect(plan_for(store.connection_string, "fourth", 4), project)
         time.sleep(LOOK_EVERY)
         assert client.lookup("a").segments == {"fourth"}
 
@@ -133,7 +134,7 @@ def test_reloads_under_load_lose_no_request(project: Project, store: EmbeddedSto
         for thread in threads:
             thread.start()
         for number in range(1, 16):
-            plan_for(store.connection_string, f"segment_{number}", number % 30 + 1).save(project.read_plan)
+            put_into_effect(plan_for(store.connection_string, f"segment_{number}", number % 30 + 1), project)
             time.sleep(0.1)
         time.sleep(3 * LOOK_EVERY)
         end.set()
@@ -175,7 +176,7 @@ def test_asyncio_a_cancelled_reload_is_made_up_for(project: Project, store: Embe
     async def main() -> None:
         async with AsyncSegmentClient.from_repo(project.root) as client:
             await client.lookup("a")
-            plan_for(store.connection_string, "second", 2).save(project.read_plan)
+            put_into_effect(plan_for(store.connection_string, "second", 2), project)
             await asyncio.sleep(LOOK_EVERY)
             noticing = asyncio.create_task(client.lookup("a"))
             await asyncio.sleep(0)

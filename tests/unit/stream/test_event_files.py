@@ -28,6 +28,7 @@ from rules_engine.stream.event_files import IngestReport, Mapped, ingest_file
 from rules_engine.stream.event_sink import EventSink, event_log
 from rules_engine.stream.worker import Worker
 from tests.event_shop import NOW, checked, instants, members, random_raw, shop_plan
+from tests.stores import put_into_effect
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def project(tmp_path: Path, store: EmbeddedStore) -> Project:
     (tmp_path / "segments").mkdir()
     (tmp_path / "feature_repo").mkdir()
     (tmp_path / "feature_repo/feature_store.yaml").touch()
-    shop_plan(Connection("redis", store.connection_string)).save(project.read_plan)
+    put_into_effect(shop_plan(Connection("redis", store.connection_string)), project)
     return project
 
 

@@ -15,12 +15,11 @@ import redis
 
 from rules_engine.clock import to_micros
 from rules_engine.deploy.backfill import Backfill, BackfillProgress
-from rules_engine.errors import ProjectError, StoreUnavailableError
+from rules_engine.errors import StoreDataError, StoreUnavailableError
 from rules_engine.events.streams import (
     FIELD,
     PARTITIONS,
     encode_raw,
-    kept_key,
     partition_of,
     refused_key,
     stream_key,
@@ -28,9 +27,10 @@ from rules_engine.events.streams import (
 )
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, ReadPlan
-from rules_engine.redis.client import Address
 from rules_engine.redis.embedded import EmbeddedStore
-from rules_engine.redis.pipe import Pipe, open_pipe
+from rules_engine.redis.held import Held
+from rules_engine.redis.pipe import Pipe
+from rules_engine.redis.server import RedisServer
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
@@ -41,6 +41,7 @@ from rules_engine.stream.refused import refused_events, replay_refused
 from rules_engine.stream.timers import Timers, timers_key
 from rules_engine.stream.worker import Worker
 from tests.event_shop import NOW, SEGMENTS, checked, instants, members, random_raw, shop_plan
+from tests.stores import put_into_effect
 
 WIDER = SEGMENTS + "---\nsegment: viewed\nwhen: {did: view, within: 20d, count: {at_least: 4}}\n"
 
@@ -48,7 +49,7 @@ WIDER = SEGMENTS + "---\nsegment: viewed\nwhen: {did: view, within: 20d, count: 
 @pytest.fixture
 def project(tmp_path: Path, store: EmbeddedStore) -> Project:
     project = Project(tmp_path)
-    shop_plan(Connection("redis", store.connection_string)).save(project.read_plan)
+    put_into_effect(shop_plan(Connection("redis", store.connection_string)), project)
     return project
 
 
@@ -58,7 +59,7 @@ def send(client: redis.Redis, entity: str, raw: Mapping[str, object]) -> None:
 
 
 def pipe_of(store: EmbeddedStore) -> Pipe:
-    return open_pipe(Connection("redis", store.connection_string), Address.parse(store.connection_string))
+    return RedisServer(Connection("redis", store.connection_string), Path()).pipe()
 
 
 def waiting(client: redis.Redis) -> int:
@@ -212,7 +213,7 @@ def test_without_a_store_once_is_an_error_and_a_worker_waits(
     server = make_store(tmp_path / "server")
     server.ensure_running()
     project = Project(tmp_path / "project")
-    shop_plan(Connection("redis", server.connection_string)).save(project.read_plan)
+    put_into_effect(shop_plan(Connection("redis", server.connection_string)), project)
     worker, once = Worker(project), Worker(project)
     server.stop()
     with pytest.raises(StoreUnavailableError):
@@ -324,10 +325,13 @@ def test_nobody_is_judged_by_states_that_are_not_complete(
     project: Project, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "_STATES_WAIT", 0.3)
-    client.set(kept_key("shop"), "events:of other definitions")
+    held = Held(client, "shop")
+    complete = held.states
+    held.note_states(b"events:of other definitions")
     send(client, "u", {"event": "view", "at": NOW.isoformat(), "event_id": "1", "properties": {}})
-    with pytest.raises(ProjectError, match="not complete"):
+    with pytest.raises(StoreDataError, match="does not hold the event states"):
         Worker(project).run(once=True)
     assert waiting(client) == 1
-    client.delete(kept_key("shop"))
+    assert complete is not None
+    held.note_states(complete)
     assert Worker(project).run(once=True).accepted == 1

@@ -30,6 +30,7 @@ from rules_engine.stream.reevaluation import look_again
 from rules_engine.stream.timers import timers_key
 from rules_engine.stream.worker import Worker
 from tests.event_shop import EVENTS
+from tests.stores import put_into_effect
 
 SEGMENT = "segment: fresh\nwhen: {did: view, within: 1h}\n"
 DELAYED = "---\ntrigger: later\non_event: {did: view}\ndelay: 1s\nsend: [{stream: actions}]\n"
@@ -45,7 +46,7 @@ def plan_of(connection: Connection, text: str) -> ReadPlan:
 @pytest.fixture
 def project(tmp_path: Path, store: EmbeddedStore) -> Project:
     project = Project(tmp_path)
-    plan_of(Connection("redis", store.connection_string), SEGMENT + DELAYED).save(project.read_plan)
+    put_into_effect(plan_of(Connection("redis", store.connection_string), SEGMENT + DELAYED), project)
     return project
 
 
@@ -116,7 +117,7 @@ def test_a_timer_waits_for_what_arrived_before_it(project: Project, client: redi
     plan = plan_of(
         Connection("redis", ReadPlan.load(project.read_plan).connection.connection_string), SEGMENT + cancelled
     )
-    plan.save(project.read_plan)
+    put_into_effect(plan, project)
     send(client, "u", "e1")
     Worker(project).run(once=True)
     data = encode_raw("u", "purchase", now_micros(), "o1", {"sku": "x", "order": "o1"})
@@ -147,7 +148,7 @@ def test_everybody_is_looked_at_when_definitions_are_new_and_when_asked(
             shop.track(user, "view")
     Worker(project).run(once=True)
     more = SEGMENT + "---\nsegment: viewed\nwhen: {did: view, within: 1h, count: {at_least: 1}}\n"
-    plan_of(Connection("redis", store.connection_string), more).save(project.read_plan)
+    put_into_effect(plan_of(Connection("redis", store.connection_string), more), project)
     assert Worker(project).run(once=True).looked >= 2
     ledger = Ledger.of(project)
     assert {(row["entity"], row["change"]) for row in ledger.transitions(segment="viewed")} == {

@@ -1,0 +1,71 @@
+"""Checks that the online store keeps what it takes, and writes into it which feature views there are."""
+
+from __future__ import annotations
+
+import logging
+
+from rules_engine.errors import StoreError
+from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan
+from rules_engine.redis.eviction import check_eviction
+from rules_engine.redis.held import Held
+from rules_engine.redis.server import server_of
+
+_log = logging.getLogger("rules_engine.apply")
+
+
+def check_store(project: Project, repo: FeastRepo) -> None:
+    """Refuse an online store that evicts what it holds. One that does not answer is for those to refuse who need it.
+
+    Raises
+    ------
+    ProjectError
+        if it evicts keys when its memory is full.
+    """
+    server = server_of(repo.connection(), project.root)
+    if server is None:
+        return
+    try:
+        check_eviction(server)
+    except StoreError as error:
+        _log.warning("it is not known whether the online store keeps what it holds: %s", error)
+
+
+def declare_views(project: Project, plan: ReadPlan, previous: ReadPlan | None, repo: FeastRepo) -> None:
+    """Write into the store which views there are; of those that it held and holds no more, say so.
+
+    Views that are new are declared: nobody has anything of them, and lookups may say so. A view that requests were
+    answered from before, and that the store knows nothing of, was lost with the store; it is left out, so that lookups
+    raise an error until it is materialized.
+
+    Parameters
+    ----------
+    project
+        the project.
+    plan
+        the plan that is about to take effect.
+    previous
+        the one in effect; None if there is none that can be read.
+    repo
+        the project's repository.
+    """
+    server = server_of(plan.connection, project.root)
+    if server is None:
+        return
+    names = [view.name for view in plan.views]
+    used = {view.name for view in previous.views} if previous and previous.connection == plan.connection else set()
+    used |= {name for name, view in repo.registered_views().items() if view.most_recent_end_time is not None}
+    try:
+        with server.connected() as client:
+            held = Held(client, plan.project)
+            held.declare(name for name in names if name not in used)
+            lost = held.missing(names)
+    except StoreError as error:
+        _log.warning("the online store was not told which feature views there are: %s", error)
+        return
+    if lost:
+        _log.warning(
+            "the online store holds nothing of %s: it was emptied or replaced; run `segments materialize`",
+            ", ".join(f"`{name}`" for name in lost),
+        )

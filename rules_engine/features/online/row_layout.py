@@ -1,0 +1,335 @@
+"""How features are asked for and decoded: commands and decoders, prepared once for all requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from struct import Struct
+from typing import Any
+
+from rules_engine.features.online.decode import Decoder, decode_timestamp
+from rules_engine.features.online.selection import EntityFeatures, Selection
+from rules_engine.read_plan import ReadPlan
+from rules_engine.redis.feast_layout import KeyMaker, beside, encoded, field_bytes
+from rules_engine.redis.held import HeldCheck
+from rules_engine.rules.types import Value
+
+#: Prepared selections of features. An application asks for the same few again and again.
+_LAYOUTS_KEPT = 256
+
+#: Values that are remembered for each feature, and how long one may be.
+_VALUES_KEPT = 512
+_LONGEST_KEPT = 32
+
+#: The whole hash is read where so many fields are wanted, and this part of all that the plan has in it: for each single
+#: field the server searches the hash from its beginning.
+_WHOLE_FROM = 48
+_WHOLE_PART = 0.7
+#: ... unless it turns out to hold so many times more than is wanted.
+_WHOLE_AT_MOST = 2
+
+#: Lengths of entity keys whose part of the command is remembered.
+_LENGTHS_KEPT = 256
+
+#: What the store has of an entity: the contents of a layout's fields, in order.
+Row = Sequence[bytes | None]
+
+_DOUBLE_TAG = 0x29
+_DOUBLE = Struct("<d").unpack_from
+
+
+class _Remembered(dict[bytes, Value]):
+    """The values of one feature by their bytes: most features take few values, and finding one beats decoding it."""
+
+    __slots__ = ("_name", "decoder")
+
+    def __init__(self, decoder: Decoder, name: str) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self._name = name
+
+    def __missing__(self, raw: bytes) -> Value:
+        value = self.decoder(raw, self._name)
+        # What can be changed is not shared: maps and JSON.
+        if len(raw) <= _LONGEST_KEPT and value.__class__ in (str, int, bool):
+            if len(self) >= _VALUES_KEPT:
+                self.clear()  # what is frequent is soon back
+            self[raw] = value
+        return value
+
+
+#: A view's name, ttl, position of its timestamp, and its features: position, name, and what decodes. Doubles are told
+#: from the rest: they take many values and are decoded in place.
+_ViewLayout = tuple[str, int | None, int, list[tuple[int, str, Decoder]], list[tuple[int, str, _Remembered]]]
+
+
+class RowInstants(dict[bytes, int]):
+    """The instants of rows by their bytes: a materialization often writes many rows of one instant."""
+
+    __slots__ = ()
+
+    def __missing__(self, raw: bytes) -> int:
+        instant = decode_timestamp(raw)
+        if len(self) >= _VALUES_KEPT:
+            self.clear()
+        self[raw] = instant
+        return instant
+
+
+class RowLayout:
+    """A selection as hash fields, with the command that asks for them and what makes values of the answer.
+
+    Parameters
+    ----------
+    selection
+        what is read.
+    key
+        makes the entities' keys.
+    name
+        of what is read beside the features, if something is.
+    size
+        the number of fields that the plan has in the hash.
+
+    Attributes
+    ----------
+    key
+        makes the entities' keys.
+    name
+        of what is read beside the features, if something is.
+    fields
+        the hash fields in the order in which their contents are decoded.
+    whole
+        whether it is faster to read the whole hash and pick the fields from it.
+    held
+        checks whether the store holds what is read.
+    """
+
+    __slots__ = ("_heads", "_instants", "_tail", "_timestamps", "_views", "fields", "held", "key", "name", "whole")
+
+    def __init__(self, selection: Selection, key: KeyMaker, name: bytes | None = None, size: int = 0) -> None:
+        self.name = name
+        decoders = {feature.type: Decoder(feature.type) for view in selection.views for feature in view.features}
+        self.key = key
+        self.fields: list[bytes] = []
+        self._views: list[_ViewLayout] = []
+        self._instants = RowInstants()
+        for view in selection.views:
+            timestamp = len(self.fields)
+            self.fields.append(view.timestamp_field)
+            self.fields += [field_bytes(feature.field) for feature in view.features]
+            features = [
+                (timestamp + offset, f"{view.name}:{feature.name}", decoders[feature.type])
+                for offset, feature in enumerate(view.features, 1)
+            ]
+            doubles = [one for one in features if one[2].feast_type == "Float64"]
+            rest = [one for one in features if one[2].feast_type != "Float64"]
+            others = [(at, name, _Remembered(decode, name)) for at, name, decode in rest]
+            self._views.append((view.name, view.ttl, timestamp, doubles, others))
+        self.whole = len(self.fields) >= max(_WHOLE_FROM, _WHOLE_PART * size)
+        #: The command up to the entity, by the length of the entity's key; and from there on.
+        self._heads: dict[int, bytes] = {}
+        self.held = HeldCheck(key.suffix.decode(), [view.name for view in selection.views], name)
+        self._timestamps = [position for _, _, position, _, _ in self._views]
+        self._tail = key.suffix + b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in self.fields)
+
+    def command(self, entity: str) -> bytes:
+        """``HMGET key field...`` as it goes over the wire."""
+        value = encoded(entity)
+        length = len(value)
+        head = self._heads.get(length)
+        return (self._head(length) if head is None else head) + value + self._tail
+
+    def whole_command(self, entity: str) -> bytes:
+        """``HGETALL key`` as it goes over the wire."""
+        key = self.key(entity)
+        return b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+    def picked(self, contents: Sequence[bytes]) -> Row:
+        """The layout's fields out of a whole hash."""
+        fields = iter(contents)
+        found = dict(zip(fields, fields, strict=True))
+        if len(found) > _WHOLE_AT_MOST * len(self.fields):
+            self.whole = False
+        return list(map(found.get, self.fields))
+
+    def requests(
+        self, entities: Sequence[str], accept: Callable[[Row], None], refuse: Callable[[Any], None]
+    ) -> tuple[list[bytes], Callable[[Any], None]]:
+        """Give what asks for the rows of entities in the faster of the two ways, and what takes the answers.
+
+        Parameters
+        ----------
+        entities
+            their keys.
+        accept
+            takes a row.
+        refuse
+            raises what an error of the server means.
+        """
+        whole = self.whole  # it may change while this is under way
+        picked = self.picked if whole else None
+
+        def take(answer: Any) -> None:
+            if answer.__class__ is not list:
+                refuse(answer)
+            accept(answer if picked is None else picked(answer))
+
+        return list(map(self.whole_command if whole else self.command, entities)), take
+
+    def confirming(
+        self, entities: Sequence[str], accept: Callable[[Row], None], refuse: Callable[[Any], None]
+    ) -> tuple[list[bytes], Callable[[Any], None]]:
+        """As :meth:`requests`, with the mark of what the store holds asked for in the end, and checked."""
+        commands, take = self.requests(entities, accept, refuse)
+        left = len(commands)
+
+        def check(answer: Any) -> None:
+            nonlocal left
+            if left:
+                left -= 1
+                take(answer)
+                return
+            if answer.__class__ is not list:
+                refuse(answer)
+            self.held.verify(answer)
+
+        return [*commands, self.held.command], check
+
+    def is_unknown(self, row: Row) -> bool:
+        """Say whether a row has nothing of any view: the store does not know the entity, or has forgotten it."""
+        return all(row[position] is None for position in self._timestamps)
+
+    def unknown(self, rows: Sequence[Row]) -> list[int]:
+        """Give the places of the rows that have nothing of any view."""
+        return [place for place, row in enumerate(rows) if row[0] is None and self.is_unknown(row)]
+
+    def commands(self, entities: Sequence[str]) -> list[bytes]:
+        """Give all that is asked about entities and what lies beside them, in order; and for the mark in the end."""
+        assert self.name is not None, "without a name, rows are asked for"
+        pairs = ((self.command(entity), self._beside(entity, self.name)) for entity in entities)
+        commands = [command for pair in pairs for command in (pair if self.fields else pair[1:])]
+        commands.append(self.held.command)  # after all else: it was there when the rest was read
+        return commands
+
+    def _beside(self, entity: str, name: bytes) -> bytes:
+        """``GET key`` of what is kept beside the entity's features."""
+        key = beside(self.key(entity), name)
+        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+    def collector(
+        self, entities: Sequence[str], found: list[EntityFeatures], refuse: Callable[[Any], None]
+    ) -> Callable[[Any], None]:
+        """Give what takes the answers to :meth:`commands` one by one and appends the decoded entities to ``found``.
+
+        ``refuse`` raises what an error of the server means.
+        """
+        rows: list[Any] = []
+        together = 2 if self.fields else 1
+
+        def accept(answer: Any) -> None:
+            if isinstance(answer, Exception):
+                refuse(answer)
+            if len(found) == len(entities):
+                self.held.verify(answer)
+                return
+            rows.append(answer)
+            if len(rows) < together:
+                return
+            found.append(self.decoded(entities[len(found)], rows))
+            rows.clear()
+
+        return accept
+
+    def decoded(self, entity: str, answers: Sequence[Any]) -> EntityFeatures:
+        """An entity from the answers to its commands."""
+        if self.name is None:
+            return self.decode(entity, answers[0])
+        features = self.decode(entity, answers[0]) if self.fields else EntityFeatures(entity)
+        return replace(features, beside=answers[-1])
+
+    def _head(self, length: int) -> bytes:
+        before = self.key.before(length)
+        size = len(before) + length + len(self.key.suffix)
+        head = b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b" % (len(self.fields) + 2, size, before)
+        if len(self._heads) < _LENGTHS_KEPT:
+            self._heads[length] = head
+        return head
+
+    def described(self) -> Iterator[tuple[int, int | None, list[tuple[int, str, Decoder]]]]:
+        """Each view: where its timestamp lies, its ttl, and where its features lie, with names and decoders."""
+        for _, ttl, position, doubles, others in self._views:
+            rest = [(at, name, remembered.decoder) for at, name, remembered in others]
+            yield position, ttl, [*doubles, *rest]
+
+    def decode(self, entity: str, contents: Sequence[bytes | None]) -> EntityFeatures:
+        """A view without a timestamp has no row; whatever lies in its fields is not Feast's.
+
+        Raises
+        ------
+        StoreDataError
+            if the bytes are not what the plan says.
+        """
+        values: dict[str, Value] = {}
+        updated_at: dict[str, int] = {}
+        expires_at: dict[str, int] = {}
+        instants = self._instants
+        for view, ttl, position, doubles, others in self._views:
+            timestamp = contents[position]
+            if timestamp is None:
+                continue
+            at = updated_at[view] = instants[timestamp]
+            if ttl is not None:
+                expires_at[view] = at + ttl + 1
+            for index, name, remembered in others:
+                raw = contents[index]
+                if raw:
+                    value = remembered[raw]
+                    if value is not None:
+                        values[name] = value
+            if doubles:
+                _read_doubles(doubles, contents, values)
+        return EntityFeatures(entity, values, updated_at, expires_at)
+
+
+def _read_doubles(
+    doubles: Sequence[tuple[int, str, Decoder]], contents: Sequence[bytes | None], values: dict[str, Value]
+) -> None:
+    for index, name, decode in doubles:
+        raw = contents[index]
+        if not raw:
+            continue
+        if raw[0] == _DOUBLE_TAG and len(raw) == 9:
+            number = _DOUBLE(raw, 1)[0]
+            if number == number:  # NaN is the one that differs from itself, and is missing
+                values[name] = number
+            continue
+        value = decode(raw, name)
+        if value is not None:
+            values[name] = value
+
+
+class RowLayouts:
+    """The layouts of a read plan, each made when it is first asked for. Safe to share between threads."""
+
+    def __init__(self, plan: ReadPlan) -> None:
+        self._plan = plan
+        self._size = sum(1 + len(view.features) for view in plan.views)
+        self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
+        self._made: dict[tuple[tuple[str, ...] | None, bytes | None], RowLayout] = {}
+
+    def of(self, features: Sequence[str] | None, beside: bytes | None = None) -> RowLayout:
+        """The layout of some features, or of all, and of what lies beside them under a name.
+
+        Raises
+        ------
+        UnknownNameError
+            if the plan has no such feature.
+        """
+        wanted = None if features is None else tuple(features), beside
+        layout = self._made.get(wanted)
+        if layout is None:
+            if len(self._made) >= _LAYOUTS_KEPT:
+                self._made.clear()
+            # Two threads may both make it; they make the same.
+            layout = self._made[wanted] = RowLayout(Selection.of(self._plan, features), self._key, beside, self._size)
+        return layout

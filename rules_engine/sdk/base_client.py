@@ -1,0 +1,167 @@
+"""What the two clients share: all that does not wait for the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Generic, Literal, Self, TypeVar
+
+from rules_engine.clock import from_micros, to_micros
+from rules_engine.errors import DataError, StoreError
+from rules_engine.features.online.selection import checked
+from rules_engine.folders import Project
+from rules_engine.rules.program import Program
+from rules_engine.sdk.applied import Applied
+from rules_engine.sdk.membership import Membership
+from rules_engine.sdk.rules import Question, Rules
+from rules_engine.sdk.trackers import Trackers
+
+#: What a lookup does when the store cannot be read: raise the error, or answer that the entity is in no segment.
+OnError = Literal["raise", "no_match"]
+
+Reader = TypeVar("Reader")
+
+#: What is asked of the store, and all that the answer depends on besides: the keys, the question, the context, and the
+#: instant that counts as now in microseconds.
+Request = tuple[Sequence[str], Question, Mapping[str, Any], int]
+
+_NO_CONTEXT: Mapping[str, Any] = {}  # what a request without a context has; never changed
+
+_log = logging.getLogger("rules_engine.sdk")
+
+
+class BaseClient(Generic[Reader]):
+    """Holds the rules of the moment, prepares requests, and stands in for a store that does not answer.
+
+    Parameters
+    ----------
+    project
+        where the read plan and the embedded store are.
+    on_error
+        what lookups do when the store cannot be read. With ``"no_match"`` they answer with an empty membership that
+        carries the error, and log a warning. ``explain`` and ``features`` always raise.
+    timeout
+        seconds that a request may take, from waiting for a connection to the answer of the store (for many entities:
+        to each answer); by default what the connection string says, else 5.
+
+    Raises
+    ------
+    NotAppliedError
+        if nothing was applied yet.
+    ProjectError
+        if the read plan cannot be read.
+    """
+
+    def __init__(self, project: Project, *, on_error: OnError = "raise", timeout: float | None = None) -> None:
+        if on_error not in ("raise", "no_match"):
+            raise ValueError(f'on_error is "raise" or "no_match", not {on_error!r}')
+        self._project = project
+        self._on_error = on_error
+        self._timeout = timeout
+        self._applied = Applied(project.read_plan)
+        #: Rules and the reader of their plan, which is opened when it is first needed. Replaced together, in one step.
+        self._current: tuple[Rules, Reader | None] = (self._applied.rules, None)
+        self._trackers = Trackers(project.root, timeout)
+        self._closed = False
+
+    @classmethod
+    def from_repo(cls, path: str | Path = ".", *, on_error: OnError = "raise", timeout: float | None = None) -> Self:
+        """Make a client for the project in a folder: the one that holds ``feature_repo/`` and ``segments/``.
+
+        A folder that holds only ``.segments/read_plan.json`` will do too. One file is read, and the store is not
+        contacted before it is needed.
+
+        Parameters
+        ----------
+        path
+            the folder.
+        on_error, timeout
+            as for the class.
+
+        Raises
+        ------
+        ProjectError
+            if the folder is no project.
+        NotAppliedError
+            if nothing was applied in it yet.
+        """
+        return cls(_find_project(path), on_error=on_error, timeout=timeout)
+
+    @property
+    def program(self) -> Program:
+        """The checked definitions that the client answers from."""
+        return self._current[0].program
+
+    def _request(
+        self,
+        rules: Rules,
+        entities: Sequence[str],
+        context: Mapping[str, Any] | None,
+        segments: Iterable[str] | None,
+        at: datetime | None,
+    ) -> Request:
+        """Check what a caller asks, and resolve its names."""
+        keys = [checked(entity) for entity in _several("entities", "keys", "key", entities)]
+        given = _checked_context(context) if context else _NO_CONTEXT
+        return keys, rules.question(segments), given, rules.now(at)
+
+    def _instead(self, request: Request, error: StoreError) -> list[Membership]:
+        """Give empty memberships that say why, if the client is to go on without the store; else raise the error."""
+        if self._on_error == "raise":
+            raise error
+        _log.warning("answered without the online store: %s", error)
+        keys, _, _, now = request
+        return [Membership(key, frozenset(), from_micros(now), error=error) for key in keys]
+
+    def _open_check(self) -> None:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+
+
+def wanted_features(names: Iterable[str] | None) -> list[str] | None:
+    """Give the names of features that a caller wants, None for all of them.
+
+    Raises
+    ------
+    TypeError
+        if they are a single name.
+    """
+    return None if names is None else list(_several("names", "features", "feature", names))
+
+
+def _several(parameter: str, what: str, what_each: str, given: Any) -> Any:
+    if isinstance(given, str):
+        raise TypeError(f"{parameter} is a list of {what}, and {given!r} is a single {what_each}: write [{given!r}]")
+    return given
+
+
+def _find_project(path: str | Path) -> Project:
+    """Find the project in a folder, which may hold no more than what was applied.
+
+    Raises
+    ------
+    ProjectError
+        if the folder is neither applied nor a project.
+    """
+    project = Project(Path(path).expanduser().resolve())
+    return project if project.read_plan.is_file() else Project.open(path)
+
+
+def _checked_context(context: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give back the context, with every time in it known to have an offset.
+
+    Raises
+    ------
+    DataError
+        if a time has none.
+    """
+    for name, value in context.items():
+        for item in value if isinstance(value, list | tuple | set | frozenset) else (value,):
+            if isinstance(item, datetime):
+                try:
+                    to_micros(item)
+                except ValueError as error:
+                    raise DataError(f"context[{name!r}]: {error}") from None
+    return context
