@@ -20,6 +20,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: does: a date such as 9999-12-31 stands for "never" in many a database.
 LAST_INSTANT = (datetime(9999, 12, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
+#: Events of before are refused: they come from clocks that were never set, and from programs' zero times.
+FIRST_INSTANT = (datetime(1900, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])\Z", re.ASCII)
 # A calendar date with a time of day and an offset. Fractions beyond microseconds are refused, not rounded.
 _INSTANT = re.compile(

@@ -70,9 +70,11 @@ when: {last: {event: view, of: page}, within: 1d, equals: a}
 """
 
 
-def shop_plan(connection: Connection, segments: str = SEGMENTS, now: datetime | None = NOW) -> ReadPlan:
+def shop_plan(
+    connection: Connection, segments: str = SEGMENTS, now: datetime | None = NOW, events: str = EVENTS
+) -> ReadPlan:
     """A read plan without features."""
-    declared = parse_events(EVENTS)
+    declared = parse_events(events)
     catalog = Catalog(events=declared.types, event_features=declared.features)
     definitions = encode_definitions(load_text(segments, catalog), declared)
     return ReadPlan(

@@ -31,7 +31,7 @@ COMMANDS = (
     Entry("plan", "Show what applying the files would change, and whom it moves.", RUN),
     Entry("apply", "Put features and definitions into effect.", RUN),
     Entry("materialize", "Bring the online store up to date.", RUN),
-    Entry("ingest", "Take events from a file; list and replay refused ones.", RUN),
+    Entry("ingest", "Take events from a file; replay refused ones; rebuild states.", RUN),
     Entry("run", "Work off the streams of events.", RUN),
     Entry("cluster", "Group users by their features; the labels are features too.", RUN),
     Entry("model", "Learn how likely users are to act; the scores are features too.", RUN),

@@ -58,7 +58,7 @@ def segments(
     """A feature store with declarative segment rules.
 
     Start with `segments init NAME`, or see `segments demo`.
-    Exit codes: 0 done, 1 something is wrong with what you gave, 2 usage.
+    Exit codes: 0 done, 1 something is wrong with what you gave, 2 usage, 3 part of what you gave was refused.
     """
 
 

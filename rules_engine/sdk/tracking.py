@@ -66,7 +66,7 @@ class Tracker:
             raise DataError("an event belongs to an entity, and the key is empty")
         now = self.rules.now(None)
         given = uuid4().hex if event_id is None else event_id
-        event = self._validator.check(name, at, given, properties, received=max(now, now_micros()))
+        event = self._validator.check(name, from_micros(at), given, properties, received=max(now, now_micros()))
         if isinstance(event, Rejection):
             raise DataError(
                 f"the event `{name}` was refused: {event}", hint=f"see `{name}` in feature_repo/events.yaml"

@@ -20,7 +20,7 @@ from rules_engine.clock import DAY, format_instant
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.errors import DataError, UnknownNameError
 from rules_engine.events.declarations.events_yaml import EventDeclarations, read_events
-from rules_engine.events.declarations.validation import EventValidator, Rejection
+from rules_engine.events.declarations.validation import EventValidator, Rejection, check_entity
 from rules_engine.events.log.event_log import EventLog
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.folders import Project
@@ -28,12 +28,12 @@ from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.load import Definitions, load_folder
 from rules_engine.rules.program import Program
-from rules_engine.rules.types import ValueType
 from rules_engine.sdk.rules import encode_definitions
 from rules_engine.simulation.entity import Simulated
 from rules_engine.simulation.spool import Spool
-from rules_engine.stream.event_files import Mapped, event_rows
-from rules_engine.stream.event_sink import event_log, is_no_object
+from rules_engine.stream.event_sink import event_log
+from rules_engine.stream.files.mapping import Mapped, file_events
+from rules_engine.stream.files.rows import BadRow
 from rules_engine.triggers.record import Change, Outgoing, State, Transition, TriggerStep
 from rules_engine.triggers.rules import TriggerRules
 
@@ -286,19 +286,17 @@ class Simulator:
             if name not in names:
                 raise UnknownNameError(f"there is no event `{name}` in events.yaml", hint=nearest(name, names))
         validator = EventValidator(self._declared)
-        types: dict[str, Mapping[str, ValueType]] = {name: one.type.properties for name, one in names.items()}
-        for row in event_rows(path, mapped, types):
-            if is_no_object(row):
-                refused["invalid-event"] += 1
+        for row in file_events(path, mapped, names):
+            if isinstance(row, BadRow):
+                refused[row.rejection.code] += 1
                 continue
-            entity = row.get("entity")
-            given = row.get("event"), row.get("at"), row.get("event_id"), row.get("properties")
-            event = validator.check(*given, received=_NO_CLOCK)
-            if isinstance(event, Rejection):
-                refused[event.code] += 1
-            elif not isinstance(entity, str) or not entity:
-                refused["missing-entity"] += 1
-            else:
+            raw = row.raw
+            entity = check_entity(raw["entity"])
+            event = validator.check(raw["event"], raw["at"], raw["event_id"], raw["properties"], received=_NO_CLOCK)
+            bad = next((found for found in (entity, event) if isinstance(found, Rejection)), None)
+            if bad is not None:
+                refused[bad.code] += 1
+            elif isinstance(entity, str) and isinstance(event, Event):
                 yield entity, event
 
     def _with_features(

@@ -11,8 +11,9 @@ import orjson
 
 from rules_engine.clock import from_micros, now_micros
 from rules_engine.errors import StoreUnavailableError
+from rules_engine.events.declarations.events_yaml import EventDeclarations
 from rules_engine.events.declarations.plan_data import decode_declarations
-from rules_engine.events.declarations.validation import Rejection
+from rules_engine.events.declarations.validation import Rejection, check_entity
 from rules_engine.events.log.event_log import EventLog, Logged
 from rules_engine.events.state.store import StateStore
 from rules_engine.events.streams import (
@@ -29,7 +30,6 @@ from rules_engine.folders import Project
 from rules_engine.redis.feast_layout import KeyMaker, beside
 from rules_engine.redis.server import event_server
 from rules_engine.rules.inputs import Event
-from rules_engine.rules.types import ValueType
 from rules_engine.sdk.rules import Rules
 from rules_engine.sdk.tracking import open_states, validator_of
 from rules_engine.stream.commit import RECORD
@@ -91,10 +91,9 @@ class EventSink:
         return self.rules.now(None)
 
     @property
-    def property_types(self) -> dict[str, Mapping[str, ValueType]]:
-        """By event: the types of its properties."""
-        declared = self.rules.plan.definitions.get("events") or {"events": {}, "features": {}}
-        return {name: event.properties for name, event in decode_declarations(declared).types.items()}
+    def declarations(self) -> EventDeclarations:
+        """The events as they were declared when the definitions were applied."""
+        return decode_declarations(self.rules.plan.definitions.get("events") or {"events": {}, "features": {}})
 
     def record_key(self, entity: str) -> bytes:
         """Return the key of what triggers remember of an entity."""
@@ -102,32 +101,31 @@ class EventSink:
 
     def check(self, raw: Mapping[str, Any]) -> Logged | Rejection:
         """The event, or why it is none."""
-        if is_no_object(raw):
-            return Rejection("invalid-event", "an event is an object of JSON")
-        entity = raw.get("entity")
-        if not isinstance(entity, str) or not entity:
-            return Rejection(
-                "missing-entity", "an event belongs to an `entity`, whose key is a string that is not empty"
-            )
+        entity = check_entity(raw.get("entity"))
+        if isinstance(entity, Rejection):
+            return entity
         given = raw.get("event"), raw.get("at"), raw.get("event_id"), raw.get("properties")
         event = self._validator.check(*given, received=max(self.now, now_micros()))
         return event if isinstance(event, Rejection) else (entity, event)
 
-    def take(self, events: Sequence[Logged]) -> dict[str, list[Event]]:
-        """Log events, then put them into the states; gives them by entity. Doing it again changes nothing.
+    def take(self, events: Sequence[Logged], new: Sequence[Logged]) -> None:
+        """Log events, then put them into the states. Doing it again changes nothing.
 
         Entities whose states have to be rebuilt from the log now are noted for
         :func:`rules_engine.stream.rebuilding.rebuild_noted`.
+
+        Parameters
+        ----------
+        new
+            those of the events that the log does not have yet.
 
         Raises
         ------
         StoreError
             if the store cannot be written; then do it again.
         """
-        self.log(events)
-        groups = grouped(events)
-        self.keep(groups, self.now)
-        return groups
+        self.log(new)
+        self.keep(grouped(events), self.now)
 
     def keep(self, groups: Mapping[str, Sequence[Event]], now: int) -> None:
         """Put logged events into the states, and note which states have to be rebuilt from the log.
@@ -214,10 +212,9 @@ def grouped(events: Iterable[Logged]) -> dict[str, list[Event]]:
     return groups
 
 
-def is_no_object(raw: Mapping[str, Any]) -> bool:
-    """Whether this stands for a row of a file that is no JSON, or none of an object.
-
-    >>> is_no_object({"entity": None, "row": "{"}), is_no_object({"event": "visit"})
-    (True, False)
-    """
-    return "row" in raw and "event" not in raw
+def as_bytes(raw: Mapping[str, Any]) -> bytes:
+    """Return what was given as an event, as it is set aside."""
+    try:
+        return orjson.dumps(raw, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # numbers beyond 64 bits, half a surrogate pair, nesting without end
+        return ascii(raw).encode()

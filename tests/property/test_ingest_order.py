@@ -33,10 +33,12 @@ from rules_engine.rules.inputs import Event, Inputs, in_order
 from rules_engine.rules.load import load_text
 from rules_engine.sdk import SegmentClient, event_rules
 from rules_engine.sdk.rules import Rules, encode_definitions
-from rules_engine.stream import event_files, rebuilding
-from rules_engine.stream.event_files import ingest_file
+from rules_engine.stream import rebuilding
 from rules_engine.stream.event_sink import EventSink
+from rules_engine.stream.files import ingest as event_files
+from rules_engine.stream.files.ingest import ingest_file
 from tests.event_shop import NOW
+from tests.stores import put_into_effect
 
 EVENTS = """\
 events:
@@ -165,7 +167,7 @@ def run_trial(trial: Trial, connection: Connection, url: str) -> int:
 
 def take(project: Project, connection: Connection, trial: Trial, rows: list[dict[str, Any]]) -> int:
     before = EVENTS.partition("    features:")[0]
-    plan(connection, NOTHING, before).save(project.read_plan)
+    put_into_effect(plan(connection, NOTHING, before), project)
     size = -(-len(rows) // trial.files)
     rebuilt = 0
     for number in range(trial.files + 1):

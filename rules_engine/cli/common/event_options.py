@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rules_engine.stream.event_files import Mapped
+    from rules_engine.stream.files.mapping import Mapped
 
 _PARTS = ("entity", "event", "at", "event_id", "properties")
 
@@ -47,14 +47,52 @@ Names = Annotated[
 Unit = Annotated[AtUnit, typer.Option("--at-unit", help="What a number in the column `at` counts since 1970.")]
 
 
-def mapped_by(mapping: list[str] | None, event: str | None, names: list[str] | None, at_unit: AtUnit) -> Mapped:
-    """What the options say."""
-    from rules_engine.stream.event_files import Mapped
+#: Use as ``ids: Ids = None``.
+Ids = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="COLUMN[,COLUMN]",
+        help="The columns that tell a row from all others, where none is an event_id; by default all of them do.",
+    ),
+]
+
+#: Use as ``separator: Separator = None``.
+Separator = Annotated[
+    str | None,
+    typer.Option("--separator", metavar="CHARACTER", help="What is between columns in CSV, e.g. ';' or TAB."),
+]
+
+
+def mapped_by(
+    mapping: list[str] | None,
+    event: str | None,
+    names: list[str] | None,
+    at_unit: AtUnit,
+    ids: str | None = None,
+    separator: str | None = None,
+) -> Mapped:
+    """Return what the options say."""
+    from rules_engine.stream.files.mapping import Mapped
 
     pairs = _pairs(mapping, "--map")
     columns = {name: column for name, column in pairs.items() if name in _PARTS}
     renamed = {column: name for name, column in pairs.items() if name not in _PARTS}
-    return Mapped(**columns, name=event, names=_pairs(names, "--name"), renamed=renamed, at_unit=at_unit.value)
+    id_columns = tuple(part for part in (ids or "").split(",") if part)
+    if id_columns and "event_id" in columns:
+        raise typer.BadParameter("give either --id or --map event_id=COLUMN", param_hint="--id")
+    between = "\t" if separator is not None and separator.upper() in ("TAB", "\\T") else separator
+    if between is not None and (len(between) != 1 or between in '"\r\n'):
+        raise typer.BadParameter(f"`{separator}` is not one character, nor TAB", param_hint="--separator")
+    return Mapped(
+        **columns,
+        name=event,
+        names=_pairs(names, "--name"),
+        renamed=renamed,
+        at_unit=at_unit.value,
+        id_columns=id_columns,
+        separator=between,
+    )
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:

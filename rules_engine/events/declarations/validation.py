@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from rules_engine.clock import DAY, format_duration, format_instant, parse_instant, to_micros
+from rules_engine.clock import DAY, FIRST_INSTANT, LAST_INSTANT, format_duration, format_instant, to_micros
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.events.declarations.events_yaml import EventDeclaration, EventDeclarations
-from rules_engine.events.declarations.schemas import quick_check, schema_validator
+from rules_engine.events.declarations.schemas import parse_event_instant, quick_check, schema_validator
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.types import INTEGER, Kind, Value, ValueType
 
@@ -25,6 +25,8 @@ MAX_AHEAD = DAY
 MAX_BYTES = 32_768
 MAX_PROPERTIES = 200
 MAX_ID_LENGTH = 200
+MAX_ENTITY_LENGTH = 1_000
+MAX_INSTANT_LENGTH = 64
 
 #: A whole number below this is an instant in seconds or milliseconds: in microseconds it would lie before 1973.
 _LEAST_MICROS = 10**14
@@ -110,18 +112,46 @@ class EventValidator:
         return check
 
 
+def check_entity(entity: object) -> str | Rejection:
+    """Return the key of an entity, or the reason why it is refused.
+
+    >>> check_entity("42"), str(check_entity(""))[:14]
+    ('42', 'missing-entity')
+    """
+    if not isinstance(entity, str) or not entity:
+        return Rejection("missing-entity", "an event belongs to an `entity`, whose key is a string that is not empty")
+    if len(entity) > MAX_ENTITY_LENGTH or has_surrogates(entity):
+        return Rejection("invalid-entity", f"the key of an entity is a text of at most {MAX_ENTITY_LENGTH} characters")
+    return entity
+
+
+def has_surrogates(text: str) -> bool:
+    """Return whether a text holds half a surrogate pair, which no encoding has."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _instant(at: object) -> int:
+    instant = _micros(at)
+    if not FIRST_INSTANT <= instant <= LAST_INSTANT:
+        raise _Invalid(
+            "invalid-instant", f"`at` is {format_instant(instant)}, and events are of the years 1900 to 9999"
+        )
+    return instant
+
+
+def _micros(at: object) -> int:
     try:
         if isinstance(at, str):
-            return parse_instant(at)
+            return parse_event_instant(at if len(at) <= MAX_INSTANT_LENGTH else _shown(at))
         if isinstance(at, datetime):
             return to_micros(at)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise _Invalid("invalid-instant", f"`at`: {error}") from None
-    if isinstance(at, int) and not isinstance(at, bool) and at < 2**62:
+    if isinstance(at, int) and not isinstance(at, bool):
         if at < _LEAST_MICROS:
             raise _Invalid(
-                "invalid-instant", f"`at` is {at}: a number is in microseconds since 1970; better give ISO 8601 text"
+                "invalid-instant",
+                f"`at` is {_shown(at)}: a number is in microseconds since 1970; better give ISO 8601 text",
             )
         return at
     raise _Invalid("invalid-instant", f"`at` is {_shown(at)}, and an instant is ISO 8601 text with an offset")
@@ -173,7 +203,10 @@ class _EventCheck:
         if not validator.is_valid(value):
             error = next(validator.iter_errors(value))
             raise _Invalid("invalid-property", f"`{name}`: {error.message[:200]}")
-        return _as_read(value, self._types[name])
+        try:
+            return _as_read(value, self._types[name])
+        except OverflowError:
+            raise _Invalid("invalid-property", f"`{name}`: {_shown(value)} does not fit into 64 bits") from None
 
     def identity(self, event_id: object, values: Mapping[str, Value]) -> str:
         """What tells the event from others of its name."""
@@ -183,7 +216,7 @@ class _EventCheck:
         if isinstance(given, bool) or not (isinstance(given, str) or (isinstance(given, int) and given in _INT64)):
             raise _Invalid("invalid-id", f"`event_id` is a string or an integer, not {_shown(given)}")
         text = str(given)
-        if len(text) > MAX_ID_LENGTH or any("\ud800" <= character <= "\udfff" for character in text):
+        if len(text) > MAX_ID_LENGTH or has_surrogates(text):
             raise _Invalid("invalid-id", f"an id is a text of at most {MAX_ID_LENGTH} characters")
         return text
 
@@ -231,8 +264,12 @@ def _as_read(value: Any, value_type: ValueType) -> Value:
         element_type = ValueType(value_type.kind)
         return tuple(_as_read(element, element_type) for element in value)
     if value_type.kind is Kind.TIME:
-        return parse_instant(value)
-    return int(value) if value_type == INTEGER and isinstance(value, float) else value
+        return parse_event_instant(value)
+    if value_type.kind is Kind.INTEGER and isinstance(value, float):
+        if int(value) not in _INT64:
+            raise OverflowError
+        return int(value)
+    return value
 
 
 def _shown(value: object) -> str:

@@ -11,15 +11,18 @@ readers take the first that was stored, and so does compaction, which makes one 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from rules_engine.clock import DAY, from_micros
+from rules_engine.clock import DAY, LAST_INSTANT, from_micros, to_micros
 from rules_engine.events.log.day_files import add_file, compact, files_of, stable_tables
 from rules_engine.rules.inputs import Event
 
@@ -36,6 +39,11 @@ _SCHEMA = pa.schema(
         ("properties", pa.string()),
     ]
 )
+
+#: The columns of a file of the log.
+COLUMNS = tuple(_SCHEMA.names)
+
+_log = logging.getLogger("rules_engine.events")
 
 
 class EventLog:
@@ -68,8 +76,8 @@ class EventLog:
 
     def days(self) -> list[int]:
         """The days that have events, as days since 1970, in order."""
-        names = {path.name for path in self.folder.glob("event=*/day=*")}
-        return sorted(_day_of(name) for name in names)
+        days = {_day_of(path) for path in self.folder.glob("event=*/day=*")}
+        return sorted(day for day in days if day is not None)
 
     def files(self, name: str, first: int | None, last: int) -> list[Path]:
         """The files of an event's days from ``first`` (None: from the beginning) to ``last``, as of now.
@@ -78,8 +86,8 @@ class EventLog:
         """
         found: list[Path] = []
         for folder in sorted((self.folder / f"event={name}").glob("day=*")):
-            day = _day_of(folder.name)
-            if day <= last and (first is None or day >= first):
+            day = _day_of(folder)
+            if day is not None and day <= last and (first is None or day >= first):
                 found += files_of(folder)
         return found
 
@@ -104,10 +112,15 @@ class EventLog:
                     found.setdefault((entity, event.id), (entity, event))
         return list(found.values())
 
+    def ids(self, name: str, day: int) -> set[tuple[str, str]]:
+        """Return the events of a day that are there already, each as its entity and its id."""
+        tables = stable_tables(self._folder(name, day), columns=["entity", "event_id"])
+        pairs = (zip(table["entity"].to_pylist(), table["event_id"].to_pylist(), strict=True) for table in tables)
+        return set(chain.from_iterable(pairs))
+
     def all_files(self, names: Iterable[str]) -> set[Path]:
         """Return the files of some events, of all days, as of now."""
-        folders = [folder for name in names for folder in (self.folder / f"event={name}").glob("day=*")]
-        return {file for folder in folders for file in files_of(folder)}
+        return {file for name in names for file in self.files(name, None, LAST_INSTANT // DAY)}
 
     def added(self, names: Sequence[str], known: Collection[Path]) -> Iterator[Logged]:
         """Yield the events in files that are not among the known ones; some that were known before may be among them.
@@ -117,13 +130,13 @@ class EventLog:
         known
             what :meth:`all_files` returned before.
         """
-        for name in names:
-            for folder in (self.folder / f"event={name}").glob("day=*"):
-                for table in stable_tables(folder, known=known):
+        for day in self.days():
+            for name in names:
+                for table in stable_tables(self._folder(name, day), known=known):
                     yield from _rows(table, name)
 
     def _folder(self, name: str, day: int) -> Path:
-        return self.folder / f"event={name}" / f"day={from_micros(day * DAY):%Y-%m-%d}"
+        return self.folder / f"event={name}" / f"day={from_micros(day * DAY).date().isoformat()}"
 
 
 def _table(part: Sequence[Logged], stored_at: int) -> pa.Table:
@@ -158,6 +171,16 @@ def _value(value: Any) -> Any:
     return tuple(map(_value, value)) if isinstance(value, list) else value
 
 
-def _day_of(name: str) -> int:
-    start = datetime.strptime(name.removeprefix("day="), "%Y-%m-%d").replace(tzinfo=UTC)
-    return int(start.timestamp()) * 1_000_000 // DAY
+def _day_of(folder: Path) -> int | None:
+    """Return the day whose events lie in a folder; None, with a warning, for a folder that is none of a day."""
+    try:
+        start = datetime.strptime(folder.name.removeprefix("day="), "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        _warn_of(folder)
+        return None
+    return to_micros(start) // DAY
+
+
+@cache
+def _warn_of(folder: Path) -> None:
+    _log.warning("%s is left out: its name is no day, such as day=2026-01-31", folder)

@@ -99,6 +99,34 @@ def test_what_is_no_instant(at: object) -> None:
     assert refused(at=at) == "invalid-instant"
 
 
+@pytest.mark.parametrize(
+    ("at", "is_taken"),
+    [
+        ("1900-01-01T00:00:00Z", True),
+        ("1899-12-31T23:59:59.999999Z", False),
+        ("0001-01-01T00:00:00Z", False),
+        ("0999-12-31T00:00:00+14:00", False),
+        (datetime(1899, 12, 31, tzinfo=UTC), False),
+        (datetime(1950, 1, 1, tzinfo=UTC), True),
+        ("9999-12-31T23:59:59Z", False),
+        (2**70, False),
+        (-(10**40), False),
+        ("2026-01-31T12:00:00" + "0" * 5_000 + "Z", False),
+    ],
+)
+def test_events_are_of_the_years_1900_to_9999(at: object, is_taken: bool) -> None:
+    found = check(at=at)
+    assert isinstance(found, Event) is is_taken, found
+    assert is_taken or found.code == "invalid-instant"  # type: ignore[union-attr]
+
+
+def test_digits_beyond_microseconds_are_cut_off() -> None:
+    found = check(at="2026-01-31T11:00:00.123456999Z")
+    assert isinstance(found, Event)
+    assert found.at == parse_instant("2026-01-31T11:00:00.123456Z")
+    assert taken(paid="2026-01-31T11:00:00.123456999Z")["paid"] == found.at
+
+
 def test_a_number_with_thousands_of_digits() -> None:
     huge = 10**5000
     assert refused(at=huge) == "invalid-instant"

@@ -17,7 +17,7 @@ from rules_engine.folders import Project
 from rules_engine.rules.inputs import Event
 from rules_engine.simulation.simulate import Simulation, Simulator, Told
 from rules_engine.simulation.spool import Spool
-from rules_engine.stream.event_files import Mapped
+from rules_engine.stream.files.mapping import Mapped
 from rules_engine.triggers.record import State, Transition
 from tests import clickstream
 

@@ -23,11 +23,12 @@ from rules_engine.read_plan import Connection, ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
-from rules_engine.stream import event_files
-from rules_engine.stream.event_files import IngestReport, Mapped, ingest_file
 from rules_engine.stream.event_sink import EventSink, event_log
+from rules_engine.stream.files import ingest as event_files
+from rules_engine.stream.files.ingest import IngestReport, ingest_file
+from rules_engine.stream.files.mapping import Mapped
 from rules_engine.stream.worker import Worker
-from tests.event_shop import NOW, checked, instants, members, random_raw, shop_plan
+from tests.event_shop import EVENTS, NOW, checked, instants, members, random_raw, shop_plan
 from tests.stores import put_into_effect
 
 
@@ -154,7 +155,7 @@ def test_the_commands_ingest_list_replay_and_run(project: Project, client: redis
     good = {"entity": "u", "event": "view", "at": NOW.isoformat(), "event_id": "1", "properties": {"page": "a"}}
     path.write_text("\n".join([json.dumps(good), json.dumps({**good, "event": "veiw"}), "{broken"]))
     done = run(project, "ingest", str(path))
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3, done.output
     assert "Took 1 event of 3 rows" in done.output
     assert "refused 1 row: invalid-event\n  refused 1 row: unknown-event\n" in done.output
     listed = json.loads(run(project, "ingest", "--dead-letters", "--format", "json").stdout)
@@ -184,3 +185,73 @@ def test_events_may_be_handed_to_the_workers(
     assert Worker(project).run(once=True).accepted == 20
     with SegmentClient(project) as shop:
         assert shop.features("u7", ["events:last_page_1d"]) == {"events:last_page_1d": "a"}
+
+
+def test_taking_a_file_again_adds_nothing_and_says_so(project: Project, client: redis.Redis) -> None:
+    path = project.root / "visits.csv"
+    row = f"u,view,{NOW.isoformat()},a\n"
+    path.write_text("entity,event,at,page\n" + row + row + f"u,view,{NOW.isoformat()},b\n")
+    first, second = (json.loads(run(project, "ingest", str(path), "--format", "json").stdout) for _ in range(2))
+    assert (first["accepted"], first["known"], first["without_id"]) == (3, 1, 3)
+    assert (second["accepted"], second["known"]) == (3, 3)
+    assert "2 rows had no id" not in run(project, "ingest", str(path), "--id", "page").output
+    files = list((project.feature_repo / "data/events").rglob("*.parquet"))
+    assert sum(pq.read_metadata(file).num_rows for file in files) == 2 + 2, "by content, and once more by --id"
+
+
+def test_a_file_is_the_same_after_one_more_column_was_declared(project: Project, sink: EventSink) -> None:
+    path = project.root / "carts.csv"
+    path.write_text(f"entity,event,at,sku,value,points\nkari,cart,{NOW.isoformat()},A1,12.50,7\n")
+    assert ingest_file(project, sink, path).known == 0
+    declared = EVENTS.replace("value: {type: number, minimum: 0}", "value: {type: number}, points: {type: integer}")
+    connection = ReadPlan.load(project.read_plan).connection
+    put_into_effect(shop_plan(connection, events=declared), project)
+    again = EventSink(project, Rules(ReadPlan.load(project.read_plan)))
+    assert ingest_file(project, again, path).known == 1
+    with SegmentClient(project) as client:
+        assert client.features("kari", ["events:cart_value"]) == {"events:cart_value": 12.5}
+
+
+def test_a_file_of_the_log_can_be_taken_into_another_project(project: Project, sink: EventSink, tmp_path: Path) -> None:
+    _, content = rows()
+    ingest_file(project, sink, write(project.root / "events.jsonl", content))
+    logged = event_log(project)
+    before = [one for day in logged.days() for one in logged.read(day, ["view", "cart", "purchase"])]
+    for file in sorted((project.feature_repo / "data/events").rglob("*.parquet")):
+        assert ingest_file(project, sink, file).known > 0, "an event of the log is the same event"
+    other = Project(tmp_path / "other")
+    (other.feature_repo).mkdir(parents=True)
+    for file in sorted((project.feature_repo / "data/events").rglob("*.parquet")):
+        report = ingest_file(other, sink_of(other, project), file)
+        assert report.refused == 0, report
+    copied = event_log(other)
+    after = [one for day in copied.days() for one in copied.read(day, ["view", "cart", "purchase"])]
+    assert sorted(after, key=repr) == sorted(before, key=repr)
+
+
+def sink_of(project: Project, like: Project) -> EventSink:
+    put_into_effect(ReadPlan.load(like.read_plan), project)
+    return EventSink(project, Rules(ReadPlan.load(project.read_plan)))
+
+
+def test_nothing_is_taken_of_a_wrong_file(project: Project, client: redis.Redis) -> None:
+    path = project.root / "semicolon.csv"
+    path.write_text(f"entity;event;at;page\nu;view;{NOW.isoformat()};a\n")
+    before = client.keys("*")
+    failed = run(project, "ingest", str(path))
+    assert failed.exit_code == 1
+    assert "no column `entity`" in failed.output
+    assert client.keys("*") == before
+    done = run(project, "ingest", str(path), "--separator", ";")
+    assert (done.exit_code, "Took 1 event of 1 row" in done.output) == (0, True)
+
+
+def test_a_folder_that_is_no_day_is_named_and_left_out(project: Project, sink: EventSink, caplog: Any) -> None:
+    _, content = rows()
+    ingest_file(project, sink, write(project.root / "events.jsonl", content))
+    log = event_log(project)
+    days = log.days()
+    (log.folder / "event=view/day=1-01-01").mkdir()
+    assert log.days() == days
+    assert "day=1-01-01 is left out" in caplog.text
+    assert log.files("view", None, 10**6)

@@ -1,0 +1,196 @@
+"""Taking the events of a file: checked, logged and put into the states, in pieces; an interrupted run goes on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+
+import orjson
+
+from rules_engine.clock import DAY
+from rules_engine.errors import DataError
+from rules_engine.events.declarations.validation import Rejection
+from rules_engine.events.log.event_log import EventLog, Logged
+from rules_engine.events.streams import encode_raw
+from rules_engine.files import write_atomically
+from rules_engine.folders import Project
+from rules_engine.stream.event_sink import EventSink, Refused, as_bytes, event_log
+from rules_engine.stream.files.mapping import FileEvent, Mapped, file_events
+from rules_engine.stream.files.rows import BadRow
+from rules_engine.stream.rebuilding import rebuild_noted
+from rules_engine.stream.reevaluation import look_again
+
+#: Rows that are taken at once.
+BATCH = 5_000
+
+#: Of so many events of the log it is remembered that they are there.
+REMEMBERED = 500_000
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What became of a file's rows.
+
+    Attributes
+    ----------
+    rows, accepted, refused
+        how many there were, were events, and were none; ``reasons`` has the refused by code.
+    known
+        of the accepted: how many the log had already, or came twice in the file.
+    without_id
+        of the accepted: how many had no id, and got one from their content.
+    skipped
+        how many were taken by an earlier run that was interrupted.
+    rebuilt
+        of how many entities the state was rebuilt from the log, because events came late for a total.
+    """
+
+    rows: int = 0
+    accepted: int = 0
+    refused: int = 0
+    known: int = 0
+    without_id: int = 0
+    skipped: int = 0
+    rebuilt: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def ingest_file(
+    project: Project,
+    sink: EventSink,
+    path: Path,
+    mapped: Mapped | None = None,
+    progress: Callable[[IngestReport], None] | None = None,
+    *,
+    live: bool = False,
+) -> IngestReport:
+    """Take the events of a file. Taking a file again changes nothing.
+
+    Parameters
+    ----------
+    live
+        put them into the streams, as if they were reported now: workers judge them, and triggers start. By default they
+        are history, and go into log and states at once.
+
+    Raises
+    ------
+    DataError
+        if the file cannot be read, or has no column of a name that it should have; nothing is taken then.
+    StoreError
+        if the store cannot be written; run it again to go on.
+    """
+    mapped = mapped or Mapped()
+    place = project.state_dir / "ingest" / f"{_identity(path, mapped)}.json"
+    report = _earlier(place)
+    report.skipped = report.rows
+    rows = islice(file_events(path, mapped, sink.declarations.events), report.rows, None)
+    taking = _Taking(sink, event_log(project), path.name, report, live=live)
+    while batch := list(islice(rows, BATCH)):
+        taking.take(batch)
+        # Only now: a run that is killed before does these rows again, which changes nothing.
+        write_atomically(place, orjson.dumps(asdict(report)))
+        if progress is not None:
+            progress(report)
+    if report.accepted and not live:
+        report.rebuilt = rebuild_noted(project, sink)
+    place.unlink(missing_ok=True)
+    if report.accepted and not live:
+        look_again(project, "ingest")
+    return report
+
+
+class _Taking:
+    """Takes the rows of one file, and counts what becomes of them."""
+
+    def __init__(self, sink: EventSink, log: EventLog, source: str, report: IngestReport, *, live: bool) -> None:
+        self._sink = sink
+        self._source = source
+        self._report = report
+        self._live = live
+        self._known = _KnownEvents(log)
+
+    def take(self, batch: Sequence[FileEvent | BadRow]) -> None:
+        """Take some rows. Doing it again changes nothing."""
+        report, sink = self._report, self._sink
+        events: list[Logged] = []
+        raws: list[tuple[str, bytes]] = []
+        refused: list[Refused] = []
+        for row in batch:
+            found = row.rejection if isinstance(row, BadRow) else sink.check(row.raw)
+            if isinstance(found, Rejection):
+                refused.append(Refused(row.raw if isinstance(row, BadRow) else as_bytes(row.raw), found))
+                report.reasons[found.code] = report.reasons.get(found.code, 0) + 1
+                continue
+            assert isinstance(row, FileEvent), "a row that is accepted was read"
+            events.append(found)
+            report.without_id += not row.had_id
+            if self._live:
+                parts = (row.raw[part] for part in ("event", "at", "event_id", "properties"))
+                raws.append((found[0], encode_raw(found[0], *parts)))
+        if raws:
+            sink.report(raws)
+        elif events:
+            new = self._known.new(events)
+            report.known += len(events) - len(new)
+            sink.take(events, new)
+            self._known.add(new)
+        sink.refuse(refused, self._source)
+        report.rows += len(batch)
+        report.accepted += len(events)
+        report.refused += len(refused)
+
+
+class _KnownEvents:
+    """The events of the log, day by day as they are asked for; so that taking a file again adds nothing to it."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._days: OrderedDict[tuple[str, int], set[int]] = OrderedDict()
+        self._number = 0
+
+    def new(self, events: Sequence[Logged]) -> list[Logged]:
+        """Return the events that the log does not have, each once."""
+        found: dict[tuple[str, str], Logged] = {}
+        for entity, event in events:
+            key = entity, event.id
+            if key not in found and hash(key) not in self._day(event.name, event.at // DAY):
+                found[key] = entity, event
+        return list(found.values())
+
+    def add(self, events: Sequence[Logged]) -> None:
+        """Note events that the log has by now."""
+        for entity, event in events:
+            self._day(event.name, event.at // DAY).add(hash((entity, event.id)))
+        self._number += len(events)
+        while self._number > REMEMBERED and self._days:
+            self._number -= len(self._days.popitem(last=False)[1])
+
+    def _day(self, name: str, day: int) -> set[int]:
+        known = self._days.get((name, day))
+        if known is None:
+            known = self._days[name, day] = set(map(hash, self._log.ids(name, day)))
+            self._number += len(known)
+        else:
+            self._days.move_to_end((name, day))
+        return known
+
+
+def _identity(path: Path, mapped: Mapped) -> str:
+    """Tells this file, as it is now and read this way, from any other."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    facts = [str(path.resolve()), found.st_size, found.st_mtime_ns, asdict(mapped)]
+    return blake2b(orjson.dumps(facts), digest_size=12).hexdigest()
+
+
+def _earlier(place: Path) -> IngestReport:
+    try:
+        return IngestReport(**orjson.loads(place.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return IngestReport()

@@ -1,0 +1,371 @@
+"""From the columns of a file to the parts of an event, and an id for rows that have none."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rules_engine.clock import FIRST_INSTANT, LAST_INSTANT, format_instant, from_micros, to_micros
+from rules_engine.diagnostics import listing, nearest
+from rules_engine.errors import DataError
+from rules_engine.events.declarations.events_yaml import EventDeclaration
+from rules_engine.events.declarations.schemas import parse_event_instant
+from rules_engine.events.declarations.validation import Rejection
+from rules_engine.events.log.event_log import COLUMNS as LOG_COLUMNS
+from rules_engine.rules.types import Kind, ValueType
+from rules_engine.stream.event_sink import as_bytes
+from rules_engine.stream.files.parquet import TextMap
+from rules_engine.stream.files.rows import BadRow, Rows, open_rows, other_separator
+
+#: What a number of the ``at`` column counts, in microseconds.
+UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,25}\Z", re.ASCII)
+_NUMBER = re.compile(r"[+-]?([0-9]{1,330}(\.[0-9]{0,330})?|\.[0-9]{1,330})([eE][+-]?[0-9]{1,3})?\Z", re.ASCII)
+#: A number as programs write it: no sign or zero in front, which texts such as telephone numbers have.
+_PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,330})(\.[0-9]{1,330})?([eE][+-]?[0-9]{1,3})?\Z", re.ASCII)
+_INSTANT_START = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
+_FOLDER = re.compile(r"event=([a-z][a-z0-9_]*)\Z")
+
+#: Whole numbers up to here are exact as floats.
+_EXACT = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """Where a row has the parts of an event.
+
+    Attributes
+    ----------
+    entity, event, at, event_id
+        the columns. A row without an id gets one from its content: the same row is the same event.
+    properties
+        the column that holds all properties, as an object, a map, or the JSON text of one; where a row has none of that
+        name, its other columns are the properties.
+    name
+        the event that every row is; then no column says it.
+    names
+        what a word in the column ``event`` stands for.
+    renamed
+        by column: the property that it holds.
+    at_unit
+        what a number in the column ``at`` counts.
+    id_columns
+        the columns that tell a row from others, where no column holds an id.
+    separator
+        what is between the columns of a CSV file; None: a comma, or a tab in ``.tsv``.
+    """
+
+    entity: str = "entity"
+    event: str = "event"
+    at: str = "at"
+    event_id: str = "event_id"
+    properties: str = "properties"
+    name: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    at_unit: str = "us"
+    id_columns: tuple[str, ...] = ()
+    separator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileEvent:
+    """A row as an event's sender would give it, not checked yet; ``had_id`` is false if the id was made here."""
+
+    raw: dict[str, Any]
+    had_id: bool
+
+
+def file_events(path: Path, mapped: Mapped, declared: Mapping[str, EventDeclaration]) -> Iterator[FileEvent | BadRow]:
+    """Yield the rows of a file as events' senders would give them, unchecked.
+
+    Parameters
+    ----------
+    declared
+        the events that there are, by name.
+
+    Raises
+    ------
+    DataError
+        if the file cannot be read, or has no column of a name that it should have; then before the first row.
+    """
+    with open_rows(path, mapped.separator) as rows:
+        mapped = _for_log_files(path, rows, mapped)
+        _check_columns(path, rows, mapped)
+        make = _Maker(rows, mapped, declared)
+        for row in rows.rows:
+            yield row if isinstance(row, BadRow) else make(row)
+
+
+def _check_columns(path: Path, rows: Rows, mapped: Mapped) -> None:
+    """Refuse a file that lacks a column: it is a wrong file, and not so many wrong rows."""
+    if not rows.columns:
+        if rows.is_text:
+            raise DataError(f"{path.name} is empty", hint="the first line names the columns")
+        return
+    needed = {"entity": mapped.entity, "at": mapped.at} | ({"event": mapped.event} if mapped.name is None else {})
+    given = [column for column in _given_columns(mapped, rows) if column not in rows.columns]
+    if given:
+        raise DataError(
+            f"{path.name} has no column `{given[0]}`; {_known(rows)}",
+            hint=nearest(given[0], rows.columns) or "look at the options --map and --id",
+        )
+    for part, column in needed.items():
+        if column not in rows.columns:
+            raise DataError(
+                f"{path.name} has no column `{column}`; {_known(rows)}", hint=_hint(part, column, rows, needed)
+            )
+
+
+def _given_columns(mapped: Mapped, rows: Rows) -> list[str]:
+    """Return the columns that options name, besides those that every file needs; JSON lines may lack them at first."""
+    if not rows.has_header:
+        return []
+    defaults = Mapped()
+    optional = [(mapped.event_id, defaults.event_id), (mapped.properties, defaults.properties)]
+    return [*mapped.id_columns, *mapped.renamed, *(column for column, default in optional if column != default)]
+
+
+def _known(rows: Rows) -> str:
+    return f"its columns are {listing(rows.columns)}" if len(rows.columns) > 1 else f"it has only `{rows.columns[0]}`"
+
+
+def _hint(part: str, column: str, rows: Rows, needed: Mapping[str, str]) -> str:
+    separator = other_separator(rows.columns[0], list(needed.values())) if len(rows.columns) == 1 else None
+    if separator is not None:
+        shown = "TAB" if separator == "\t" else f"'{separator}'"
+        return f"are its columns separated by {shown}? then give --separator {shown}"
+    similar = next((name for name in rows.columns if name.strip().lower() == column.lower()), "COLUMN")
+    shown = f"'{similar}'" if similar != similar.strip() else similar
+    hint = f"say which column it is: --map {part}={shown}"
+    return f"{hint}, or --event NAME if every row is one event" if part == "event" else hint
+
+
+def _for_log_files(path: Path, rows: Rows, mapped: Mapped) -> Mapped:
+    """Say where the parts are in a file of an event log: the event's name is that of its folder."""
+    if rows.columns != LOG_COLUMNS or mapped.name is not None:
+        return mapped
+    names = [found[1] for part in path.resolve().parts if (found := _FOLDER.match(part))]
+    if not names:
+        return mapped
+    return replace(mapped, name=names[-1])
+
+
+class _Maker:
+    """Makes events of rows."""
+
+    def __init__(self, rows: Rows, mapped: Mapped, declared: Mapping[str, EventDeclaration]) -> None:
+        self._mapped = mapped
+        self._is_text = rows.is_text
+        self._is_log = rows.columns == LOG_COLUMNS
+        self._types = {name: event.type.properties for name, event in declared.items()}
+        self._own_ids = {name for name, event in declared.items() if event.id_property is not None}
+        self._parts = {mapped.entity, mapped.at, mapped.event_id} | ({mapped.event} if mapped.name is None else set())
+
+    def __call__(self, row: dict[str, Any]) -> FileEvent | BadRow:
+        mapped = self._mapped
+        name = mapped.name or self._cell(row.get(mapped.event))
+        name = mapped.names.get(str(name), name) if isinstance(name, str | int) else name
+        entity, at = _entity(self._cell(row.get(mapped.entity))), _at(self._cell(row.get(mapped.at)), mapped.at_unit)
+        if isinstance(entity, Rejection):
+            return BadRow(as_bytes(row), entity)
+        given, are_texts = self._properties(row)
+        if isinstance(given, Rejection):
+            return BadRow(as_bytes(row), given)
+        types: Mapping[str, ValueType] = self._types.get(name, {}) if isinstance(name, str) else {}
+        event = {"entity": entity, "event": name, "at": at}
+        identity = self._identity(row, name)
+        event["event_id"] = _content_id(event, given) if identity is None else identity
+        event["properties"] = self._typed(given, types, are_texts=are_texts)
+        return FileEvent(event, identity is not None or str(name) in self._own_ids)
+
+    def _cell(self, value: Any) -> Any:
+        """Return a part of the event; blanks around texts in CSV are no part of it."""
+        return value.strip() if self._is_text and isinstance(value, str) else value
+
+    def _properties(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any] | Rejection, bool]:
+        """Return the properties, and whether their values are texts of a file that knows nothing else."""
+        mapped = self._mapped
+        if mapped.properties not in row:
+            renamed = mapped.renamed
+            return {renamed.get(key, key): value for key, value in row.items() if key not in self._parts}, self._is_text
+        given = row[mapped.properties]
+        if isinstance(given, str):
+            try:
+                given = orjson.loads(given)
+            except ValueError as error:
+                return Rejection("invalid-event", f"`{mapped.properties}` is no JSON: {error}"), False
+        if given is None or isinstance(given, dict):
+            return given or {}, isinstance(given, TextMap)
+        return Rejection("invalid-event", f"`{mapped.properties}` holds no object of JSON"), False
+
+    def _identity(self, row: Mapping[str, Any], name: object) -> Any:
+        """Return what tells the row from others; None if nothing does but all of it."""
+        mapped = self._mapped
+        identity = self._cell(row.get(mapped.event_id))
+        if mapped.id_columns:
+            values = [_canonical(row.get(column)) for column in mapped.id_columns]
+            if None in values:
+                return ""  # refused: an id is missing
+            return values[0] if len(values) == 1 else _digest([values])
+        if self._is_log and isinstance(identity, str):
+            return identity.removeprefix(f"{name}:")
+        if isinstance(identity, float):
+            identity = None if math.isnan(identity) else _whole(identity)
+        return None if identity in (None, "") else identity
+
+    def _typed(self, given: Mapping[str, Any], types: Mapping[str, ValueType], *, are_texts: bool) -> Mapping[str, Any]:
+        """Return properties as their types, where a file has texts only or a log has instants as numbers."""
+        if not are_texts and not self._is_log:
+            return given
+        convert = _as_type if are_texts else _from_log
+        return {name: convert(value, types.get(name)) for name, value in given.items()}
+
+
+def _entity(value: Any) -> Any:
+    """Return an entity's key: whole numbers, also those that a table of floats holds, have one spelling."""
+    if isinstance(value, str):
+        whole = value.removesuffix(".0") if value.endswith(".0") else ""
+        return whole if whole and _PLAIN_NUMBER.match(whole) and "." not in whole else value
+    if isinstance(value, float) and not math.isnan(value):
+        number = _whole(value)
+        if isinstance(number, float):
+            return Rejection("invalid-entity", f"{value!r} is no whole number that a float holds exactly")
+        return str(number)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _integer_text(value)
+    return value
+
+
+def _whole(value: float) -> int | float:
+    return int(value) if value.is_integer() and abs(value) <= _EXACT else value
+
+
+def _integer_text(value: int) -> str | Rejection:
+    if value.bit_length() > 64:
+        return Rejection("invalid-entity", "a whole number as key has at most 64 bits")
+    return str(value)
+
+
+def _at(value: Any, unit: str) -> Any:
+    """Return an instant as the check of events takes it: a datetime, a text, or a number of microseconds."""
+    number = _decimal(value)
+    if number is None:
+        return value
+    micros = number * UNITS[unit]
+    if not FIRST_INSTANT <= micros <= LAST_INSTANT:
+        return f"{number:.6g}"  # a text that is no instant: it is refused with it
+    return int(micros) if unit == "us" else from_micros(int(micros))
+
+
+def _decimal(value: Any) -> Decimal | None:
+    """Return a number, or a text of one, exactly as it is written; None for anything else."""
+    if isinstance(value, str):
+        return Decimal(value) if _NUMBER.match(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float):
+        return Decimal(repr(value)) if math.isfinite(value) else None
+    return Decimal(value)
+
+
+# --- ids ------------------------------------------------------------------------------------------------------------
+
+
+def _content_id(event: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Make an id of what a row says, however it is written and whatever of it is declared.
+
+    1 and 1.0 are the same, and so are two ways to write an instant; what is empty is left out.
+    """
+    pairs = sorted((name, value) for name, raw in given.items() if (value := _canonical(raw)) is not None)
+    at = event["at"]
+    instant = format_instant(at) if isinstance(at, int) else _canonical(at)
+    return _digest([event["entity"], _canonical(event["event"]), instant, pairs])
+
+
+def _digest(content: Any) -> str:
+    data = orjson.dumps(content, default=str, option=orjson.OPT_NON_STR_KEYS)
+    return blake2b(data, digest_size=12).hexdigest()
+
+
+def _canonical(value: Any) -> str | None:
+    """Return the one spelling of a value; None of nothing.
+
+    >>> [_canonical(value) for value in ("12.50", 12.5, "1.0", 1, "007", "2026-01-31T10:00:00+01:00", None, "")]
+    ['12.5', '12.5', '1', '1', '007', '2026-01-31T09:00:00Z', None, None]
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return _canonical_text(value.strip())
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value) if value.bit_length() < 1_000 else hex(value)
+    if isinstance(value, float):
+        return None if math.isnan(value) else str(_whole(value))
+    if isinstance(value, datetime):
+        return format_instant(to_micros(value)) if value.tzinfo is not None else value.isoformat()
+    if isinstance(value, Mapping):
+        pairs = sorted((str(name), found) for name, raw in value.items() if (found := _canonical(raw)) is not None)
+        return _nested(pairs)
+    return _nested([_canonical(one) for one in value]) if isinstance(value, Sequence) else str(value)
+
+
+def _nested(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _canonical_text(text: str) -> str:
+    if _PLAIN_NUMBER.match(text):
+        if _WHOLE.match(text):
+            return "0" if text == "-0" else text
+        number = float(text)
+        return text if math.isinf(number) else str(_whole(number))
+    if _INSTANT_START.match(text):
+        try:
+            return format_instant(parse_event_instant(text))
+        except ValueError:
+            return text
+    return text
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+def _as_type(value: Any, value_type: ValueType | None) -> Any:
+    """Return a text as its declared type, if it is one."""
+    if value_type is None or not isinstance(value, str):
+        return value
+    text = value.strip()
+    if value_type.is_list or value_type.kind is Kind.BOOLEAN:
+        try:
+            return orjson.loads(text.lower() if value_type.kind is Kind.BOOLEAN else text)
+        except ValueError:
+            return value
+    if value_type.kind.is_number:
+        if _WHOLE.match(text):
+            number = int(text)
+            return number if number.bit_length() < 64 else float(text)
+        if _NUMBER.match(text) or text.lower() in ("nan", "inf", "-inf"):
+            return float(text)
+    return value
+
+
+def _from_log(value: Any, value_type: ValueType | None) -> Any:
+    """Return a value of a log as a sender gives it: an instant is a text."""
+    if value_type is None or value_type.kind is not Kind.TIME:
+        return value
+    if isinstance(value, list):
+        return [_from_log(one, ValueType(value_type.kind)) for one in value]
+    return format_instant(value) if isinstance(value, int) else value
