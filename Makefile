@@ -40,6 +40,11 @@ $(BENCH_STAMP): $(STAMP) requirements-bench.lock
 demo: $(STAMP)
 	@$(BIN)/segments demo
 
+# Leaves out what takes longer: CONTRIBUTING.md says what.
+check: lint types layers $(STAMP)
+	@echo "== pytest (unit and conformance tests)"
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" tests/unit tests/conformance
+
 test: lint types layers docs pytest
 
 lint: $(STAMP)

@@ -34,8 +34,8 @@ NAVIGATION = {
     "Rules": ["docs/language", "docs/operators", "docs/recipes", "docs/tests"],
     "Data": ["docs/events", "docs/training", "docs/clusters", "docs/models"],
     "Use": ["docs/python", "docs/cli", "docs/batch", "docs/triggers"],
-    "Run": ["docs/performance", "docs/scale", "SECURITY", "CHANGELOG"],
-    "Change the code": ["CONTRIBUTING", "docs/architecture", "docs/adding_*"],
+    "Run": ["docs/performance", "docs/scale", "CHANGELOG"],
+    "Change the code": ["CONTRIBUTING", "docs/architecture"],
     "Decisions": ["docs/adr/*"],
 }
 
