@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rules_engine.delivery.courier import LEASE, Courier
-from rules_engine.delivery.queues import Enqueued, enqueue
+from rules_engine.delivery.queues import Enqueued, confirm, enqueue
 from rules_engine.sinks.settings import SinkSettings
 
 if TYPE_CHECKING:
@@ -115,4 +115,4 @@ class Delivery:
                     _log.warning("a lease was not kept: %s", type(error).__name__, extra={"sink": courier.name})
 
 
-__all__ = ["Delivery", "Enqueued", "enqueue"]
+__all__ = ["Delivery", "Enqueued", "confirm", "enqueue"]

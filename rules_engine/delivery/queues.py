@@ -8,7 +8,7 @@ handed over twice is queued once.
 ``segments:{PROJECT}:queue:NAME``             the actions that wait for the sink NAME of another kind
 ``segments:{PROJECT}:undelivered``            the actions that were given up, with the reason
 ``segments:{PROJECT}:sink:NAME``              which worker serves the sink NAME
-``segments:{PROJECT}:sent:KEY``               that an action was taken, for three days
+``segments:{PROJECT}:sent:KEY``               that an action was taken, until ten minutes after nobody repeats it
 ============================================  =========================================================================
 """
 
@@ -25,8 +25,13 @@ from rules_engine.triggers.actions import Action
 #: The field of an entry that holds the action.
 FIELD = b"action"
 
-#: How long it is remembered that an action was taken, in seconds.
+#: How long it is remembered that an action was taken, in seconds, while its entity's record still holds it: a worker
+#: that was killed leaves it to the next one.
 REMEMBERED = 3 * 86_400
+
+#: How long it is remembered afterwards, in seconds: for a worker that read the record before and was suspended.
+#: So there are as many keys as actions in ten minutes.
+REMEMBERED_AFTERWARDS = 600
 
 #: How many actions may wait for one sink. Beyond it they are given up with the reason ``queue-full``.
 MAX_QUEUED = 100_000
@@ -121,6 +126,20 @@ def enqueue(client: Any, project: str, actions: Sequence[Action]) -> Enqueued:
         answers = pipeline.execute()
     taken, full = (sum(int(answer[place]) for answer in answers) for place in (0, 1))
     return Enqueued(taken, len(actions) - taken - full, full)
+
+
+def confirm(client: Any, project: str, actions: Iterable[Action]) -> None:
+    """Note that nobody hands these actions over any more: it is remembered for ten minutes only that they were taken.
+
+    Raises
+    ------
+    redis.RedisError
+        if the store cannot be written; then they are remembered for longer.
+    """
+    with client.pipeline(transaction=False) as pipeline:
+        for action in actions:
+            pipeline.expire(sent_key(project, action.key), REMEMBERED_AFTERWARDS)
+        pipeline.execute()
 
 
 def _by_sink(actions: Iterable[Action]) -> dict[str, list[Action]]:

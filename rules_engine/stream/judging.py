@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from rules_engine.delivery.queues import REMEMBERED_AFTERWARDS
 from rules_engine.errors import StoreDataError, StoreTimeoutError
 from rules_engine.events.state.encoding import decode_state, encode_state
 from rules_engine.events.state.entity_state import EventState, empty_state, event_key, update
@@ -128,16 +129,18 @@ class Judge:
         the project's timers.
     publish
         takes what is to be published.
+    confirm
+        is told what was published and is in no record any more.
     """
 
-    def __init__(self, rules: Rules, pipe: Pipe, timers: Timers, publish: Publish) -> None:
+    def __init__(self, rules: Rules, pipe: Pipe, timers: Timers, publish: Publish, confirm: Publish) -> None:
         plan = rules.plan
         self.rules = TriggerRules.of(rules)
         self._requirements = rules.events.requirements
         self._latest = plan.now
         self._pipe = pipe
         self._timers = timers
-        self._publish = publish
+        self._publish, self._confirm = publish, confirm
         self._rebuild_key = rebuild_key(plan.project)
         key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self._commits = Commits(pipe, key, rules.events.name)
@@ -171,6 +174,7 @@ class Judge:
 
     def _do(self, works: list[Work], swept: Callable[[int], Collection[str]], outcome: Outcome) -> None:
         done: list[_Step] = []
+        started = time.time()
         for attempt in range(_ATTEMPTS):
             held = self._held([work.entity for work in works])
             works = self._without_damaged(works, held, outcome)
@@ -190,7 +194,7 @@ class Judge:
                 hint="does something else write event states of these entities all the time?",
             )
         outcome.late += [step.work.entity for step in done if step.is_late]
-        self._tell(done, outcome)
+        self._tell(done, outcome, started)
         for step in done:
             outcome.dues.setdefault(step.work.partition, {})[step.work.entity] = step.due
 
@@ -335,11 +339,14 @@ class Judge:
         if len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
 
-    def _tell(self, steps: Iterable[_Step], outcome: Outcome) -> None:
-        """Publish what is to be published, then take it out of the records."""
+    def _tell(self, steps: Iterable[_Step], outcome: Outcome, started: float) -> None:
+        """Publish what is to be published, then take it out of the records. ``started`` is when they were read."""
         telling = [step for step in steps if step.held.record.outbox]
         if not telling:
             return
+        if time.time() - started > REMEMBERED_AFTERWARDS / 2:
+            # Another worker may have published it, and by now nobody may remember that.
+            raise StoreTimeoutError("this worker was suspended for minutes; what it had begun is begun anew")
         outgoing = [(step.work.entity, one) for step in telling for one in step.held.record.outbox]
         self._publish(outgoing)
         outcome.published += outgoing
@@ -352,8 +359,10 @@ class Judge:
             )
             self._remember(step.work.entity, Held(replace(held.stored, record=raw), held.state, record))
         # Who was overtaken leaves it to the other, who publishes the same again: its key tells.
-        for change in self._commits.write(changes):
-            self._remembered.pop(change.entity, None)
+        overtaken = {change.entity for change in self._commits.write(changes)}
+        for entity in overtaken:
+            self._remembered.pop(entity, None)
+        self._confirm([(entity, one) for entity, one in outgoing if entity not in overtaken])
 
 
 def _matters(given: Record, record: Record) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rules_engine.clock import now_micros
-from rules_engine.delivery.dispatch import enqueue
+from rules_engine.delivery.dispatch import confirm, enqueue
 from rules_engine.folders import Project
 from rules_engine.stream.ledger import Ledger
+from rules_engine.triggers.actions import Action
 from rules_engine.triggers.record import Change, Outgoing, State, Transition, TriggerStep
 
 
@@ -40,12 +41,29 @@ class Publisher:
         """
         if outgoing:
             self._ledger.append(outgoing, now_micros())
-        fired = [(entity, one) for entity, one in outgoing if isinstance(one, TriggerStep) and one.sinks]
-        if fired:
-            enqueue(self._client, self._name, [action for entity, one in fired for action in one.actions(entity)])
+        actions = _actions(outgoing)
+        if actions:
+            enqueue(self._client, self._name, actions)
+
+    def confirm(self, outgoing: Sequence[tuple[str, Outgoing]]) -> None:
+        """Note that the records do not hold it any more, so nobody publishes it a second time.
+
+        Raises
+        ------
+        redis.RedisError
+            if the store cannot be used.
+        """
+        actions = _actions(outgoing)
+        if actions:
+            confirm(self._client, self._name, actions)
 
     @staticmethod
     def counted(outgoing: Sequence[tuple[str, Outgoing]]) -> tuple[int, int]:
         """How many memberships began or ended, and how many triggers fired."""
         moved = sum(isinstance(one, Transition) and one.change is not Change.BASELINE for _, one in outgoing)
         return moved, sum(isinstance(one, TriggerStep) and one.state is State.FIRED for _, one in outgoing)
+
+
+def _actions(outgoing: Sequence[tuple[str, Outgoing]]) -> list[Action]:
+    fired = [(entity, one) for entity, one in outgoing if isinstance(one, TriggerStep) and one.sinks]
+    return [action for entity, one in fired for action in one.actions(entity)]

@@ -380,7 +380,7 @@ class _Desk:
         self.timers = Timers(pipe, plan.project)
         self.intake = Intake(pipe, plan.project, self.timers)
         self.publisher = Publisher(project, plan.project, self.sink.client)
-        self.judge = Judge(rules, pipe, self.timers, self.publisher.publish)
+        self.judge = Judge(rules, pipe, self.timers, self.publisher.publish, self.publisher.confirm)
         key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self.sweeper = Sweeper(self.judge, self.timers, self.sink.client, plan.project, key)
         self._held = Held(self.sink.client, plan.project)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import orjson
@@ -14,7 +14,7 @@ import redis
 
 from rules_engine.clock import now_micros
 from rules_engine.delivery.queues import queue_key
-from rules_engine.errors import StoreDataError
+from rules_engine.errors import StoreDataError, StoreTimeoutError
 from rules_engine.events.declarations.events_yaml import parse_events
 from rules_engine.events.streams import FIELD, PARTITIONS, encode_raw, partition_of, stream_key
 from rules_engine.folders import Project
@@ -26,9 +26,11 @@ from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import encode_definitions
 from rules_engine.stream.leases import leases_key
 from rules_engine.stream.ledger import Ledger
+from rules_engine.stream.publishing import Publisher
 from rules_engine.stream.reevaluation import look_again
 from rules_engine.stream.timers import timers_key
 from rules_engine.stream.worker import Worker
+from rules_engine.triggers.record import Outgoing, TriggerStep
 from tests.event_shop import EVENTS
 from tests.stores import put_into_effect
 
@@ -86,6 +88,68 @@ def test_a_damaged_entity_does_not_keep_others_from_being_judged(project: Projec
         assert shop.is_member(sound, "fresh")
         with pytest.raises(StoreDataError, match="damaged"):
             shop.lookup(broken)
+
+
+def test_what_is_kept_of_actions_is_bounded_by_time_and_number(
+    tmp_path: Path, store: EmbeddedStore, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an action that everybody is done with it is remembered for minutes that there was one, and nothing else."""
+    monkeypatch.setattr("rules_engine.delivery.queues.REMEMBERED_AFTERWARDS", 2)
+    immediate = SEGMENT + "---\ntrigger: now\non_event: {did: view}\nsend: [{stream: actions}, {file: audit}]\n"
+    immediate += "---\nproject: shop\nsinks: {audit: {file: a.jsonl}}\n"
+    project = Project(tmp_path)
+    put_into_effect(plan_of(Connection("redis", store.connection_string), immediate), project)
+    for number in range(1_000):
+        send(client, f"u{number % 50}", f"e{number}")
+    Worker(project).run(once=True)
+    assert sum(fired(client).values()) == 1_000
+    assert until(lambda: not client.keys("segments:{shop}:sent:*"))
+    # A state and a record of each entity, some keys of each partition, and some of the project.
+    assert len(client.keys("*")) <= 50 * 2 + PARTITIONS * 3 + 20
+
+
+def test_what_was_published_and_not_noted_is_remembered_for_days(
+    project: Project, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is killed between publishing and noting it: whoever goes on publishes it once more, and it is known."""
+    send(client, "u1", "e1")
+    send(client, "u1", "e2")
+    Worker(project).run(once=True)
+    time.sleep(1.1)
+    with monkeypatch.context() as killed:
+        killed.setattr(Publisher, "publish", _publish_and_die(Publisher.publish))
+        with pytest.raises(KeyboardInterrupt):
+            Worker(project).run(once=True)
+    marks = client.keys("segments:{shop}:sent:*")
+    assert len(marks) == 2
+    assert min(client.ttl(mark) for mark in marks) > 2 * 86_400
+    Worker(project).run(once=True)
+    assert fired(client) == {"u1": 2}
+    assert max(client.ttl(mark) for mark in marks) <= 600
+
+
+def _publish_and_die(publish: Callable[..., None]) -> Callable[..., None]:
+    def publish_and_die(self: Publisher, outgoing: Sequence[tuple[str, Outgoing]]) -> None:
+        publish(self, outgoing)
+        if any(isinstance(one, TriggerStep) and one.sinks for _, one in outgoing):
+            raise KeyboardInterrupt
+
+    return publish_and_die
+
+
+def test_a_worker_that_slept_for_minutes_publishes_nothing_stale(
+    project: Project, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(client, "u1", "e1")
+    Worker(project).run(once=True)
+    time.sleep(1.1)
+    with monkeypatch.context() as slept:
+        slept.setattr("rules_engine.stream.judging.REMEMBERED_AFTERWARDS", -1)
+        with pytest.raises(StoreTimeoutError, match="suspended"):
+            Worker(project).run(once=True)
+    assert not fired(client)
+    Worker(project).run(once=True)
+    assert fired(client) == {"u1": 1}
 
 
 def test_each_timer_fires_once_with_two_workers(project: Project, client: redis.Redis) -> None:
