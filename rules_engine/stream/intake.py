@@ -8,6 +8,7 @@ from typing import Any
 
 from rules_engine.events.declarations.validation import Rejection
 from rules_engine.events.log.event_log import Logged
+from rules_engine.events.looks import LOOK, Look, decode_look
 from rules_engine.events.streams import FIELD, decode_raw, partition_of, stream_key
 from rules_engine.redis.pipe import Pipe, Script
 from rules_engine.rules.inputs import Event
@@ -59,9 +60,10 @@ class Arrived:
 
 @dataclass(slots=True)
 class Checked:
-    """The entries of a partition, checked: which there were, the events, and those that are none."""
+    """The entries of a partition, checked: which there were, the events, requests for looks, and what is refused."""
 
     ids: list[bytes] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
     events: list[Arrived] = field(default_factory=list)
     refused: list[tuple[bytes, Refused]] = field(default_factory=list)
 
@@ -168,7 +170,12 @@ def checked(
     batch = Checked()
     for identity, fields in entries:
         batch.ids.append(identity)
-        data = _field(fields)
+        look = _field(fields, LOOK)
+        if look:
+            found_look = decode_look(look, partition)
+            batch.looks += [] if found_look is None else [found_look]
+            continue
+        data = _field(fields, FIELD)
         content = decode_raw(data)
         found = Rejection("invalid-event", content) if isinstance(content, str) else check(content)
         if not isinstance(found, Rejection) and partition_of(found[0]) != partition:
@@ -182,11 +189,11 @@ def checked(
     return batch
 
 
-def _field(fields: Any) -> bytes:
-    """The field of an entry that holds the event."""
+def _field(fields: Any, wanted: bytes) -> bytes:
+    """Return a field of an entry; nothing if it has none of that name."""
     if isinstance(fields, dict):
-        found: bytes = fields.get(FIELD, b"")
+        found: bytes = fields.get(wanted, b"")
         return found
-    if len(fields) == 2 and fields[0] == FIELD:  # as all but a few are
-        return bytes(fields[1])
-    return next((bytes(value) for name, value in zip(fields[::2], fields[1::2], strict=True) if name == FIELD), b"")
+    if len(fields) == 2:  # as all but a few have
+        return bytes(fields[1]) if fields[0] == wanted else b""
+    return next((bytes(value) for name, value in zip(fields[::2], fields[1::2], strict=True) if name == wanted), b"")

@@ -69,6 +69,12 @@ class Work:
     look: str | None = None
     views: frozenset[str] | None = None
 
+    def also_look(self, cause: str, views: frozenset[str] | None) -> None:
+        """Have the entity looked at again, for these views too."""
+        is_first = self.look is None
+        self.look = cause
+        self.views = views if is_first else None if self.views is None or views is None else self.views | views
+
 
 @dataclass(slots=True)
 class Held:

@@ -15,28 +15,16 @@ from typing import Any
 
 import orjson
 
+from rules_engine.events.looks import MAX_SWEEPS, encode_sweep, sweeps_key
 from rules_engine.events.streams import partition_of
-from rules_engine.redis.feast_layout import KeyMaker, beside, project_key
+from rules_engine.redis.feast_layout import KeyMaker, beside
 from rules_engine.stream.commit import RECORD
 
 #: What new definitions have as the cause of a sweep.
 NEW_SEGMENTS = "apply"
 
-#: How many requests are remembered.
-_KEPT = 1_000
-
 #: Keys that are gone through at once.
 CHUNK = 1_000
-
-
-def requests_key(project: str) -> bytes:
-    """The stream of requests."""
-    return project_key(project, "sweeps")
-
-
-def progress_key(project: str) -> bytes:
-    """By partition: the last request that was done, and the segments for which everybody was looked at."""
-    return project_key(project, "swept")
 
 
 def request(client: Any, project: str, cause: str, views: Iterable[str] | None = None) -> None:
@@ -56,8 +44,8 @@ def request(client: Any, project: str, cause: str, views: Iterable[str] | None =
     redis.RedisError
         if the store cannot be written.
     """
-    content = orjson.dumps({"cause": cause, "views": None if views is None else sorted(views)})
-    client.execute_command("XADD", requests_key(project), "MAXLEN", _KEPT, "*", "sweep", content)
+    content = encode_sweep(cause, views)
+    client.execute_command("XADD", sweeps_key(project), "MAXLEN", MAX_SWEEPS, "*", "sweep", content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from rules_engine.events.looks import sweeps_key, swept_key
 from rules_engine.events.streams import partition_of
 from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.stream.judging import Judge, Work
-from rules_engine.stream.sweep import Everybody, Sweep, Swept, next_sweep, progress_key, requests_key
+from rules_engine.stream.sweep import Everybody, Sweep, Swept, next_sweep
 from rules_engine.stream.timers import Timers
 
 
@@ -56,7 +57,7 @@ class Sweeper:
         if leases == self._leases:
             return
         self._sweep = None  # what was under way is begun anew, for the partitions of now
-        found = self._client.hgetall(progress_key(self._project))
+        found = self._client.hgetall(swept_key(self._project))
         self._swept = {int(partition): Swept.decode(data) for partition, data in found.items()}
         self._leases = dict(leases)
 
@@ -107,7 +108,7 @@ class Sweeper:
         rules = self._judge.rules
         if not rules.names and not rules.triggers:
             return None
-        entries = self._client.xrange(requests_key(self._project))
+        entries = self._client.xrange(sweeps_key(self._project))
         requests = [(identity, fields[b"sweep"]) for identity, fields in entries]
         return next_sweep(requests, self._swept, rules.fingerprint, leases)
 
@@ -119,4 +120,4 @@ class Sweeper:
                 before = Swept(segments=frozenset(rules.names), rules=rules.fingerprint)
             self._swept[partition] = replace(before, number=sweep.number)
         mapping = {partition: self._swept[partition].encode() for partition in sweep.partitions}
-        self._client.hset(progress_key(self._project), mapping=mapping)
+        self._client.hset(swept_key(self._project), mapping=mapping)

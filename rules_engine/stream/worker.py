@@ -39,6 +39,7 @@ from rules_engine.stream.publishing import Publisher
 from rules_engine.stream.sweeper import Sweeper
 from rules_engine.stream.timers import Timers
 from rules_engine.stream.worker_metrics import WorkerMetrics
+from rules_engine.triggers.rules import TriggerRules
 
 if TYPE_CHECKING:
     from rules_engine.delivery.metrics import Metrics
@@ -274,7 +275,7 @@ class Worker:
         batches = {
             partition: checked(partition, one.entries, desk.sink.check, desk.latest) for partition, one in found.items()
         }
-        works = _works(found, batches)
+        works = _works(found, batches, desk.judge.rules)
         if not works and not any(batch.ids for batch in batches.values()):
             return 0
         logged: list[Logged] = [one for batch in batches.values() for one in batch.logged]
@@ -313,6 +314,7 @@ class Worker:
         progress.accepted += accepted
         progress.refused += refused
         progress.timers += sum(len(one.due) for one in found.values())
+        progress.looked += sum(len(look.entities) for batch in batches.values() for look in batch.looks)
         transitions, fired = self._desk.publisher.counted(published)
         progress.transitions += transitions
         progress.fired += fired
@@ -352,8 +354,8 @@ class Worker:
         return not waits
 
 
-def _works(found: Mapping[int, Found], batches: Mapping[int, Checked]) -> list[Work]:
-    """What happened to each entity, in the order in which it came."""
+def _works(found: Mapping[int, Found], batches: Mapping[int, Checked], rules: TriggerRules) -> list[Work]:
+    """Return what happened to each entity, in the order in which it came."""
     works: dict[str, Work] = {}
     for partition, batch in batches.items():
         until = found[partition].until
@@ -365,6 +367,10 @@ def _works(found: Mapping[int, Found], batches: Mapping[int, Checked]) -> list[W
         for entity in found[partition].due:
             if entity not in works:
                 works[entity] = Work(entity, partition, until)
+        for look in batch.looks:
+            if look.views is None or rules.groups_of_views(look.views):
+                for entity in look.entities:
+                    works.setdefault(entity, Work(entity, partition, until)).also_look(look.cause, look.views)
     return list(works.values())
 
 

@@ -16,11 +16,11 @@ from rules_engine.deploy import apply as applying
 from rules_engine.deploy.definitions import apply_project, project_stages
 from rules_engine.deploy.stages import BuildStates, CatchUp, Keep, Register, Stage, Sweep, Switch
 from rules_engine.errors import ProjectError
+from rules_engine.events.looks import sweeps_key
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.sdk import SegmentClient
-from rules_engine.stream.sweep import requests_key
 from tests.batch_shop import History, history, make_shop
 
 SEGMENTS = """\
@@ -80,7 +80,7 @@ def rewrite(project: Project, text: str) -> None:
 
 def sweeps(project: Project) -> int:
     with redis.Redis.from_url(EmbeddedStore(project.root).url) as client:
-        return int(client.xlen(requests_key("shop")))
+        return int(client.xlen(sweeps_key("shop")))
 
 
 def test_whom_a_plan_names_moves_and_whom_it_does_not_stays(shop: Project, happened: History) -> None:

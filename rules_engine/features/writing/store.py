@@ -18,6 +18,7 @@ from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.repo_config import RepoConfig
 from feast.utils import _convert_arrow_to_proto, _validate_vector_field_lengths
 
+from rules_engine.events.looks import request_looks
 from rules_engine.features.writing.rows import BulkRows, RowMaker
 from rules_engine.features.writing.writer import BulkWriter
 
@@ -69,10 +70,16 @@ class BulkStore(RedisOnlineStore):  # type: ignore[misc]  # Feast's types are An
     def online_write_batch(
         self, config: RepoConfig, table: Any, data: list[Row], progress: Callable[[int], Any] | None
     ) -> None:
-        """Write rows as Feast gives them."""
+        """Write rows as Feast gives them: those of a push, of ``write_to_online_store``, or of its own engine.
+
+        The workers are asked to look at these entities, as a membership may begin or end with what was written.
+        """
         maker = RowMaker(config, table)
         parts = (data[start : start + PIECE] for start in range(0, len(data), PIECE))
         self._writer(config).write((piece for part in parts for piece in maker.from_feast(part)), progress)
+        if len(table.join_keys) == 1:
+            entities = [entity for key, *_ in data if (entity := _entity(key))]
+            request_looks(self._get_client(config.online_store), config.project, entities, "push", [table.name])
 
     async def online_write_batch_async(
         self, config: RepoConfig, table: Any, data: list[Row], progress: Callable[[int], Any] | None
@@ -130,6 +137,12 @@ class BulkStore(RedisOnlineStore):  # type: ignore[misc]  # Feast's types are An
         for key in client.scan_iter(pattern + b"*" + project, count=_KEYS_AT_ONCE):
             if _rest(key, len(prefix), len(join_keys)) == project:
                 yield key
+
+
+def _entity(key: Any) -> str:
+    """Return the key of an entity as rules know it: a text, also of a whole number."""
+    value = key.entity_values[0]
+    return str(getattr(value, value.WhichOneof("val")))
 
 
 def _rest(key: bytes, at: int, values: int) -> bytes | None:
