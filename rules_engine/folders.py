@@ -25,17 +25,23 @@ class Project:
         Raises
         ------
         ProjectError
-            if the folder holds no ``feature_repo/feature_store.yaml`` or no ``segments/``.
+            if the folder holds no ``feature_repo/feature_store.yaml`` or no ``segments/``, or may not be read.
         """
         path = Path(root).expanduser().resolve()
         project = cls(path)
         hint = "pass --repo PATH, or make a new project with `segments init NAME`"
         if not path.is_dir():
             raise ProjectError(f"{root} is not a folder", hint=hint)
-        if not project.feature_store_yaml.is_file():
-            raise ProjectError(f"{path} has no feature_repo/feature_store.yaml, so it is no project", hint=hint)
-        if not project.segments_dir.is_dir():
-            raise ProjectError(f"{path} has no segments/ folder, so it is no project", hint=hint)
+        try:
+            if not project.feature_store_yaml.is_file():
+                raise ProjectError(f"{path} has no feature_repo/feature_store.yaml, so it is no project", hint=hint)
+            if not project.segments_dir.is_dir():
+                raise ProjectError(f"{path} has no segments/ folder, so it is no project", hint=hint)
+            project.feature_store_yaml.open("rb").close()
+        except PermissionError as error:
+            raise ProjectError(
+                f"{error.filename} cannot be read: {error.strerror}", hint="let this user read it, or run as its owner"
+            ) from error
         return project
 
     @property

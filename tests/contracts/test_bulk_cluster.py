@@ -21,7 +21,7 @@ from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import import_feast, quiet
 from rules_engine.features.online.opening import open_reader
 from rules_engine.folders import Project
-from rules_engine.redis.embedded import server_binary
+from rules_engine.redis.valkey import server_binary
 
 import_feast()
 

@@ -35,9 +35,10 @@ from rules_engine.features.online.transports import ClientTransport, SocketTrans
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.redis.client import Address
-from rules_engine.redis.embedded import EmbeddedStore, server_binary
+from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.redis.server import RedisServer, is_direct
+from rules_engine.redis.valkey import server_binary
 from tests.stores import mark_as_held, redis_reader
 
 import_feast()

@@ -27,11 +27,11 @@ from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.features.online.transports import ClientTransport, SocketTransport
 from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.redis.client import Address
-from rules_engine.redis.embedded import server_binary
 from rules_engine.redis.endpoint import RedisEndpoint
 from rules_engine.redis.feast_layout import KeyMaker, field_bytes
 from rules_engine.redis.held import Held
 from rules_engine.redis.sockets import Pool
+from rules_engine.redis.valkey import server_binary
 from tests.stores import redis_reader
 
 KEY = KeyMaker("shop", "user_id", 3)

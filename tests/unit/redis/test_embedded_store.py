@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,7 +16,11 @@ import pytest
 import redis
 
 from rules_engine.errors import StoreUnavailableError
-from rules_engine.redis.embedded import MAX_SOCKET_PATH, EmbeddedStore, server_binary
+from rules_engine.read_plan import Connection
+from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.redis.server import RedisServer
+from rules_engine.redis.socket_path import MAX_SOCKET_PATH
+from rules_engine.redis.valkey import server_binary
 
 MakeStore = Callable[..., EmbeddedStore]
 
@@ -35,7 +40,7 @@ def kill(store: EmbeddedStore) -> int:
 
 def wait_until_dead(pid: int) -> None:
     """Wait for a process to end; that its parent has taken note of it may come later, and is nothing to us."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, f"process {pid} lives on"
         time.sleep(0.01)
@@ -101,6 +106,87 @@ def test_a_torn_last_write_is_dropped_and_the_rest_kept(make_store: MakeStore) -
     with connect(store) as client:
         assert client.get("kept") == "yes"
         assert client.dbsize() == 1
+
+
+def allow_files_of(store: EmbeddedStore, size: int) -> None:
+    """Let the server's files grow to a size: what comes after fails as on a full disk."""
+    pid = store.status().pid
+    assert pid is not None
+    psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the files of another process")
+def test_a_store_whose_disk_is_full_answers_reads_says_so_and_is_not_stopped(make_store: MakeStore) -> None:
+    store = make_store()
+    store.ensure_running()
+    allow_files_of(store, 50_000)
+    taken = []
+    server = RedisServer(Connection("redis", store.connection_string), store.root)
+    with connect(store) as client:
+
+        def fill() -> None:
+            for number in range(1_000):
+                client.set(f"key {number}", "x" * 1_000)
+                taken.append(f"key {number}")
+
+        with pytest.raises(StoreUnavailableError, match="cannot write to its disk") as caught:
+            server.do(fill)
+    assert "is the disk full?" in str(caught.value.hint)
+    assert 20 < len(taken) < 100
+
+    began = time.monotonic()
+    EmbeddedStore(store.root).ensure_running()
+    with connect(EmbeddedStore(store.root)) as client:
+        assert client.get("key 5") == "x" * 1_000
+    assert time.monotonic() - began < 10, "a new client waited for a store that answers"
+    with pytest.raises(StoreUnavailableError, match="was not stopped: the last of what it took would be lost"):
+        store.stop()
+    assert store.status().running
+
+    allow_files_of(store, psutil.RLIM_INFINITY)
+    assert store.stop()
+    store.ensure_running()
+    with connect(store) as client:
+        assert client.exists(*taken) == len(taken), "what was acknowledged is there"
+
+
+@pytest.mark.parametrize("goes", ["is deleted", "is moved"])
+def test_a_server_ends_when_its_folder_goes(make_store: MakeStore, tmp_path: Path, goes: str) -> None:
+    store = make_store()
+    store.ensure_running()
+    with connect(store) as client:
+        client.set("greeting", "hello")
+    pid = store.status().pid
+    assert pid is not None
+    if goes == "is deleted":
+        shutil.rmtree(store.root)
+    else:
+        store.root.rename(tmp_path / "elsewhere")
+    wait_until_dead(pid)
+    assert not store.root.exists()
+    if goes == "is moved":
+        with connect(made := make_store(tmp_path / "elsewhere")) as client:
+            made.ensure_running()
+            assert client.get("greeting") == "hello"
+
+
+def test_what_looks_after_a_server_ends_with_it(make_store: MakeStore) -> None:
+    store = make_store()
+    store.ensure_running()
+
+    def guards() -> list[psutil.Process]:
+        return [one for one in psutil.process_iter(["cmdline"]) if str(store.data_dir) in (one.info["cmdline"] or ())]
+
+    until(lambda: len(guards()) == 1)
+    store.stop()
+    until(lambda: not guards())
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
 
 
 def test_a_stale_process_id_of_a_living_stranger_is_left_alone(make_store: MakeStore) -> None:
@@ -230,7 +316,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_lock_that_cannot_be_written_is_named(make_store: MakeStore) -> None:
     store = make_store()
     (store.data_dir / "start.lock").mkdir(parents=True)
-    with pytest.raises(StoreUnavailableError, match=r"cannot write .*start\.lock: Is a directory"):
+    with pytest.raises(StoreUnavailableError, match=r"cannot use .*start\.lock: Is a directory"):
         store.ensure_running()
 
 
