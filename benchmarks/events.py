@@ -30,6 +30,7 @@ from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import EventSink
 from rules_engine.stream.worker import Worker, tune_process
+from tests.stores import put_into_effect
 
 EVENTS, USERS = int(os.environ.get("EVENTS", "100000")), int(os.environ.get("USERS", "2000"))
 MEMORY_EVENTS = int(os.environ.get("MEMORY_EVENTS", "1000000"))
@@ -82,7 +83,7 @@ def worked(server: EmbeddedStore, text: str, raws: list[dict[str, Any]]) -> tupl
     project = Project(server.root)
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
-        plan(text).save(project.read_plan)
+        put_into_effect(plan(text), project)
         Worker(project).run(once=True)  # everything is imported, and nobody is to be swept
         send(client, raws)
     worker = Worker(project)
@@ -178,7 +179,7 @@ def measure(
 ) -> list[tuple[str, float | None, float]]:
     rows: list[tuple[str, float | None, float]] = []
     project = Project(server.root)
-    plan(segments()).save(project.read_plan)
+    put_into_effect(plan(segments()), project)
     with redis.Redis.from_url(server.url) as client:
         rows.append(("bare pipelined HSET", *rate(lambda: bare(client, raws), len(raws))))
     sink = EventSink(project, Rules(plan(segments())))
@@ -203,7 +204,7 @@ def measure(
             ("client.lookup of 20 segments", *rate(lambda: [shop.lookup(raw["entity"]) for raw in some], 5_000))
         )
     if MEMORY_EVENTS:
-        plan(segments() + TRIGGERS).save(project.read_plan)
+        put_into_effect(plan(segments() + TRIGGERS), project)
         found, sizes = memory(server, MEMORY_EVENTS, MEMORY_EVENTS // 50)
         rows.append((f"the worker, {MEMORY_EVENTS:,} events as they come", *found))
         figures["megabytes_at_each_tenth"] = sizes

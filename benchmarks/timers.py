@@ -26,6 +26,7 @@ from rules_engine.events.streams import FIELD, partition_of, stream_key, stream_
 from rules_engine.folders import Project
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.stream.timers import timers_key
+from tests.stores import put_into_effect
 
 TIMERS, SPREAD = int(os.environ.get("TIMERS", "100000")), int(os.environ.get("SPREAD", "500"))
 WATCHED = int(os.environ.get("WATCHED", "60"))
@@ -89,7 +90,7 @@ def measure(server: EmbeddedStore) -> dict[str, Any]:
     project = Project(server.root)
     room = 60 + TIMERS // 1_500  # seconds in which the worker takes all that arrived, before the first is due
     text = DELAYED % (SPREAD + room) + "send: [{stream: actions}]\n"
-    plan(text).save(project.read_plan)
+    put_into_effect(plan(text), project)
     worker = subprocess.Popen([sys.executable, "-c", WORKER, str(server.root)])
     ended = threading.Event()
     try:

@@ -27,6 +27,7 @@ from rules_engine.stream.worker import Worker
 from tests.contracts.test_bulk_cluster import masters  # noqa: F401 (a fixture)
 from tests.event_shop import EVENTS, NOW, SEGMENTS, checked, instants, members, parse_events, random_raw
 from tests.kafka_cluster import Cluster
+from tests.stores import put_into_effect
 
 TRIGGER = "---\ntrigger: greet\non_event: {did: cart}\nsend: [{stream: actions}]\n"
 
@@ -42,7 +43,7 @@ def plan_of(port: int, text: str) -> ReadPlan:
 def test_events_in_a_cluster(tmp_path: Path, masters: list[redis.Redis]) -> None:  # noqa: F811
     port = masters[0].connection_pool.connection_kwargs["port"]
     project = Project(tmp_path)
-    plan_of(port, SEGMENTS + TRIGGER).save(project.read_plan)
+    put_into_effect(plan_of(port, SEGMENTS + TRIGGER), project)
     entropy = random.Random(1)
     logs = {f"u{number}": random_raw(entropy, 12) for number in range(12)}
     assert len({partition_of(user) for user in logs}) > 4
@@ -83,7 +84,8 @@ def test_kafka_sinks_and_metrics_in_a_cluster(tmp_path: Path, masters: list[redi
     project = Project(tmp_path)
     sink = "---\nproject: shop\nsinks: {audit: {file: actions.jsonl}}\n"
     trigger = "---\ntrigger: note\non_event: {did: cart}\nsend: [{file: audit}]\n"
-    plan_of(masters[0].connection_pool.connection_kwargs["port"], SEGMENTS + trigger + sink).save(project.read_plan)
+    port = masters[0].connection_pool.connection_kwargs["port"]
+    put_into_effect(plan_of(port, SEGMENTS + trigger + sink), project)
     name = uuid4().hex
     carts = [encode_raw(f"u{number}", "cart", NOW.isoformat(), f"e{number}", {"sku": "x"}) for number in range(40)]
     kafka.write(name, [(f"u{number}", cart) for number, cart in enumerate(carts)])

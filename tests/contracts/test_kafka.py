@@ -28,6 +28,7 @@ from rules_engine.stream.kafka_bridge import BridgeProgress, KafkaBridge, KafkaS
 from tests.event_shop import shop_plan
 from tests.kafka_cluster import Cluster
 from tests.receivers import wait_until
+from tests.stores import put_into_effect
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def project(make_project: Callable[..., Project]) -> Project:
     from rules_engine.read_plan import Connection
 
     made = make_project()
-    shop_plan(Connection("embedded"), now=None).save(made.read_plan)
+    put_into_effect(shop_plan(Connection("embedded"), now=None), made)
     return made
 
 

@@ -26,6 +26,7 @@ from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import event_log
 from rules_engine.stream.worker import Worker
 from tests.event_shop import checked, instants, members, random_raw, shop_plan
+from tests.stores import put_into_effect
 
 #: Sends every line of a file, again and again until it is taken, as an application would after an error.
 SENDER = """
@@ -91,8 +92,7 @@ def test_nothing_is_lost_and_nothing_counts_twice(
     entropy = random.Random(seed)
     server = make_store(tmp_path / "shop")
     project = Project(server.root)
-    shop_plan(Connection("embedded")).save(project.read_plan)
-    server.ensure_running()
+    put_into_effect(shop_plan(Connection("embedded")), project)
     logs = {f"u{number}": random_raw(entropy, 25) for number in range(20)}
     pairs = [(entity, raw) for entity, log in logs.items() for raw in log]
     entropy.shuffle(pairs)

@@ -38,6 +38,7 @@ from rules_engine.stream.ledger import Ledger
 from rules_engine.stream.worker import Worker
 from tests.event_shop import EVENTS
 from tests.reference_triggers import Data, Reference
+from tests.stores import put_into_effect
 
 SEGMENTS: Mapping[str, Any] = {
     "abandoned": {"sequence": [{"did": "cart"}, {"did_not": "purchase", "within": "4m"}], "within": "1h"},
@@ -197,8 +198,7 @@ def test_whatever_is_killed_everything_happens_once(
     entropy = random.Random(seed)
     server = make_store(tmp_path / "shop")
     project = Project(server.root)
-    plan().save(project.read_plan)
-    server.ensure_running()
+    put_into_effect(plan(), project)
     Worker(project).run(once=True)  # from now on, who is new enters
     now = from_micros(now_micros())
     entries = random_log(entropy, now - timedelta(hours=3), 10, 450)
