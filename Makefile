@@ -43,7 +43,7 @@ demo: $(STAMP)
 # Leaves out what takes longer: CONTRIBUTING.md says what.
 check: lint types layers $(STAMP)
 	@echo "== pytest (unit and conformance tests)"
-	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" tests/unit tests/conformance
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" --ignore tests/unit/ml tests/unit tests/conformance
 
 test: lint types layers docs pytest
 

@@ -1,6 +1,6 @@
 """A feature store with declarative segment rules: in YAML, one meaning at request time, in batch and on the stream.
 
-The public names are loaded when they are first used.
+Begin with ``docs/architecture.md``, the map of the code. The public names are loaded when they are first used.
 """
 
 from __future__ import annotations

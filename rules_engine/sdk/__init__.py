@@ -1,4 +1,8 @@
-"""Request time: which segments an entity is in, and why. Reads the online store directly; Feast is not imported."""
+"""Request time: which segments an entity is in, and why. Reads the online store directly; Feast is not imported.
+
+Begin with ``client.py`` and ``rules.py``; ``row_rules.py`` answers from stored bytes. May import ``targets`` and what
+lies below.
+"""
 
 from __future__ import annotations
 

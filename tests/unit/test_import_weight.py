@@ -64,6 +64,7 @@ def test_a_statement_loads_only_what_is_allowed(statement: str, allowed: set[str
     assert loaded <= allowed, f"`{statement}` also loads {sorted(loaded - allowed)}"
 
 
+@pytest.mark.slow
 def test_the_probe_sees_what_is_heavy() -> None:
     assert loaded_by("import rules_engine.features.online_store") >= {"feast", "pandas", "numpy"}
     assert not HEAVY & (LIGHT | TERMINAL)

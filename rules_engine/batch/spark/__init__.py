@@ -1,1 +1,1 @@
-"""The same rules, run as SQL by Spark."""
+"""The same rules, run as SQL by Spark. Begin with ``engine.py``."""

@@ -1,4 +1,4 @@
 """Warnings of `segments validate`: definitions that are accepted and work, but hardly as somebody meant them.
 
-One module for each kind of document, listed in :mod:`rules_engine.deploy.lint.warnings`.
+Begin with ``warnings.py``, which lists the modules: one for each kind of document.
 """

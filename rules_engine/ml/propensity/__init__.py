@@ -1,6 +1,6 @@
 """Propensity models: how likely a user is to do something within a horizon, learned from the past, point in time.
 
-:mod:`definition` is what ``feature_repo/models.yaml`` says, :mod:`training` builds training sets out of Feast,
-:mod:`fit` searches and judges, :mod:`model` is what is stored, :mod:`scorer` scores one user without any heavy library,
-:mod:`batch` everyone, :mod:`attach` brings the scores into both stores.
+Begin with ``definition.py``, which is what ``models.yaml`` in a Feast repository says, and ``fit.py``, which searches
+and validates. ``training.py`` builds training sets out of Feast, ``model.py`` is what is stored, ``batch.py`` scores
+all entities as ``targets/scorer.py`` scores one, ``attach.py`` brings the scores into both stores.
 """

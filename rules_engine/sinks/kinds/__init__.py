@@ -1,1 +1,4 @@
-"""The kinds of sinks, a module each, named like the kind. A new module is found without being listed anywhere."""
+"""The kinds of sinks, a module each, named like the kind.
+
+Begin with ``file.py``, the shortest. A new module is found without being listed anywhere.
+"""

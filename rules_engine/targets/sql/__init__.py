@@ -1,6 +1,6 @@
 """Rules as SQL: as of an instant, over a table of point-in-time features and a table of events.
 
-:mod:`rules_engine.targets.sql.tables` says what the tables look like. One tree is written with sqlglot and printed
+Begin with ``compile.py``; ``tables.py`` says what the tables look like. One tree is written with sqlglot and printed
 for DuckDB (on which every test runs), Spark, BigQuery, Snowflake and PostgreSQL. What a dialect cannot say raises
 :class:`~rules_engine.errors.UnsupportedError`, never a filter that means something else.
 

@@ -1,1 +1,4 @@
-"""Answers with how long they last, condition by condition: what a worker asks after every event."""
+"""Answers with how long they last, condition by condition: what a worker asks after every event.
+
+Begin with ``answers.py``.
+"""

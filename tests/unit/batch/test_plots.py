@@ -23,6 +23,7 @@ def backtest(points: int) -> Backtest:
     return Backtest("vip", DAY, 3 * DAY, tuple(made))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", [1, 2, 30])
 def test_a_backtest_is_a_picture_however_many_instants_it_has(tmp_path: Path, points: int) -> None:
     draw_backtest(backtest(points), tmp_path / "deep" / "vip.png")

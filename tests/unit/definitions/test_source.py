@@ -106,6 +106,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(json_values)
 def test_json_is_read_as_it_is(data: Any) -> None:
     # YAML allows 1024 characters for a key that is not announced by `?`.
@@ -123,6 +124,7 @@ def keys(data: Any) -> Iterator[str]:
         yield from keys(inner)
 
 
+@pytest.mark.slow
 @given(json_values)
 def test_python_data_becomes_the_same_nodes(data: Any) -> None:
     assert to_plain(from_plain(data)) == data
@@ -288,6 +290,7 @@ def test_the_largest_text() -> None:
     assert (problem.code, problem.hint) == ("file-too-large", "split it into several files")
 
 
+@pytest.mark.slow
 def test_the_greatest_number_of_values() -> None:
     assert read_documents("[" + "1," * (MAX_NODES - 1) + "]", "a.yaml")[1] == []
     assert only_problem("[" + "1," * MAX_NODES + "]").code == "file-too-large"

@@ -55,6 +55,7 @@ def read(tmp_path: Path, *lines: str, header: str = HEADER, end: str = "\r\n") -
 # --- reading and validating ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_real_file_is_accepted_whole(cdnow: purchases.Purchases) -> None:
     assert len(cdnow.accepted) == 69_659
     assert cdnow.accepted["user_id"].nunique() == 23_570
@@ -136,6 +137,7 @@ def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 # --- point in time ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_history_row_is_what_was_known_then(
     history: pd.DataFrame, raw: dict[str, list[tuple[datetime, int, float]]]
 ) -> None:
@@ -234,6 +236,7 @@ def test_labels_that_are_there_stay(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
+@pytest.mark.slow
 def test_the_build_is_a_script_and_says_what_it_did(tmp_path: Path) -> None:
     copied = tmp_path / "feature_repo"
     (copied / "cdnow").mkdir(parents=True)
@@ -257,6 +260,7 @@ def test_the_build_is_a_script_and_says_what_it_did(tmp_path: Path) -> None:
     assert {file.name: file.read_bytes() for file in (copied / "data").iterdir()} == files
 
 
+@pytest.mark.slow
 def test_rejected_lines_are_written_with_their_reason(tmp_path: Path) -> None:
     (tmp_path / "purchases.txt").write_text(HEADER + "\n00001 19970101 1 11.77\n99999 19970101 1 11.77\n")
     code = (

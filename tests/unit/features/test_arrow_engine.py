@@ -36,6 +36,7 @@ def settings(connection: Any) -> list[Any]:
     return [connection.execute(f"SELECT current_setting('{name}')").fetchone()[0] for name in SETTINGS]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_rows_beyond_the_limit_go_to_disk() -> None:
     connection = ibis.duckdb.connect()

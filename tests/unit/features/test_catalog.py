@@ -258,6 +258,7 @@ def colliding_names() -> tuple[str, str]:
 # --- importing Feast -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_importing_feast_is_silent_and_restores_what_it_borrows() -> None:
     code = """\
         import sys, warnings

@@ -121,6 +121,7 @@ def test_dates_are_midnights(folder: Path) -> None:
     assert survey(source, Reach(midnight), folder) == Survey(0, 1, 1)
 
 
+@pytest.mark.slow
 def test_more_than_the_limit_goes_to_disk(tmp_path: Path) -> None:
     """The memory is that of the keys of 1.2 million rows, several times the limit."""
     path, count = tmp_path / "rows.parquet", 1_200_000

@@ -44,6 +44,7 @@ def document(when: Any, schema_of: Draft7Validator = SHOP_VALIDATOR) -> bool:
 # --- it takes what the parser takes ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("catalog", [Catalog(), OPEN, FEATURED, CATALOG], ids=["empty", "open", "shop", "conformance"])
 def test_it_is_a_schema_of_draft_7(catalog: Catalog) -> None:
     schema = build_schema(catalog)

@@ -465,6 +465,7 @@ def chain(length: int, condition: str = "{{in_segment: s{0}}}") -> str:
     return "---\n".join([*documents, f"segment: s{length}\nwhen: {{feature: user:age, exists: true}}\n"])
 
 
+@pytest.mark.slow
 def test_references_are_as_deep_as_the_stack_can_follow() -> None:
     program = load_text(chain(MAX_LEVELS - 1), SHOP).program
     assert Evaluation(program, Inputs(), 0).segment("s0") is False
@@ -565,6 +566,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("catalog", [SHOP, OPEN], ids=["closed", "open"])
 @given(
     head=st.sampled_from(sorted(FORMS)),
@@ -607,6 +609,7 @@ when:
 """.replace("    - {not_in_segment: segment_000}\n" if number < 2 else "", "")
 
 
+@pytest.mark.slow
 def test_five_hundred_definitions_load_in_two_seconds() -> None:
     text = "---\n".join(definition(number) for number in range(500))
     started = time.process_time()

@@ -76,6 +76,7 @@ def check_against_hand(path: Path, project: Project) -> list[clickstream.Happeni
     return theirs
 
 
+@pytest.mark.slow
 def test_a_made_up_log_does_what_it_does_by_hand(project: Project, made_up: Path) -> None:
     theirs = check_against_hand(made_up, project)
     seen = {(one[2], one[3]) for one in theirs}

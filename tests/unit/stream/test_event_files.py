@@ -83,6 +83,7 @@ def write(path: Path, content: list[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_a_file_is_answered_as_its_events_say(
     project: Project, sink: EventSink, suffix: str, monkeypatch: pytest.MonkeyPatch

@@ -245,6 +245,7 @@ def apply(project: Project, store: EmbeddedStore, segments: str, reports: list[B
     backfill.close()
 
 
+@pytest.mark.slow
 def test_new_definitions_are_answered_from_the_log(project: Project, store: EmbeddedStore, client: redis.Redis) -> None:
     logs = random_logs(3)
     for entity, log in logs.items():

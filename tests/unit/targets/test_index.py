@@ -242,6 +242,7 @@ def test_many_alternatives_are_linear() -> None:
     assert index.match(flags(), NOW) == frozenset()
 
 
+@pytest.mark.slow
 def test_alternatives_on_one_operand_are_one() -> None:
     either = AnyOf(tuple(number("equals", value) for value in range(1000)))
     assert RuleIndex(program(either=either)).layout.width == 1

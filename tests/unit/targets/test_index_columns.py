@@ -176,6 +176,7 @@ def test_bytes_can_exist() -> None:
 # --- batches --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rows_beyond_one_chunk_and_masks_beyond_one_word() -> None:
     conditions: dict[str, Condition] = {f"above{limit:03d}": ask("at_least", limit, INTEGER) for limit in range(300)}
     conditions["odd"] = ask("matches", "[13579]$", STRING, FeatureRef("user", "text"))

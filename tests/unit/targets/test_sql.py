@@ -148,6 +148,7 @@ def test_a_float32_is_widened_before_it_is_compared() -> None:
     assert sorted(rows) == [("1", False, True, True), ("2", None, None, False)]
 
 
+@pytest.mark.slow
 def test_lower_case_is_the_simple_one_for_every_code_point() -> None:
     letters = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
     table = pa.table({"letter": letters})

@@ -1,7 +1,7 @@
 """The algorithms that find clusters: one file each, listed in ``table.py``.
 
-``base.py`` says what an algorithm has to have. Each leaves an assigner behind: plain numbers that place whoever comes
-later, with nothing fitted.
+Begin with ``base.py``, which says what an algorithm has to have, and ``kmeans.py``. Each leaves an assigner behind:
+plain numbers that place whoever comes later, with nothing fitted.
 
 ============================== ============================================================================
 k-means, agglomerative         the nearest centre (``centers.py``)

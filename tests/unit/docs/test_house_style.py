@@ -1,0 +1,107 @@
+"""Every package says where to begin, a name means one thing, and docstrings begin with a verb."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.docs_pages import ROOT
+
+PACKAGE = ROOT / "rules_engine"
+PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
+
+#: A docstring begins with a verb; these begin a clause that has to be read twice.
+_NO_VERBS = re.compile(r"(What|Whether|How|Which|By|Where)\b")
+
+#: Modules whose docstrings are still to be rewritten, as prefixes of their paths; shrinks to none.
+_TO_REWRITE = (
+    *("batch/", "cli/", "definitions/", "delivery/", "deploy/", "events/", "extensions.py", "features/", "folders.py"),
+    *("ml/", "project/", "read_plan.py", "redis/", "rules/", "sdk/", "simulation/", "sinks/", "stream/", "targets/"),
+    "triggers/",
+)
+
+#: Public classes of one name in several modules; shrinks to none.
+_SHARED_NAMES = {
+    *(
+        "Change",
+        "Column",
+        "Engine",
+        "Entry",
+        "EventLog",
+        "FitRun",
+        "Held",
+        "Keep",
+        "Kind",
+        "Metrics",
+        "Names",
+        "Outcome",
+    ),
+    *("Piece", "Plan", "Projection", "Reason", "Rows", "Setting", "Stages", "Step", "Stored", "Sweep", "Table"),
+}
+
+#: So many modules fit into a folder without folders inside.
+_MODULES = 25
+
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Yield every module of the package with its path."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).as_posix(), tree(path)
+
+
+def docstrings(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the docstrings of a module, its classes and its functions, with their lines."""
+    for node in ast.walk(module):
+        if isinstance(node, _Documented) and (text := ast.get_docstring(node)):
+            yield getattr(node, "lineno", 1), text
+
+
+def test_docstrings_begin_with_a_verb() -> None:
+    found = [
+        f"rules_engine/{path}:{line}: {text.splitlines()[0]}"
+        for path, module in modules()
+        if not path.startswith(_TO_REWRITE)
+        for line, text in docstrings(module)
+        if _NO_VERBS.match(text)
+    ]
+    assert found == [], "\n" + "\n".join(found)
+
+
+def test_a_public_class_has_its_name_to_itself() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path, module in modules():
+        for node in module.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(path)
+    shared = {name: paths for name, paths in homes.items() if len(paths) > 1}
+    assert {name: paths for name, paths in shared.items() if name not in _SHARED_NAMES} == {}
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: folder.relative_to(ROOT).as_posix())
+def test_a_package_says_what_is_in_it_and_where_to_begin(folder: Path) -> None:
+    text = ast.get_docstring(tree(folder / "__init__.py")) or ""
+    named = re.findall(r"``([\w/]+\.(?:py|md))``", text)
+    assert len(text.split()) >= 8
+    assert "Begin with" in text, "say which file to read first"
+    assert named, "name the file to read first, e.g. ``engine.py``"
+    roots = (folder, PACKAGE, ROOT)
+    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: folder.relative_to(ROOT).as_posix())
+def test_a_large_package_has_folders(folder: Path) -> None:
+    has_folders = any(path.parent.parent == folder for path in folder.glob("*/__init__.py"))
+    assert has_folders or len(list(folder.glob("*.py"))) <= _MODULES
