@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, Operator, operators_for
+from rules_engine.rules.types import Kind
 from tests.property import pools
 from tests.reference_values import length
 
@@ -107,69 +109,69 @@ def typed_literal(draw: Draw, kind: str, words: Vocabulary) -> Any:
 # ---------------------------------------------------------------------------------------------- predicates
 
 
+#: The kind of operand that the operator table knows, by what the pools call it.
+KINDS: Mapping[str, Kind] = {
+    **dict.fromkeys(("Int64", "Int32"), Kind.INTEGER),
+    **dict.fromkeys(("Float64", "Float32", "number"), Kind.FLOAT),
+    **dict.fromkeys(("String", "string"), Kind.STRING),
+    **dict.fromkeys(("Bool", "bool"), Kind.BOOLEAN),
+    **dict.fromkeys(("UnixTimestamp", "time"), Kind.TIME),
+    "Bytes": Kind.BYTES,
+}
+
+
 def draw_test(draw: Draw, kind: str, words: Vocabulary, relative: bool, declared: bool) -> dict[str, Any]:
-    """Draw an operator with its literal, and perhaps options, for an operand of this kind."""
-    if kind in ("bytes", "Bytes") or maybe(draw, 7):
-        return {"exists": one_of(draw, (True, False))}
-    if kind.startswith("Array(") or kind == "list":
-        test = list_test(draw, kind)
-    elif kind in ("String", "string"):
-        test = string_test(draw, words)
-    elif kind in ("UnixTimestamp", "time"):
-        test = time_test(draw, words, relative, declared)
-    elif kind in ("Bool", "bool"):
-        test = equality_test(draw, kind, words)
-    else:
-        test = (equality_test if maybe(draw, 35) else order_test)(draw, kind, words)
-    if maybe(draw, 12):
+    """Draw an operator with its argument, and perhaps options, for an operand of this kind.
+
+    Parameters
+    ----------
+    relative
+        False leaves out the operators that read the clock.
+    declared
+        False leaves out those that need to know that the operand is a time, which a literal does not tell.
+    """
+    is_list = kind.startswith("Array(") or kind == "list"
+    element = (kind[6:-1] if kind.startswith("Array(") else "String") if is_list else kind
+    names = [
+        name
+        for name in operators_for(KINDS[element], is_list)
+        if (relative or OPERATORS[name].boundaries is None)
+        and (declared or KINDS[element] is not Kind.TIME or OPERATORS[name].kinds == {Kind.TIME} or name == "exists")
+    ]
+    operator = OPERATORS[one_of(draw, names)]
+    folded = operator.foldable and KINDS[element] is Kind.STRING and maybe(draw, 30)
+    test = {operator.name: draw_argument(draw, operator, element, words, folded)}
+    if folded:
+        test["ignore_case"] = True
+    if operator.name != "exists" and maybe(draw, 12):
         test["or_missing"] = True
     return test
 
 
-def equality_test(draw: Draw, kind: str, words: Vocabulary) -> dict[str, Any]:
-    name = one_of(draw, ("equals", "equals", "not_equals", "in", "not_in"))
-    if name in ("equals", "not_equals"):
-        return {name: typed_literal(draw, kind, words)}
-    return {name: [typed_literal(draw, kind, words) for _ in range(draw(st.integers(1, 3)))]}
+def draw_argument(draw: Draw, operator: Operator, kind: str, words: Vocabulary, folded: bool = False) -> Any:
+    """Draw what follows an operator on an operand, or on elements, of this kind."""
 
+    def literal() -> Any:
+        if operator.on_lists:
+            elements = pools.SHORT_STRINGS if kind == "String" else (*pools.SMALL_INTEGERS, 2.5, 2**53 + 1)
+            return one_of(draw, elements)
+        return typed_literal(draw, kind, words)
 
-def order_test(draw: Draw, kind: str, words: Vocabulary) -> dict[str, Any]:
-    name = one_of(draw, ("greater_than", "at_least", "less_than", "at_most", "between"))
-    if name != "between":
-        return {name: typed_literal(draw, kind, words)}
-    return {name: sorted(typed_literal(draw, kind, words) for _ in range(2))}
-
-
-def string_test(draw: Draw, words: Vocabulary) -> dict[str, Any]:
-    name = one_of(draw, ("equality", "equality", "contains", "starts_with", "ends_with", "matches"))
-    folded = maybe(draw, 30)
-    if name == "equality":
-        test = equality_test(draw, "String", words)
-    elif name == "matches":
-        test = {name: one_of(draw, pools.FOLDED_PATTERNS if folded else pools.PATTERNS)}
-    else:
-        test = {name: one_of(draw, [text for text in (*pools.SHORT_STRINGS, *pools.STRINGS) if text])}
-    return {**test, "ignore_case": True} if folded else test
-
-
-def time_test(draw: Draw, words: Vocabulary, relative: bool, declared: bool) -> dict[str, Any]:
-    names = ["before", "after"] + (["in_last", "not_in_last", "in_next"] * 2 if relative else [])
-    name = one_of(draw, names + (["equality", "order"] if declared else []))
-    if name in ("before", "after"):
-        return {name: typed_literal(draw, "time", words)}
-    if name == "equality":
-        return equality_test(draw, "time", words)
-    if name == "order":
-        return order_test(draw, "time", words)
-    return {name: one_of(draw, words.durations)}
-
-
-def list_test(draw: Draw, kind: str) -> dict[str, Any]:
-    name = one_of(draw, ("includes", "includes_any", "includes_all", "includes_none"))
-    pool = pools.SHORT_STRINGS if kind in ("list", "Array(String)") else (*pools.SMALL_INTEGERS, 2.5, 2**53 + 1)
-    if name == "includes":
-        return {name: one_of(draw, pool)}
-    return {name: draw(st.lists(st.sampled_from(pool), min_size=1, max_size=3))}
+    match operator.argument:
+        case Argument.LITERAL:
+            return literal()
+        case Argument.LITERALS:
+            return [literal() for _ in range(draw(st.integers(1, 3)))]
+        case Argument.PAIR:
+            return sorted(literal() for _ in range(2))
+        case Argument.FLAG:
+            return one_of(draw, (True, False))
+        case Argument.DURATION:
+            return one_of(draw, words.durations)
+        case Argument.TEXT:
+            return one_of(draw, [text for text in (*pools.SHORT_STRINGS, *pools.STRINGS) if text])
+        case Argument.PATTERN:
+            return one_of(draw, pools.FOLDED_PATTERNS if folded else pools.PATTERNS)
 
 
 # ---------------------------------------------------------------------------------------------- leaves
@@ -193,13 +195,19 @@ def clock_leaf(draw: Draw, words: Vocabulary) -> Condition:
     zone: dict[str, Any] = one_of(draw, ({}, {"timezone": words.zone}, {"timezone": {"feature": "u:zone"}}))
     if words.zone != "UTC" and not zone:
         zone = {"timezone": words.zone}
-    if maybe(draw, 40):
-        name = one_of(draw, ("equals", "not_equals", "in", "not_in"))
-        days = draw(st.lists(st.sampled_from(pools.DAYS), min_size=1, max_size=3, unique=True))
-        return {"clock": "day_of_week", name: days if name in ("in", "not_in") else days[0], **zone}
-    name = one_of(draw, ("at_least", "less_than", "greater_than", "at_most", "between", "equals", "not_equals", "in"))
-    times = sorted(one_of(draw, pools.TIMES_OF_DAY) for _ in range(2))
-    return {"clock": "time_of_day", name: times if name in ("between", "in") else times[0], **zone}
+    field, kind, pool = one_of(
+        draw, (("day_of_week", Kind.DAY_OF_WEEK, pools.DAYS), ("time_of_day", Kind.TIME_OF_DAY, pools.TIMES_OF_DAY))
+    )
+    name = one_of(draw, [name for name in operators_for(kind, is_list=False) if name != "exists"])
+    return {"clock": field, name: drawn_from(draw, OPERATORS[name], pool), **zone}
+
+
+def drawn_from(draw: Draw, operator: Operator, pool: Sequence[Any]) -> Any:
+    """Draw what follows an operator that compares with values of this pool."""
+    if operator.argument is Argument.LITERAL:
+        return one_of(draw, pool)
+    size = 2 if operator.argument is Argument.PAIR else draw(st.integers(1, 3))
+    return sorted(draw(st.lists(st.sampled_from(pool), min_size=size, max_size=size)))
 
 
 def draw_where(draw: Draw, words: Vocabulary, percent: int = 25) -> dict[str, Any]:
@@ -218,13 +226,13 @@ def draw_property(draw: Draw, kind: str, words: Vocabulary) -> Any:
 
 def draw_count(draw: Draw) -> dict[str, Any]:
     """Draw the test of a number of events: one that some number passes and another does not."""
-    name = one_of(
-        draw, ("at_least", "at_least", "equals", "less_than", "at_most", "greater_than", "not_equals", "between", "in")
-    )
-    number = draw(st.integers(1 if name in ("at_least", "less_than") else 0, 4))
-    if name == "between":
-        return {name: sorted((number, draw(st.integers(1, 4))))} if number else {name: [0, draw(st.integers(0, 2))]}
-    return {name: [number, draw(st.integers(0, 4))] if name == "in" else number}
+    operator = OPERATORS[one_of(draw, sorted(COUNT_OPERATORS))]
+    for _ in range(20):
+        argument = drawn_from(draw, operator, range(5))
+        answers = {operator.meaning(number, argument, 0) for number in range(12)}
+        if answers == {True, False}:
+            return {operator.name: argument}
+    return {"at_least": 2}
 
 
 def window(draw: Draw, words: Vocabulary) -> str:
@@ -260,11 +268,9 @@ def amount_test(draw: Draw, form: str, words: Vocabulary) -> dict[str, Any]:
     if form != "sum" and maybe(draw, 10):
         return {"exists": one_of(draw, (True, False))}
     pool = (0, 1, 2, 2.5, 3, 4, 5, 7, 10, 12.5, 15, -1) if words.exact or maybe(draw, 80) else pools.FLOATS
-    name = one_of(draw, ("greater_than", "at_least", "less_than", "at_most", "equals", "not_equals", "between", "in"))
-    value: Any = one_of(draw, pool)
-    if name in ("between", "in"):
-        value = sorted((value, one_of(draw, pool)))
-    return {name: value, "or_missing": True} if form != "sum" and maybe(draw, 10) else {name: value}
+    name = one_of(draw, [name for name in operators_for(Kind.FLOAT, is_list=False) if name != "exists"])
+    test = {name: drawn_from(draw, OPERATORS[name], pool)}
+    return {**test, "or_missing": True} if form != "sum" and maybe(draw, 10) else test
 
 
 def sequence_leaf(draw: Draw, words: Vocabulary) -> Condition:
