@@ -10,7 +10,7 @@ from rules_engine.events.state.entity_state import empty_state, update
 from rules_engine.events.state.kept_events import StateEvents
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.reading import StateLayout, StateReader
-from rules_engine.events.state.requirements import requirements_of
+from rules_engine.events.state.requirements import DEFAULT_BOUND, requirements_of
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Inputs
@@ -22,9 +22,9 @@ from rules_engine.testing import CONDITION, Scenario
 ANY_LATENESS = 10**18
 
 
-def read_through_state(scenario: Scenario, seed: int = 0) -> StateReader:
+def read_through_state(scenario: Scenario, seed: int = 0, bound: int = DEFAULT_BOUND) -> StateReader:
     """Keep the scenario's events as a worker would, in an order that the seed decides, and read them at its now."""
-    requirements = requirements_of(scenario.program, lateness=ANY_LATENESS)
+    requirements = requirements_of(scenario.program, bound=bound, lateness=ANY_LATENESS)
     chance = random.Random(seed)
     state, waiting = empty_state(requirements), [*scenario.inputs.events, *scenario.inputs.events[:3]]
     chance.shuffle(waiting)

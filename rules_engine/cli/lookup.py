@@ -56,5 +56,7 @@ def _show(client: SegmentClient, found: Membership, asked: int) -> None:
     for name in sorted(found.segments):
         description = client.program.segments[name].description
         output.say("  ", (name.ljust(width), "green"), ("  " + description if description else "", "dim"))
+    for name in sorted(found.undecided):
+        output.say(f"  {name} is not known: more events came than are kept; `segments evaluate` tells")
     if not found.segments and all(value is None for value in client.features(found.entity, at=found.at).values()):
         output.say(f"  the store knows nothing of {found.entity}")

@@ -15,7 +15,7 @@ from typing import TypeVar
 from rules_engine.clock import DAY, LAST_INSTANT
 from rules_engine.rules.evaluate import Evaluation, all_of, any_of, negate
 from rules_engine.rules.events import matching, sequence_instants
-from rules_engine.rules.inputs import Inputs
+from rules_engine.rules.inputs import Inputs, KeptEvents
 from rules_engine.rules.local_time import crossings
 from rules_engine.rules.nodes import (
     AllOf,
@@ -121,9 +121,13 @@ def reachable(program: Program, conditions: Iterable[Condition]) -> list[Conditi
 def candidates(conditions: Iterable[Condition], inputs: Inputs, now: int) -> set[int]:
     """Every instant after now at which one of the conditions may change, but for clock conditions."""
     found: set[int] = set()
+    events = inputs.events
     for condition in conditions:
         if isinstance(condition, Sequence):
-            found.update(sequence_instants(condition, inputs.events))
+            if isinstance(events, KeptEvents):
+                found.update(events.instants(condition))
+            else:
+                found.update(sequence_instants(condition, events))
         elif isinstance(condition, Predicate):
             found.update(_predicate_instants(condition, inputs))
     return {instant for instant in found if instant > now}
@@ -131,7 +135,9 @@ def candidates(conditions: Iterable[Condition], inputs: Inputs, now: int) -> set
 
 def _predicate_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
     operand = predicate.operand
-    if isinstance(operand, EventAggregate):
+    if isinstance(operand, EventAggregate) and isinstance(inputs.events, KeptEvents):
+        yield from inputs.events.instants(operand)
+    elif isinstance(operand, EventAggregate):
         for event in matching(operand.match, inputs.events):
             yield event.at
             if operand.within is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from typing import assert_never
 
-from rules_engine.rules.events import aggregate_value, sequence_matches
+from rules_engine.rules.events import aggregate_value, sequence_truth
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import (
@@ -27,6 +27,7 @@ from rules_engine.rules.nodes import (
 from rules_engine.rules.predicates import Truth, context_value, judge
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import STRING, Value, conform
+from rules_engine.rules.undecided import Undecided
 
 
 class Evaluation:
@@ -71,17 +72,18 @@ class Evaluation:
             case Predicate():
                 return judge(condition, self.value(condition), self.now)
             case Sequence():
-                return sequence_matches(condition, self.inputs.events, self.now)
+                return sequence_truth(condition, self.inputs.events, self.now)
             case SegmentRef():
                 return self.segment(condition.name)
             case _:
                 assert_never(condition)
 
     def value(self, predicate: Predicate) -> Value:
-        """The value that a predicate judges, or None if it is missing or of another type than was checked."""
+        """Return the value that a predicate is about; None if it is missing or of another type than was checked."""
         if isinstance(predicate.operand, ContextRef):
             return context_value(predicate.operand, predicate.operand_type, self.inputs.context)
-        return conform(self._raw(predicate.operand), predicate.operand_type)
+        raw = self._raw(predicate.operand)
+        return raw if isinstance(raw, Undecided) else conform(raw, predicate.operand_type)
 
     def _raw(self, operand: Operand) -> Value:
         match operand:

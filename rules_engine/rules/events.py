@@ -143,6 +143,15 @@ def sequence_matches(sequence: SequenceNode, events: Sequence[Event], now: int) 
     return any(start.at in completing[_identity(sequence.match_on, start)] for start in starts)
 
 
+def sequence_truth(sequence: SequenceNode, events: Sequence[Event], now: int) -> bool | None:
+    """Return the answer of a sequence on a log, or on what is kept of one; None if too little is kept to tell."""
+    return (
+        events.sequence_truth(sequence, now)
+        if isinstance(events, KeptEvents)
+        else sequence_matches(sequence, events, now)
+    )
+
+
 def first_events(sequence: SequenceNode, past: Sequence[Event]) -> list[Event]:
     """The events that the first step may take: all, or with ``anchor: latest`` those of the latest instant."""
     starts = matching(sequence.steps[0].match, past)

@@ -31,6 +31,7 @@ from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import Kind, Value, conform
+from rules_engine.rules.undecided import Undecided
 
 #: How many of the events that counted are named; the latest ones.
 MAX_EVENTS = 5
@@ -237,6 +238,7 @@ class _Explainer:
         operand = predicate.operand
         verdict = self._evaluation.condition(predicate)
         value = self._evaluation.value(predicate)
+        at_least = self._at_least(operand) if isinstance(operand, EventAggregate) else None
         counted: list[Event] = []
         if isinstance(operand, EventAggregate):
             counted = list(in_window(matching(operand.match, self._inputs.events), self._now, operand.within))
@@ -244,18 +246,25 @@ class _Explainer:
         return Reason(
             str(predicate),
             verdict,
-            value=None if value is None else self._shown(predicate, value),
+            value=self._shown(predicate, value) if at_least is None else f"at least {at_least}",
             threshold=f"{predicate.operator} {format_argument(predicate)}",
             missing=self._missing(predicate, counted) if value is None else None,
             age=None if observed is None else timedelta(microseconds=self._now - observed),
-            distance=None if verdict is True or value is None else _distance(predicate, value),
+            distance=None if verdict is True or at_least is not None else _distance(predicate, value),
             events=tuple(counted[-MAX_EVENTS:]),
             event_count=len(counted) if isinstance(operand, EventAggregate) else None,
             note=self._note(operand) if isinstance(operand, EventAggregate) else None,
             changes_at=self._changes_at(predicate),
         )
 
-    def _shown(self, predicate: Predicate, value: Value) -> str:
+    def _at_least(self, aggregate: EventAggregate) -> int | None:
+        """Return what a count is at least, where it is known no better."""
+        events = self._inputs.events
+        return events.at_least(aggregate, self._now) if isinstance(events, KeptEvents) else None
+
+    def _shown(self, predicate: Predicate, value: Value) -> str | None:
+        if value is None or isinstance(value, Undecided):
+            return None
         shown = format_value(value, predicate.operand_type)
         if predicate.operand_type is not None and predicate.operand_type.kind is Kind.TIME and isinstance(value, int):
             distance = self._now - value
@@ -357,7 +366,7 @@ def _is_null(value: Value) -> bool:
 def _distance(predicate: Predicate, value: Value) -> str | None:
     """How far a number or time is from fulfilling a comparison; None where there is no telling."""
     argument, kind = predicate.argument, predicate.operand_type.kind if predicate.operand_type else None
-    if isinstance(value, bool | tuple) or not isinstance(value, int | float) or kind is Kind.TIME_OF_DAY:
+    if isinstance(value, bool) or not isinstance(value, int | float) or kind is Kind.TIME_OF_DAY:
         return None
     if OPERATORS[predicate.operator].argument is Argument.PAIR:
         argument = argument[0] if value < argument[0] else argument[1]

@@ -41,7 +41,19 @@ class KeptEvents(tuple[Event, ...]):
     __slots__ = ()
 
     def aggregate_value(self, aggregate: EventAggregate, now: int) -> Value:
-        """The aggregate as it would be over the whole log."""
+        """Return the aggregate as it would be over the whole log; undecided if too little of it is kept."""
+        raise NotImplementedError
+
+    def sequence_truth(self, sequence: Sequence, now: int) -> bool | None:
+        """Return the sequence's answer as it would be on the whole log; None if too little of it is kept to tell."""
+        raise NotImplementedError
+
+    def instants(self, condition: EventAggregate | Sequence) -> Iterable[int]:
+        """Return the instants at which the condition may change without new events; others may be among them."""
+        raise NotImplementedError
+
+    def at_least(self, aggregate: EventAggregate, now: int) -> int | None:
+        """Return what a count is at least, where more events are not kept or not told apart; None if it is exact."""
         raise NotImplementedError
 
     def note(self, condition: EventAggregate | Sequence, now: int) -> str | None:

@@ -12,13 +12,14 @@ from rules_engine.rules.nodes import ContextRef, EventMatch, Predicate, Property
 from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.text import fold_case
 from rules_engine.rules.types import Kind, Value, ValueType, conform
+from rules_engine.rules.undecided import Undecided, judge_undecided
 
 #: True, False, or None for unknown.
 Truth = bool | None
 
 
 def judge(predicate: Predicate, value: Value, now: int) -> Truth:
-    """The predicate on a value that already conforms to the operand's type; None is a missing value.
+    """Return the truth of a predicate on a value of the operand's type; None is a missing value.
 
     >>> from rules_engine.rules.nodes import FeatureRef
     >>> adult = Predicate(FeatureRef("user", "age"), "at_least", 18)
@@ -26,6 +27,8 @@ def judge(predicate: Predicate, value: Value, now: int) -> Truth:
     (True, None)
     """
     operator = OPERATORS[predicate.operator]
+    if value.__class__ is Undecided:
+        return judge_undecided(predicate, value)
     if operator.name == "exists":
         return (value is not None) is predicate.argument
     if value is None:

@@ -13,7 +13,8 @@ from rules_engine.events.state.requirements import StateRequirements, requiremen
 from rules_engine.events.state.store import state_name
 from rules_engine.events.state.waiting import decode_current
 from rules_engine.rules.catalog import EVENT_VIEW
-from rules_engine.rules.nodes import EventAggregate, Sequence
+from rules_engine.rules.changes import reachable
+from rules_engine.rules.nodes import EventAggregate, Predicate, Sequence
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import Value
 
@@ -103,12 +104,31 @@ class LazyState:
             reader = self._reader = self._rules.reader(self._raw)
         return reader
 
+    @property
+    def is_whole(self) -> bool:
+        """True if no event was dropped because of the bound."""
+        return self.reader.is_whole
+
+    def log(self) -> StateEvents:
+        """Return the state in the place of a log, for the plain evaluator."""
+        return StateEvents(self.reader)
+
+    def lacks(self, program: Program, segment: str, now: int) -> bool:
+        """Say whether a segment's answer rests on events that were dropped because of the bound."""
+        conditions = reachable(program, [program.segment(segment).when])
+        sources = (node.operand if isinstance(node, Predicate) else node for node in conditions)
+        return any(
+            self.reader.dropped_until(source, now) is not None
+            for source in sources
+            if isinstance(source, EventAggregate | Sequence)
+        )
+
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
-        """The aggregate's value at an instant; None if it is missing."""
+        """Return the aggregate's value at an instant; None if it is missing, ``Undecided`` if it is not known."""
         return self.reader.aggregate(aggregate, now)
 
-    def sequence(self, sequence: Sequence, now: int) -> bool:
-        """The sequence's answer at an instant."""
+    def sequence(self, sequence: Sequence, now: int) -> bool | None:
+        """Return the sequence's answer at an instant; None if it is not known."""
         return self.reader.sequence(sequence, now)
 
     def instants(self, source: EventAggregate | Sequence) -> Iterable[int]:

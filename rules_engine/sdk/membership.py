@@ -9,6 +9,8 @@ from typing import Any
 from rules_engine.errors import StoreError
 
 _Change = datetime | Callable[[], datetime | None] | None
+_Undecided = frozenset[str] | Callable[[], frozenset[str]]
+_NONE: frozenset[str] = frozenset()
 
 
 class Membership:
@@ -34,13 +36,14 @@ class Membership:
     (True, False, None)
     """
 
-    __slots__ = ("_change", "at", "entity", "error", "segments")
+    __slots__ = ("_change", "_undecided", "at", "entity", "error", "segments")
 
     entity: str
     segments: frozenset[str]
     at: datetime
     error: StoreError | None
     _change: _Change
+    _undecided: _Undecided
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Membership:
         at: datetime,
         changes_at: _Change = None,
         error: StoreError | None = None,
+        undecided: _Undecided = _NONE,
     ) -> None:
         # One call for each: this is made for every request.
         _set_entity(self, entity)
@@ -56,6 +60,7 @@ class Membership:
         _set_at(self, at)
         _set_change(self, changes_at)
         _set_error(self, error)
+        _set_undecided(self, undecided)
 
     @property
     def changes_at(self) -> datetime | None:
@@ -70,6 +75,19 @@ class Membership:
             _set_change(self, change)
         return change
 
+    @property
+    def undecided(self) -> frozenset[str]:
+        """The segments whose answer is unknown because the entity did more than is kept of it; mostly none.
+
+        They are not among ``segments``. Evaluation of the event log, which has everything, decides them. It is computed
+        when it is first asked for, from the data that the lookup read.
+        """
+        undecided = self._undecided
+        if callable(undecided):
+            undecided = undecided()
+            _set_undecided(self, undecided)
+        return undecided
+
     def to_dict(self) -> dict[str, Any]:
         """The membership as JSON data, with sorted segments and instants as ISO 8601.
 
@@ -77,13 +95,14 @@ class Membership:
         >>> Membership("42", frozenset({"b", "a"}), datetime(2026, 1, 1, tzinfo=UTC)).to_dict()["segments"]
         ['a', 'b']
         """
-        change = self.changes_at
+        change, undecided = self.changes_at, self.undecided
         return {
             "entity": self.entity,
             "segments": sorted(self.segments),
             "at": _text(self.at),
             "changes_at": None if change is None else _text(change),
             "error": None if self.error is None else str(self.error),
+            **({"undecided": sorted(undecided)} if undecided else {}),
         }
 
     def __contains__(self, segment: object) -> bool:
@@ -105,7 +124,7 @@ class Membership:
         return f"Membership({self.entity!r}, segments={sorted(self.segments)}, at={_text(self.at)!r}{failed})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Membership, (self.entity, self.segments, self.at, self.changes_at, self.error)
+        return Membership, (self.entity, self.segments, self.at, self.changes_at, self.error, self.undecided)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Membership cannot be changed: `{name}`")
@@ -117,6 +136,7 @@ _set_segments = Membership.__dict__["segments"].__set__
 _set_at = Membership.__dict__["at"].__set__
 _set_change = Membership.__dict__["_change"].__set__
 _set_error = Membership.__dict__["error"].__set__
+_set_undecided = Membership.__dict__["_undecided"].__set__
 
 
 def _text(instant: datetime) -> str:

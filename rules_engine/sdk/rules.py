@@ -16,6 +16,7 @@ from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.segments.codec import decode_program
 from rules_engine.rules.types import Kind, Value, ValueType, from_feast_name
+from rules_engine.rules.undecided import Undecided
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.row_rules import RowRules
@@ -176,11 +177,30 @@ class Rules:
         inputs = _inputs(self._filled(question.scored, found, now), context)
         events = None if question.beside is None else self.events.values(found.beside)
         segments = self._index.match(inputs, now, question.segments, events=events)
-        return Membership(found.entity, segments, at, lambda: self._change(question, inputs, events, now))
+        if events is None:
+            return Membership(found.entity, segments, at, lambda: self._change(question, inputs, None, now))
+        return Membership(
+            found.entity,
+            segments,
+            at,
+            lambda: self._change(question, inputs, events, now),
+            undecided=lambda: self._undecided(question, inputs, events, now),
+        )
 
     def _change(self, question: Question, inputs: Inputs, events: LazyState | None, now: int) -> datetime | None:
         _, until = self._index.match_until(inputs, now, question.segments, events=events)
         return None if until is None else from_micros(until)
+
+    def _undecided(self, question: Question, inputs: Inputs, events: LazyState, now: int) -> frozenset[str]:
+        """Return the asked segments whose answer is unknown because more events came than are kept."""
+        if events.is_whole:
+            return frozenset()
+        from rules_engine.rules.evaluate import Evaluation
+
+        evaluation = Evaluation(self.program, replace(inputs, events=events.log()), now)
+        names = self.program.names if question.segments is None else question.segments
+        unknown = [name for name in names if evaluation.segment(name) is None]
+        return frozenset(name for name in unknown if events.lacks(self.program, name, now))
 
     def explain(self, segment: str, found: EntityFeatures, context: Mapping[str, Any], now: int) -> Explanation:
         """Why an entity is, or is not, in a segment."""
@@ -216,7 +236,8 @@ class Rules:
         for name in [*self._types, *self._windowed] if names is None else names:
             if events is not None and name in self._windowed:
                 aggregate = self._windowed[name]
-                values[name] = _public(events.aggregate(aggregate, now), aggregate.of_type)
+                value = events.aggregate(aggregate, now)
+                values[name] = None if isinstance(value, Undecided) else _public(value, aggregate.of_type)
                 continue
             missing = name.partition(":")[0] in expired
             values[name] = None if missing else _public(found.values.get(name), self._types[name])

@@ -13,6 +13,7 @@ from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.nodes import Aggregate, EventAggregate, FeatureRef
 from rules_engine.rules.triggers.nodes import Constant, PayloadValue, Trigger
 from rules_engine.rules.types import Kind, Value, ValueType, conform
+from rules_engine.rules.undecided import Undecided
 
 _INT64 = range(-(2**63), 2**63)
 
@@ -49,7 +50,8 @@ def _value(
             return as_json(conform(feature_at(features, value, at), known), known)
         case EventAggregate():
             shown = value.of_type if value.function not in (Aggregate.COUNT, Aggregate.DISTINCT) else None
-            return as_json(reader.aggregate(value, at), shown)
+            found = reader.aggregate(value, at)
+            return None if isinstance(found, Undecided) else as_json(found, shown)
 
 
 def as_json(value: Value, value_type: ValueType | None) -> Any:

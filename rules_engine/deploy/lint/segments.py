@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from rules_engine.diagnostics import Diagnostic, Severity, Span
+from rules_engine.events.state.requirements import DEFAULT_BOUND, count_limit
 from rules_engine.rules.changes import reachable
 from rules_engine.rules.implication import implies
 from rules_engine.rules.load import Definitions
-from rules_engine.rules.nodes import AllOf, AnyOf, Not, Predicate, Segment, Sequence
+from rules_engine.rules.nodes import AllOf, AnyOf, EventAggregate, Not, Predicate, Segment, Sequence
 from rules_engine.rules.program import Program
 from rules_engine.rules.walk import walk
 from rules_engine.targets.index.rule_index import RuleIndex
@@ -25,6 +26,7 @@ def lint_segments(definitions: Definitions) -> Iterator[Diagnostic]:
     yield from _duplicates(program)
     yield from _shadowed(program)
     yield from _constant(program)
+    yield from _beyond_bound(program)
 
 
 def _warning(code: str, span: Span, message: str, hint: str) -> Diagnostic:
@@ -82,6 +84,22 @@ def _shadowed_parts(program: Program, group: AnyOf | AllOf) -> Iterator[Diagnost
 def _decides_nothing(program: Program, group: AnyOf | AllOf, one: int, other: int) -> bool:
     part, beside = group.conditions[one], group.conditions[other]
     return implies(program, part, beside) if isinstance(group, AnyOf) else implies(program, beside, part)
+
+
+def _beyond_bound(program: Program) -> Iterator[Diagnostic]:
+    """Yield a warning for each count that lookups cannot tell, because not so many events are kept."""
+    for segment in program.segments.values():
+        for node in walk(segment.when):
+            if not isinstance(node, Predicate) or not isinstance(node.operand, EventAggregate):
+                continue
+            limit = count_limit(node)
+            if limit is not None and limit > DEFAULT_BOUND:
+                message = (
+                    f"lookups and triggers keep at most {DEFAULT_BOUND:,} events of a user for a condition, "
+                    "so they answer `unknown` where this takes more to tell"
+                )
+                hint = f"compare with at most {DEFAULT_BOUND:,}, or answer it with `segments evaluate`"
+                yield _warning("count-beyond-bound", node.span, message, hint)
 
 
 def _constant(program: Program) -> Iterator[Diagnostic]:

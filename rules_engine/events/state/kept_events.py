@@ -54,6 +54,15 @@ class StateEvents(KeptEvents):
     def aggregate_value(self, aggregate: EventAggregate, now: int) -> Value:
         return self._reader.aggregate(aggregate, now)
 
+    def sequence_truth(self, sequence: Sequence, now: int) -> bool | None:
+        return self._reader.sequence(sequence, now)
+
+    def instants(self, condition: EventAggregate | Sequence) -> Iterator[int]:
+        return self._reader.instants(condition)
+
+    def at_least(self, aggregate: EventAggregate, now: int) -> int | None:
+        return self._reader.at_least(aggregate, now)
+
     def note(self, condition: EventAggregate | Sequence, now: int) -> str | None:
         return self._reader.note(condition, now)
 

@@ -11,13 +11,16 @@ from rules_engine.clock import format_instant
 from rules_engine.errors import DataError
 from rules_engine.events.state.entity_state import EventState, Kept
 from rules_engine.events.state.requirements import Keep, Need, StateRequirements, aggregate_need, sequence_needs
-from rules_engine.rules.events import reduce_values, sequence_instants, sequence_matches
+from rules_engine.rules.events import first_events, in_window, reduce_values, sequence_instants, sequence_matches
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Sequence
 from rules_engine.rules.types import Value
+from rules_engine.rules.undecided import UNDECIDED, Undecided
 
 #: How many objects are remembered by identity before the memory starts anew.
 _MAX_REMEMBERED = 10_000
+
+_COUNTS = (Aggregate.COUNT, Aggregate.DISTINCT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +146,12 @@ class StateReader:
     ([1, 2, 1, 0], [3, 5, 13, 15])
     """
 
-    __slots__ = ("_layout", "_sequences", "state", "streams")
+    __slots__ = ("_layout", "_sequences", "is_whole", "state", "streams")
 
     def __init__(self, state: EventState, layout: StateLayout) -> None:
         self.state = state
+        #: True if no event was dropped because of the bound.
+        self.is_whole = not any(kept.lost for kept in state.kept)
         self._layout = layout
         self.streams: dict[tuple[int, int], Stream] = {}
         self._sequences: dict[int, list[Event]] = {}
@@ -157,13 +162,21 @@ class StateReader:
         return self._layout.requirements
 
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
-        """The aggregate's value; None if it is missing. A count above what any definition tells apart is that number.
+        """Return the aggregate's value; None if it is missing, :class:`Undecided` if more events came than are kept.
+
+        A count above what any definition tells apart is that number.
 
         Raises
         ------
         DataError
             if the state was pruned for a later instant.
         """
+        value = self._of_kept(aggregate, now)
+        if self.is_whole or self.dropped_until(aggregate, now) is None:
+            return value
+        return Undecided(value) if aggregate.function in _COUNTS else UNDECIDED
+
+    def _of_kept(self, aggregate: EventAggregate, now: int) -> Value:
         plan = self._layout.plan(aggregate)
         assert isinstance(plan, AggregatePlan), aggregate
         self._check(now)
@@ -184,8 +197,8 @@ class StateReader:
         further = stream.column(plan.source.column)[start : bisect_right(stream.ats, now, start)]
         return kept.totals[total].value(plan.function, further)
 
-    def sequence(self, sequence: Sequence, now: int) -> bool:
-        """The sequence's answer.
+    def sequence(self, sequence: Sequence, now: int) -> bool | None:
+        """Return the sequence's answer; None if more events came than are kept, and those that are kept do not tell.
 
         Raises
         ------
@@ -196,6 +209,9 @@ class StateReader:
         assert isinstance(plan, SequencePlan), sequence
         self._check(now)
         since = None if sequence.within is None else now - sequence.within
+        dropped = None if self.is_whole else self.dropped_until(sequence, now)
+        if dropped is not None:
+            return self._after(dropped, plan, now)
         starts = self.stream(plan.sources[0]).ats
         if bisect_right(starts, now) == (0 if since is None else bisect_right(starts, since)):
             return False
@@ -204,12 +220,23 @@ class StateReader:
             events = events[bisect_right(events, since, key=lambda event: event.at) :]
         return sequence_matches(plan.sequence, events, now)
 
+    def _after(self, dropped: int, plan: SequencePlan, now: int) -> bool | None:
+        """Return the answer that later events than those that were dropped give, where it is that of all."""
+        events = self._sequence_events(plan)
+        events = events[bisect_right(events, dropped, key=lambda event: event.at) :]
+        if sequence_matches(plan.sequence, events, now):
+            return True
+        has_latest = plan.sequence.latest_only and first_events(plan.sequence, in_window(events, now, None))
+        return False if has_latest else None
+
     def instants(self, source: EventAggregate | Sequence) -> Iterator[int]:
         """The instants at which the value may change without new events; others may be among them."""
         plan = self._layout.plan(source)
         if isinstance(plan, SequencePlan):
             yield from sequence_instants(plan.sequence, self._sequence_events(plan))
+            yield from self._dropped_leave(plan.sources, source)
             return
+        yield from self._dropped_leave((plan.source,), source)
         for at in self.stream(plan.source).ats:
             yield at
             if plan.within is not None:
@@ -222,17 +249,50 @@ class StateReader:
         delivered again.
         """
         plan = self._layout.plan(source)
+        if isinstance(plan, AggregatePlan) and plan.total is not None:
+            kept = self.state.kept[plan.source.stream[0]]
+            if kept.late:
+                return kept.settled
+        return self.dropped_until(source, now)
+
+    def dropped_until(self, source: EventAggregate | Sequence, now: int) -> int | None:
+        """Return up to which instant events that this condition looks back to were dropped because of the bound."""
+        plan = self._layout.plan(source)
         if isinstance(plan, SequencePlan):
             return self._lost(plan.sources, source, now)
-        kept = self.state.kept[plan.source.stream[0]]
-        if plan.total is not None and kept.late:
-            return kept.settled
-        if plan.limit is not None and isinstance(source, EventAggregate) and self.aggregate(source, now) >= plan.limit:
+        if plan.limit is not None and isinstance(source, EventAggregate) and self._of_kept(source, now) >= plan.limit:
             return None  # more would not be told apart
         return self._lost((plan.source,), source, now)
 
+    def _dropped_leave(self, sources: Iterable[Source], source: EventAggregate | Sequence) -> Iterator[int]:
+        """Yield the instants at which dropped events leave the window."""
+        if self.is_whole or source.within is None:
+            return
+        for place in sources:
+            until = self.state.kept[place.stream[0]].lost.get(place.need)
+            if until is not None:
+                yield until + source.within
+
+    def at_least(self, aggregate: EventAggregate, now: int) -> int | None:
+        """Return what a count is at least, where more events are not kept or not told apart; None if it is exact."""
+        if aggregate.function not in _COUNTS:
+            return None
+        plan = self._layout.plan(aggregate)
+        assert isinstance(plan, AggregatePlan), aggregate
+        number: int = self._of_kept(aggregate, now)
+        is_capped = plan.limit is not None and number >= plan.limit
+        if not is_capped and self.dropped_until(aggregate, now) is None:
+            return None
+        if aggregate.function is Aggregate.DISTINCT:
+            return number
+        ats = self.stream(plan.source).ats
+        start = 0 if plan.within is None else bisect_right(ats, now - plan.within)
+        return bisect_right(ats, now, start) - start
+
     def note(self, source: EventAggregate | Sequence, now: int) -> str | None:
         """What people have to know of the events behind an answer, where not all of them are kept."""
+        if self.dropped_until(source, now) is not None:
+            return f"more than {self.requirements.bound:,} events came, and the oldest of them are not kept"
         until = self.incomplete_until(source, now)
         if until is not None:
             return f"events up to {format_instant(until)} may be lacking"
@@ -241,8 +301,7 @@ class StateReader:
             return None
         need = self.requirements.events[plan.source.stream[0]].needs[plan.source.need]
         if plan.limit is not None:
-            reached = self.aggregate(source, now) >= plan.limit
-            return "there may be more, which no definition tells apart" if reached else None
+            return None
         return None if need.keep is Keep.ALL else "events that no longer decide are not kept"
 
     def _lost(self, sources: Iterable[Source], source: EventAggregate | Sequence, now: int) -> int | None:

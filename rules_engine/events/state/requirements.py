@@ -240,13 +240,13 @@ def _limits(nodes: Iterable[Condition], features: Mapping[str, EventAggregate]) 
     limits: dict[EventAggregate, int | None] = {}
     for node in nodes:
         if isinstance(node, Predicate) and isinstance(node.operand, EventAggregate):
-            limit, known = _count_limit(node), limits.get(node.operand, 0)
+            limit, known = count_limit(node), limits.get(node.operand, 0)
             limits[node.operand] = None if limit is None or known is None else max(limit, known)
     return limits | dict.fromkeys(features.values())
 
 
-def _count_limit(predicate: Predicate) -> int | None:
-    """The least number such that counts from there on are not told apart by the predicate; None if there is none."""
+def count_limit(predicate: Predicate) -> int | None:
+    """Return the least number from which on the predicate does not tell counts apart; None if there is none."""
     operand = predicate.operand
     assert isinstance(operand, EventAggregate), operand
     argument = predicate.argument

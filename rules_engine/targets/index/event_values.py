@@ -7,7 +7,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Protocol
 
-from rules_engine.rules.events import in_window, matching, reduce_events, sequence_instants, sequence_matches
+from rules_engine.rules.events import in_window, matching, reduce_events, sequence_instants, sequence_truth
 from rules_engine.rules.inputs import Event, KeptEvents
 from rules_engine.rules.nodes import EventAggregate, EventMatch
 from rules_engine.rules.nodes import Sequence as SequenceNode
@@ -20,10 +20,10 @@ class EventValues(Protocol):
     """What the events of one entity say. Asked only for what can still change the answer."""
 
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
-        """The aggregate's value at an instant; None if it is missing."""
+        """Return the aggregate's value at an instant; None if it is missing, :class:`Undecided` if it is not known."""
 
-    def sequence(self, sequence: SequenceNode, now: int) -> bool:
-        """The sequence's answer at an instant."""
+    def sequence(self, sequence: SequenceNode, now: int) -> bool | None:
+        """Return the sequence's answer at an instant; None if it is not known."""
 
     def instants(self, source: EventAggregate | SequenceNode) -> Iterable[int]:
         """The instants at which the value may change without new events; others may be among them."""
@@ -72,8 +72,8 @@ class LoggedEvents:
             return self._events.aggregate_value(aggregate, now)
         return reduce_events(aggregate, in_window(self._found(aggregate.match), now, aggregate.within))
 
-    def sequence(self, sequence: SequenceNode, now: int) -> bool:
-        return sequence_matches(sequence, self._of(step.match.event for step in sequence.steps), now)
+    def sequence(self, sequence: SequenceNode, now: int) -> bool | None:
+        return sequence_truth(sequence, self._of(step.match.event for step in sequence.steps), now)
 
     def instants(self, source: EventAggregate | SequenceNode) -> Iterator[int]:
         if isinstance(source, SequenceNode):

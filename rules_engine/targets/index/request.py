@@ -10,6 +10,7 @@ from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import ClockField, ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
 from rules_engine.rules.predicates import context_value
 from rules_engine.rules.types import STRING, Value, conform
+from rules_engine.rules.undecided import UNDECIDED
 from rules_engine.targets.index.event_values import EventValues, LoggedEvents
 from rules_engine.targets.index.slots import Slot
 
@@ -55,7 +56,8 @@ class Request:
         if isinstance(source, EventAggregate):
             return self.events.aggregate(source, self.now)
         if isinstance(source, Sequence):
-            return self.events.sequence(source, self.now)
+            truth = self.events.sequence(source, self.now)
+            return UNDECIDED if truth is None else truth
         raise TypeError(f"the property {source} is read outside `where`")
 
     def _clock(self, clock: ClockRef) -> Value:

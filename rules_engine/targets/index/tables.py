@@ -9,10 +9,11 @@ from itertools import accumulate
 from operator import xor
 
 from rules_engine.rules.types import Value
+from rules_engine.rules.undecided import Undecided
 from rules_engine.targets.index import lines
 from rules_engine.targets.index.domains import Cut, Domain, Lists, Ranges
 from rules_engine.targets.index.layout import Layout, mask_of
-from rules_engine.targets.index.slots import Slot
+from rules_engine.targets.index.slots import Reading, Slot
 
 #: The most bytes of masks that one table keeps ready; beyond that some are put together when they are looked up.
 MAX_TABLE_BYTES = 16 << 20
@@ -41,7 +42,9 @@ class Table:
     read: Callable[[Value, int], Value]
 
     def mask(self, raw: Value, now: int) -> int:
-        """The conjunctions that allow a raw value."""
+        """Return the conjunctions that allow a raw value."""
+        if raw.__class__ is Undecided:
+            return self.undecided(raw)
         value = self.read(raw, now)
         return self.missing if value is None else self.present(value)
 
@@ -52,6 +55,10 @@ class Table:
     def present(self, value: Value) -> int:
         """The mask for a value as it was read."""
         raise NotImplementedError
+
+    def undecided(self, _value: Undecided) -> int:
+        """Return the conjunctions that do not ask for the value, which is not known; the others are not true."""
+        return ~self.mentions
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,6 +86,14 @@ class Steps(Table):
 
     def present(self, value: Value) -> int:
         return self.cells[self.cell(value)]
+
+    def undecided(self, value: Undecided) -> int:
+        if value.at_least is None or self.slot.reading is not Reading.PLAIN:
+            return ~self.mentions
+        mask = -1
+        for cell in range(self.cell(value.at_least), len(self.cells)):  # those that allow every count from there on
+            mask &= self.cells[cell]
+        return mask
 
 
 @dataclass(frozen=True, eq=False, slots=True)

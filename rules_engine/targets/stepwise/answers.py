@@ -263,6 +263,23 @@ def _times_of_day(predicate: Predicate, clock: ClockRef) -> Iterable[int]:
 def _aggregate(layout: StateLayout, predicate: Predicate, aggregate: EventAggregate, wanted: bool) -> Check:
     plan = layout.plan(aggregate)
     assert isinstance(plan, AggregatePlan), aggregate
+    check = _aggregate_of_kept(plan, predicate, aggregate, wanted)
+
+    def answer(view: View, now: int) -> Answer:
+        if view.reader.is_whole or view.reader.dropped_until(aggregate, now) is None:
+            return check(view, now)
+        value = view.reader.aggregate(aggregate, now)
+        return judge(predicate, value, now) is wanted, _next(view, aggregate, now)
+
+    return answer
+
+
+def _next(view: View, source: EventAggregate | SequenceNode, now: int) -> int:
+    """Return the first instant after now at which what is kept of events, or was dropped, may say something else."""
+    return min((at for at in view.reader.instants(source) if at > now), default=FOREVER)
+
+
+def _aggregate_of_kept(plan: AggregatePlan, predicate: Predicate, aggregate: EventAggregate, wanted: bool) -> Check:
     if aggregate.function is Aggregate.COUNT and plan.limit is not None and plan.limit <= _COUNTED:
         return _count(plan, predicate, wanted)
     if aggregate.function is Aggregate.LAST and plan.source.column is not None:
@@ -433,8 +450,15 @@ def _last(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
 def _sequence(layout: StateLayout, sequence: SequenceNode, wanted: bool) -> Check:
     plan = layout.plan(sequence)
     assert isinstance(plan, SequencePlan), sequence
-    answer = (_Sequence(plan) if sequence.match_on is None else _MatchedSequence(plan)).answer
-    return answer if wanted else _negated(answer)
+    of_kept = (_Sequence(plan) if sequence.match_on is None else _MatchedSequence(plan)).answer
+    check = of_kept if wanted else _negated(of_kept)
+
+    def answer(view: View, now: int) -> Answer:
+        if view.reader.is_whole or view.reader.dropped_until(sequence, now) is None:
+            return check(view, now)
+        return view.reader.sequence(sequence, now) is wanted, _next(view, sequence, now)
+
+    return answer
 
 
 def _negated(check: Check) -> Check:

@@ -19,6 +19,7 @@ from rules_engine.rules.inputs import Event, Inputs
 from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Sequence
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import FLOAT, STRING
+from rules_engine.rules.undecided import Undecided
 from rules_engine.testing import Scenario
 
 NOW = 1_800_000_000_000_000
@@ -187,7 +188,7 @@ def test_beyond_the_bound_the_oldest_go_and_that_is_said() -> None:
     state = state_of(requirements, *(event("view", age) for age in range(30)))
     reader = reader_of(state, requirements)
     assert ages(state) == list(range(10))
-    assert (reader.aggregate(VIEWS, NOW), reader.incomplete_until(VIEWS, NOW)) == (10, NOW - 10)
+    assert (reader.aggregate(VIEWS, NOW), reader.incomplete_until(VIEWS, NOW)) == (Undecided(10), NOW - 10)
     later = NOW - 10 + DAY  # what was dropped is out of the window
     assert (reader.aggregate(VIEWS, later), reader.incomplete_until(VIEWS, later)) == (10, None)
     assert prune(state, requirements, later).kept[0].lost == {}
@@ -248,14 +249,26 @@ def test_explanations_on_what_is_kept_are_those_on_the_log() -> None:
 @pytest.mark.parametrize(
     ("condition", "number", "note"),
     [
-        ({"did": "view", "within": "1d"}, 5, "is 1; events at .*; there may be more, which no definition tells apart"),
+        ({"did": "view", "within": "1d"}, 5, "is at least 1; events at "),
         ({"max": {"event": "view", "of": "n"}, "within": "1d", "less_than": 0}, 5, "events that no longer decide are"),
-        ({"sum": {"event": "view", "of": "n"}, "within": "1d", "at_least": 0}, 20, "events up to .* may be lacking"),
-        ({"sequence": [{"did": "view"}, {"did": "buy"}], "within": "1d"}, 20, "events up to .* may be lacking"),
+        (
+            {"sum": {"event": "view", "of": "n"}, "within": "1d", "at_least": 0},
+            20,
+            "unknown: .*more than 10 events came, and the oldest of them",
+        ),
+        ({"sequence": [{"did": "view"}, {"did": "buy"}], "within": "1d"}, 20, "unknown: .*more than 10 events came"),
     ],
 )
 def test_explanations_say_what_is_not_kept(condition: Any, number: int, note: str) -> None:
     assert re.search(note, explained(condition, *(event("view", age, n=1) for age in range(number))))
+
+
+def test_what_the_bound_leaves_unknown_is_shown_as_such() -> None:
+    often = {"did": "view", "within": "1d", "count": {"at_least": 15}}
+    shown = explained(often, *(event("view", age) for age in range(20)))
+    assert shown.startswith("42 is not known to be in viewers")
+    assert "is at least 10; " in shown
+    assert "is in" in explained(often | {"count": {"not_in": [3, 15_000]}}, *(event("view", age) for age in range(5)))
 
 
 def test_the_latest_start_has_to_have_the_property_that_is_matched_on() -> None:

@@ -57,6 +57,45 @@ def test_a_lookup_sees_what_was_tracked_before(shop: SegmentClient) -> None:
     assert "3" in str(shop.explain("u", "keen"))
 
 
+BUSY = """\
+segment: busy
+when: {did: view, within: 1d, count: {at_least: 1005}}
+---
+segment: quiet
+when: {not_in_segment: busy}
+---
+segment: spent_much
+when: {sum: {event: cart, of: value}, within: 1d, at_least: 1003}
+---
+segment: seen
+when: {did: view, within: 1d, count: {at_least: 900}}
+"""
+
+
+def test_more_events_than_are_kept_leave_answers_unknown_and_say_so(project: Project, store: EmbeddedStore) -> None:
+    shop_plan(Connection("redis", store.connection_string), BUSY).save(project.read_plan)
+    with SegmentClient(project) as client:
+        for number in range(1_010):
+            at = NOW - timedelta(seconds=1_010 - number)
+            client.track("u", "view", {"page": "a"}, at=at, event_id=f"v{number}")
+            client.track("u", "cart", {"value": 1}, at=at, event_id=f"c{number}")
+        found = client.lookup("u")
+        assert found.segments == {"seen"}
+        assert found.undecided == {"busy", "quiet", "spent_much"}
+        assert found.to_dict()["undecided"] == ["busy", "quiet", "spent_much"]
+        shown = str(client.explain("u", "busy"))
+        assert "unknown" in shown
+        assert "is at least 1000" in shown
+        assert "more than 1,000 events came, and the oldest of them are not kept" in shown
+        assert client.lookup("other").undecided == frozenset()
+        known_from = client.lookup("u", segments=["spent_much"]).changes_at
+        assert known_from is None  # what is kept goes out of the window after what was dropped: it stays below
+        later = client.lookup("u", segments=["quiet"]).changes_at
+        assert later is not None
+        assert client.lookup("u", segments=["quiet"], at=later).segments == {"quiet"}
+        assert not client.lookup("u", segments=["quiet"], at=later).undecided
+
+
 def test_a_pending_absence_comes_true_when_changes_at_says(shop: SegmentClient) -> None:
     shop.track("u", "cart", {"sku": "x"}, at=NOW)
     found = shop.lookup("u", segments=["abandoned"])
