@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from rules_engine.batch.entities import Crowd, Everyone
+from rules_engine.batch.entities import Crowd, Everyone, features_read
 from rules_engine.clock import now_micros
+from rules_engine.errors import FeatureColumnError
 from rules_engine.folders import Project
 from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.explain import Explanation, explain
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.load import load_folder
+from rules_engine.rules.nodes import Not
 from rules_engine.rules.program import Program
 from rules_engine.targets.columns.codes import Flags
 from rules_engine.targets.columns.column_index import ColumnIndex, Matches
@@ -44,12 +46,17 @@ class Answered:
     done: float
 
     def members(self, segment: str) -> Flags:
-        """For each of the users whether they are in a segment."""
+        """Tell of each entity whether it is in a segment."""
         return self.matches.members(segment)
 
+    def truths(self, segment: str) -> pa.Array:
+        """Give each entity's answer: true, false, or null for unknown. The rules have to be made with ``unknown``."""
+        members = self.members(segment)
+        return pa.array(members, mask=~(members | self.matches.members(_negated(segment))))
+
     def sizes(self) -> Sizes:
-        """How many there are, and how many of them are in each segment."""
-        return Sizes(len(self.entities), self.matches.counts())
+        """Count the entities, and those of them that are in each segment."""
+        return Sizes.of(len(self.entities), self.matches.counts())
 
 
 class BatchRules:
@@ -67,6 +74,8 @@ class BatchRules:
         what a request would bring, the same for everyone.
     everyone
         with at least what the segments read, to share one reading; None for a reading of its own.
+    unknown
+        tell unknown from false, which takes twice the work.
 
     Attributes
     ----------
@@ -88,12 +97,18 @@ class BatchRules:
         segments: Collection[str] | None = None,
         context: Mapping[str, Any] | None = None,
         everyone: Everyone | None = None,
+        *,
+        unknown: bool = False,
     ) -> None:
         self.program = program
         self.names = tuple(sorted(program.names if segments is None else set(segments)))
         self._context = dict(context or {})
-        self._index = ColumnIndex(RuleIndex(program), self.names)
-        self._everyone = Everyone(repo, (program, self.names)) if everyone is None else everyone
+        asked = self.names
+        if unknown:
+            program = _with_negations(program, self.names)
+            asked = tuple(sorted({*self.names, *map(_negated, self.names)}))
+        self._index = ColumnIndex(RuleIndex(program), asked)
+        self._everyone = Everyone(repo, (self.program, self.names)) if everyone is None else everyone
         self.key = self._everyone.key
 
     def answers(self, as_of: int, keys: Sequence[str] | None = None) -> Iterator[Answered]:
@@ -132,7 +147,7 @@ class BatchRules:
         return found
 
     def _size(self, crowd: Crowd, as_of: int) -> tuple[Sizes, float]:
-        return Sizes(crowd.batch.num_rows, self._matches(crowd, as_of).counts()), crowd.done
+        return Sizes.of(crowd.batch.num_rows, self._matches(crowd, as_of).counts()), crowd.done
 
     def inputs(self, as_of: int, keys: Sequence[str]) -> dict[str, Inputs]:
         """What the rules read of some users as of an instant. Someone unknown then is absent."""
@@ -157,12 +172,69 @@ def _side_by_side(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator
             yield waiting.popleft().result()
 
 
+def _negated(segment: str) -> str:
+    return f"not {segment}"  # no name of a segment has a space
+
+
+def _with_negations(program: Program, names: Iterable[str]) -> Program:
+    """Add to each segment one that is true where it is false."""
+    negated = {}
+    for name in names:
+        segment = program.segment(name)
+        negated[_negated(name)] = replace(segment, name=_negated(name), when=Not(segment.when))
+    return Program({**program.segments, **negated})
+
+
+def readable(
+    program: Program, names: Iterable[str], read: Callable[[tuple[str, ...]], _Out]
+) -> tuple[_Out, dict[str, FeatureColumnError]]:
+    """Read for as many segments as the sources allow: a column that cannot be used stops only what reads it.
+
+    Parameters
+    ----------
+    names
+        the segments.
+    read
+        called with them; again, without those that read a column which it refused.
+
+    Returns
+    -------
+    tuple
+        what ``read`` gave, and by segment that was left out the reason.
+
+    Raises
+    ------
+    FeatureColumnError
+        if no segment is left.
+    """
+    left, refused = tuple(names), dict[str, FeatureColumnError]()
+    while True:
+        try:
+            return read(left), refused
+        except FeatureColumnError as error:
+            stopped = [name for name in left if error.feature in features_read(program, [name])]
+            left = tuple(name for name in left if name not in stopped)
+            if not left or not stopped:
+                raise
+            refused |= dict.fromkeys(stopped, error)
+
+
 @dataclass(slots=True)
 class Sizes:
-    """How many users there are, and how many of them are in each segment."""
+    """Count entities, those of them that are in each segment, and, where that was asked for, those not known to be."""
 
     users: int = 0
     members: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, users: int, counts: Mapping[str, int]) -> Sizes:
+        """Take the counts of segments, and of their negations if they were asked for too."""
+        members = {name: count for name, count in counts.items() if not name.startswith(_negated(""))}
+        unknown = {
+            name: users - count - counts[_negated(name)] for name, count in members.items() if _negated(name) in counts
+        }
+        return cls(users, members, unknown)
 
     @classmethod
     def none(cls, names: Sequence[str]) -> Sizes:
@@ -174,6 +246,8 @@ class Sizes:
         self.users += more.users
         for name in self.members:
             self.members[name] += more.members.get(name, 0)
+        for name, count in more.unknown.items():
+            self.unknown[name] = self.unknown.get(name, 0) + count
 
     def share(self, segment: str) -> float:
         """The part of all users who are in a segment; 0 if there are none.

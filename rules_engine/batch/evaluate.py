@@ -21,7 +21,7 @@ def evaluate(
     Parameters
     ----------
     rules
-        the segments.
+        the segments; to write a matrix, made with ``unknown``.
     as_of
         the instant, in microseconds.
     out

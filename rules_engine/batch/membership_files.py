@@ -111,11 +111,11 @@ def pairs(answered: Answered, names: Sequence[str], schema: pa.Schema) -> pa.Rec
 
 
 def matrix_schema(key: str, names: Iterable[str]) -> pa.Schema:
-    """A row for each user, with a column for each segment that says whether the user is in it."""
+    """Make a row for each entity, with a column for each segment: true, false, or null for unknown."""
     return pa.schema([(key, pa.string()), *((name, pa.bool_()) for name in names)])
 
 
 def matrix(answered: Answered, names: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:
     """The rows of :func:`matrix_schema` for some users."""
-    flags = [pa.array(answered.members(name)) for name in names]
-    return pa.record_batch([answered.entities.cast(pa.string()), *flags], schema=schema)
+    truths = [answered.truths(name) for name in names]
+    return pa.record_batch([answered.entities.cast(pa.string()), *truths], schema=schema)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rules_engine.batch.engine import BatchRules
+from rules_engine.batch.engine import BatchRules, readable
 from rules_engine.batch.entities import Crowd, Everyone, features_read
 from rules_engine.batch.events import sources_of
 from rules_engine.clock import from_micros, to_micros
+from rules_engine.errors import FeatureColumnError
 from rules_engine.events.log.offline import Source
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.online.opening import open_reader
@@ -64,12 +65,15 @@ class Parity:
         which.
     disagreements
         every condition, and every membership (as the condition ``member``), that differs.
+    refused
+        by segment that was left out the reason: a column that it reads cannot be used.
     """
 
     as_of: int
     users: int
     segments: tuple[str, ...]
     disagreements: tuple[Disagreement, ...]
+    refused: Mapping[str, FeatureColumnError] = field(default_factory=dict)
 
 
 def compare(
@@ -95,21 +99,39 @@ def compare(
     repo, plan = FeastRepo(project), ReadPlan.load(project.read_plan)
     rules = Rules(plan)
     now = rules.now(None) if as_of is None else as_of
-    everyone = Everyone(repo, (rules.program, rules.program.names))
-    batch = BatchRules(repo, rules.program, everyone=everyone)
+
+    def read(names: tuple[str, ...]) -> Parity:
+        return _compared(project, repo, rules, names, now, sample, seed, progress)
+
+    found, refused = readable(rules.program, rules.program.names, read)
+    return replace(found, refused=refused)
+
+
+def _compared(
+    project: Project,
+    repo: FeastRepo,
+    rules: Rules,
+    names: tuple[str, ...],
+    now: int,
+    sample: int | None,
+    seed: int,
+    progress: Progress,
+) -> Parity:
+    everyone = Everyone(repo, (rules.program, names))
+    batch = BatchRules(repo, rules.program, names, everyone=everyone)
     keys = None if sample is None else sample_users(everyone, now, sample, seed)
     users = 0
-    found: list[Disagreement] = []
-    with SegmentClient(project) as client, closing(open_reader(plan, project.root)) as reader:
+    differing: list[Disagreement] = []
+    with SegmentClient(project) as client, closing(open_reader(rules.plan, project.root)) as reader:
         comparison = _Comparison(client, rules, reader, batch, now)
         for crowd in everyone.at(now, keys):
             for start in range(0, crowd.batch.num_rows, _BATCH):
                 some = crowd.slice(start, _BATCH)
-                found += comparison.of(some)
+                differing += comparison.of(some)
                 users += some.batch.num_rows
                 progress(f"Compared {users:,} users")
-    found.sort(key=lambda one: (one.entity, one.segment))
-    return Parity(now, users, batch.names, tuple(found))
+    differing.sort(key=lambda each: (each.entity, each.segment))
+    return Parity(now, users, batch.names, tuple(differing))
 
 
 def sample_users(everyone: Everyone, as_of: int, sample: int, seed: int) -> list[str]:

@@ -1,7 +1,8 @@
-"""Training sets, point in time: for users at instants, the features as they were then, windows of events among them.
+"""Make training sets, point in time: for entities at instants, the features as they were then, windows of events too.
 
-Features come through Feast's own point-in-time join. The named windowed features of events.yaml come from the event
-log, by the definitions that rules and the SDK read. Nothing after a row's instant is in the row.
+Features come from the files behind their views, or else through Feast's own point-in-time join. The named windowed
+features of events.yaml come from the event log, by the definitions that rules and the SDK read. Nothing after a row's
+instant is in the row.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from rules_engine.errors import DataError, ProjectError, UnknownNameError
 from rules_engine.events.declarations.events_yaml import read_events
 from rules_engine.events.log.event_log import decode_properties
 from rules_engine.events.log.offline import OfflineEvents, Piece
-from rules_engine.features.column_types import as_declared
+from rules_engine.features.column_types import as_declared, entity_keys
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
+from rules_engine.features.offline.joined import join_files
 from rules_engine.folders import Project
 from rules_engine.rules.catalog import EVENT_VIEW
 from rules_engine.rules.events import reduce_values
@@ -54,8 +56,8 @@ def training_set(
     project
         an applied project, or the folder that it is in.
     rows
-        with a column of entity keys, named as Feast's join key, and one of instants with a time zone; all other
-        columns, such as labels, stay as they are.
+        with a column of entity keys (strings, or whole numbers, which have one spelling), named as Feast's join key,
+        and one of instants with a time zone; all other columns, such as labels, stay as they are.
     features
         ``"view:name"`` of Feast's features, and ``"events:name"`` of those in events.yaml.
     instants
@@ -87,7 +89,10 @@ def training_set(
     of_feast = [name for name in dict.fromkeys(features) if name not in of_events]
     columns: dict[str, Any] = {}
     if of_feast:
-        columns |= _through_feast(repo, keys, ats, of_feast)
+        joined = join_files(repo, of_feast, keys, ats)
+        columns |= {name: _series(values) for name, values in joined.items()}
+        others = [name for name in of_feast if name not in joined]
+        columns |= _through_feast(repo, keys, ats, others) if others else {}
     if of_events:
         columns |= _from_log(repo, keys, ats, of_events)
     found = pd.DataFrame({name: columns[name] for name in dict.fromkeys(features)})
@@ -119,9 +124,11 @@ def _checked(rows: pd.DataFrame, key: str, instants: str) -> tuple[pa.Array, Int
     if rows[key].isna().any() or rows[instants].isna().any():
         raise DataError(f"`{key}` or `{instants}` is missing in some row", hint="leave these rows out")
     try:
-        keys = pa.array(rows[key], pa.large_string())
+        keys = entity_keys(pa.array(rows[key], from_pandas=True), key)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"`{key}` holds other values than strings: {error}", hint="entity keys are strings") from error
+        raise DataError(
+            f"`{key}` holds values of several types: {error}", hint="entity keys are strings or whole numbers"
+        ) from error
     ats = rows[instants].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
     return keys, ats
 
@@ -138,6 +145,7 @@ def _through_feast(repo: FeastRepo, keys: pa.Array, ats: Integers, features: Seq
             _ROW: np.arange(len(ats)),
         }
     )
+    repo.check_registered()
     try:
         with quiet():
             job = repo.store.get_historical_features(asked, list(features), full_feature_names=True)

@@ -102,6 +102,8 @@ def _show(applied: ApplyReport, done: list[Stage]) -> None:
     output.say("Applied ", (plan.project, "bold"), f": {segments}, {views}")
     for number, stage in enumerate(done, 1):
         output.say(f"  {number}. {stage_text(stage)}")
+    for note in applied.notes:
+        output.say(note)
     registry = applied.registry
     if registry.added or registry.updated:
         output.say("Next: `segments materialize` brings the online store up to date")
@@ -122,5 +124,6 @@ def _data(applied: ApplyReport) -> dict[str, Any]:
         "triggers": to_data(stages.of("triggers")),
         "events": to_data(stages.of("events")),
         "features": to_data(Names(registry.added, registry.updated, registry.removed)),
+        "notes": list(applied.notes),
         "stages": [stage_data(stage) for stage in stages.stages if shows(stage)] if stages.differs else [],
     }

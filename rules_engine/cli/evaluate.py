@@ -55,7 +55,7 @@ def evaluate(
     Answers by the definitions in the files, applied or not, from the offline store: of each feature view the newest row
     at or before the instant, as long as the view's ttl allows; and from the event log. Nothing later is seen.
     """
-    from rules_engine.batch.engine import BatchProject, BatchRules
+    from rules_engine.batch.engine import BatchProject, BatchRules, readable
     from rules_engine.batch.evaluate import evaluate as run
 
     if matrix and out is None:
@@ -63,28 +63,37 @@ def evaluate(
     with output.working("Opening the project") as show:
         opened = BatchProject.open(Project.open(repo), as_of)
         given = read_context(context, opened.program)
-        if engine is Engine.SPARK:
-            sizes = _on_spark(opened, segments or None, given, out, matrix, show)
-        else:
-            rules = BatchRules(opened.repo, opened.program, segments or None, given)
-            sizes = run(
+
+        def read(names: tuple[str, ...]) -> Sizes:
+            if engine is Engine.SPARK:
+                return _on_spark(opened, list(names), given, out, matrix, show)
+            rules = BatchRules(opened.repo, opened.program, names, given, unknown=True)
+            return run(
                 rules,
                 opened.now,
                 out,
                 as_matrix=matrix,
                 progress=lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})"),
             )
+
+        sizes, refused = readable(opened.program, segments or opened.program.names, read)
     at = format_instant(opened.now)
     names = sorted(sizes.members)
     if output_format is Format.JSON:
-        counts = {name: {"users": sizes.members[name], "share": sizes.share(name)} for name in names}
+        counts = {
+            name: {"users": sizes.members[name], "share": sizes.share(name), "unknown": sizes.unknown[name]}
+            for name in names
+        }
         output.print_json({"as_of": at, "users": sizes.users, "segments": counts})
-        return
-    output.say((output.plural(sizes.users, "user"), "bold"), f" as of {at}")
-    rows = [[name, f"{sizes.members[name]:,}", f"{sizes.share(name):.1%}"] for name in names]
-    output.table(["segment", "users", "share"], rows, right=["users", "share"])
-    if out is not None:
-        output.say(f"Wrote {out}")
+    else:
+        output.say((output.plural(sizes.users, "user"), "bold"), f" as of {at}")
+        rows = [
+            [name, f"{sizes.members[name]:,}", f"{sizes.share(name):.1%}", f"{sizes.unknown[name]:,}"] for name in names
+        ]
+        output.table(["segment", "users", "share", "unknown"], rows, right=["users", "share", "unknown"])
+        if out is not None:
+            output.say(f"Wrote {out}")
+    output.refuse(refused)
 
 
 def _on_spark(

@@ -92,6 +92,8 @@ def _show(report: MaterializeReport) -> None:
     rows = [[view.view, f"{view.rows:,}", f"{view.seconds:.1f}", _start(view), view.reason] for view in report.views]
     output.table(["view", "rows", "seconds", "from", "why from there"], rows, right=["rows", "seconds"])
     until = "".join(f" up to {format_instant(end)}" for end in {view.end for view in report.views})
+    for note in [note for view in report.views for note in view.notes]:
+        output.say(note)
     output.say(f"Materialized {output.plural(report.rows, 'row')}{until} in {report.seconds:.1f} s")
 
 
@@ -107,4 +109,5 @@ def _data(view: ViewReport) -> dict[str, Any]:
         "from": None if view.start is None else format_instant(view.start),
         "to": format_instant(view.end),
         "reason": view.reason,
+        "notes": list(view.notes),
     }

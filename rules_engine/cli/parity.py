@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,10 +41,12 @@ def parity(
     with output.working("Opening the project") as show:
         found = compare(Project.open(repo), None if everyone else sample, as_of, seed, show)
     if output_format is Format.JSON:
-        data = asdict(found) | {"as_of": format_instant(found.as_of)}
-        output.print_json(data)
+        refused = {name: str(error) for name, error in found.refused.items()}
+        data = asdict(replace(found, refused={}))
+        output.print_json(data | {"as_of": format_instant(found.as_of), "refused": refused})
     else:
         _show(found)
+    output.refuse(found.refused)
     if found.disagreements:
         raise typer.Exit(1)
 

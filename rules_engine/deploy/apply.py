@@ -38,6 +38,8 @@ class ApplyReport:
         the number under which the plan is kept.
     stages
         what was done, in order.
+    notes
+        sentences on rows of sources that will be left out, or that tie on their instants.
     """
 
     plan: ReadPlan
@@ -45,6 +47,7 @@ class ApplyReport:
     registry: RegistryChange
     version: int
     stages: Stages
+    notes: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from rules_engine.deploy.lint.warnings import lint
+from rules_engine.deploy.source_checks import check_sources
 from rules_engine.diagnostics import Diagnostic
 from rules_engine.errors import DefinitionError
 from rules_engine.folders import Project
@@ -54,6 +55,7 @@ def check_project(project: Project) -> CheckReport:
             *warnings,
             *_of_models(project, catalog, definitions.program.names),
             *_of_clusters(project, catalog),
+            *check_sources(project),
         ]
     )
     return CheckReport(files, len(tests), len(definitions.program.names), found, len(definitions.triggers))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rules_engine.deploy.schema import write_schema
-from rules_engine.errors import ProjectError
+from rules_engine.errors import DefinitionError, ProjectError
 from rules_engine.events.declarations.events_yaml import read_events
 from rules_engine.folders import Project
 from rules_engine.project.catalog import project_catalog
@@ -83,7 +83,7 @@ def apply_project(
     Raises
     ------
     DefinitionError
-        with every problem of every file.
+        with every problem of every file, the sources' columns among them.
     ProjectError, UnsupportedError
         if the Feast repository cannot be used, or no longer has a feature that the version reads; or if the plan is
         another one than ``expect``.
@@ -93,10 +93,14 @@ def apply_project(
         if the definitions read events, and the online store does not answer.
     """
     from rules_engine.deploy.apply import perform
+    from rules_engine.deploy.source_checks import check_sources, odd_rows
     from rules_engine.features.feast.repo import FeastRepo
 
     repo = FeastRepo(project)
     stages = project_stages(project, repo, to=to)
+    problems = list(check_sources(project))
+    if problems:
+        raise DefinitionError(problems)
     if expect is not None and stages.id != expect:
         raise ProjectError(
             f"this is plan {stages.id}, and plan {expect} was expected: the files or what is applied changed since",
@@ -104,7 +108,8 @@ def apply_project(
         )
     if to is None:
         write_schema(project, project_catalog(project))
-    return perform(project, stages, repo, done=done, progress=progress)
+    notes = tuple(odd_rows(project)) if to is None else ()
+    return replace(perform(project, stages, repo, done=done, progress=progress), notes=notes)
 
 
 def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], int | None]:

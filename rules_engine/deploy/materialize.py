@@ -23,8 +23,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rules_engine.clock import format_instant, from_micros, now_micros, to_micros
+from rules_engine.deploy.source_rows import SourceRows
 from rules_engine.diagnostics import nearest
-from rules_engine.errors import DataError, NotAppliedError, SegmentsError, UnknownNameError
+from rules_engine.errors import DataError, NotAppliedError, ProjectError, SegmentsError, UnknownNameError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast.writes import DirectWrites, features_digest, watched_writes
 from rules_engine.features.feast_import import quiet
@@ -71,6 +72,8 @@ class ViewReport:
         how many rows were sent to the store.
     seconds
         how long it took.
+    notes
+        sentences on rows of its source that were left out, or that tie on their instants.
     """
 
     view: str
@@ -79,6 +82,7 @@ class ViewReport:
     reason: str
     rows: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ def materialize(
     UnknownNameError
         if a view does not exist, or is not served online.
     DataError
-        if a view's source cannot be read.
+        if a view's source cannot be read; the other views are materialized all the same.
     ProjectError
         if the online store evicts keys when its memory is full.
     StoreError
@@ -145,12 +149,17 @@ def materialize(
         run = _Run(repo, _end(project, end), full=full, progress=progress)
         try:
             chosen = _chosen(repo, views)
-            reports = [run.view(view, number, len(chosen)) for number, view in enumerate(chosen, 1)]
+            reports, refused = run.views(chosen)
         finally:
             run.close()
     changed = [report.view for report in reports if report.rows]
     if changed:
         look_again(project, "materialize", changed)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        hint = "mend them one by one; the other views are materialized"
+        raise DataError("several feature views cannot be materialized:\n" + "\n".join(map(str, refused)), hint=hint)
     return MaterializeReport(tuple(reports))
 
 
@@ -187,6 +196,7 @@ class _Run:
         self._end = end
         self._full = full
         self._progress = progress or (lambda _: None)
+        self._sources = SourceRows(repo)
         self._direct = DirectWrites(repo) if is_direct(repo.connection()) else None
         self._record = _Record(repo) if self._direct is None else _Mark(repo, self._direct)
 
@@ -194,10 +204,22 @@ class _Run:
         if self._direct is not None:
             self._direct.close()
 
+    def views(self, views: Sequence[Any]) -> tuple[list[ViewReport], list[SegmentsError]]:
+        """Materialize views; one whose source cannot be read keeps no other from it."""
+        reports: list[ViewReport] = []
+        refused: list[SegmentsError] = []
+        for number, view in enumerate(views, 1):
+            try:
+                reports.append(self.view(view, number, len(views)))
+            except (DataError, ProjectError) as error:
+                refused.append(error)
+        return reports, refused
+
     def view(self, view: Any, number: int, count: int) -> ViewReport:
         """Materialize one view."""
         name = str(view.name)
         start, reason = self._start(view)
+        notes = self._sources.notes(view, start, self._end)
         began = time.perf_counter()
         rows = 0
 
@@ -211,11 +233,12 @@ class _Run:
             with watched_writes(self._repo, None if self._repo.writes_in_bulk else self._direct, on_rows):
                 self._write(view, start or _BEGINNING, on_rows)
             self._record.done(view, self._end)
+            self._sources.done(view, self._end)
         else:
             reason = f"already materialized up to {format_instant(to_micros(start))}"
         self._progress(ViewProgress(name, number, count, rows, done=True, seconds=time.perf_counter() - began))
         begin = None if start is None else to_micros(start)
-        return ViewReport(name, begin, self._end, reason, rows, time.perf_counter() - began)
+        return ViewReport(name, begin, self._end, reason, rows, time.perf_counter() - began, notes)
 
     def _start(self, view: Any) -> tuple[datetime | None, str]:
         """From when on, and why. Both ends of a run are included, so the row at the last end is read again."""
@@ -223,7 +246,10 @@ class _Run:
             return None, "first run"
         if self._full:
             return None, "asked for in full"
-        return self._record.last(view)
+        start, reason = self._record.last(view)
+        if start is not None and self._sources.came_late(view):
+            return None, "rows came late, or were corrected"
+        return start, reason
 
     def _write(self, view: Any, start: datetime, on_rows: Callable[[int], None]) -> None:
         """Let Feast's engine do it. ``FeatureStore.materialize`` does the same, with printing and the mark."""

@@ -18,6 +18,7 @@ from rules_engine.deploy.definitions import project_stages
 from rules_engine.deploy.differences import ADDED, AFFECTED, CHANGED, REMOVED, differences
 from rules_engine.deploy.stages import Stages
 from rules_engine.deploy.staging import applied_plan
+from rules_engine.errors import FeatureColumnError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
 from rules_engine.rules.explain import Explanation
@@ -148,11 +149,24 @@ def make_plan(
         _uncounted(name, kind, before, after, known, triggers.values())
         for name, kind in differences(before, after).items()
     ]
-    counted = {movement.segment: movement.kind for movement in movements if movement.uncounted is None}
-    tally = _Tally(repo, before, after, counted, now, examples)
-    if counted or out is not None:
-        tally.run(out, progress)
-    return Plan(now, stages, tuple(tally.result(movement) for movement in movements), tally.users)
+    while True:
+        counted = {movement.segment: movement.kind for movement in movements if movement.uncounted is None}
+        tally = _Tally(repo, before, after, counted, now, examples)
+        try:
+            if counted or out is not None:
+                tally.run(out, progress)
+            return Plan(now, stages, tuple(tally.result(movement) for movement in movements), tally.users)
+        except FeatureColumnError as error:  # it stops only the segments that read the column
+            movements = [_without(movement, error, before, after) for movement in movements]
+            if not any(movement.segment in counted and movement.uncounted for movement in movements):
+                raise
+
+
+def _without(movement: Movement, error: FeatureColumnError, before: Program, after: Program) -> Movement:
+    """Say of a segment that reads a column which cannot be used that it is not counted."""
+    programs = [program for program in (before, after) if movement.segment in program.segments]
+    read = {name for program in programs for name in features_read(program, [movement.segment])}
+    return replace(movement, uncounted=str(error)) if error.feature in read else movement
 
 
 def _applied(project: Project) -> Program:

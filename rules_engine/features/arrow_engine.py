@@ -35,9 +35,10 @@ from rules_engine.clock import to_micros
 from rules_engine.errors import ProjectError
 from rules_engine.features.offline.newest import Reach, newest_rows, read_errors
 from rules_engine.features.offline.parquet import local_path
-from rules_engine.features.offline.parquet_rows import Newest, ViewColumns
+from rules_engine.features.offline.parquet_rows import Newest
 from rules_engine.features.offline.parquet_stream import raw_rows
 from rules_engine.features.offline.source_file import SourceFile, unreadable
+from rules_engine.features.offline.view_columns import ViewColumns
 from rules_engine.features.writing.store import BulkStore
 
 #: Rows of a record batch that is asked of an offline store.

@@ -265,7 +265,7 @@ def entity_keys(column: pa.Array, name: str) -> pa.Array:
     raise refused_key(column.type, name)
 
 
-def row_instants(column: pa.Array, name: str) -> pa.Array:
+def event_instants(column: pa.Array, name: str) -> pa.Array:
     """Return a column of event timestamps in microseconds since 1970; null where a row has none.
 
     Timestamps without a time zone are UTC, and a date is its midnight there.
@@ -275,7 +275,7 @@ def row_instants(column: pa.Array, name: str) -> pa.Array:
     DataError
         if the column holds anything else.
 
-    >>> row_instants(pa.array([1, None], pa.timestamp("ms")), "at").to_pylist()
+    >>> event_instants(pa.array([1, None], pa.timestamp("ms")), "at").to_pylist()
     [1000, None]
     """
     found = family(column.type)
@@ -471,11 +471,11 @@ __all__ = [
     "conversion",
     "element_type",
     "entity_keys",
+    "event_instants",
     "family",
     "is_accepted",
     "is_in_table",
     "refusal",
     "refused_instants",
     "refused_key",
-    "row_instants",
 ]

@@ -38,7 +38,7 @@ def features_as_of(repo: FeastRepo, features: Sequence[str], as_of: int) -> pd.D
         if the offline store cannot be read.
     """
     instant, key = from_micros(as_of), repo.entity().join_key
-    views = [repo.store.get_feature_view(name) for name in sorted({name.partition(":")[0] for name in features})]
+    views = [repo.registered_view(name) for name in sorted({name.partition(":")[0] for name in features})]
     users: set[str] = set()
     for view in views:
         start = instant - view.ttl if view.ttl else _FIRST
@@ -50,6 +50,7 @@ def features_as_of(repo: FeastRepo, features: Sequence[str], as_of: int) -> pd.D
             hint="is the offline data built? or name another instant with --at",
         )
     who = pd.DataFrame({key: sorted(users), "event_timestamp": pd.Timestamp(instant).as_unit("us")})
+    repo.check_registered(views)
     job = _answer(
         repo, lambda: repo.store.get_historical_features(who, list(features), full_feature_names=True).to_df()
     )
@@ -63,7 +64,7 @@ def latest_rows(repo: FeastRepo, view_name: str, until: int | None = None) -> pd
 
     ``until``, in microseconds, leaves out later rows.
     """
-    view = repo.store.get_feature_view(view_name)
+    view = repo.registered_view(view_name)
     names = [field.name for field in view.features]
     table = _latest(repo, view, names, _FIRST, _LAST if until is None else from_micros(until))
     frame: pd.DataFrame = table.to_pandas().set_index(repo.entity().join_key)
@@ -107,7 +108,7 @@ def write_rows(repo: FeastRepo, view_name: str, rows: pd.DataFrame) -> None:
     A Parquet file on this machine is replaced in one step: Feast would write into the file itself, and an interruption
     would leave no file at all. To every other source Feast appends.
     """
-    source = repo.store.get_feature_view(view_name).batch_source
+    source = repo.registered_view(view_name).batch_source
     rows = rows.rename(columns={"event_timestamp": source.timestamp_field})
     path = local_parquet(repo, view_name)
     if path is None:
@@ -130,7 +131,7 @@ def local_parquet(repo: FeastRepo, view_name: str) -> Path | None:
     """The file behind a view, if that is a single Parquet file on this machine."""
     from feast import FileSource
 
-    source = repo.store.get_feature_view(view_name).batch_source
+    source = repo.registered_view(view_name).batch_source
     if not isinstance(source, FileSource) or "://" in source.path or not source.path.endswith(".parquet"):
         return None
     path = Path(source.path)

@@ -1,4 +1,4 @@
-"""The names and types that definitions may mention: those of Feast, and those of events.yaml.
+"""Know the names and types that definitions may mention: those of Feast, and those of events.yaml.
 
 Opening the Feast repository takes seconds, reading what it said last time takes none. The copy in the project's state
 folder is taken only if every file that Feast would load is as it was. What Feast infers from data files can change
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import orjson
 
 from rules_engine.errors import ProjectError
 from rules_engine.events.declarations.events_yaml import read_events
+from rules_engine.features.offline.view_columns import ViewColumns
 from rules_engine.files import write_atomically
 from rules_engine.folders import Project
 from rules_engine.rules.catalog import Catalog, EventType, Feature
@@ -28,13 +29,21 @@ if TYPE_CHECKING:
     from rules_engine.features.feast.repo import FeastRepo
 
 #: Raised by one whenever an older copy could be misread.
-_FORMAT = 2
+_FORMAT = 3
 
 _LOADED = (".py", ".yaml", ".yml", ".feastignore")
 
 
+@dataclass(frozen=True, slots=True)
+class ViewSource:
+    """A feature view whose rows lie in one Parquet file on this machine, and where in it its columns are."""
+
+    path: Path
+    columns: ViewColumns
+
+
 def project_catalog(project: Project, repo: FeastRepo | None = None) -> Catalog:
-    """The catalog of a project.
+    """Return the catalog of a project.
 
     Parameters
     ----------
@@ -50,6 +59,15 @@ def project_catalog(project: Project, repo: FeastRepo | None = None) -> Catalog:
     DefinitionError
         with every problem of events.yaml.
     """
+    return _known(project, repo)[0]
+
+
+def project_sources(project: Project, repo: FeastRepo | None = None) -> list[ViewSource]:
+    """Return the files of a project's feature views, as :func:`project_catalog` returns their features."""
+    return _known(project, repo)[1]
+
+
+def _known(project: Project, repo: FeastRepo | None) -> tuple[Catalog, list[ViewSource]]:
     path = project.state_dir / "catalog.json"
     fingerprint = _fingerprint(project.feature_repo)
     if repo is None:
@@ -60,29 +78,33 @@ def project_catalog(project: Project, repo: FeastRepo | None = None) -> Catalog:
 
         repo = FeastRepo(project)
     from rules_engine.features.feast.membership_view import restore_rows
+    from rules_engine.features.offline.point_in_time import local_sources
 
     restore_rows(repo)
     declared = read_events(project.events_yaml)
     catalog = replace(repo.catalog(), events=declared.types, event_features=declared.features)
+    sources = [ViewSource(file, columns) for file, columns in local_sources(repo)]
     with contextlib.suppress(ProjectError):  # a folder that cannot be written is no reason not to answer
         content = {"format": _FORMAT, "fingerprint": fingerprint, **_encode(catalog)}
+        content["sources"] = [{"path": str(source.path), "columns": asdict(source.columns)} for source in sources]
         write_atomically(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
-    return catalog
+    return catalog, sources
 
 
-def _read(path: Path, fingerprint: str) -> Catalog | None:
+def _read(path: Path, fingerprint: str) -> tuple[Catalog, list[ViewSource]] | None:
     try:
         content = orjson.loads(path.read_bytes())
         if content["format"] != _FORMAT or content["fingerprint"] != fingerprint:
             return None
-        return _decode(content)
+        sources = [ViewSource(Path(each["path"]), ViewColumns(**each["columns"])) for each in content["sources"]]
+        return _decode(content), sources
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _fingerprint(folder: Path) -> str:
-    """Changes with every file that Feast would load, and with the versions that read them."""
-    digest = hashlib.sha256(f"{version('feast-segments')} {version('feast')}".encode())
+    """Make a text that changes with every file that Feast would load, with their place, and with Feast's version."""
+    digest = hashlib.sha256(f"{version('feast-segments')} {version('feast')} {folder}".encode())
     for path in _loaded_files(folder):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rules_engine.batch.training import training_set
@@ -146,7 +148,8 @@ def test_numbers_keep_their_kind(shop: Project) -> None:
         ({"event_timestamp": [pd.Timestamp(NOW)]}, "no column `user_id`"),
         ({"user_id": ["a"], "event_timestamp": [pd.Timestamp("2026-01-01")]}, "instants have a time zone"),
         ({"user_id": [None], "event_timestamp": [pd.Timestamp(NOW)]}, "is missing in some row"),
-        ({"user_id": [5], "event_timestamp": [pd.Timestamp(NOW)]}, "other values than strings"),
+        ({"user_id": [5.5], "event_timestamp": [pd.Timestamp(NOW)]}, "5.5 is no whole number"),
+        ({"user_id": [5, "a"], "event_timestamp": [pd.Timestamp(NOW)] * 2}, "values of several types"),
     ],
 )
 def test_rows_that_cannot_be_joined_are_refused(shop: Project, rows: dict[str, Any], said: str) -> None:
@@ -159,3 +162,29 @@ def test_a_feature_that_is_none_is_refused_with_the_nearest(shop: Project) -> No
     with pytest.raises(UnknownNameError, match="no feature `events:cart_valu`") as caught:
         training_set(shop.root, rows, ["events:cart_valu"])
     assert "events:cart_value" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("offline", ["file", "duckdb"])
+def test_keys_of_numbers_ties_and_whole_numbers_beyond_floats(
+    make_project: Callable[..., Project], happened: History, offline: str
+) -> None:
+    """By either spelling of a key; the last of two rows of one instant; no digit lost beside a missing value."""
+    project = make_shop(make_project, happened, online=ONLINE)
+    store = project.feature_store_yaml
+    store.write_text(store.read_text().replace("type: duckdb", f"type: {offline}"))
+    rows = {
+        "user_id": [7, 7, 8, None],
+        "at": pa.array([NOW, NOW, NOW, NOW], pa.timestamp("us", "UTC")),
+        "amount": pa.array([1, 2**53 + 1, None, 3], pa.int64()),
+        "word": ["first", "last", None, "nobody's"],
+    }
+    pq.write_table(pa.table(rows), project.feature_repo / "data" / "facts.parquet")
+    apply_project(project)
+    for keys in ([7, 8, 9], ["7", "8", "9"], [7.0, 8.0, 9.0]):
+        asked = pd.DataFrame({"user_id": keys, "event_timestamp": pd.Timestamp(NOW)})
+        found = training_set(project, asked, STORED)
+        assert found["user_id"].tolist() == keys
+        assert [plain(value) for value in found["facts:amount"]] == [2**53 + 1, None, None]
+        assert [plain(value) for value in found["facts:word"]] == ["last", None, None]
+        before = training_set(project, asked.assign(event_timestamp=pd.Timestamp("2020-01-01T00:00:00Z")), STORED)
+        assert before[STORED].isna().all(axis=None), "all rows are before the views' first rows"

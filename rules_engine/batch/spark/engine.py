@@ -22,8 +22,8 @@ from rules_engine.clock import DAY
 from rules_engine.errors import MissingExtraError, ProjectError, SegmentsError, UnsupportedError
 from rules_engine.events.log.offline import spans
 from rules_engine.features.feast.repo import FeastRepo
-from rules_engine.features.offline.parquet_rows import ViewColumns
 from rules_engine.features.offline.point_in_time import OfflineUsers
+from rules_engine.features.offline.view_columns import ViewColumns
 from rules_engine.rules.types import ValueType
 from rules_engine.stream.event_sink import event_log
 from rules_engine.targets.sql import tables_of, to_sql
@@ -221,15 +221,15 @@ class SparkBatch:
 
     def _sizes(self, answers: Any) -> Sizes:
         counts = [f"count_if({quoted(name)}) AS {quoted(name)}" for name in self.names]
-        row = answers.selectExpr("count(*) AS `@users`", *counts).first()
-        return Sizes(row["@users"], {name: row[name] for name in self.names})
+        unknown = [f"count_if({quoted(name)} IS NULL) AS {quoted(f'? {name}')}" for name in self.names]
+        row = answers.selectExpr("count(*) AS `@users`", *counts, *unknown).first()
+        members = {name: row[name] for name in self.names}
+        return Sizes(row["@users"], members, {name: row[f"? {name}"] for name in self.names})
 
     def _write(self, answers: Any, out: str, as_matrix: bool) -> None:
         key = f"entity AS {quoted(self.key)}"
         if as_matrix:
-            made = answers.selectExpr(
-                key, *(f"coalesce({quoted(name)}, false) AS {quoted(name)}" for name in self.names)
-            )
+            made = answers.selectExpr(key, *map(quoted, self.names))
         else:
             found = ", ".join(f"CASE WHEN {quoted(name)} THEN {text(name)} END" for name in self.names)
             made = answers.selectExpr(key, f"explode(array_compact(array({found}))) AS segment")

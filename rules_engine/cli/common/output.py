@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
+import typer
 
 from rules_engine.diagnostics import Diagnostic, Severity, printable, render_all
 from rules_engine.errors import DefinitionError, SegmentsError
@@ -137,6 +138,21 @@ def _rich_table(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Co
     for row in rows:
         drawn.add_row(*map(Text, row))
     _console(sys.stdout).print(drawn)
+
+
+def refuse(refused: Mapping[str, SegmentsError]) -> None:
+    """Show why segments were left out, if any were, and exit with 1.
+
+    Parameters
+    ----------
+    refused
+        by segment the reason.
+    """
+    for error in dict.fromkeys(refused.values()):
+        show_error(error)
+        remark("  left out: ", ", ".join(name for name, reason in refused.items() if reason is error))
+    if refused:
+        raise typer.Exit(1)
 
 
 def show_error(error: SegmentsError) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from rules_engine.diagnostics import listing
-from rules_engine.errors import ProjectError, SegmentsError, UnsupportedError
+from rules_engine.errors import NotAppliedError, ProjectError, SegmentsError, UnsupportedError
 from rules_engine.features.feast.objects import load_objects
 from rules_engine.features.feast_import import import_feast, quiet, setting
 from rules_engine.folders import Project
@@ -170,9 +170,57 @@ class FeastRepo:
         return [*self.contents.feature_views, *self.contents.stream_feature_views]
 
     def registered_views(self) -> dict[str, Any]:
-        """The feature views in Feast's registry that are keyed by an entity and served online, by name."""
+        """Return the feature views in Feast's registry that are keyed by an entity and served online, by name.
+
+        Raises
+        ------
+        NotAppliedError
+            as :meth:`check_registered` does.
+        """
         with quiet():
-            return {str(view.name): view for view in self._online_views(self._registered())}
+            views = {str(view.name): view for view in self._online_views(self._registered())}
+        self.check_registered(views.values())
+        return views
+
+    def registered_view(self, name: str) -> Any:
+        """Return one feature view of Feast's registry.
+
+        Raises
+        ------
+        NotAppliedError
+            as :meth:`check_registered` does.
+        """
+        with quiet():
+            view = self.store.get_feature_view(name)
+        self.check_registered([view])
+        return view
+
+    def check_registered(self, views: Iterable[Any] | None = None) -> None:
+        """Refuse views that Feast's registry has with another source than the files.
+
+        Feast writes absolute paths into its registry, so that of a copied project names the files of the original.
+
+        Parameters
+        ----------
+        views
+            of the registry; None for all.
+
+        Raises
+        ------
+        NotAppliedError
+            if one differs.
+        """
+        desired = {str(view.name): view for view in self._desired()}
+        with quiet():
+            views = self._registered() if views is None else views
+        for view in views:
+            mine = desired.get(str(view.name))
+            if mine is None or _source_text(mine) != _source_text(view):
+                path = getattr(view.batch_source, "path", "") or str(view.batch_source.name)
+                raise NotAppliedError(
+                    f"feature_repo/ differs from what is applied: the registry reads `{view.name}` from {path}",
+                    hint="run `segments apply`; after a project was copied or moved, too",
+                )
 
     def _registered(self) -> list[Any]:
         registry = self.store.registry
@@ -341,6 +389,13 @@ def _drop_meta(message: Any) -> None:
         elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
             for inner in [value] if hasattr(value, "ListFields") else value:
                 _drop_meta(inner)
+
+
+def _source_text(view: Any) -> str:
+    """Write down where a view's rows come from."""
+    source = view.batch_source.to_proto()
+    _drop_meta(source)
+    return str(source.SerializeToString(deterministic=True))
 
 
 def _micros(ttl: timedelta | None) -> int | None:

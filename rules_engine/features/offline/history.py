@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 from rules_engine.features.column_types import as_declared
 from rules_engine.features.offline import newest
 from rules_engine.features.offline.parquet import unreadable
-from rules_engine.features.offline.parquet_rows import row_instant
 from rules_engine.features.offline.point_in_time import OfflineUsers
 from rules_engine.features.offline.source_file import SourceFile, quoted
+from rules_engine.features.offline.view_columns import row_instant
 
 #: About how many values of source rows one group of users has.
 _VALUES_PER_GROUP = 10_000_000

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rules_engine.features.column_types import entity_keys, row_instants
+from rules_engine.features.column_types import entity_keys, event_instants
 from rules_engine.features.offline.source_file import BUFFER, SourceFile, text
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Survey:
     def lines(self, columns: Any) -> Iterator[str]:
         """Say it, a sentence for each.
 
-        >>> from rules_engine.features.offline.parquet_rows import ViewColumns
+        >>> from rules_engine.features.offline.view_columns import ViewColumns
         >>> columns = ViewColumns("orders", "user_id", "at", None, {})
         >>> for line in Survey(no_key=1, ties=2).lines(columns): print(line)
         1 row of orders has no `user_id`, left out
@@ -186,6 +186,19 @@ def survey(source: SourceFile, reach: Reach, folder: Path, memory_limit: str = "
     return Survey(no_key, no_instant, ties)
 
 
+def rows_until(source: SourceFile, last: int) -> int:
+    """Count the rows of a file whose instant is at or before one, in microseconds.
+
+    Raises
+    ------
+    Exception
+        of :func:`read_errors`, if the file cannot be read.
+    """
+    name = source.columns.timestamp
+    counts = (pc.sum(pc.less_equal(event_instants(values, name), last)).as_py() for values in source.values(name))
+    return sum(count or 0 for count in counts)
+
+
 # --- with DuckDB ------------------------------------------------------------------------------------------------------
 
 
@@ -245,10 +258,10 @@ class _Rows:
         with pq.ParquetFile(source.path, buffer_size=BUFFER) as file:
             table = file.read(columns=list(dict.fromkeys(names))).combine_chunks()
         keys = entity_keys(_column(table, columns.key), columns.key)
-        instants = row_instants(_column(table, columns.timestamp), columns.timestamp)
+        instants = event_instants(_column(table, columns.timestamp), columns.timestamp)
         created = np.full(len(keys), np.iinfo(np.int64).min)
         if columns.created is not None:
-            made = row_instants(_column(table, columns.created), columns.created)
+            made = event_instants(_column(table, columns.created), columns.created)
             created = made.fill_null(np.iinfo(np.int64).min).to_numpy()
         known = keys.is_valid().to_numpy(zero_copy_only=False)
         ats = instants.fill_null(np.iinfo(np.int64).min).to_numpy()

@@ -19,8 +19,9 @@ import pyarrow as pa
 from rules_engine.errors import ProjectError
 from rules_engine.features.offline import newest
 from rules_engine.features.offline.newest import Reach
-from rules_engine.features.offline.parquet_rows import PLACE, Newest, row_instant
+from rules_engine.features.offline.parquet_rows import PLACE, Newest
 from rules_engine.features.offline.source_file import SourceFile, quoted
+from rules_engine.features.offline.view_columns import row_instant
 
 if TYPE_CHECKING:
     import duckdb

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rules_engine.features.column_types import entity_keys, row_instants
-from rules_engine.features.offline.parquet_rows import PLACE, Newest, ViewColumns, row_instant
+from rules_engine.features.column_types import entity_keys, event_instants
+from rules_engine.features.offline.parquet_rows import PLACE, Newest
 from rules_engine.features.offline.source_file import BUFFER, SourceFile
+from rules_engine.features.offline.view_columns import ViewColumns, row_instant
 
 #: Texts that take at most so many bytes each in the file repeat themselves there, and are read as codes.
 _SMALL_TEXT = 4.0
@@ -101,7 +102,7 @@ def _named(batch: pa.RecordBatch, columns: ViewColumns, key: str | None) -> pa.R
     if key is None:
         return pa.record_batch(features)
     entities = entity_keys(batch[columns.key], columns.key)
-    instants = row_instants(batch[columns.timestamp], columns.timestamp).cast(_INSTANT)
+    instants = event_instants(batch[columns.timestamp], columns.timestamp).cast(_INSTANT)
     return pa.record_batch({key: entities, row_instant(columns.view): instants} | features)
 
 

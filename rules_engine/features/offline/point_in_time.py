@@ -19,13 +19,14 @@ import pyarrow.compute as pc
 
 from rules_engine.clock import from_micros
 from rules_engine.errors import ProjectError, UnknownNameError, UnsupportedError
-from rules_engine.features.column_types import as_declared, entity_keys, row_instants
+from rules_engine.features.column_types import as_declared, entity_keys, event_instants
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
 from rules_engine.features.offline import newest, parquet
-from rules_engine.features.offline.parquet_rows import PLACE, Newest, ViewColumns, row_instant
+from rules_engine.features.offline.parquet_rows import PLACE, Newest
 from rules_engine.features.offline.parquet_stream import raw_rows
 from rules_engine.features.offline.source_file import SourceFile
+from rules_engine.features.offline.view_columns import ViewColumns, row_instant
 
 #: How many users a batch holds.
 BATCH_ROWS = 131_072
@@ -225,7 +226,7 @@ class OfflineUsers:
         """Name the columns as rules do, and leave out rows without a key."""
         table = table.combine_chunks()
         keys = entity_keys(_whole(table[columns.key]), columns.key)
-        instants = row_instants(_whole(table[columns.timestamp]), columns.timestamp)
+        instants = event_instants(_whole(table[columns.timestamp]), columns.timestamp)
         found = {self.key: keys, row_instant(columns.view): instants.cast(pa.timestamp("us", "UTC"))}
         found |= {name: _whole(table[column]) for name, column in columns.features.items()}
         return pa.table(found).filter(keys.is_valid())
@@ -238,6 +239,21 @@ class OfflineUsers:
                 column = batch[name]
                 columns[name] = column if name not in self._types else as_declared(column, name, self._types[name])
         return pa.record_batch(columns)
+
+
+def local_sources(repo: FeastRepo) -> list[tuple[Path, ViewColumns]]:
+    """Return the Parquet files on this machine behind the views that are served online, there or not, with all columns.
+
+    Views whose rows Feast computes out of those of their source are left out.
+    """
+    names, key = repo.catalog().features, repo.entity().join_key
+    found = []
+    for view in [*repo.contents.feature_views, *repo.contents.stream_feature_views]:
+        features = sorted(name for name in names if name.partition(":")[0] == view.name)
+        path = parquet.local_path(repo.project.feature_repo, view.batch_source) if features else None
+        if path is not None and not any(getattr(view, name, None) for name in _COMPUTED):
+            found.append((path, view_columns(view, key, features)))
+    return sorted(found, key=lambda each: each[1].view)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

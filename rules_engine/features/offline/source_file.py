@@ -23,9 +23,8 @@ from rules_engine.features.column_types import (
     is_accepted,
     refused_instants,
     refused_key,
-    row_instants,
 )
-from rules_engine.features.offline.parquet_rows import ViewColumns
+from rules_engine.features.offline.view_columns import ViewColumns
 
 _KEYS = (Family.TEXT, Family.INTEGER, Family.FLOAT, Family.DECIMAL)
 _INSTANTS = (Family.TIMESTAMP, Family.DATE)
@@ -198,4 +197,4 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-__all__ = ["BUFFER", "SourceFile", "quoted", "row_instants", "text", "unreadable"]
+__all__ = ["BUFFER", "SourceFile", "quoted", "text", "unreadable"]

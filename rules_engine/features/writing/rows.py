@@ -17,7 +17,7 @@ from feast.infra.online_stores.helpers import _mmh3, _redis_key, compute_version
 from feast.value_type import ValueType
 
 from rules_engine.clock import to_micros
-from rules_engine.features.column_types import entity_keys, row_instants
+from rules_engine.features.column_types import entity_keys, event_instants
 from rules_engine.features.writing.arrow_values import columns_for, strings, timestamp_parts, value_parts
 from rules_engine.features.writing.ragged import Ints, Part, Ragged, bulk, bulk_string, constant, fixed, join
 
@@ -125,7 +125,7 @@ class RowMaker:
         name, _ = self._keys[0]
         features, timestamp = self._table.features, self._table.batch_source.timestamp_field
         key, at = columns_for([name, timestamp], batch)
-        keys, instants = entity_keys(key, name), row_instants(at, timestamp)
+        keys, instants = entity_keys(key, name), event_instants(at, timestamp)
         if keys.null_count or instants.null_count:
             whole = pc.and_(keys.is_valid(), instants.is_valid())
             batch, keys, instants = (each.filter(whole) for each in (batch, keys, instants))

@@ -50,7 +50,7 @@ class LabelSource:
         self.name = name
         self.columns = dict(columns)
         self.path = local_parquet(repo, name)
-        self._timestamp = repo.store.get_feature_view(name).batch_source.timestamp_field
+        self._timestamp = repo.registered_view(name).batch_source.timestamp_field
         self._rows: pd.DataFrame | None = None
         if self.path is not None:
             self._add_missing_columns(self.path)
@@ -113,7 +113,7 @@ def write_online(repo: FeastRepo, name: str, newest: Path, progress: Callable[[i
     """Write the rows of a file. The store leaves out a row older than the one it has."""
     file = pq.ParquetFile(newest)
     total, done = file.metadata.num_rows, 0
-    timestamp = repo.store.get_feature_view(name).batch_source.timestamp_field
+    timestamp = repo.registered_view(name).batch_source.timestamp_field
     columns = [column for column in file.schema_arrow.names if column != "fresh"]
 
     def on_rows(count: int) -> None:
@@ -125,7 +125,7 @@ def write_online(repo: FeastRepo, name: str, newest: Path, progress: Callable[[i
     errors = contextlib.nullcontext() if direct is None else redis_client.store_errors(direct.address)
     try:
         if repo.writes_in_bulk:
-            view = repo.store.get_feature_view(name)
+            view = repo.registered_view(name)
             batches = (_renamed(batch, timestamp) for batch in file.iter_batches(_BATCH, columns=columns))
             with quiet(), errors:
                 repo.store.provider.online_store.write_arrow(repo.store.config, view, batches, on_rows)

@@ -161,7 +161,7 @@ def _spooled(
 ) -> Scored:
     """Write everyone's row into a file of its own: it is then in place at once, and whole."""
     as_of, instant = instants
-    source = repo.store.get_feature_view(model.definition.name).batch_source
+    source = repo.registered_view(model.definition.name).batch_source
     key, scored, began = repo.entity().join_key, Scored(), time.perf_counter()
     schema = pa.schema(
         [(key, pa.string()), (source.timestamp_field, _TIME)]
@@ -200,10 +200,10 @@ def _instant(repo: FeastRepo, name: str, as_of: int) -> tuple[int, int | None]:
     They hold from ``as_of``. Where a source can only be added to, scores that correct others of the same instant come a
     microsecond later, so that they are the newer ones.
     """
-    view = repo.store.get_feature_view(name)
-    path = local_path(repo.project.feature_repo, view)
+    view = repo.registered_view(name)
+    path = local_path(repo.project.feature_repo, view.batch_source)
     source = view.batch_source
-    if path is not None:
+    if path is not None and path.is_file():
         newest = pc.max(pq.read_table(path, columns=[source.timestamp_field])[source.timestamp_field]).as_py()
         return as_of, None if newest is None else _micros(newest)
     store = repo.store.provider.offline_store
@@ -238,9 +238,9 @@ def _write_offline(repo: FeastRepo, name: str, spool: Path, instant: int) -> Non
 
     Such a file is replaced in one step: Feast would write into the file itself, and an interruption would leave none.
     """
-    view = repo.store.get_feature_view(name)
-    source, path = view.batch_source, local_path(repo.project.feature_repo, view)
-    if path is None:
+    view = repo.registered_view(name)
+    source, path = view.batch_source, local_path(repo.project.feature_repo, view.batch_source)
+    if path is None or not path.is_file():
         for batch in pq.ParquetFile(spool).iter_batches(_BATCH):
             with quiet():
                 repo.store.write_to_offline_store(name, batch.to_pandas())
@@ -289,7 +289,7 @@ def _write_online(repo: FeastRepo, name: str, spool: Path, progress: Callable[[i
     errors = contextlib.nullcontext() if direct is None else redis_client.store_errors(direct.address)
     try:
         if repo.writes_in_bulk:
-            view = repo.store.get_feature_view(name)
+            view = repo.registered_view(name)
             with quiet(), errors:
                 repo.store.provider.online_store.write_arrow(repo.store.config, view, batches(), on_rows)
             return

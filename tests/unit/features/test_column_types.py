@@ -15,9 +15,9 @@ from rules_engine.features.column_types import (
     Family,
     as_declared,
     entity_keys,
+    event_instants,
     family,
     is_accepted,
-    row_instants,
 )
 
 NAN = float("nan")
@@ -205,9 +205,9 @@ def test_rows_have_timestamps_or_dates_and_no_texts() -> None:
     for unit in ("s", "ms", "us", "ns"):
         for zone in (None, "UTC", "Europe/Berlin"):
             column = pa.array([micros, None]).cast(pa.timestamp("us")).cast(pa.timestamp(unit)).cast(pa.int64())
-            assert row_instants(column.cast(pa.timestamp(unit, zone)), "at").to_pylist() == [micros, None]
-    assert row_instants(pa.array([at.date(), None]), "at").to_pylist() == [micros, None]
-    assert row_instants(pa.array([-1], pa.timestamp("ns")), "at").to_pylist() == [-1]
+            assert event_instants(column.cast(pa.timestamp(unit, zone)), "at").to_pylist() == [micros, None]
+    assert event_instants(pa.array([at.date(), None]), "at").to_pylist() == [micros, None]
+    assert event_instants(pa.array([-1], pa.timestamp("ns")), "at").to_pylist() == [-1]
     for column in (pa.array(["2026-01-02T00:00:00Z"]), pa.array([micros])):
         with pytest.raises(DataError, match="the timestamp column `at` holds"):
-            row_instants(column, "at")
+            event_instants(column, "at")

@@ -17,9 +17,10 @@ from rules_engine.clock import to_micros
 from rules_engine.errors import DataError, FeatureColumnError, ProjectError
 from rules_engine.features.offline import newest
 from rules_engine.features.offline.newest import Reach, Survey, newest_rows, survey
-from rules_engine.features.offline.parquet_rows import Newest, ViewColumns
+from rules_engine.features.offline.parquet_rows import Newest
 from rules_engine.features.offline.parquet_stream import raw_rows
 from rules_engine.features.offline.source_file import SourceFile
+from rules_engine.features.offline.view_columns import ViewColumns
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 REACH = Reach(to_micros(START + timedelta(hours=90)), to_micros(START + timedelta(hours=10)))
