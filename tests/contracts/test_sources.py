@@ -305,7 +305,7 @@ def test_a_copied_project_never_reads_the_original(shop: Maker, tmp_path: Path) 
     segments = "segment: one\nwhen: {feature: v:n, equals: 1}\n"
     original = shop('v = view("v", n=Int64)\n', {"v": {"user_id": ["a"], "n": [1]}}, segments)
     apply_project(original)
-    shutil.copytree(original.root, tmp_path / "copy")
+    shutil.copytree(original.root, tmp_path / "copy", ignore=shutil.ignore_patterns("v.sock"))
     copy = Project.open(tmp_path / "copy")
     write(copy, "v", {"user_id": ["a"], "n": [777]})
     with pytest.raises(NotAppliedError, match="feature_repo/ differs from what is applied") as refused:
