@@ -105,7 +105,7 @@ class BatchRules:
         self._context = dict(context or {})
         asked = self.names
         if unknown:
-            program = _with_negations(program, self.names)
+            program = with_negations(program, self.names)
             asked = tuple(sorted({*self.names, *map(_negated, self.names)}))
         self._index = ColumnIndex(RuleIndex(program), asked)
         self._everyone = Everyone(repo, (self.program, self.names)) if everyone is None else everyone
@@ -176,7 +176,7 @@ def _negated(segment: str) -> str:
     return f"not {segment}"  # no name of a segment has a space
 
 
-def _with_negations(program: Program, names: Iterable[str]) -> Program:
+def with_negations(program: Program, names: Iterable[str]) -> Program:
     """Add to each segment one that is true where it is false."""
     negated = {}
     for name in names:

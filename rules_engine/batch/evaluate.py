@@ -14,6 +14,7 @@ def evaluate(
     out: Path | None = None,
     *,
     as_matrix: bool = False,
+    csv_formulas: bool = False,
     progress: Progress = lambda _users, _done: None,
 ) -> Sizes:
     """Evaluate all users, in bounded memory, and count them.
@@ -29,6 +30,9 @@ def evaluate(
     as_matrix
         write a row for each user with a column for each segment; else a row for each user and segment of theirs.
 
+    csv_formulas
+        write keys into CSV as they are, even if a spreadsheet would take them for formulas.
+
     Raises
     ------
     ProjectError, DataError
@@ -39,7 +43,7 @@ def evaluate(
     sizes = Sizes.none(rules.names)
     rows = audience.matrix if as_matrix else audience.pairs
     schema = audience.matrix_schema(rules.key, rules.names) if as_matrix else audience.pairs_schema(rules.key)
-    with audience.TableFile(out, schema) as file:
+    with audience.TableFile(out, schema, csv_formulas=csv_formulas) as file:
         for answered in rules.answers(as_of):
             sizes.add(answered.sizes())
             progress(sizes.users, answered.done)

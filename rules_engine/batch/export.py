@@ -45,13 +45,16 @@ class Exports:
     ----------
     out
         the file; each has a memory of its own.
+    csv_formulas
+        write keys into CSV as they are, even if a spreadsheet would take them for formulas.
     """
 
-    def __init__(self, project: Project, segment: str, out: Path) -> None:
+    def __init__(self, project: Project, segment: str, out: Path, *, csv_formulas: bool = False) -> None:
         target = hashlib.sha256(str(out.expanduser().resolve()).encode()).hexdigest()[:12]
         self._snapshot = project.state_dir / "exports" / f"{segment}-{target}.parquet"
         self._segment = segment
         self._out = out
+        self._csv_formulas = csv_formulas
 
     @property
     def shown(self) -> str:
@@ -67,7 +70,7 @@ class Exports:
             if the offline store cannot be read, or the file cannot be written.
         """
         schema = pa.schema([(rules.key, pa.string())])
-        with TableFile(self._partial, self._members_schema(as_of)) as kept, TableFile(self._out, schema) as file:
+        with TableFile(self._partial, self._members_schema(as_of)) as kept, self._file(schema) as file:
             for members in members_of(rules, self._segment, as_of, progress):
                 file.write(pa.record_batch([members], schema=schema))
                 kept.write(pa.record_batch([members], schema=kept.schema))
@@ -94,7 +97,7 @@ class Exports:
         now = pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
         entered, left = without(now, before), without(before, now)
         schema = pa.schema([(rules.key, pa.string()), ("change", pa.string())])
-        with TableFile(self._partial, self._members_schema(as_of)) as kept, TableFile(self._out, schema) as file:
+        with TableFile(self._partial, self._members_schema(as_of)) as kept, self._file(schema) as file:
             for entities, change in ((entered, ENTERED), (left, LEFT)):
                 file.write(
                     pa.record_batch([entities, pa.repeat(change, len(entities)).cast(pa.string())], schema=schema)
@@ -102,6 +105,9 @@ class Exports:
             kept.write(pa.record_batch([now], schema=kept.schema))
         self._remember()
         return Exported(len(now), since, len(entered), len(left))
+
+    def _file(self, schema: pa.Schema) -> TableFile:
+        return TableFile(self._out, schema, csv_formulas=self._csv_formulas)
 
     @property
     def _partial(self) -> Path:

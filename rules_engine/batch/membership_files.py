@@ -11,11 +11,15 @@ from typing import Any, Self
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from rules_engine.batch.engine import Answered
 from rules_engine.errors import DataError
+
+#: What makes a spreadsheet compute a cell instead of showing it.
+_FORMULA = r"^[=+\-@\t\r]"
 
 #: What a file's name may end in.
 ENDINGS = (".parquet", ".csv", ".jsonl")
@@ -24,19 +28,30 @@ ENDINGS = (".parquet", ".csv", ".jsonl")
 class TableFile:
     """A file that rows are added to. It appears, complete, when the ``with`` block ends without an error.
 
+    Parameters
+    ----------
+    path
+        the file; its ending is the format.
+    schema
+        the columns.
+    csv_formulas
+        write texts into CSV as they are. By default one that a spreadsheet would take for a formula (it begins with
+        ``=``, ``+``, ``-``, ``@``, a tab or a carriage return) gets a ``'`` in front, which spreadsheets do not show.
+
     Raises
     ------
     DataError
         if the name has another ending than one of ``ENDINGS``, or the file cannot be written.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, *, csv_formulas: bool = False) -> None:
         if path.suffix not in ENDINGS:
             raise DataError(
                 f"{path} has the ending `{path.suffix}`, which names no format",
                 hint=f"use one of {', '.join(ENDINGS)}",
             )
         self._path = path
+        self._disarms = path.suffix == ".csv" and not csv_formulas
         self.schema = schema
         self.rows = 0
 
@@ -56,7 +71,7 @@ class TableFile:
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows, with the columns of the schema."""
         try:
-            self._writer.write_batch(batch)
+            self._writer.write_batch(_disarmed(batch) if self._disarms else batch)
         except OSError as error:
             raise self._refused(error) from error
         self.rows += batch.num_rows
@@ -75,6 +90,16 @@ class TableFile:
 
     def _refused(self, error: OSError) -> DataError:
         return DataError(f"cannot write {self._path}: {error.strerror or error}", hint="is the folder writable?")
+
+
+def _disarmed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    def safe(column: pa.Array) -> pa.Array:
+        if not pa.types.is_string(column.type):
+            return column
+        quoted = pc.binary_join_element_wise(pa.scalar("'"), column, pa.scalar(""))
+        return pc.if_else(pc.match_substring_regex(column, _FORMULA), quoted, column)
+
+    return pa.record_batch([safe(column) for column in batch.columns], schema=batch.schema)
 
 
 class _JsonLines:

@@ -11,7 +11,7 @@ import typer
 
 from rules_engine.cli.common import output
 from rules_engine.cli.common.context import Context, read_context
-from rules_engine.cli.common.options import HERE, AsOf, Format, OutputFormat, Repo, Segments
+from rules_engine.cli.common.options import HERE, AsOf, CsvFormulas, Format, OutputFormat, Repo, Segments
 from rules_engine.clock import format_instant
 from rules_engine.folders import Project
 
@@ -40,6 +40,7 @@ def evaluate(
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Write a row for each user instead, with a column for each segment.")
     ] = False,
+    csv_formulas: CsvFormulas = False,
     context: Context = None,
     engine: Annotated[
         Engine,
@@ -73,6 +74,7 @@ def evaluate(
                 opened.now,
                 out,
                 as_matrix=matrix,
+                csv_formulas=csv_formulas,
                 progress=lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})"),
             )
 

@@ -11,7 +11,7 @@ import typer
 
 from rules_engine.cli.common import output
 from rules_engine.cli.common.context import Context, read_context
-from rules_engine.cli.common.options import HERE, AsOf, Format, OutputFormat, Repo
+from rules_engine.cli.common.options import HERE, AsOf, CsvFormulas, Format, OutputFormat, Repo
 from rules_engine.clock import format_instant
 from rules_engine.folders import Project
 
@@ -37,6 +37,7 @@ def export(
             "--changes-since-last", help="Write who entered and who left since the last export to the same place."
         ),
     ] = False,
+    csv_formulas: CsvFormulas = False,
     as_of: AsOf = None,
     context: Context = None,
     repo: Repo = HERE,
@@ -55,7 +56,10 @@ def export(
     if (to is None) != (table is None):
         raise typer.BadParameter("--to URL and --table NAME belong together", param_hint="--to / --table")
     project = Project.open(repo)
-    with output.working("Opening the project") as show, _exports(project, segment, out, to, table) as exports:
+    with (
+        output.working("Opening the project") as show,
+        _exports(project, segment, out, to, table, csv_formulas) as exports,
+    ):
         opened = BatchProject.open(project, as_of)
         rules = BatchRules(opened.repo, opened.program, [segment], read_context(context, opened.program))
         run = exports.changes if changes_since_last else exports.full
@@ -77,12 +81,12 @@ def export(
 
 @contextmanager
 def _exports(
-    project: Project, segment: str, out: Path | None, to: str | None, table: str | None
+    project: Project, segment: str, out: Path | None, to: str | None, table: str | None, csv_formulas: bool
 ) -> Iterator[Exports | SqlExports]:
     if out is not None:
         from rules_engine.batch.export import Exports
 
-        yield Exports(project, segment, out)
+        yield Exports(project, segment, out, csv_formulas=csv_formulas)
         return
     from rules_engine.batch.export_sql import SqlExports
 

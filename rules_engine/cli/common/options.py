@@ -91,4 +91,13 @@ Segments = Annotated[
 #: The key of the one who is asked about.
 Entity = Annotated[str, typer.Argument(metavar="ENTITY", help="The entity's key, e.g. a user id.")]
 
-__all__ = ["HERE", "AsOf", "At", "Entity", "Format", "OutputFormat", "Repo", "Segments"]
+#: Use as ``csv_formulas: CsvFormulas = False``.
+CsvFormulas = Annotated[
+    bool,
+    typer.Option(
+        "--csv-formulas",
+        help="Write keys into CSV as they are; by default one that a spreadsheet would compute gets a ' in front.",
+    ),
+]
+
+__all__ = ["HERE", "AsOf", "At", "CsvFormulas", "Entity", "Format", "OutputFormat", "Repo", "Segments"]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rules_engine.batch import membership_files as audience
-from rules_engine.batch.engine import Answered, Sizes
+from rules_engine.batch.engine import Answered, Sizes, with_negations
 from rules_engine.errors import DataError
 from rules_engine.rules.nodes import FeatureRef, Predicate, Segment
 from rules_engine.rules.program import Program
@@ -30,7 +30,7 @@ def answered() -> Answered:
         {name: Segment(name, Predicate(age, "at_least", limit, INTEGER)) for name, limit in limits.items()}
     )
     batch = pa.record_batch({"user:age": [value for _, value in ROWS]})
-    matches = ColumnIndex(RuleIndex(program)).match_many(batch, now=0)
+    matches = ColumnIndex(RuleIndex(with_negations(program, NAMES))).match_many(batch, now=0)
     return Answered(pa.array([key for key, _ in ROWS], pa.large_string()), matches, 1.0)
 
 
@@ -58,7 +58,34 @@ def test_pairs_and_matrix_hold_every_membership(tmp_path: Path, ending: str) -> 
     rows = read(path)
     assert [row["id"] for row in rows] == [key for key, _ in ROWS]
     assert [(row["id"], name) for row in rows for name in NAMES if row[name]] == PAIRS
+    assert [row["old"] for row in rows] == [True, None, False, False], "unknown is null"
     assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def test_answers_are_counted_true_and_unknown() -> None:
+    sizes = answered().sizes()
+    assert (sizes.users, sizes.members) == (4, {"adult": 3, "never": 0, "old": 1})
+    assert sizes.unknown == {"adult": 1, "never": 1, "old": 1}
+    sizes.add(answered().sizes())
+    assert (sizes.users, sizes.members["adult"], sizes.unknown["adult"]) == (8, 6, 2)
+
+
+def test_keys_are_no_formulas_in_a_spreadsheet(tmp_path: Path) -> None:
+    keys = ["=HYPERLINK(1)", "+1+1", "-2", "@SUM(A1)", "\tx", "a=b", "", None]
+    schema = pa.schema([("id", pa.string()), ("n", pa.int64())])
+    rows = pa.record_batch([pa.array(keys), pa.array(range(len(keys)))], schema=schema)
+    shown = {}
+    for name, as_they_are in (("safe.csv", False), ("plain.csv", True), ("keys.parquet", False), ("keys.jsonl", False)):
+        with audience.TableFile(tmp_path / name, schema, csv_formulas=as_they_are) as file:
+            file.write(rows)
+        shown[name] = [row["id"] or "" for row in read(tmp_path / name)]
+    plain = [key or "" for key in keys]
+    assert shown == {
+        "safe.csv": [f"'{key}" for key in keys[:5] if key] + plain[5:],
+        "plain.csv": plain,
+        "keys.parquet": plain,
+        "keys.jsonl": plain,
+    }
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
