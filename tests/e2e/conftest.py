@@ -6,11 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from rules_engine.batch.parity import compare
+from rules_engine.folders import Project
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +40,20 @@ class Demo:
         done = self.segments(arguments)
         assert (done.returncode, done.stderr) == (0, ""), arguments
         return done.stdout
+
+
+def check_parity(root: Path) -> None:
+    """Compare everyone as `segments parity --all` does: what a test wrote has left no disagreement."""
+    found = compare(Project.open(root), None)
+    assert found.users, "or there is nothing that could disagree"
+    assert found.segments
+    assert (found.disagreements, found.refused) == ((), {})
+
+
+@pytest.fixture
+def parity() -> Callable[[Path], None]:
+    """For tests that write: the check that the online store and batch agree on everyone in the end."""
+    return check_parity
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -97,7 +97,7 @@ def copy(shop: Shop, tmp_path: Path) -> Path:
 # --- a new project --------------------------------------------------------------------------------------------------
 
 
-def test_a_new_project_works_at_once(shop: Shop) -> None:
+def test_a_new_project_works_at_once(shop: Shop, parity: Callable[[Path], None]) -> None:
     assert shop.init.startswith("Made the project My-Shop in ")
     assert shop.apply.splitlines() == [
         "Applied my_shop: 3 segments, 2 feature views",
@@ -113,6 +113,7 @@ def test_a_new_project_works_at_once(shop: Shop) -> None:
     assert re.match(r"Materialized 400 rows up to 2026-02-01T00:00:00Z in [0-9.]+ s$", lines[3])
     assert good("validate", "--repo", shop.root) == "ok: 3 segments and 1 trigger in 5 files, and 4 test files\n"
     assert good("test", "--repo", shop.root) == "ok: 9 cases in 4 test files\n"
+    parity(shop.root)
 
 
 def test_files_of_a_new_project_tell_the_editor_its_schema(shop: Shop) -> None:

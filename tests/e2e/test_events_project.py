@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def ask(root: Path, user: str, segment: str) -> bool:
     return segment in found["segments"]
 
 
-def test_events_go_from_the_file_and_the_application_into_answers(root: Path) -> None:
+def test_events_go_from_the_file_and_the_application_into_answers(root: Path, parity: Callable[[Path], None]) -> None:
     assert "view" in good("schema", "--repo", root, "--output", "-")
     good("validate", "--repo", root)
     good("apply", "--repo", root)
@@ -69,6 +69,8 @@ def test_events_go_from_the_file_and_the_application_into_answers(root: Path) ->
     assert not ask(root, "u1", "loyal")
     with SegmentClient.from_repo(root) as client:
         assert client.features("u2", ["events:views_7d"]) == {"events:views_7d": 3}
+    good("materialize", "--repo", root)
+    parity(root)
 
 
 def test_what_is_wrong_in_events_yaml_is_shown_with_its_place(root: Path) -> None:
