@@ -53,9 +53,9 @@ class SourceRows:
             raise unreadable(source.columns.view, source.path, str(error)) from error
 
     def came_late(self, view: Any) -> bool:
-        """Tell whether there are other rows up to the last end than at that time: late ones, or corrections."""
+        """Tell whether there are more rows up to the last end than at that time: late ones, or corrections."""
         known, source = self._counts.get(str(view.name)), self._opened(view)
-        return known is not None and source is not None and rows_until(source, known["end"]) != known["rows"]
+        return known is not None and source is not None and rows_until(source, known["end"]) > known["rows"]
 
     def done(self, view: Any, end: int) -> None:
         """Note how many rows a view has up to the end of a run."""
