@@ -36,6 +36,7 @@ from rules_engine.rules.types import (
     ValueType,
     conform,
     from_feast_name,
+    stored,
 )
 
 #: The name under which the condition is known in the program of a :class:`Scenario`.
@@ -91,7 +92,7 @@ class Scenario:
         if types.get(key) == "Float32" and isinstance(converted, float):
             converted = struct.unpack("<f", struct.pack("<f", converted))[0]
         known = self.catalog.features.get(key)
-        return conform(converted, known.type if known else None)
+        return stored(converted, known.type if known else None)
 
     def _event(self, given: Mapping[str, Any], position: int) -> Event:
         """An event; where a property is a time, only a datetime is one."""
@@ -127,7 +128,8 @@ def evaluate(
     condition
         a dict, or YAML text.
     features
-        by ``"view:name"``. Types are taken from the values unless ``types`` names them; times are aware datetimes.
+        by ``"view:name"``. Types are taken from the values unless ``types`` names them; times are aware datetimes, of
+        which whole seconds count, as Feast stores no more of a feature.
     context
         values that a caller would pass with a request.
     events

@@ -35,12 +35,19 @@ class World:
     ttl: Mapping[str, timedelta] = field(default_factory=dict)
 
 
+def _stored(value: Any) -> Any:
+    """Return a value as the store keeps it: times in whole seconds."""
+    if isinstance(value, list | tuple):
+        return [_stored(item) for item in value]
+    return value.replace(microsecond=0) if isinstance(value, datetime) else value
+
+
 def feature_value(name: str, world: World) -> Any:
     """Return the value of a feature now: None if its row is past the ttl of the view."""
     view = name.split(":", maxsplit=1)[0]
     if view in world.updated_at and view in world.ttl and world.now > world.updated_at[view] + world.ttl[view]:
         return None
-    return world.features.get(name)
+    return _stored(world.features.get(name))
 
 
 def context_value(condition: Condition, world: World) -> Any:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from rules_engine.clock import SECOND
+
 #: A value at evaluation: bool, int, float (never NaN), str, bytes, a time as int microseconds, or a tuple of these.
 #: None stands for a missing value.
 Value = Any
@@ -118,6 +120,22 @@ def conform(value: Value, value_type: ValueType | None) -> Value:
         return None
     elements = tuple(element for element in value if not _is_null(element))
     return elements if all(map(holds, elements)) else None
+
+
+def stored(value: Value, value_type: ValueType | None) -> Value:
+    """Return a feature's value as a store gives it back: of its type, and a time in whole seconds, as Feast keeps it.
+
+    >>> stored(1_999_999, TIME), stored(-1, TIME), stored("5", INTEGER) is None
+    (1000000, -1000000, True)
+    """
+    kept = conform(value, value_type)
+    if kept is None or value_type is None or value_type.kind is not Kind.TIME:
+        return kept
+    return tuple(_whole_second(each) for each in kept) if value_type.is_list else _whole_second(kept)
+
+
+def _whole_second(at: int) -> int:
+    return at - at % SECOND
 
 
 def _is_null(element: Value) -> bool:

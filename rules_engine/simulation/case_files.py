@@ -23,7 +23,7 @@ from rules_engine.rules.nodes import ContextRef, Predicate
 from rules_engine.rules.parsing.literals import Refusal, describe, duration, literal
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
-from rules_engine.rules.types import Kind, Value, ValueType, conform
+from rules_engine.rules.types import Kind, Value, ValueType, conform, stored
 from rules_engine.rules.walk import walk
 from rules_engine.sdk.rules import encode_definitions
 from rules_engine.triggers.record import Reason
@@ -256,7 +256,8 @@ class _CaseReader:
             raise Refusal(
                 "unknown-feature", Scalar(entry.key, entry.key_span), f"there is no feature `{entry.key}`", hint
             )
-        return _typed(entry.value, known.type if known else None)
+        value_type = known.type if known else None
+        return stored(_typed(entry.value, value_type), value_type)
 
     def _event(self, node: Mapping, position: int, start: int) -> Event:
         name = node.entry("event").value
