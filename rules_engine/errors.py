@@ -21,7 +21,8 @@ A command prints the message of a ``SegmentsError`` and exits with 1; it never p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -103,3 +104,24 @@ class StoreTimeoutError(StoreError):
 
 class StoreDataError(StoreError):
     """The online store holds bytes that the read plan cannot explain."""
+
+
+_SYSTEM_HINTS: Mapping[int, str] = {
+    errno.EACCES: "run this as a user who may, or give this user access to it",
+    errno.EPERM: "run this as a user who may, or give this user access to it",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOSPC: "the disk is full: free some space and try again",
+    errno.EDQUOT: "this user's share of the disk is full: free some space and try again",
+}
+
+
+def of_the_system(error: OSError) -> SegmentsError:
+    """Return what the operating system refused, as an error of this package.
+
+    >>> found = of_the_system(PermissionError(errno.EACCES, "Permission denied", "shop/feature_store.yaml"))
+    >>> print(found, found.hint, sep="; ")
+    shop/feature_store.yaml: permission denied; run this as a user who may, or give this user access to it
+    """
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    message = f"{error.filename}: {reason}" if error.filename else reason
+    return SegmentsError(message, hint=_SYSTEM_HINTS.get(error.errno or 0))

@@ -12,6 +12,7 @@ import secrets
 import stat
 import zlib
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -95,3 +96,36 @@ def _temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
 def _keep_permissions(path: Path, file: BinaryIO) -> None:
     with contextlib.suppress(FileNotFoundError, PermissionError):
         os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+
+
+def entries(folder: Path, pattern: str) -> list[Path]:
+    """Return what lies in a folder under names like a pattern, sorted; nothing if the folder does not exist.
+
+    Unlike ``Path.glob`` it does not take a folder that may not be read for an empty one.
+
+    Raises
+    ------
+    OSError
+        if the folder exists and cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if fnmatchcase(path.name, pattern))
+    except FileNotFoundError:
+        return []
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files below a folder, sorted. See :func:`entries` on what cannot be read.
+
+    Raises
+    ------
+    OSError
+        if a folder cannot be read.
+    """
+    found = [Path(parent) / name for parent, _, names in os.walk(folder, onerror=_refuse) for name in names]
+    return sorted(path for path in found if path.is_file())
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 import sys
 import time
 from pathlib import Path
 
 from rules_engine.cli.common import output
+from rules_engine.cli.common.called import this_command, typed
 from rules_engine.cli.common.options import HERE, Repo
 from rules_engine.clock import format_instant
 from rules_engine.folders import Project
@@ -40,7 +39,7 @@ def demo(repo: Repo = HERE) -> None:
     steps = _Steps(repo)
     steps.show(
         "Build the offline features, point in time, from the purchase file",
-        f"{_shown(Path(sys.executable))} {_shown(script)}",
+        f"{typed(Path(sys.executable))} {typed(script)}",
     )
     build(script)
     steps.command("Register features and segments, and write the read plan", "apply")
@@ -84,7 +83,7 @@ class _Steps:
     """Says what comes next, as a command that can be pasted."""
 
     def __init__(self, repo: Path) -> None:
-        self._segments = _this_command()
+        self._segments = this_command()
         self._option = "" if repo == HERE else f" --repo {shlex.quote(str(repo))}"
 
     def show(self, what: str, how: str) -> None:
@@ -97,23 +96,6 @@ class _Steps:
 
     def line(self, arguments: str) -> str:
         return f"{self._segments} {arguments}{self._option}"
-
-
-def _this_command() -> str:
-    """How this program was called, so that what is printed works when it is pasted into the same shell."""
-    called = Path(sys.argv[0])
-    if called.name != "segments":
-        return f"{shlex.quote(_shown(Path(sys.executable)))} -m rules_engine"
-    found = shutil.which("segments")
-    if found and Path(found).resolve() == called.resolve():
-        return "segments"
-    return shlex.quote(_shown(called))
-
-
-def _shown(path: Path) -> str:
-    """A path as one would type it here. Links stay: behind the environment's python is another one."""
-    relative = os.path.relpath(path)
-    return relative if not relative.startswith("..") else str(path.absolute())
 
 
 def _say_now(project: Project) -> None:

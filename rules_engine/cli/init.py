@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rules_engine.cli.common import output
+from rules_engine.cli.common.called import this_command
 
 
 def init(
@@ -19,19 +20,20 @@ def init(
     It has a small Feast repository with sample data, three segments with their tests, and an online store that needs
     no installation. Files that exist are never overwritten: if one is in the way, nothing is written.
     """
-    from rules_engine.deploy.new_project import new_project
+    from rules_engine.deploy.new_project import new_project, require_store
     from rules_engine.deploy.schema import write_schema
 
+    require_store()
     root = Path(name)
     with output.working("Making the project"):
         project = new_project(root)
         write_schema(project)
     output.say("Made the project ", (project.root.name, "bold"), f" in {project.root}")
     output.say("Try:")
-    for command, remark in _STEPS:
-        output.say(
-            "  ", (f"segments {command}".format(name=shlex.quote(name)).ljust(44), "cyan"), ("  # " + remark, "dim")
-        )
+    lines = [f"{this_command()} {arguments.format(name=shlex.quote(name))}" for arguments, _ in _STEPS]
+    width = max(map(len, lines))
+    for line, (_, remark) in zip(lines, _STEPS, strict=True):
+        output.say("  ", (line.ljust(width), "cyan"), ("  # " + remark, "dim"))
 
 
 _STEPS = (

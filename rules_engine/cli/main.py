@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import typer
 from rules_engine.cli.commands import LazyGroup
 from rules_engine.cli.common import output
 from rules_engine.cli.interrupts import INTERRUPTED, WATCH
-from rules_engine.errors import SegmentsError
+from rules_engine.errors import SegmentsError, of_the_system
 
 
 class _Segments(LazyGroup):
@@ -22,16 +23,31 @@ class _Segments(LazyGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # whoever reads our output has seen enough, as `head` has
+            raise typer.Exit(0) from None
         except SegmentsError as error:
             if WATCH.came:  # and this is what became of it
                 WATCH.leave()
             output.show_error(error)
+            raise typer.Exit(1) from None
+        except OSError as error:
+            output.show_error(of_the_system(error))
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             if WATCH.on:
                 WATCH.leave()
             output.remark("interrupted")
             raise typer.Exit(INTERRUPTED) from None
+        finally:
+            _flush()
+
+
+def _flush() -> None:
+    """Print what is still to be printed; to nowhere if nobody reads it, or Python would complain at its end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
@@ -54,12 +70,17 @@ def segments(
     _version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    progress: Annotated[
+        bool, typer.Option("--progress", help="Show on stderr what goes on, also where that is no terminal.")
+    ] = False,
 ) -> None:
     """A feature store with declarative segment rules.
 
     Start with `segments init NAME`, or see `segments demo`.
-    Exit codes: 0 done, 1 something is wrong with what you gave, 2 usage, 3 part of what you gave was refused.
+    Exit codes: 0 done, 1 something is wrong with what you gave, 2 usage, 3 a part of what you gave was refused,
+    130 interrupted.
     """
+    output.show_progress(progress)
 
 
 def run(args: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from rules_engine.deploy.lint.warnings import lint
 from rules_engine.deploy.source_checks import check_sources
 from rules_engine.diagnostics import Diagnostic
 from rules_engine.errors import DefinitionError
+from rules_engine.files import files_below
 from rules_engine.folders import Project
 from rules_engine.ml.clusters.definition import FILE as CLUSTERS_FILE
 from rules_engine.ml.clusters.definition import load_cluster_definitions
@@ -40,7 +41,7 @@ def check_project(project: Project) -> CheckReport:
         if the Feast repository cannot be used.
     """
     folder = project.segments_dir
-    tests = sorted(path for suffix in (TEST_SUFFIX, ".test.yml") for path in folder.rglob(f"*{suffix}"))
+    tests = [path for path in files_below(folder) if path.name.endswith((TEST_SUFFIX, ".test.yml"))]
     files = len(definition_files(folder))
     try:
         catalog = project_catalog(project)

@@ -10,6 +10,7 @@ import pyarrow.dataset as ds
 
 from rules_engine.clock import SECOND
 from rules_engine.errors import ProjectError
+from rules_engine.files import entries
 from rules_engine.folders import Project
 
 _INSTANT = pa.timestamp("us", "UTC")
@@ -37,7 +38,7 @@ class LedgerSince:
     def __init__(self, project: Project, segments: Sequence[str], as_of: int) -> None:
         self._latest: dict[str, pa.Table] = {}
         folder = project.feature_repo / "data" / "transitions"
-        files = [str(path) for path in sorted(folder.glob("day=*/[!.]*.parquet"))]
+        files = [str(path) for day in entries(folder, "day=*") for path in entries(day, "[!.]*.parquet")]
         if not files:
             return
         wanted = ds.field("segment").isin(list(segments)) & (ds.field("at") <= pa.scalar(as_of, _INSTANT))

@@ -13,6 +13,7 @@ from typing import Any
 from rules_engine.diagnostics import listing
 from rules_engine.errors import ProjectError
 from rules_engine.folders import Project
+from rules_engine.redis.embedded import server_binary
 
 #: The instant at which the sample ends; the template's `now`.
 SAMPLE_END = datetime(2026, 2, 1, tzinfo=UTC)
@@ -46,6 +47,19 @@ def new_project(root: Path) -> Project:
     except OSError as error:
         raise ProjectError(f"cannot write {error.filename or root}: {error.strerror}") from error
     return Project.open(root)
+
+
+def require_store() -> None:
+    """Check that the online store of a new project can run here, before anything is written.
+
+    Raises
+    ------
+    MissingExtraError
+        if the extra that brings it is not installed.
+    StoreUnavailableError
+        if this system has none.
+    """
+    server_binary()
 
 
 def project_name(root: Path) -> str:

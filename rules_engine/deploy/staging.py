@@ -144,7 +144,7 @@ def _state_name(plan: ReadPlan) -> bytes | None:
 def _extent(project: Project, events: Iterable[str]) -> BuildStates:
     log = event_log(project)
     names = tuple(sorted(events))
-    files = [path for name in names for path in log.folder.glob(f"event={name}/day=*/[!.]*.parquet")]
+    files = sorted(log.all_files(names))
     rows = 0
     for file in files:
         with contextlib.suppress(OSError):  # made one with others meanwhile

@@ -20,7 +20,7 @@ import orjson
 from rules_engine.errors import ProjectError
 from rules_engine.events.declarations.events_yaml import read_events
 from rules_engine.features.offline.view_columns import ViewColumns
-from rules_engine.files import write_atomically
+from rules_engine.files import files_below, write_atomically
 from rules_engine.folders import Project
 from rules_engine.rules.catalog import Catalog, EventType, Feature
 from rules_engine.rules.codec import decode, encode
@@ -112,8 +112,8 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _loaded_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.name.endswith(_LOADED) and "__pycache__" not in path.parts and path.is_file():
+    for path in files_below(folder):
+        if path.name.endswith(_LOADED) and "__pycache__" not in path.parts:
             yield path
 
 

@@ -21,7 +21,7 @@ def embedded_store(project: Project) -> EmbeddedStore:
     """
     try:
         content = yaml.safe_load(project.feature_store_yaml.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise ProjectError(f"{project.feature_store_yaml} cannot be read: {error}") from error
     section = content.get("online_store") if isinstance(content, dict) else None
     name = section.get("type") if isinstance(section, dict) else section

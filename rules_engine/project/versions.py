@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rules_engine.errors import ProjectError, UnknownNameError
-from rules_engine.files import write_atomically
+from rules_engine.files import entries, write_atomically
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.catalog import Catalog
@@ -56,7 +56,7 @@ def record(project: Project, plan: ReadPlan) -> Version:
 
 def next_number(project: Project) -> int:
     """The number that the next version gets."""
-    return max((int(path.stem) for path in _folder(project).glob("[0-9]*.json")), default=0) + 1
+    return max((int(path.stem) for path in entries(_folder(project), "[0-9]*.json")), default=0) + 1
 
 
 def versions(project: Project) -> list[Version]:
@@ -67,7 +67,7 @@ def versions(project: Project) -> list[Version]:
     ProjectError
         if one cannot be read.
     """
-    return [_read(path) for path in sorted(_folder(project).glob("[0-9]*.json"))]
+    return [_read(path) for path in entries(_folder(project), "[0-9]*.json")]
 
 
 def version(project: Project, number: int) -> Version:

@@ -12,6 +12,7 @@ from rules_engine.definitions.envelope import check_schema, document_kind
 from rules_engine.definitions.source import Mapping, Node, Scalar, read_documents
 from rules_engine.diagnostics import Diagnostic, Severity, Span
 from rules_engine.errors import DefinitionError
+from rules_engine.files import files_below
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.document import DocumentKind, Scope
 from rules_engine.rules.kinds import KINDS
@@ -56,11 +57,10 @@ def definition_files(folder: Path) -> list[Path]:
     """The definition files below a folder, sorted; tests and hidden files are left out."""
     return sorted(
         path
-        for path in folder.rglob("*")
+        for path in files_below(folder)
         if path.suffix in (".yaml", ".yml")
         and not path.name.endswith((TEST_SUFFIX, ".test.yml"))
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
     )
 
 

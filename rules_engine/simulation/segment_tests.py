@@ -12,6 +12,7 @@ from pathlib import Path
 from rules_engine.clock import format_instant
 from rules_engine.diagnostics import nearest
 from rules_engine.errors import DefinitionError, UnknownNameError
+from rules_engine.files import files_below
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
@@ -66,7 +67,7 @@ def run_tests(folder: Path, definitions: Definitions, catalog: Catalog, only: Se
         if name not in definitions.program.segments and name not in definitions.triggers:
             known = {*definitions.program.segments, *definitions.triggers}
             raise UnknownNameError(f"there is no segment or trigger `{name}`", hint=nearest(name, known))
-    files = sorted(path for suffix in (TEST_SUFFIX, ".test.yml") for path in folder.rglob(f"*{suffix}"))
+    files = [path for path in files_below(folder) if path.name.endswith((TEST_SUFFIX, ".test.yml"))]
     cases, problems = load_cases(files, folder.parent, definitions, catalog)
     if problems:
         raise DefinitionError(problems)

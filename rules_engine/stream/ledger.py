@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from rules_engine.clock import DAY, from_micros
 from rules_engine.events.log.day_files import add_file, compact, stable_tables
+from rules_engine.files import entries
 from rules_engine.folders import Project
 from rules_engine.triggers.record import Transition, TriggerStep
 
@@ -192,7 +193,7 @@ class Ledger:
 
 
 def _days_of(folder: Path) -> Sequence[int]:
-    days = (path.name.removeprefix("day=") for path in folder.glob("day=*"))
+    days = (path.name.removeprefix("day=") for path in entries(folder, "day=*"))
     return [int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * 1_000_000 // DAY for day in days]
 
 

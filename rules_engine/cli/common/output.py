@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 #: A piece of a line: text, or text with a style such as "bold", "dim" or "red".
 Part = str | tuple[str, str]
+
+
+#: Seconds between two lines of progress where there is no terminal.
+_SECONDS_A_LINE = 5.0
 
 
 class Format(StrEnum):
@@ -222,12 +227,38 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
     ...     show("Reading the purchases: half of them")
     """
     if not is_terminal(sys.stderr):
-        yield lambda _: None
+        yield _Lines(what).show if _progress.always else lambda _: None
         return
     from rich.markup import escape
 
     with _console(sys.stderr).status(escape(what)) as status:
         yield lambda text: status.update(escape(text))
+
+
+class _Lines:
+    """Progress as lines of a log: at most one in some seconds."""
+
+    def __init__(self, what: str) -> None:
+        self._next = 0.0
+        self.show(what)
+
+    def show(self, text: str) -> None:
+        """Print what goes on, unless something was printed just before."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _SECONDS_A_LINE
+            remark(text)
+
+
+class _Progress:
+    always = False
+
+
+_progress = _Progress()
+
+
+def show_progress(always: bool) -> None:
+    """Choose whether :func:`working` shows progress where stderr is no terminal, as lines."""
+    _progress.always = always
 
 
 def _console(stream: TextIO) -> Console:

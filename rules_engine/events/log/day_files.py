@@ -24,6 +24,8 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rules_engine.files import entries
+
 SUFFIX = ".parquet"
 
 #: So many small files of one folder are made one.
@@ -70,7 +72,7 @@ def add_file(folder: Path, table: pa.Table, stored_at: int) -> None:
 
 def files_of(folder: Path) -> list[Path]:
     """The files in the order in which they were stored."""
-    return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    return entries(folder, f"[!.]*{SUFFIX}")
 
 
 def stored_at(file: Path) -> int:

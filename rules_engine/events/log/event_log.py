@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from rules_engine.clock import DAY, LAST_INSTANT, from_micros, to_micros
 from rules_engine.events.log.day_files import add_file, compact, files_of, stable_tables
+from rules_engine.files import entries
 from rules_engine.rules.inputs import Event
 
 #: An event with the entity that did it.
@@ -76,7 +77,7 @@ class EventLog:
 
     def days(self) -> list[int]:
         """The days that have events, as days since 1970, in order."""
-        days = {_day_of(path) for path in self.folder.glob("event=*/day=*")}
+        days = {_day_of(path) for event in entries(self.folder, "event=*") for path in entries(event, "day=*")}
         return sorted(day for day in days if day is not None)
 
     def files(self, name: str, first: int | None, last: int) -> list[Path]:
@@ -85,7 +86,7 @@ class EventLog:
         Compaction may take them away at any time; what was in them is in others then.
         """
         found: list[Path] = []
-        for folder in sorted((self.folder / f"event={name}").glob("day=*")):
+        for folder in entries(self.folder / f"event={name}", "day=*"):
             day = _day_of(folder)
             if day is not None and day <= last and (first is None or day >= first):
                 found += files_of(folder)

@@ -74,7 +74,7 @@ class FeastRepo:
         try:
             with quiet():
                 self.store: Any = feast.FeatureStore(repo_path=str(project.feature_repo))
-        except SegmentsError:
+        except (SegmentsError, PermissionError):
             raise
         except Exception as error:  # Feast raises many kinds, and its message names the setting
             raise ProjectError(

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rules_engine.errors import ProjectError
+from rules_engine.files import entries
 from rules_engine.folders import Project
 from rules_engine.ml.versions.history import FILE, Step, write_history
 from rules_engine.project.lock import project_lock
@@ -45,17 +46,17 @@ def take_over(project: Project) -> None:
 def _moves(project: Project) -> Iterator[tuple[Path, Path]]:
     """Yield each folder of the old layout, and where it belongs: clusters first, as models take their place."""
     state = project.state_dir
-    for folder in sorted(state.glob("models/*")):
+    for folder in entries(state / "models", "*"):
         if _holds_clusters(folder):
             yield folder, state / "clusters" / folder.name
-    for folder in sorted(state.glob("propensity/*")):
+    for folder in entries(state / "propensity", "*"):
         if folder.is_dir():
             yield folder, state / "models" / folder.name
 
 
 def _holds_clusters(folder: Path) -> bool:
     """Tell old clusters from models; a name of clusters that were all deleted holds nothing to move."""
-    for path in folder.glob("v*.json"):
+    for path in entries(folder, "v*.json"):
         with path.open("rb") as file:
             if _CLUSTERS.match(file.read(_HEAD)):
                 return True

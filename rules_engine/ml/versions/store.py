@@ -18,7 +18,7 @@ from typing import Generic
 
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.errors import DataError, ProjectError, UnknownNameError
-from rules_engine.files import write_atomically
+from rules_engine.files import entries, write_atomically
 from rules_engine.folders import Project
 from rules_engine.ml.versions.history import Step, promotions, read_history, write_history
 from rules_engine.ml.versions.kinds import Kind, M
@@ -61,7 +61,7 @@ class VersionStore(Generic[M]):
 
     def versions(self) -> tuple[str, ...]:
         """Return every stored version, oldest first, whether it can be read or not."""
-        matches = (_VERSION_FILE.match(path.name) for path in self.path.glob("v*.json"))
+        matches = (_VERSION_FILE.match(path.name) for path in entries(self.path, "v*.json"))
         return tuple(f"v{number}" for number in sorted(int(match[1]) for match in matches if match))
 
     def file(self, version: str) -> Path:
@@ -246,7 +246,7 @@ class VersionStore(Generic[M]):
 def fitted_names(project: Project, kind: Kind[M]) -> list[str]:
     """Return the names of a kind that have a version, sorted."""
     take_over(project)
-    folders = sorted(path.name for path in (project.state_dir / kind.folder).glob("*"))
+    folders = [path.name for path in entries(project.state_dir / kind.folder, "*")]
     return [name for name in folders if VersionStore(project, kind, name).versions()]
 
 
