@@ -13,7 +13,7 @@ from typing import Any
 from rules_engine.diagnostics import listing
 from rules_engine.errors import ProjectError
 from rules_engine.folders import Project
-from rules_engine.redis.embedded import server_binary
+from rules_engine.redis.valkey import server_binary
 
 #: The instant at which the sample ends; the template's `now`.
 SAMPLE_END = datetime(2026, 2, 1, tzinfo=UTC)
