@@ -252,7 +252,7 @@ def _sizes(output: str) -> dict[str, int]:
     return {row[1]: int(row[2].replace(",", "")) for row in rows if row}
 
 
-def test_the_demo_prints_what_the_issue_asks_for(demo: Demo, expected: Mapping[str, set[str]]) -> None:
+def test_the_demo_prints_what_each_step_did(demo: Demo, expected: Mapping[str, set[str]]) -> None:
     assert _sizes(demo.output) == {name: len(members) for name, members in expected.items()}
     for part in (
         "Read 69,659 purchase lines of 23,570 customers",

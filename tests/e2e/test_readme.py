@@ -1,11 +1,10 @@
-"""What README.md shows is run, in order, where the demo ran; and the links of the documentation lead somewhere."""
+"""Runs what README.md shows, in order, where the demo ran."""
 
 from __future__ import annotations
 
 import doctest
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -71,27 +70,3 @@ def test_the_commands_and_the_files_of_the_readme_exist() -> None:
     example = next(block for _, block in _FENCE.findall(README) if block.startswith("test: at_risk"))
     written = (ROOT / "segments" / "at_risk.test.yaml").read_text(encoding="utf-8")
     assert [line for line in example.splitlines() if line not in written.splitlines()] == []
-
-
-_PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
-
-
-@pytest.mark.parametrize("page", _PAGES, ids=[str(page.relative_to(ROOT)) for page in _PAGES])
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-        if "://" in target:
-            continue
-        path, _, anchor = target.partition("#")
-        file = (page.parent / path) if path else page
-        assert file.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}, (
-                target
-            )
-
-
-def test_the_index_names_every_page() -> None:
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")} - {"README.md"}
-    assert {page for page in pages if f"]({page})" not in index} == set()
