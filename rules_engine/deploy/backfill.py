@@ -233,8 +233,7 @@ class Backfill:
         sink = self._open()
         with sink.client.pipeline(transaction=False) as pipeline:
             for entity, event in found:
-                command = sink.states.reported(entity, event)
-                if command is not None:
+                for command in sink.states.reported(entity, event):
                     pipeline.execute_command(*command)
             pipeline.execute()
 
@@ -246,7 +245,7 @@ class Backfill:
                 yield found
 
     def _expire_others(self) -> None:
-        self._for_states(lambda pipeline, key, ours: None if ours else pipeline.expire(key, KEPT_FOR, nx=True))
+        self._for_states(lambda pipeline, key, ours: None if ours else pipeline.expire(key, KEPT_FOR, lt=True))
 
     def _for_states(self, action: Callable[[Any, bytes, bool], object]) -> None:
         """Do something with every state of the project; ``action`` is told whether it is one of the new ones."""

@@ -27,7 +27,8 @@ def open_states(rules: Rules, client: Any) -> StateStore:
     """The states of the definitions that were applied."""
     plan, name = rules.plan, rules.events.name
     key = KeyMaker(plan.project, plan.join_key, plan.key_version)
-    return StateStore(client, lambda entity: beside(key(entity), name), rules.events.requirements)
+    requirements, expires = rules.events.requirements, plan.now is None
+    return StateStore(client, lambda entity: beside(key(entity), name), requirements, expires=expires)
 
 
 def validator_of(plan: ReadPlan) -> EventValidator:
@@ -84,12 +85,13 @@ class Tracker:
         stream = self._streams[partition_of(entity)]
         behind = self._states.reported(entity, event)
         self._check_waiting(stream)
-        if behind is None:
+        if not behind:
             self._client.execute_command("XADD", stream, "*", FIELD, raw)
             return
         with self._client.pipeline(transaction=self._atomic) as pipeline:
             pipeline.execute_command("XADD", stream, "*", FIELD, raw)
-            pipeline.execute_command(*behind)
+            for command in behind:
+                pipeline.execute_command(*command)
             pipeline.execute()
 
     def _check_waiting(self, stream: bytes) -> None:

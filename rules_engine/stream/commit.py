@@ -19,8 +19,8 @@ from rules_engine.redis.pipe import Command, Pipe, Script
 RECORD = b"triggers"
 
 #: KEYS: the state, the record. ARGV: state and record as they were read and as they are to be, digests that are to
-#: leave. What is not there is the empty string. Behind the state lie entries: 245, four bytes of length, a digest, a
-#: content.
+#: leave, after how many milliseconds the state says nothing any more (0: never). What is not there is the empty string.
+#: Behind the state lie entries: 245, four bytes of length, a digest, a content.
 _COMMIT = Script("""\
 local held = redis.call('GET', KEYS[1]) or ''
 local at = #ARGV[1] + 1
@@ -41,7 +41,13 @@ if behind then
   new = new .. table.concat(kept)
 end
 if new ~= held then
-  if new == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], new) end
+  if new == '' then
+    redis.call('DEL', KEYS[1])
+  elseif ARGV[6] == '0' then
+    redis.call('SET', KEYS[1], new)
+  else
+    redis.call('SET', KEYS[1], new, 'PX', ARGV[6])
+  end
 end
 if ARGV[4] ~= ARGV[3] then
   if ARGV[4] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[4]) end
@@ -83,9 +89,12 @@ class Commits:
         gives Feast's key of an entity.
     state_name
         what ends the key of a state.
+    lifetime
+        after how many milliseconds a state says nothing any more, and is dropped; 0: it always does.
     """
 
-    def __init__(self, pipe: Pipe, key: Callable[[str], bytes], state_name: bytes) -> None:
+    def __init__(self, pipe: Pipe, key: Callable[[str], bytes], state_name: bytes, lifetime: int = 0) -> None:
+        self._lifetime = lifetime
         self._pipe = pipe
         self._key = key
         self._state_name = state_name
@@ -118,5 +127,5 @@ class Commits:
 
     def _call(self, change: Change) -> Command:
         before = change.before
-        arguments = before.state, change.state, before.record, change.record, change.digests
+        arguments = before.state, change.state, before.record, change.record, change.digests, self._lifetime
         return self._pipe.call(_COMMIT, self.keys(change.entity), arguments)

@@ -20,13 +20,14 @@ from rules_engine.errors import StoreDataError, StoreTimeoutError
 from rules_engine.events.state.encoding import decode_state, encode_state
 from rules_engine.events.state.entity_state import EventState, empty_state, event_key, update
 from rules_engine.events.state.pruning import prune
-from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_late, is_worth_pruning
+from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_late, is_worth_pruning, lifetime
 from rules_engine.events.state.waiting import split, waiting_digest, waiting_events
 from rules_engine.events.streams import rebuild_key
 from rules_engine.features.online.row_layout import RowLayout, RowLayouts
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.redis.pipe import Command, Pipe
+from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.commit import Change, Commits, Stored
 from rules_engine.stream.intake import Arrived
@@ -83,6 +84,7 @@ class Held:
     stored: Stored
     state: EventState
     record: Record
+    waiting: list[Event] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -149,7 +151,7 @@ class Judge:
         self._publish, self._confirm = publish, confirm
         self._rebuild_key = rebuild_key(plan.project)
         key = KeyMaker(plan.project, plan.join_key, plan.key_version)
-        self._commits = Commits(pipe, key, rules.events.name)
+        self._commits = Commits(pipe, key, rules.events.name, lifetime(self._requirements) if plan.now is None else 0)
         self._layout: RowLayout | None = RowLayouts(plan).of(self.rules.features) if self.rules.features else None
         self._judges = bool(self.rules.names or self.rules.triggers)
         self._remembered: OrderedDict[str, Held] = OrderedDict()
@@ -249,6 +251,7 @@ class Judge:
             Stored(state, record or b"", waiting),
             decode_state(state, self._requirements) if state else self._nothing,
             decode_record(record),
+            waiting_events(waiting) if waiting else [],
         )
 
     def _features(self, entities: Sequence[str]) -> dict[str, EntityFeatures]:
@@ -308,11 +311,10 @@ class Judge:
         """The digests of the events that need not wait behind the state any more: those that it has."""
         places = self._requirements.places
         found = [waiting_digest(one.event) for one in work.arrived if one.event.name in places]
-        if held.stored.waiting:  # in a cluster an event may have been put there after it was worked on
-            for event in waiting_events(held.stored.waiting):
-                place = places.get(event.name)
-                if place is None or event_key(event, self._requirements.events[place]) in state.kept[place].keys:
-                    found.append(waiting_digest(event))
+        for event in held.waiting:  # in a cluster an event may have been put there after it was worked on
+            place = places.get(event.name)
+            if place is None or event_key(event, self._requirements.events[place]) in state.kept[place].keys:
+                found.append(waiting_digest(event))
         return b"".join(found)
 
     # --- writing ----------------------------------------------------------------------------------------------------

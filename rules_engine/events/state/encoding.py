@@ -35,7 +35,8 @@ _MAX_JSON = 1 << 26
 _UNITS = (1_000_000, 1_000, 1)
 #: Masks of more bits than JSON's integers hold are written in hexadecimal.
 _MAX_INTEGER_BITS = 63
-_HINT = "rebuild the entity's state from the event log"
+#: What to do about a damaged state.
+REBUILD_HINT = "`segments ingest --rebuild --entity KEY` makes it anew from the event log"
 
 
 def encode_state(state: EventState, requirements: StateRequirements) -> bytes:
@@ -77,11 +78,11 @@ def fingerprint_of(data: bytes) -> int:
         if these are not the bytes of a state, or of one that another version of this program wrote.
     """
     if len(data) < _HEADER.size:
-        raise StoreDataError(f"an event state of {len(data)} bytes is cut off", hint=_HINT)
+        raise StoreDataError(f"an event state of {len(data)} bytes is cut off", hint=REBUILD_HINT)
     version, fingerprint, *_ = _HEADER.unpack_from(data)
     if version != STATE_VERSION:
         raise StoreDataError(
-            f"an event state has version {version}; this program reads version {STATE_VERSION}", hint=_HINT
+            f"an event state has version {version}; this program reads version {STATE_VERSION}", hint=REBUILD_HINT
         )
     return int(fingerprint)
 
@@ -96,16 +97,16 @@ def decode_state(data: bytes, requirements: StateRequirements) -> EventState:
     """
     fingerprint = fingerprint_of(data)
     if fingerprint != requirements.fingerprint:
-        raise StoreDataError("an event state was written for other definitions than those applied", hint=_HINT)
+        raise StoreDataError("an event state was written for other definitions than those applied", hint=REBUILD_HINT)
     payload = data[_HEADER.size :]
     _, _, checksum, size, ids = _HEADER.unpack_from(data)
     if zlib.crc32(payload) != checksum or (size & ~_DEFLATED) + ids != len(payload):
-        raise StoreDataError("an event state is damaged: its checksum does not fit", hint=_HINT)
+        raise StoreDataError("an event state is damaged: its checksum does not fit", hint=REBUILD_HINT)
     try:
         body = payload[: len(payload) - ids]
         return _decode_payload(_inflated(body) if size & _DEFLATED else body, payload[len(body) :], requirements)
     except (zlib.error, ValueError, TypeError, LookupError, OverflowError) as error:
-        raise StoreDataError(f"an event state cannot be read: {error}", hint=_HINT) from error
+        raise StoreDataError(f"an event state cannot be read: {error}", hint=REBUILD_HINT) from error
 
 
 def state_size(data: bytes) -> int:

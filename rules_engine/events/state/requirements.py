@@ -187,6 +187,13 @@ class StateRequirements:
         return {requirement.event: place for place, requirement in enumerate(self.events)}
 
     @cached_property
+    def horizon(self) -> int | None:
+        """How old an event may be that a definition looks at, in microseconds; None: any age, or nothing is kept."""
+        horizons = [None if need.keep is Keep.TOTAL else need.horizon for one in self.events for need in one.needs]
+        finite = [horizon for horizon in horizons if horizon is not None]
+        return max(finite) if finite and len(finite) == len(horizons) else None
+
+    @cached_property
     def fingerprint(self) -> int:
         """What tells encoded states of these needs from those of others, in 64 bits."""
         kept = f"{STATE_VERSION} {self.events!r}"

@@ -17,6 +17,7 @@ from typing import Any
 
 from rules_engine.clock import DAY, MINUTE
 from rules_engine.errors import StoreDataError, StoreTimeoutError
+from rules_engine.events.declarations.validation import MAX_AHEAD
 from rules_engine.events.state.encoding import decode_state, encode_state
 from rules_engine.events.state.entity_state import EventState, empty_state, update
 from rules_engine.events.state.pruning import prune
@@ -43,7 +44,13 @@ local held = redis.call('GET', KEYS[1]) or ''
 local behind = string.byte(held, #ARGV[1] + 1)
 if string.sub(held, 1, #ARGV[1]) ~= ARGV[1] or (behind and behind ~= 245) then return 0 end
 local new = ARGV[2] .. string.sub(held, #ARGV[1] + 1)
-if new == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], new) end
+if new == '' then
+  redis.call('DEL', KEYS[1])
+elseif ARGV[3] == '0' then
+  redis.call('SET', KEYS[1], new)
+else
+  redis.call('SET', KEYS[1], new, 'PX', ARGV[3])
+end
 return 1"""
 
 
@@ -54,6 +61,11 @@ def state_name(requirements: StateRequirements) -> bytes:
     b'events:'
     """
     return b"events:%016x" % requirements.fingerprint
+
+
+def lifetime(requirements: StateRequirements) -> int:
+    """Return how long a state may say anything after its last change, in milliseconds; 0: for ever."""
+    return 0 if requirements.horizon is None else (requirements.horizon + MAX_AHEAD + DAY) // 1_000
 
 
 class StateStore:
@@ -67,10 +79,16 @@ class StateStore:
         gives the key of an entity's state.
     requirements
         what is kept.
+    expires
+        whether a state is dropped by the server when the definitions look at nothing in it any more, unless it changes
+        before. Not where the project's instant stands still.
     """
 
-    def __init__(self, client: Any, key: Callable[[str], bytes], requirements: StateRequirements) -> None:
+    def __init__(
+        self, client: Any, key: Callable[[str], bytes], requirements: StateRequirements, *, expires: bool = False
+    ) -> None:
         self.requirements = requirements
+        self._lifetime = lifetime(requirements) if expires else 0
         self._client = client
         self._key = key
 
@@ -78,11 +96,16 @@ class StateStore:
         """The states of entities, in order, with the events that wait behind them."""
         return [decode_current(raw, self.requirements) for raw in self._get(entities)]
 
-    def reported(self, entity: str, event: Event) -> tuple[bytes | str, ...] | None:
-        """The command that puts an event behind its entity's state; None if nothing needs the event."""
+    def reported(self, entity: str, event: Event) -> list[tuple[bytes | str, ...]]:
+        """Return the commands that put an event behind its entity's state; none if nothing needs the event.
+
+        The state does not expire any more until the worker has put the event into it.
+        """
         if event.name not in self.requirements.places:
-            return None
-        return "APPEND", self._key(entity), encode_waiting(event)
+            return []
+        key = self._key(entity)
+        append: list[tuple[bytes | str, ...]] = [("APPEND", key, encode_waiting(event))]
+        return [*append, ("PERSIST", key)] if self._lifetime else append
 
     def update(self, events: Mapping[str, Sequence[Event]], now: int) -> set[str]:
         """Add events to the states of their entities.
@@ -194,7 +217,7 @@ class StateStore:
             return []
         with self._client.pipeline(transaction=False) as pipeline:
             for entity, old, new in proposals:
-                pipeline.execute_command("EVAL", REPLACE, 1, self._key(entity), old, new)
+                pipeline.execute_command("EVAL", REPLACE, 1, self._key(entity), old, new, self._lifetime)
             done = pipeline.execute()
         return [entity for (entity, _, _), replaced in zip(proposals, done, strict=True) if not replaced]
 

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from rules_engine.errors import StoreDataError
-from rules_engine.events.state.encoding import decode_state, state_size
+from rules_engine.events.state.encoding import REBUILD_HINT, decode_state, state_size
 from rules_engine.events.state.entity_state import EventState, digest_of, empty_state, update
 from rules_engine.events.state.packing import pack_value, unpack_value
 from rules_engine.events.state.requirements import StateRequirements
@@ -103,15 +103,20 @@ def _entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             mark, size, digest = 0, 0, b""
         at += _HEAD.size + size
         if mark != MARK or at > len(data):
-            raise StoreDataError(
-                "the events that wait behind a state are damaged", hint="rebuild the entity's state from the event log"
-            )
+            raise _damaged()
         yield digest, data[at - size : at]
 
 
+def _damaged() -> StoreDataError:
+    return StoreDataError("the events that wait behind a state are damaged", hint=REBUILD_HINT)
+
+
 def _event(body: bytes) -> Event:
-    packed, name, at, identity, properties = orjson.loads(body)
-    values = {key: unpack_value(value) if packed else _value(value) for key, value in properties.items()}
+    try:
+        packed, name, at, identity, properties = orjson.loads(body)
+        values = {key: unpack_value(value) if packed else _value(value) for key, value in properties.items()}
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise _damaged() from None
     return Event(name, at, identity, values)
 
 

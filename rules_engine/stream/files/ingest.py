@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -26,6 +28,9 @@ from rules_engine.stream.reevaluation import look_again
 
 #: Rows that are taken at once.
 BATCH = 5_000
+
+#: After so many seconds it is forgotten how far an interrupted run came; a file is taken from its beginning then.
+ABANDONED = 30 * 86_400
 
 #: Of so many events of the log it is remembered that they are there.
 REMEMBERED = 500_000
@@ -85,6 +90,7 @@ def ingest_file(
     """
     mapped = mapped or Mapped()
     place = project.state_dir / "ingest" / f"{_identity(path, mapped)}.json"
+    _forget_abandoned(place.parent)
     report = _earlier(place)
     report.skipped = report.rows
     rows = islice(file_events(path, mapped, sink.declarations.events), report.rows, None)
@@ -187,6 +193,15 @@ def _identity(path: Path, mapped: Mapped) -> str:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     facts = [str(path.resolve()), found.st_size, found.st_mtime_ns, asdict(mapped)]
     return blake2b(orjson.dumps(facts), digest_size=12).hexdigest()
+
+
+def _forget_abandoned(folder: Path) -> None:
+    """Remove the notes of interrupted runs that nobody went on with."""
+    oldest = time.time() - ABANDONED
+    for place in folder.glob("*.json"):
+        with suppress(FileNotFoundError):
+            if place.stat().st_mtime < oldest:
+                place.unlink()
 
 
 def _earlier(place: Path) -> IngestReport:
