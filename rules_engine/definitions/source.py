@@ -28,6 +28,7 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
+from rules_engine.definitions.characters import HiddenCharacter, hidden_characters
 from rules_engine.diagnostics import Diagnostic, Span
 from rules_engine.errors import DefinitionError
 
@@ -324,6 +325,9 @@ class _Reader:
                 message = f"a key must be a string, and {shown} is none"
                 self._problems.append(Diagnostic("key-not-string", key.span, message, "quote it"))
                 incomplete = True
+            elif hidden := list(hidden_characters(key.value)):
+                self._problems += [_hidden_in(key, one) for one in hidden]
+                incomplete = True
             elif key.value in entries:
                 first = entries[key.value].key_span
                 message = f"the key `{key.value}` appears twice; it was first given at line {first.line}"
@@ -331,6 +335,23 @@ class _Reader:
             else:
                 entries[key.value] = Entry(key.value, key.span, value)
         return Mapping(tuple(entries.values()), self._collection_span(span, event), incomplete)
+
+
+def _hidden_in(scalar: Scalar, found: HiddenCharacter) -> Diagnostic:
+    """Report a character of a key or a value, at its own place where it stands there as it is."""
+    return Diagnostic(found.code, place_in(scalar, found.index), found.message, found.hint)
+
+
+def place_in(scalar: Scalar, index: int) -> Span:
+    """Return where a character of a text stands; where it is written as an escape, the place of the whole text."""
+    span, text = scalar.span, str(scalar.value)
+    start = span.column - 1
+    place = -1
+    for _ in range(text[: index + 1].count(text[index])):
+        place = span.text.find(text[index], max(start, place + 1))
+        if place < 0:
+            return span
+    return Span(span.file, span.line, place + 1, 1, span.text)
 
 
 def _is_empty(node: Node) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from rules_engine.deploy.lint.characters import lint_characters
 from rules_engine.deploy.lint.warnings import lint
 from rules_engine.deploy.source_checks import check_sources
 from rules_engine.diagnostics import Diagnostic
@@ -17,7 +18,7 @@ from rules_engine.ml.propensity.check import load_model_definitions
 from rules_engine.ml.propensity.definition import FILE
 from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.load import TEST_SUFFIX, definition_files, load_folder
+from rules_engine.rules.load import TEST_SUFFIX, definition_files, load_folder, read_file
 from rules_engine.simulation.segment_tests import load_cases
 
 
@@ -47,19 +48,29 @@ def check_project(project: Project) -> CheckReport:
         catalog = project_catalog(project)
         definitions = load_folder(folder, catalog)
     except DefinitionError as error:
-        return CheckReport(files, len(tests), 0, _in_order(error.diagnostics))
+        return CheckReport(files, len(tests), 0, _in_order([*error.diagnostics, *_of_characters(project)]))
     _, problems = load_cases(tests, project.root, definitions, catalog)
     warnings = lint(definitions)
     found = _in_order(
         [
             *problems,
             *warnings,
+            *_of_characters(project),
             *_of_models(project, catalog, definitions.program.names),
             *_of_clusters(project, catalog),
             *check_sources(project),
         ]
     )
     return CheckReport(files, len(tests), len(definitions.program.names), found, len(definitions.triggers))
+
+
+def _of_characters(project: Project) -> Iterator[Diagnostic]:
+    """Yield the warnings about characters that the eye misses, in the files of definitions, tests and events."""
+    paths = [path for path in project.segments_dir.rglob("*.y*ml") if path.is_file()]
+    for path in [*sorted(paths), project.events_yaml]:
+        if path.is_file():
+            for document in read_file(path, path.relative_to(project.root).as_posix())[0]:
+                yield from lint_characters(document)
 
 
 def _of_models(project: Project, catalog: Catalog, segments: Collection[str]) -> Iterable[Diagnostic]:

@@ -116,6 +116,16 @@ def test_a_new_project_works_at_once(shop: Shop, parity: Callable[[Path], None])
     parity(shop.root)
 
 
+def test_characters_that_the_eye_misses_are_named_with_their_place(copy: Path) -> None:
+    text = "segment: pasted\nwhen: {feature: profile:country, in: [NO\u200b, SE]}\n"
+    (copy / "segments/pasted.yaml").write_text(text, encoding="utf-8")
+    done = segments("validate", "--repo", copy)
+    assert done.returncode == 0, done.stderr
+    assert "segments/pasted.yaml:2:41: warning[invisible-character]: there is a zero width space (U+200B) here" in (
+        done.stdout + done.stderr
+    )
+
+
 def test_files_of_a_new_project_tell_the_editor_its_schema(shop: Shop) -> None:
     schema = json.loads((shop.root / ".segments" / "schema.json").read_text())
     assert "orders:spend_30d" in json.dumps(schema)

@@ -49,22 +49,26 @@ def parse_trigger(document: MappingNode, scope: Scope) -> Trigger | None:
     >>> scope.problems[0].code, scope.problems[0].hint
     ('unknown-segment', 'did you mean `vip`?')
     """
-    return _TriggerParser(scope).trigger(document)
+    parser = _TriggerParser(scope)
+    trigger = parser.trigger(document)
+    scope.problems += parser.problems
+    return trigger
 
 
 class _TriggerParser:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._conditions = ConditionParser(scope.catalog, scope.segments)
-        self._conditions.problems = self._problems = scope.problems
+        #: Shared with the parser of conditions, so that problems stand in the order of the text.
+        self.problems = self._conditions.problems
 
     def trigger(self, document: MappingNode) -> Trigger | None:
-        before = len(self._problems)
+        before = len(self.problems)
         cause: Cause | None = None
         try:
             cause = self._cause(document)
         except Refusal as refusal:
-            self._problems.append(refusal.diagnostic)
+            self.problems.append(refusal.diagnostic)
         holdout = self._part(document, "holdout", self._holdout)
         delay = self._part(document, "delay", duration)
         parts = {
@@ -77,7 +81,7 @@ class _TriggerParser:
         }
         send = self._part(document, "send", self._send)
         values = self._part(document, "payload", self._payload)
-        if len(self._problems) > before or cause is None or not send:
+        if len(self.problems) > before or cause is None or not send:
             return None
         plain = {entry.key: to_plain(entry.value) for entry in document if entry.key in ("trigger", *PARTS)}
         return Trigger(
@@ -98,7 +102,7 @@ class _TriggerParser:
         try:
             return parse(node)
         except Refusal as refusal:
-            self._problems.append(refusal.diagnostic)
+            self.problems.append(refusal.diagnostic)
             return None
 
     def _part(self, document: MappingNode, key: str, parse: Callable[[Node], _T | None]) -> _T | None:
@@ -135,7 +139,7 @@ class _TriggerParser:
             if isinstance(part, Predicate) and isinstance(part.operand, ContextRef) and part.operand.default is None:
                 message = f"a trigger fires without a request, so nothing passes the value `{part.operand.name}`"
                 hint = "give it a `default`, or read a feature or an event"
-                self._problems.append(Diagnostic("context-in-trigger", part.span, message, hint))
+                self.problems.append(Diagnostic("context-in-trigger", part.span, message, hint))
         return condition
 
     def _cap(self, node: Node) -> Cap:
@@ -182,7 +186,7 @@ class _TriggerParser:
         return int(hundredths)
 
     def _payload(self, node: Node) -> tuple[tuple[str, PayloadValue], ...]:
-        return payload(node, self._conditions, self._problems)
+        return payload(node, self._conditions, self.problems)
 
     # --- what it sends, and where -----------------------------------------------------------------------------------
 
@@ -197,7 +201,7 @@ class _TriggerParser:
             sink = self._collected(self._sink, item)
             if sink in found:
                 message = f"`{sink}` stands there already, at line {found[sink].span.line}"
-                self._problems.append(Diagnostic("duplicate-sink", item.span, message, "remove one of them"))
+                self.problems.append(Diagnostic("duplicate-sink", item.span, message, "remove one of them"))
             elif sink is not None:
                 found[sink] = item
         return tuple(found)
