@@ -103,6 +103,7 @@ class BatchRules:
         self.program = program
         self.names = tuple(sorted(program.names if segments is None else set(segments)))
         self._context = dict(context or {})
+        self.unknown = unknown
         asked = self.names
         if unknown:
             program = with_negations(program, self.names)
@@ -138,7 +139,7 @@ class BatchRules:
         ProjectError, DataError
             as :meth:`answers`.
         """
-        found = Sizes.none(self.names)
+        found = Sizes.none(self.names, unknown=self.unknown)
         for some, done in _side_by_side(
             lambda crowd: self._size(crowd, as_of), self._everyone.at(as_of, to_count=True)
         ):
@@ -229,25 +230,32 @@ class Sizes:
 
     @classmethod
     def of(cls, users: int, counts: Mapping[str, int]) -> Sizes:
-        """Take the counts of segments, and of their negations if they were asked for too."""
-        members = {name: count for name, count in counts.items() if not name.startswith(_negated(""))}
-        unknown = {
-            name: users - count - counts[_negated(name)] for name, count in members.items() if _negated(name) in counts
-        }
+        """Take the counts of segments, and of their negations if they were asked for too; none stands for 0."""
+        prefix = _negated("")
+        members = {name.removeprefix(prefix): counts.get(name.removeprefix(prefix), 0) for name in counts}
+        if not any(name.startswith(prefix) for name in counts):
+            return cls(users, members)
+        unknown = {name: users - count - counts.get(_negated(name), 0) for name, count in members.items()}
         return cls(users, members, unknown)
 
     @classmethod
-    def none(cls, names: Sequence[str]) -> Sizes:
-        """Nobody, in none of the segments."""
-        return cls(members=dict.fromkeys(names, 0))
+    def none(cls, names: Sequence[str], *, unknown: bool = False) -> Sizes:
+        """Count nobody yet.
+
+        Parameters
+        ----------
+        unknown
+            count those too of whom it is unknown whether they are in a segment.
+        """
+        return cls(0, dict.fromkeys(names, 0), dict.fromkeys(names, 0) if unknown else {})
 
     def add(self, more: Sizes) -> None:
         """Count others too."""
         self.users += more.users
         for name in self.members:
             self.members[name] += more.members.get(name, 0)
-        for name, count in more.unknown.items():
-            self.unknown[name] = self.unknown.get(name, 0) + count
+        for name in self.unknown:  # a segment that is neither true nor false of anybody is not counted at all
+            self.unknown[name] += more.unknown.get(name, more.users)
 
     def share(self, segment: str) -> float:
         """The part of all users who are in a segment; 0 if there are none.

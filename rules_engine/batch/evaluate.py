@@ -40,7 +40,7 @@ def evaluate(
     """
     if out is None:
         return rules.sizes(as_of, progress)
-    sizes = Sizes.none(rules.names)
+    sizes = Sizes.none(rules.names, unknown=rules.unknown)
     rows = audience.matrix if as_matrix else audience.pairs
     schema = audience.matrix_schema(rules.key, rules.names) if as_matrix else audience.pairs_schema(rules.key)
     with audience.TableFile(out, schema, csv_formulas=csv_formulas) as file:
