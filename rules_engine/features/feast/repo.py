@@ -46,6 +46,23 @@ class RegistryChange:
         return bool(self.added or self.updated or self.removed)
 
 
+_OUR_STORES = "rules_engine.features.online_store."
+_OUR_ENGINE = "rules_engine.features.arrow_engine.ArrowEngine"
+
+
+def _prefer_columns(config: Any) -> None:
+    """Use our compute engine if the online store is ours and the project leaves the engine to Feast.
+
+    Feast's default passes values through pandas, one by one: slower, and a whole number beside a null is rounded.
+    """
+    chosen = config.batch_engine_config
+    name = chosen.get("type") if isinstance(chosen, dict) else chosen
+    store = config.online_config
+    kind = store.get("type") if isinstance(store, dict) else store
+    if name == "local" and str(kind).startswith(_OUR_STORES):
+        config.batch_engine_config = _OUR_ENGINE
+
+
 class FeastRepo:
     """An open Feast repository.
 
@@ -80,6 +97,7 @@ class FeastRepo:
             raise ProjectError(
                 f"{project.feature_store_yaml}: {error}", hint="see Feast's reference of feature_store.yaml"
             ) from error
+        _prefer_columns(self.store.config)
         self.contents: Any = load_objects(project.feature_repo, self.store.project)
         self._infer()
 
