@@ -47,7 +47,11 @@ def history(
         output.print_json([{name: shown(value) for name, value in row.items() if name != "key"} for row in rows])
         return
     if not rows:
-        output.say("Nothing is noted of " + (entity if entity is not None else f"the segment {segment}"))
+        of_entity = [f"the entity {entity}"] if entity is not None else []
+        of_segment = [f"the segment {segment}"] if segment is not None else []
+        between = " in that time" if start is not None or end is not None else ""
+        output.say(f"Nothing is noted of {' in '.join([*of_entity, *of_segment])}{between}")
+        output.say("Memberships are noted while `segments run` runs, from the segment's first look on.")
         return
     headers = ["at", "entity", "change", "segment", "why", "version"]
     names = ["at", "entity", "change", "segment", "cause", "definitions_version"]

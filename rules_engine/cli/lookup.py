@@ -10,6 +10,7 @@ from rules_engine.cli.common import output
 from rules_engine.cli.common.context import Context, read_context
 from rules_engine.cli.common.options import HERE, At, Entity, Format, OutputFormat, Repo
 from rules_engine.clock import format_instant, from_micros, to_micros
+from rules_engine.folders import Project
 
 if TYPE_CHECKING:
     from rules_engine.sdk import Membership, SegmentClient
@@ -33,7 +34,8 @@ def lookup(
     """
     from rules_engine.sdk import SegmentClient
 
-    with SegmentClient.from_repo(repo) as client:
+    project = Project.open(repo)
+    with SegmentClient(project) as client:
         found = client.lookup(
             entity,
             context=read_context(context, client.program),
@@ -44,6 +46,8 @@ def lookup(
             output.print_json(found.to_dict())
         else:
             _show(client, found, len(segments) if segments else len(client.program.names))
+            if not found.segments and not _is_known(client, project, found):
+                output.say(f"  the store knows nothing of {found.entity}")
 
 
 def _show(client: SegmentClient, found: Membership, asked: int) -> None:
@@ -58,5 +62,22 @@ def _show(client: SegmentClient, found: Membership, asked: int) -> None:
         output.say("  ", (name.ljust(width), "green"), ("  " + description if description else "", "dim"))
     for name in sorted(found.undecided):
         output.say(f"  {name} is not known: more events came than are kept; `segments evaluate` tells")
-    if not found.segments and all(value is None for value in client.features(found.entity, at=found.at).values()):
-        output.say(f"  the store knows nothing of {found.entity}")
+
+
+def _is_known(client: SegmentClient, project: Project, found: Membership) -> bool:
+    """Return whether the store holds a feature of an entity, also one past its ttl, or an event that is kept of it."""
+    from rules_engine.read_plan import ReadPlan
+    from rules_engine.redis.feast_layout import KeyMaker, beside
+    from rules_engine.redis.server import event_server
+    from rules_engine.sdk.rules import Rules
+
+    plan = ReadPlan.load(project.read_plan)
+    names = [f"{view.name}:{feature.name}" for view in plan.views for feature in view.features]
+    if any(value is not None for value in client.features(found.entity, names, at=from_micros(0)).values()):
+        return True
+    events = Rules(plan).events
+    if not events.requirements.events:
+        return False
+    key = beside(KeyMaker(plan.project, plan.join_key, plan.key_version)(found.entity), events.name)
+    with event_server(plan.connection, project.root).connected() as store:
+        return bool(store.exists(key))

@@ -51,7 +51,8 @@ def simulate(
         typer.Option("--trigger", "--triggers", metavar="NAME", help="This trigger only; may be given several times."),
     ] = None,
     no_features: Annotated[
-        bool, typer.Option("--no-features", help="Take all features as missing, and read no offline store.")
+        bool,
+        typer.Option("--no-features", help="Take all features as missing; entities without events are then unknown."),
     ] = False,
     out: Annotated[
         Path | None,
@@ -68,8 +69,8 @@ def simulate(
     """Show what segments and triggers do with recorded events.
 
     The definitions are those of the files. The clock is simulated: an event arrives when it happened, and timers come
-    in between. Features are those of the offline store as of the start. Nothing is sent, and nothing is written to the
-    store.
+    in between. Features are those of the offline store as they were at each instant. Nothing is sent, and nothing is
+    written to the store.
     """
     from rules_engine.simulation.simulate import Simulator
 

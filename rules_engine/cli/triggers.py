@@ -62,7 +62,11 @@ def triggers(
         output.print_json([{name: shown(value) for name, value in row.items()} for row in rows])
         return
     if not rows:
-        output.say("Nothing is noted" + (f" of the trigger {trigger}" if trigger else ""))
+        chosen = [f"the trigger {trigger}"] if trigger else []
+        chosen += [f"the entity {entity}"] if entity else []
+        chosen += [f"the state {' or '.join(sorted(wanted))}"] if wanted else []
+        between = " in that time" if start is not None or end is not None else ""
+        output.say("Nothing is noted" + (f" of {' and '.join(chosen)}" if chosen else "") + between)
         output.say("Triggers work on what `segments apply` applied, while `segments run` runs.")
         return
     names = ["at", "trigger", "entity", "state", "reason", "due", "cause"]

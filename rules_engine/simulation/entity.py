@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from operator import attrgetter
 
 from rules_engine.events.state.entity_state import empty_state, update
 from rules_engine.events.state.pruning import prune
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
+from rules_engine.simulation.feature_changes import FeatureChange
 from rules_engine.triggers.machine import Machine
 from rules_engine.triggers.record import Outgoing, Record
 from rules_engine.triggers.rules import TriggerRules
 
-#: The cause of the first look at somebody who was known before.
-START = "start"
+#: The cause of the first look at an entity that was known before, and of those when its features changed.
+START, FEATURES = "start", "features"
 
 #: After so many events, what no later instant needs is given up.
 _PRUNE_EVERY = 16
@@ -28,7 +31,7 @@ class Simulated:
     rules
         the definitions.
     features
-        the entity's features; they stay as they are, until they are past their views' ttl.
+        the entity's features at the start.
     before
         events from before the start, in the order in which they happened.
     start
@@ -67,15 +70,38 @@ class Simulated:
             machine.look(start, START)
             self._keep(machine)
 
-    def run(self, events: Iterable[Event], end: int) -> Iterator[Outgoing]:
+    def run(self, events: Sequence[Event], end: int, changes: Sequence[FeatureChange] = ()) -> Iterator[Outgoing]:
         """Do events in the order in which they are given, each arriving when it happened, and what is due by the end.
 
         Parameters
         ----------
         end
             the last instant, in microseconds.
+        changes
+            later features, by instant. A row counts from its instant on, so also for an event of the same instant.
         """
         yield from self._taken()
+        done = 0
+        for change in changes:
+            upto = bisect_left(events, change.at, lo=done, key=attrgetter("at"))
+            yield from self._events(events[done:upto])
+            done = upto
+            yield from self._timers(change.at)  # what is due before is judged with the features of before
+            self._features = change.features
+            machine = self._machine()
+            machine.look(change.at, FEATURES, change.views)
+            self._keep(machine)
+            yield from self._taken()
+        yield from self._events(events[done:])
+        yield from self._timers(end + 1)
+
+    def _timers(self, until: int) -> Iterator[Outgoing]:
+        machine = self._machine()
+        machine.timers(until)
+        self._keep(machine)
+        yield from self._taken()
+
+    def _events(self, events: Iterable[Event]) -> Iterator[Outgoing]:
         waiting = iter(events)
         while some := list(islice(waiting, _PRUNE_EVERY)):
             machine = self._machine()
@@ -83,10 +109,6 @@ class Simulated:
                 machine.event(event, event.at)
             self._keep(machine)
             yield from self._taken()
-        machine = self._machine()
-        machine.timers(end + 1)
-        self._keep(machine)
-        yield from self._taken()
 
     def _machine(self) -> Machine:
         return Machine(self._rules, self.record, self._features, self._state, swept=self._swept)

@@ -1,7 +1,7 @@
 """What segments and triggers would have done on a recorded log: as the worker does it, but on a simulated clock.
 
 Nothing is sent, and nothing is written to the store. Every entity goes through the same machine as in the worker. An
-event arrives when it happened. Features are those of the offline store as of the start.
+event arrives when it happened. Features are those of the offline store as they were at each instant.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -30,6 +30,7 @@ from rules_engine.rules.load import Definitions, load_folder
 from rules_engine.rules.program import Program
 from rules_engine.sdk.rules import encode_definitions
 from rules_engine.simulation.entity import Simulated
+from rules_engine.simulation.feature_changes import FeatureChange, FeatureChanges
 from rules_engine.simulation.spool import Spool
 from rules_engine.stream.event_sink import event_log
 from rules_engine.stream.files.mapping import Mapped, file_events
@@ -37,11 +38,8 @@ from rules_engine.stream.files.rows import BadRow
 from rules_engine.triggers.record import Change, Outgoing, State, Transition, TriggerStep
 from rules_engine.triggers.rules import TriggerRules
 
-if TYPE_CHECKING:
-    from rules_engine.features.feast.repo import FeastRepo
-
 #: Entities whose features are read at once.
-BATCH = 2_000
+BATCH = 20_000
 
 #: Later than any event.
 _NO_CLOCK = 2**62
@@ -151,10 +149,13 @@ class Simulator:
     segments, triggers
         the names of the only ones to look at; None for all. With segments only, the triggers are those on them.
     features
-        whether features are read from the offline store, as of the start. Without, everybody's are missing.
+        True to read features from the offline store, as they were at each instant, and the entities that have any.
+        False takes all features as missing, and only entities with events as known.
 
     Raises
     ------
+    UnsupportedError
+        if features are read, and lie elsewhere than in files on this machine.
     DefinitionError
         with every problem of every file.
     UnknownNameError
@@ -179,7 +180,7 @@ class Simulator:
         chosen = choose(load_folder(project.segments_dir, catalog), segments, triggers)
         self.names = chosen.program.names
         self.rules = TriggerRules(encode_definitions(chosen, self._declared), self._types)
-        self._reads_features = features and bool(self.rules.features)
+        self._features = FeatureChanges(self._repo, self.rules.features) if features else None
 
     def run(
         self,
@@ -227,6 +228,8 @@ class Simulator:
                 raise DataError(f"the end, {format_instant(found.end)}, is before the start")
             found.segments = {name: SegmentCounts() for name in sorted(self.names)}
             found.triggers = {name: TriggerCounts() for name in sorted(self.rules.triggers)}
+            for entity in () if self._features is None else self._features.entities(found.end):
+                spool.know(entity)
             self._simulate(spool, found, tell, progress, shown)
             return found
 
@@ -235,10 +238,10 @@ class Simulator:
     ) -> None:
         first: list[tuple[int, int, Told]] = []  # the latest of the earliest actions is on top
         place = 0
-        for entity, events, features in self._with_features(spool.entities(), found.start):
+        for entity, events, changes in self._with_features(spool.entities(), found):
             found.entities += 1
             found.events += len(events)
-            for one in self._entity(features or EntityFeatures(entity), events, found, is_known=features is not None):
+            for one in self._entity(entity, events, changes, found):
                 told = Told(entity, one)
                 found.add(told)
                 tell(told)
@@ -251,12 +254,14 @@ class Simulator:
         found.actions = [told for _, _, told in sorted(first, reverse=True)]
 
     def _entity(
-        self, features: EntityFeatures, events: list[Event], found: Simulation, *, is_known: bool
+        self, entity: str, events: list[Event], changes: list[FeatureChange], found: Simulation
     ) -> Iterator[Outgoing]:
         before = [event for event in events if event.at < found.start]
+        is_known = bool(changes) and changes[0].at <= found.start
+        features = changes[0].features if is_known else EntityFeatures(entity)
         one = Simulated(self.rules, features, before, found.start, is_known=is_known)
         instances: set[tuple[str, str]] = set()
-        for told in one.run(events[len(before) :], found.end):
+        for told in one.run(events[len(before) :], found.end, changes[is_known:]):
             if isinstance(told, TriggerStep):
                 instances.add((told.trigger, told.cause))
             yield told
@@ -300,33 +305,15 @@ class Simulator:
                 yield entity, event
 
     def _with_features(
-        self, entities: Iterator[tuple[str, list[Event]]], start: int
-    ) -> Iterator[tuple[str, list[Event], EntityFeatures | None]]:
-        """With everyone's features; None for who has none."""
-        reader = Features(self._repo, self.rules.features) if self._reads_features else None
+        self, entities: Iterator[tuple[str, list[Event]]], found: Simulation
+    ) -> Iterator[tuple[str, list[Event], list[FeatureChange]]]:
+        """Yield every entity with its events and its features over time."""
         while some := list(islice(entities, BATCH)):
-            known = {} if reader is None else reader.read(start, [entity for entity, _ in some])
+            known: dict[str, list[FeatureChange]] = {}
+            if self._features is not None:
+                known = self._features.read([entity for entity, _ in some], found.start, found.end)
             for entity, events in some:
-                yield entity, events, known.get(entity)
-
-
-class Features:
-    """The features of entities in the offline store."""
-
-    def __init__(self, repo: FeastRepo, names: Collection[str]) -> None:
-        from rules_engine.batch.entities import Everyone
-        from rules_engine.rules.nodes import AllOf, FeatureRef, Predicate, Segment
-
-        read = tuple(Predicate(FeatureRef(*name.split(":", 1)), "exists", True) for name in names)
-        self._everyone = Everyone(repo, (Program({"read": Segment("read", AllOf(read))}), ["read"]))
-
-    def read(self, as_of: int, entities: Collection[str]) -> dict[str, EntityFeatures]:
-        """The features as of an instant, by entity; who has no row in any view is absent."""
-        found = self._everyone.inputs(as_of, sorted(entities))
-        return {
-            entity: EntityFeatures(entity, inputs.features, inputs.updated_at, inputs.expires_at)
-            for entity, inputs in found.items()
-        }
+                yield entity, events, known.get(entity, [])
 
 
 def choose(definitions: Definitions, segments: Collection[str] | None, triggers: Collection[str] | None) -> Definitions:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 from zlib import crc32
 
 import orjson
 
-from rules_engine.events.log.event_log import Logged
 from rules_engine.events.state.packing import pack_value, unpack_value
 from rules_engine.rules.inputs import Event
 
@@ -35,7 +34,7 @@ class Spool:
 
     def __init__(self, in_memory: int = IN_MEMORY) -> None:
         self._limit = in_memory
-        self._held: list[Logged] = []
+        self._held: list[tuple[str, Event | None]] = []
         self._open = ExitStack()
         self._files: list[BinaryIO] = []
         self.first: int | None = None
@@ -55,6 +54,13 @@ class Spool:
         self.events += 1
         self.first = event.at if self.first is None else min(self.first, event.at)
         self.last = event.at if self.last is None else max(self.last, event.at)
+        self._hold(entity, event)
+
+    def know(self, entity: str) -> None:
+        """Take an entity that is to be given back also without any event."""
+        self._hold(entity, None)
+
+    def _hold(self, entity: str, event: Event | None) -> None:
         self._held.append((entity, event))
         if len(self._held) >= self._limit:
             self._spill()
@@ -79,21 +85,28 @@ class Spool:
         self._held = []
 
 
-def _by_entity(events: Any) -> Iterator[tuple[str, list[Event]]]:
+def _by_entity(events: Iterable[tuple[str, Event | None]]) -> Iterator[tuple[str, list[Event]]]:
     found: dict[str, list[Event]] = {}
     for entity, event in events:
-        found.setdefault(entity, []).append(event)
+        of_entity = found.setdefault(entity, [])
+        if event is not None:
+            of_entity.append(event)
     for entity in sorted(found):
         yield entity, sorted(found[entity], key=lambda event: event.order)
 
 
-def _encoded(entity: str, event: Event) -> bytes:
+def _encoded(entity: str, event: Event | None) -> bytes:
+    if event is None:
+        return orjson.dumps([pack_value(entity)], option=orjson.OPT_APPEND_NEWLINE)
     properties = {name: pack_value(value) for name, value in event.properties.items()}
     packed = [pack_value(entity), event.name, event.at, pack_value(event.id), properties]
     return orjson.dumps(packed, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _decoded(line: bytes) -> Logged:
-    entity, name, at, identity, properties = orjson.loads(line)
+def _decoded(line: bytes) -> tuple[str, Event | None]:
+    entity, *of_event = orjson.loads(line)
+    if not of_event:
+        return unpack_value(entity), None
+    name, at, identity, properties = of_event
     values = {key: unpack_value(value) for key, value in properties.items()}
     return unpack_value(entity), Event(name, at, unpack_value(identity), values)

@@ -59,6 +59,10 @@ def test_events_go_from_the_file_and_the_application_into_answers(root: Path, pa
     assert ask(root, "u1", "keen")
     assert not ask(root, "u2", "keen")
     assert "view" in good("explain", "u1", "keen", "--repo", root)
+    # Somebody without features, who did something once, is no stranger.
+    assert "is in none of 1 segment" in good("lookup", "u2", "--segment", "keen", "--repo", root)
+    assert "knows nothing" not in good("lookup", "u2", "--segment", "keen", "--repo", root)
+    assert "the store knows nothing of u3" in good("lookup", "u3", "--segment", "keen", "--repo", root)
 
     # A definition that needs more is answered from the log as soon as it is applied.
     (root / "segments/loyal.yaml").write_text(LOYAL)

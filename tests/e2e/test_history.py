@@ -62,7 +62,7 @@ def test_what_happened_is_shown_with_why(root: Path) -> None:
     assert (entered["change"], entered["cause"]) == ("enter", "event:view:e1")
     assert len(entered["definitions_version"]) > 4
     assert "event:view:e1" in good("history", "u1", "--repo", root)
-    assert "Nothing is noted of u2" in good("history", "u2", "--repo", root)
+    assert "Nothing is noted of the entity u2\n" in good("history", "u2", "--repo", root)
     assert not json.loads(good("history", "u1", "--to", "2026-01-01T00:00:00Z", "--repo", root, "--format", "json"))
     assert "did you mean `keen`" in bad("history", "--segment", "kean", "--repo", root)
 

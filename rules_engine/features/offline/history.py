@@ -143,8 +143,8 @@ class OfflineHistory(OfflineUsers):
                 count = max(least, _groups(sources))
                 for group in range(count):
                     which = f"hash(entity) % {count} = {group}"
-                    tables = [_table(connection, _query(source, instants, which)) for source in sources]
-                    also = _table(connection, _others_query(instants, which))
+                    tables = [read_table(connection, newest_by_step(source, instants, which)) for source in sources]
+                    also = read_table(connection, _others_query(instants, which))
                     yield self._history(tables, also, (group + 1) / count)
         except newest.read_errors() as error:
             raise unreadable(sources, error) from error
@@ -169,7 +169,7 @@ def _groups(sources: Sequence[SourceFile]) -> int:
     return 1 + values // _VALUES_PER_GROUP
 
 
-def _table(connection: Any, query: str) -> pa.Table:
+def read_table(connection: Any, query: str) -> pa.Table:
     """A query's rows, with texts in a layout that Arrow can take from, whatever DuckDB's version gives."""
     result = connection.execute(query)
     read = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch  # by DuckDB's version
@@ -181,7 +181,7 @@ def _table(connection: Any, query: str) -> pa.Table:
     return table
 
 
-def _query(source: SourceFile, instants: Instants, which: str) -> str:
+def newest_by_step(source: SourceFile, instants: Instants, which: str) -> str:
     """Write the query for each entity's newest row in each step: those after the instant before, up to the step's."""
     fields = [f"c{at} := {quoted(column)}" for at, column in enumerate(source.columns.features.values())]
     read = (
@@ -205,4 +205,4 @@ def _others_query(instants: Instants, which: str) -> str:
     return f'SELECT entity, {step} AS step FROM others WHERE "at" <= {instants.last} AND {which}'
 
 
-__all__ = ["History", "Instants", "OfflineHistory"]
+__all__ = ["History", "Instants", "OfflineHistory", "newest_by_step", "read_table"]
