@@ -267,11 +267,10 @@ def _program(conditions: Mapping[str, ConditionLike], catalog: Catalog) -> Progr
     return Program(segments)
 
 
-def _parse(
-    parser: ConditionParser, condition: ConditionLike, name: str, problems: list[Diagnostic]
-) -> Condition | None:
+def _parse(parser: ConditionParser, condition: Any, name: str, problems: list[Diagnostic]) -> Condition | None:
     if not isinstance(condition, str):
-        return parser.condition(from_plain(dict(condition), f"<{name}>"))
+        plain = dict(condition) if isinstance(condition, Mapping) else condition
+        return parser.condition(from_plain(plain, f"<{name}>"))
     documents, found = read_documents(condition, f"<{name}>")
     problems += found
     if len(documents) > 1:
