@@ -33,16 +33,17 @@ from pathlib import Path
 from feast import Entity, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
 from feast.types import Bool, Float64, Int64, String, UnixTimestamp
+from tests.warehouse import Warehouse
 
 DATA = Path(__file__).parent / "data"
 user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
 
 
-def view(name, ttl, schema, file=None):
+def view(name, ttl, schema, kind=FileSource):
     return FeatureView(
         name=name, entities=[user], ttl=timedelta(days=ttl), schema=schema,
-        source=FileSource(
-            name=name, path=str(DATA / (file or f"{name}.parquet")), timestamp_field="event_timestamp",
+        source=kind(
+            name=name, path=str(DATA / f"{name}.parquet"), timestamp_field="event_timestamp",
             file_format=ParquetFormat(),
         ),
     )
@@ -56,7 +57,7 @@ orders = view("orders", 0, [Field(name="amount", dtype=Float64)])
 propensity = view("propensity", 0, [
     Field(name="score", dtype=Float64), Field(name="percentile", dtype=Float64),
     Field(name="model_version", dtype=String),
-], "{file}")
+], {source})
 """
 EVENTS = """\
 events:
@@ -132,10 +133,10 @@ def write(project: Project, name: str, frame: pd.DataFrame, schema: pa.Schema) -
 def shop_maker(make_project: Callable[..., Project]) -> Callable[..., Project]:
     """What makes such a shop: with other segments, and other entries of the definition."""
 
-    def make(file: str = "propensity.parquet", segments: Mapping[str, str] | None = None, **changes: Any) -> Project:
+    def make(source: str = "FileSource", segments: Mapping[str, str] | None = None, **changes: Any) -> Project:
         project = make_project(
             {
-                "feature_repo/views.py": VIEWS.replace("{file}", file),
+                "feature_repo/views.py": VIEWS.replace("{source}", source),
                 "feature_repo/models.yaml": yaml.safe_dump(plain(**changes), sort_keys=False),
                 "feature_repo/events.yaml": EVENTS,
                 "segments/project.yaml": "project: shop\nnow: 2026-06-15T00:00:00Z\n",
@@ -145,7 +146,7 @@ def shop_maker(make_project: Callable[..., Project]) -> Callable[..., Project]:
         (project.feature_repo / "data").mkdir()
         write(project, "habits.parquet", habits(), HABITS)
         write(project, "orders.parquet", orders(), ORDERS)
-        pq.write_table(SCORES.empty_table(), project.feature_repo / "data" / file)
+        pq.write_table(SCORES.empty_table(), project.feature_repo / "data" / "propensity.parquet")
         return project
 
     return make

@@ -63,9 +63,13 @@ def _diagnose(document: Node, error: Any) -> list[Diagnostic]:
         case "type":
             wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
             expected = " or ".join(_PYTHON_WORDS.get(name, f"a {name}") for name in wanted)
-            advice = "quote it" if expected == "a string" else None
+            advice = error.schema.get("x-hint") or ("quote it" if expected == "a string" else None)
             return [Diagnostic("wrong-shape", node.span, f"{what} is {expected}, not {_kind_of(node)}", advice)]
         case "pattern":
+            if "x-hint" in error.schema:
+                return [
+                    Diagnostic("invalid-value", node.span, f"{what} cannot be {_kind_of(node)}", error.schema["x-hint"])
+                ]
             hint = "write small letters, digits and underscores, starting with a letter, at most 63"
             return [Diagnostic("invalid-name", node.span, f"{what} has a name that cannot be used", hint)]
         case "enum":
@@ -80,9 +84,18 @@ def _diagnose(document: Node, error: Any) -> list[Diagnostic]:
             said = f"not both `{given[0]}` and `{given[1]}`" if given else "which is missing"
             return [Diagnostic("missing-key", node.span, f"{what} needs one of {listing(choices)}, {said}")]
         case "minItems" | "minProperties":
-            return [Diagnostic("empty-list", node.span, f"{what} is empty")]
+            return [_too_few(node, what, error.validator_value)]
         case _:
             return [Diagnostic("wrong-shape", node.span, f"{what}: {error.message[:200]}")]
+
+
+def _too_few(node: Node, what: str, least: int) -> Diagnostic:
+    given = len(node.items if isinstance(node, Items) else node.entries if isinstance(node, Mapping) else ())
+    if not given:
+        return Diagnostic("empty-list", node.span, f"{what} is empty")
+    return Diagnostic(
+        "too-few-entries", node.span, f"{what} has {given} of at least {least} entries", "add another one"
+    )
 
 
 def _unknown_key(entry: Entry, known: dict[str, Any]) -> Diagnostic:

@@ -18,6 +18,7 @@ from rules_engine.clock import format_instant, from_micros
 from rules_engine.errors import DataError, ProjectError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
+from rules_engine.features.offline.parquet import local_path
 
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 #: Later than any row, and still within what nanoseconds can count.
@@ -110,7 +111,7 @@ def write_rows(repo: FeastRepo, view_name: str, rows: pd.DataFrame) -> None:
     """
     source = repo.registered_view(view_name).batch_source
     rows = rows.rename(columns={"event_timestamp": source.timestamp_field})
-    path = local_parquet(repo, view_name)
+    path = local_file(repo, view_name)
     if path is None:
         with quiet():
             repo.store.write_to_offline_store(view_name, rows)
@@ -127,13 +128,7 @@ def write_rows(repo: FeastRepo, view_name: str, rows: pd.DataFrame) -> None:
     partial.replace(path)
 
 
-def local_parquet(repo: FeastRepo, view_name: str) -> Path | None:
-    """The file behind a view, if that is a single Parquet file on this machine."""
-    from feast import FileSource
-
-    source = repo.registered_view(view_name).batch_source
-    if not isinstance(source, FileSource) or "://" in source.path or not source.path.endswith(".parquet"):
-        return None
-    path = Path(source.path)
-    path = path if path.is_absolute() else repo.project.feature_repo / path
-    return path if path.is_file() else None
+def local_file(repo: FeastRepo, view_name: str) -> Path | None:
+    """Return the Parquet file behind a view, if it is one on this machine, and there."""
+    path = local_path(repo.project.feature_repo, repo.registered_view(view_name).batch_source)
+    return path if path is not None and path.is_file() else None

@@ -77,10 +77,12 @@ def _known(project: Project, repo: FeastRepo | None) -> tuple[Catalog, list[View
         from rules_engine.features.feast.repo import FeastRepo
 
         repo = FeastRepo(project)
+    from rules_engine.features.feast.learned_views import make_missing_files
     from rules_engine.features.feast.membership_view import restore_rows
     from rules_engine.features.offline.point_in_time import local_sources
 
     restore_rows(repo)
+    make_missing_files(repo)
     declared = read_events(project.events_yaml)
     catalog = replace(repo.catalog(), events=declared.types, event_features=declared.features)
     sources = [ViewSource(file, columns) for file, columns in local_sources(repo)]

@@ -61,3 +61,7 @@ class Catalog:
     events: Mapping[str, EventType] = field(default_factory=dict)
     event_features: Mapping[str, EventAggregate] = field(default_factory=dict)
     closed: bool = True
+
+    def types_of(self, view: str) -> dict[str, str]:
+        """Return the features of a view, by name Feast's name of the type; empty if there is no such view."""
+        return {feature.name: feature.feast_type for feature in self.features.values() if feature.view == view}

@@ -25,9 +25,10 @@ from rules_engine.errors import DataError, UnsupportedError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.offline.point_in_time import row_instant
 from rules_engine.ml.clusters.label_store import LabelSource, arrow_type, write_online
-from rules_engine.ml.clusters.labels import check_probabilities, check_view, label_all, nobody
+from rules_engine.ml.clusters.labels import check_probabilities, label_all, nobody
 from rules_engine.ml.clusters.model import ClusterModel
 from rules_engine.ml.clusters.population import pieces
+from rules_engine.ml.filled_view import LABELS
 from rules_engine.ml.offline import features_as_of
 from rules_engine.project.lock import project_lock
 from rules_engine.stream.reevaluation import look_again
@@ -92,7 +93,7 @@ def attach(
         if the online store cannot be written.
     """
     name = model.definition.name
-    columns = check_view(repo, name)
+    columns = LABELS.check(repo, name)
     check_probabilities(model, columns)
     source = LabelSource(repo, name, columns)
     with (

@@ -101,6 +101,8 @@ class Method:
         (10000, {'eps': 0.5, 'min_users': 20})
         """
         name = content.get("algorithm", DEFAULT)
+        if name not in algorithms():
+            raise ValueError(f"it needs the algorithm `{name}`, which no installed package brings")
         algorithm = algorithms()[name]
         k = content.get("k", {"from": DEFAULT_K[0], "to": DEFAULT_K[1]})
         return cls(

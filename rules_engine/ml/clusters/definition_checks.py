@@ -10,6 +10,7 @@ from rules_engine.definitions.source import Mapping as MappingNode
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 from rules_engine.ml.clusters.algorithms.table import DEFAULT, algorithms, known_by
 from rules_engine.ml.clusters.schema import schema
+from rules_engine.ml.filled_view import LABELS
 from rules_engine.rules.catalog import Catalog
 
 #: How far apart the ends of a range must be for it to have an elbow.
@@ -32,11 +33,18 @@ def problems(document: Node, catalog: Catalog) -> list[Diagnostic]:
         seen[str(node.value)] = node
     return (
         found
+        + _view_problems(document.entry("clusters").value, catalog)
         + _order_problems(document.get("order_by"), seen)
         + _k_problems(document.get("k"))
         + _method_problems(document, len(features.items))
         + _name_problems(document.get("names"))
     )
+
+
+def _view_problems(node: Node, catalog: Catalog) -> list[Diagnostic]:
+    name = str(node.value) if isinstance(node, Scalar) else ""
+    problem = LABELS.problem(name, catalog.types_of(name))
+    return [Diagnostic("wrong-view", node.span, problem, LABELS.hint(name))] if problem else []
 
 
 def _feature_problems(node: Scalar, seen: Mapping[str, Scalar], view: str, catalog: Catalog) -> list[Diagnostic]:

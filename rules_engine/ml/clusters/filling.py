@@ -1,6 +1,8 @@
-"""Missing features filled in, as scikit-learn's imputers do, from plain numbers.
+"""Fill in missing features by scikit-learn's imputers, from plain numbers. Values are in scaled units.
 
-scikit-learn fits an imputer; what it learned is kept, and applied with NumPy. Values are in scaled units.
+scikit-learn fits an imputer, and what it learned is kept. Its ``KNNImputer`` is fitted to the kept donors again, which
+gives the same one; ``SimpleImputer`` is one NumPy call; ``IterativeImputer`` cannot be made of plain numbers, so its
+linear models are applied here.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +23,6 @@ NEIGHBOURS = 5
 DONORS = 1000
 
 _ROUNDS = 10
-_CHUNK = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +30,7 @@ class Constants(EqualByContent):
     """Each feature's mean or median."""
 
     values: Matrix
-    kind = "constants"
+    kind: ClassVar[str] = "constants"
 
     def fill(self, scaled: Matrix) -> Matrix:
         """The values, with the constants in place of missing ones."""
@@ -53,45 +54,27 @@ class Neighbours(EqualByContent):
     """
 
     donors: Matrix
-    means: Matrix
-    kind = "neighbours"
+    kind: ClassVar[str] = "neighbours"
 
     def fill(self, scaled: Matrix) -> Matrix:
-        """The values, with those of similar users in place of missing ones."""
-        result = scaled.copy()
-        lacking = np.flatnonzero(np.isnan(scaled).any(axis=1))
-        for start in range(0, len(lacking), _CHUNK):
-            rows = lacking[start : start + _CHUNK]
-            result[rows] = self._filled(scaled[rows])
-        return result
+        """Return the values, with those of similar users in place of missing ones."""
+        if not np.isnan(scaled).any():
+            return scaled
+        from sklearn.impute import KNNImputer
 
-    def _filled(self, rows: Matrix) -> Matrix:
-        result = rows.copy()
-        distances = _distances(rows, self.donors)
-        for column in range(rows.shape[1]):
-            wanted = np.flatnonzero(np.isnan(rows[:, column]))
-            have = np.flatnonzero(~np.isnan(self.donors[:, column]))
-            if not len(wanted):
-                continue
-            near = distances[np.ix_(wanted, have)]
-            count = min(NEIGHBOURS, len(have))
-            nearest = np.argpartition(near, count - 1, axis=1)[:, :count]
-            comparable = np.isfinite(np.take_along_axis(near, nearest, axis=1))
-            values = np.where(comparable, self.donors[have, column][nearest], 0.0)
-            counts = comparable.sum(axis=1)
-            means = values.sum(axis=1) / np.maximum(counts, 1)
-            result[wanted, column] = np.where(counts > 0, means, self.means[column])
-        return result
+        imputer = KNNImputer(n_neighbors=NEIGHBOURS, keep_empty_features=True).fit(self.donors)
+        filled: Matrix = imputer.transform(scaled)
+        return filled
 
     def to_plain(self) -> dict[str, Any]:
-        return {"kind": self.kind, "donors": encode(self.donors), "means": encode(self.means)}
+        return {"kind": self.kind, "donors": encode(self.donors)}
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any], features: int) -> Neighbours:
         donors = decode(content["donors"])
         if donors.ndim != 2 or donors.shape[1] != features or np.isinf(donors).any():
             raise ValueError("its numbers make no sense")
-        return cls(donors, _length(finite(content["means"], 1), features))
+        return cls(donors)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +97,7 @@ class Rounds(EqualByContent):
     order: Matrix
     coefficients: Matrix
     intercepts: Matrix
-    kind = "rounds"
+    kind: ClassVar[str] = "rounds"
 
     def fill(self, scaled: Matrix) -> Matrix:
         """The values, with predicted ones in place of missing ones."""
@@ -167,7 +150,7 @@ def fit_filling(missing: str, scaled: Matrix, seed: int) -> Filling:
     if missing == "knn":
         random = np.random.default_rng(seed)
         chosen = np.sort(random.permutation(len(scaled))[:DONORS])
-        return Neighbours(scaled[chosen], np.nanmean(scaled, axis=0))
+        return Neighbours(scaled[chosen])
     return _rounds(scaled, seed)
 
 
@@ -188,19 +171,6 @@ def _rounds(scaled: Matrix, seed: int) -> Rounds:
     order = np.array([step.feat_idx for step in imputer.imputation_sequence_], dtype=np.float64)
     intercepts = np.array([step.estimator.intercept_ for step in imputer.imputation_sequence_])
     return Rounds(imputer.initial_imputer_.statistics_, order, coefficients, intercepts)
-
-
-def _distances(rows: Matrix, donors: Matrix) -> Matrix:
-    """Between each row and each donor, by the features that both have; infinite if there are none. Squared."""
-    total = np.zeros((len(rows), len(donors)))
-    shared = np.zeros_like(total)
-    for column in range(rows.shape[1]):
-        apart = rows[:, column, None] - donors[None, :, column]
-        both = ~np.isnan(apart)
-        total += np.where(both, apart, 0.0) ** 2
-        shared += both
-    result: Matrix = np.where(shared > 0, total / np.maximum(shared, 1), np.inf)
-    return result
 
 
 def _length(values: Matrix, length: int) -> Matrix:

@@ -24,7 +24,7 @@ from rules_engine.ml.clusters.choosing import SILHOUETTE_SAMPLE, choose, measure
 from rules_engine.ml.clusters.definition import ClusterDefinition
 from rules_engine.ml.clusters.model import Cluster, ClusterModel
 from rules_engine.ml.clusters.naming import propose_names
-from rules_engine.ml.clusters.preprocessing import column_means, fit_preprocessing
+from rules_engine.ml.clusters.preprocessing import column_means, fit_preprocessing, nowhere_present
 from rules_engine.ml.clusters.reference import Reference
 from rules_engine.ml.clusters.stability import stability
 
@@ -95,6 +95,7 @@ def fit_closely(
     sampled = frame.iloc[sample_rows(frame.index, method.sample, method.seed)]
     everyone = matrix(sampled)
     fitted = everyone[_usable(definition, everyone)]
+    _check_present(definition, everyone)
     _check_enough(definition, fitted)
     # Threads would add up in varying order, and the last digits of the centroids would vary with it.
     with threadpool_limits(limits=1):
@@ -163,6 +164,13 @@ def key_hashes(users: pd.Index[Any], seed: int) -> Any:
 def _usable(definition: ClusterDefinition, values: Matrix) -> Any:
     present = np.isfinite(values)
     return present.all(axis=1) if definition.missing == "leave_out" else present.any(axis=1)
+
+
+def _check_present(definition: ClusterDefinition, values: Matrix) -> None:
+    """Name a feature that no entity has: with it, too few would be left."""
+    for feature, column in zip(definition.features, values.T, strict=True):
+        if len(column) and not np.isfinite(column).any():
+            raise nowhere_present(feature.feature, len(column))
 
 
 def _check_enough(definition: ClusterDefinition, fitted: Matrix) -> None:

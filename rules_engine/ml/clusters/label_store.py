@@ -16,7 +16,7 @@ from rules_engine.clock import from_micros
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast.writes import DirectWrites, watched_writes
 from rules_engine.features.feast_import import quiet
-from rules_engine.ml.offline import latest_rows, local_parquet, write_rows
+from rules_engine.ml.offline import latest_rows, local_file, write_rows
 from rules_engine.redis import client as redis_client
 from rules_engine.redis.server import is_direct
 
@@ -49,7 +49,7 @@ class LabelSource:
         self._repo = repo
         self.name = name
         self.columns = dict(columns)
-        self.path = local_parquet(repo, name)
+        self.path = local_file(repo, name)
         self._timestamp = repo.registered_view(name).batch_source.timestamp_field
         self._rows: pd.DataFrame | None = None
         if self.path is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,49 +10,13 @@ import pandas as pd
 
 from rules_engine.clock import format_instant
 from rules_engine.errors import DataError, ProjectError
-from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.ml.clusters.algorithms.table import algorithms
 from rules_engine.ml.clusters.fitting import matrix
 from rules_engine.ml.clusters.model import OUTLIER, ClusterModel
+from rules_engine.ml.filled_view import LABELS
 from rules_engine.rules.nodes import FeatureRef, Predicate
 from rules_engine.rules.program import Program
 from rules_engine.rules.walk import walk
-
-#: What a view of labels holds.
-COLUMNS = {"label": "String", "cluster": "Int64", "distance": "Float64", "model_version": "String"}
-
-#: What it may hold too, besides ``probability_N`` for the clusters of a mixture.
-MORE = {"confidence": "Float64", "outlier": "Bool"}
-
-_PROBABILITY = re.compile(r"probability_([1-9][0-9]{0,5})\Z")
-
-
-def check_view(repo: FeastRepo, name: str) -> dict[str, str]:
-    """The columns of the feature view that is to hold labels. One that cannot is refused before work is done.
-
-    Raises
-    ------
-    ProjectError
-        if there is no such view, or its features are not those of :data:`COLUMNS`, perhaps with :data:`MORE` and
-        probabilities.
-    """
-    views = {view.name: view for view in repo.contents.feature_views}
-    wanted = ", ".join(f"{column} ({kind})" for column, kind in COLUMNS.items())
-    more = ", ".join(f"{column} ({kind})" for column, kind in MORE.items())
-    hint = (
-        f"define a FeatureView `{name}` in feature_repo/ with the features {wanted}, and run `segments apply`; it may "
-        f"also have {more}, and for a mixture probability_1 (Float64) and so on"
-    )
-    if name not in views:
-        raise ProjectError(f"there is no feature view `{name}` to hold the labels", hint=hint)
-    found = {field.name: str(field.dtype) for field in views[name].features}
-    allowed = COLUMNS | MORE | {column: "Float64" for column in found if _PROBABILITY.match(column)}
-    if not COLUMNS.items() <= found.items() <= allowed.items():
-        shown = ", ".join(f"{column} ({kind})" for column, kind in found.items()) or "none"
-        raise ProjectError(f"the feature view `{name}` holds other features than labels: {shown}", hint=hint)
-    if name not in {view.name for view in repo.store.registry.list_feature_views(repo.name)}:
-        raise ProjectError(f"the feature view `{name}` is not applied yet", hint="run `segments apply`")
-    return found
 
 
 def check_probabilities(model: ClusterModel, columns: Mapping[str, str]) -> None:
@@ -64,7 +27,8 @@ def check_probabilities(model: ClusterModel, columns: Mapping[str, str]) -> None
     ProjectError
         if the algorithm gives no probabilities.
     """
-    wanted = [column for column in columns if _PROBABILITY.match(column)]
+    assert LABELS.pattern is not None
+    wanted = [column for column in columns if LABELS.pattern.match(column)]
     algorithm = model.definition.method.algorithm
     if wanted and not algorithms()[algorithm].has_probabilities:
         raise ProjectError(

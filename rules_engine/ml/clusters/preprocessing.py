@@ -7,7 +7,7 @@ they come.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,36 +16,67 @@ from rules_engine.errors import DataError
 from rules_engine.ml.clusters.arrays import EqualByContent, Matrix, encode, finite
 from rules_engine.ml.clusters.definition import ClusterDefinition, ClusterFeature
 from rules_engine.ml.clusters.filling import Filling, filling_from_plain, fit_filling
+from rules_engine.ml.transforms.columns import transforms
+
+#: Values farther apart than this, in scaled units, have squares that cannot be added up.
+_FARTHEST = 1e100
 
 
 @dataclass(frozen=True, slots=True)
 class Scaler:
-    """How one feature becomes comparable with the others: log(1 + x) if ``log``, minus ``center``, by ``spread``.
+    """Makes one feature comparable with the others: its transform, minus ``center``, by ``spread``.
 
     Center and spread are mean and deviation, median and interquartile range, or least value and range.
+
+    Attributes
+    ----------
+    transform
+        the name of a transform of the column; empty for none.
+    learned
+        what the transform has to know.
     """
 
     feature: str
-    log: bool
+    transform: str
     center: float
     spread: float
+    learned: Mapping[str, float] = field(default_factory=dict)
 
     def scale(self, column: Matrix) -> Matrix:
-        """The column in scaled units.
+        """Return the column in scaled units.
 
         Raises
         ------
         DataError
-            if a value whose logarithm is taken is -1 or less.
+            if a value cannot be transformed.
         """
-        result: Matrix = ((log1p(self.feature, column) if self.log else column) - self.center) / self.spread
+        result: Matrix = (transformed(self.feature, self.transform, column, self.learned) - self.center) / self.spread
         return result
 
     def unscale(self, column: Matrix) -> Matrix:
-        """The inverse of :meth:`scale`."""
-        plain = column * self.spread + self.center
-        result: Matrix = np.expm1(plain) if self.log else plain
-        return result
+        """Return the inverse of :meth:`scale`."""
+        plain: Matrix = column * self.spread + self.center
+        return transforms()[self.transform].invert(plain, self.learned) if self.transform else plain
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the scaler as data for JSON."""
+        log = self.transform == "log"
+        brought = {} if log or not self.transform else {"transform": self.transform, "learned": dict(self.learned)}
+        return {"feature": self.feature, "log": log, "center": self.center, "spread": self.spread, **brought}
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> Scaler:
+        """Return the scaler of plain data.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            if the data make no sense, or name a transform that is not installed.
+        """
+        transform = "log" if content["log"] else content.get("transform", "")
+        if transform and transform not in transforms():
+            raise ValueError(f"it needs the transform `{transform}`, which no installed package brings")
+        return cls(content["feature"], transform, content["center"], content["spread"], content.get("learned", {}))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,11 +139,13 @@ class Preprocessing:
         Raises
         ------
         DataError
-            if a value whose logarithm is taken is -1 or less.
+            if a value cannot be transformed.
         """
         result = np.where(np.isfinite(values), values, np.nan)
         for column, scaler in enumerate(self.scalers):
             result[:, column] = scaler.scale(result[:, column])
+        # Who comes later may be farther away than anyone who was fitted.
+        result = np.clip(result, -_FARTHEST, _FARTHEST)
         return result if self.filling is None else self.filling.fill(result)
 
     def project(self, standardized: Matrix) -> Matrix:
@@ -121,7 +154,7 @@ class Preprocessing:
 
     def to_plain(self) -> dict[str, Any]:
         return {
-            "scalers": [{name: getattr(scaler, name) for name in Scaler.__slots__} for scaler in self.scalers],
+            "scalers": [scaler.to_plain() for scaler in self.scalers],
             "filling": self.filling.to_plain() if self.filling else None,
             "projection": self.projection.to_plain() if self.projection else None,
         }
@@ -135,7 +168,7 @@ class Preprocessing:
         ValueError, KeyError, TypeError
             if the data make no sense.
         """
-        scalers = tuple(Scaler(**scaler) for scaler in content["scalers"])
+        scalers = tuple(map(Scaler.from_plain, content["scalers"]))
         finite([[scaler.center, scaler.spread] for scaler in scalers], 2)
         if not all(scaler.spread > 0 for scaler in scalers):
             raise ValueError("its numbers make no sense")
@@ -179,49 +212,89 @@ def _projection(definition: ClusterDefinition, complete: Matrix) -> Projection |
 
 
 def _scaler(feature: ClusterFeature, column: Matrix) -> Scaler:
-    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
-
+    users = len(column)
     column = column[np.isfinite(column)]
     if not len(column):
-        raise DataError(f"`{feature.feature}` is missing for every user", hint="remove it from clusters.yaml")
+        raise nowhere_present(feature.feature, users)
     if column.min() == column.max():
         raise DataError(
             f"`{feature.feature}` is {column[0]:g} for every user, so it tells none of them apart",
             hint="remove it from clusters.yaml",
         )
-    scaled = (log1p(feature.feature, column) if feature.scale == "log" else column).reshape(-1, 1)
-    if feature.scale == "min_max":
-        center, spread = float(MinMaxScaler().fit(scaled).data_min_[0]), float(scaled.max() - scaled.min())
-    elif feature.scale == "robust":
-        robust = RobustScaler().fit(scaled)
-        low, high = np.percentile(scaled, [25, 75])
-        if low == high:
-            raise DataError(
-                f"half of all users have {low:g} as `{feature.feature}`, so the middle half has no width",
-                hint=f"write `scale: standard` or `scale: log` for {feature.feature} in clusters.yaml",
-            )
-        center, spread = float(robust.center_[0]), float(robust.scale_[0])
-    else:
-        standard = StandardScaler().fit(scaled)
-        center, spread = float(standard.mean_[0]), float(standard.scale_[0])
-    return Scaler(feature.feature, feature.scale == "log", center, spread)
+    transform = feature.scale if feature.scale in transforms() else ""
+    learned = transforms()[transform].learn(column) if transform else {}
+    scaled = transformed(feature.feature, transform, column, learned).reshape(-1, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        center, spread = _CENTERS.get(feature.scale, _standard)(feature, scaled)
+        far = np.abs((scaled - center) / spread).max()
+    if not (np.isfinite(center) and 0 < spread < np.inf and far <= _FARTHEST):
+        others = " or ".join(f"`scale: {name}`" for name in ("log", "min_max") if name != feature.scale)
+        raise DataError(
+            f"`{feature.feature}` reaches from {column.min():g} to {column.max():g}, too far to be compared by "
+            f"`scale: {feature.scale}`",
+            hint=f"is that value right? else write {others} for {feature.feature} in clusters.yaml",
+        )
+    return Scaler(feature.feature, transform, float(center), float(spread), learned)
 
 
-def log1p(feature: str, column: Matrix) -> Matrix:
-    """log(1 + x), refused where it does not exist.
+def nowhere_present(feature: str, users: int) -> DataError:
+    """Return the error for a feature that no entity has."""
+    return DataError(
+        f"`{feature}` is missing for all {users:,} users",
+        hint="is its feature view built for this instant? else remove it from clusters.yaml",
+    )
+
+
+def _standard(_feature: ClusterFeature, scaled: Matrix) -> tuple[float, float]:
+    from sklearn.preprocessing import StandardScaler
+
+    # The mean of huge values is infinite, which scikit-learn would refuse without naming the feature.
+    if not np.isfinite(np.square(scaled).sum()):
+        return np.nan, np.nan
+    found = StandardScaler().fit(scaled)
+    return float(found.mean_[0]), float(found.scale_[0])
+
+
+def _min_max(_feature: ClusterFeature, scaled: Matrix) -> tuple[float, float]:
+    return float(scaled.min()), float(scaled.max() - scaled.min())
+
+
+def _robust(feature: ClusterFeature, scaled: Matrix) -> tuple[float, float]:
+    from sklearn.preprocessing import RobustScaler
+
+    low, high = np.percentile(scaled, [25, 75])
+    if low == high:
+        raise DataError(
+            f"half of all users have {low:g} as `{feature.feature}`, so the middle half has no width",
+            hint=f"write `scale: standard` or `scale: log` for {feature.feature} in clusters.yaml",
+        )
+    found = RobustScaler().fit(scaled)
+    return float(found.center_[0]), float(found.scale_[0])
+
+
+#: By scale, what gives center and spread; of transformed columns, mean and deviation.
+_CENTERS = {"standard": _standard, "min_max": _min_max, "robust": _robust}
+
+
+def transformed(feature: str, transform: str, column: Matrix, learned: Mapping[str, float]) -> Matrix:
+    """Return the column by a transform; without a name, as it is.
 
     Raises
     ------
     DataError
-        if a value is -1 or less.
+        if a value cannot be transformed.
     """
-    if (column <= -1).any():
+    if not transform:
+        return column
+    found = transforms()[transform]
+    possible = found.defined(column) | np.isnan(column)
+    if not possible.all():
         raise DataError(
-            f"`{feature}` has the value {np.nanmin(column):g}, whose logarithm log(1 + x) does not exist",
+            f"`{feature}` has the value {column[~possible].min():g}, for which `scale: {transform}` is not defined "
+            f"({(found.__doc__ or '').splitlines()[0].rstrip('.')})",
             hint=f"write `scale: standard` for {feature} in clusters.yaml",
         )
-    result: Matrix = np.log1p(column)
-    return result
+    return found.apply(column, learned)
 
 
 def column_means(features: Sequence[str], values: Matrix) -> dict[str, float]:

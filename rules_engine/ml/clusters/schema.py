@@ -7,8 +7,14 @@ from typing import Any
 
 from rules_engine.definitions.envelope import NAME_PATTERN
 from rules_engine.ml.clusters.algorithms.table import DEFAULT, algorithms, settings
+from rules_engine.ml.transforms.columns import transforms
 
-SCALES = ("standard", "log", "robust", "min_max")
+SCALES = {
+    "standard": "mean 0, deviation 1",
+    "log": "the same of log(1 + x), for skewed counts and money",
+    "robust": "median 0, middle half 1, for a few extreme users",
+    "min_max": "from 0 to 1",
+}
 MISSING = ("leave_out", "mean", "median", "knn", "iterative")
 CHOICES = ("silhouette", "davies_bouldin", "elbow", "bic")
 
@@ -16,23 +22,35 @@ MAX_K = 50
 
 _WORD = {"type": "string", "minLength": 1, "maxLength": 40}
 _COUNT = {"type": "integer", "minimum": 2, "maximum": MAX_K}
-_PERCENT = {"type": "string", "pattern": r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$(?!\n)"}
-
-_FEATURE = {
-    "type": "object",
-    "required": ["feature"],
-    "additionalProperties": False,
-    "properties": {
-        "feature": {"type": "string", "description": "VIEW:NAME of a number."},
-        "scale": {
-            "enum": list(SCALES),
-            "description": "standard: mean 0, deviation 1. log: the same of log(1 + x), for skewed counts. "
-            "robust: median 0, middle half 1, for a few extreme users. min_max: from 0 to 1.",
-        },
-        "low": {**_WORD, "description": "A word for users with little of it, for the clusters' names."},
-        "high": {**_WORD, "description": "A word for users with much of it, for the clusters' names."},
-    },
+_PERCENT = {
+    "x-hint": "write a percentage, such as 20%",
+    "type": "string",
+    "pattern": r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$(?!\n)",
 }
+
+
+def _feature() -> dict[str, Any]:
+    """Return the schema of one feature, with the scales and transforms that there are."""
+    brought = {
+        name: (found.__doc__ or "").splitlines()[0] for name, found in transforms().items() if name not in SCALES
+    }
+    scales = {**SCALES, **brought}
+    described = " ".join(f"{name}: {text.rstrip('.')}." for name, text in scales.items())
+    return {
+        "type": "object",
+        "required": ["feature"],
+        "additionalProperties": False,
+        "properties": {
+            "feature": {"type": "string", "description": "VIEW:NAME of a number."},
+            "scale": {
+                "enum": list(scales),
+                "description": f"Default: standard. {described}",
+            },
+            "low": {**_WORD, "description": "A word for users with little of it, for the clusters' names."},
+            "high": {**_WORD, "description": "A word for users with much of it, for the clusters' names."},
+        },
+    }
+
 
 _PREPROCESSING: dict[str, Any] = {
     "missing": {
@@ -59,6 +77,7 @@ _METHOD: dict[str, Any] = {
         "required": ["from", "to"],
         "additionalProperties": False,
         "properties": {"from": _COUNT, "to": _COUNT},
+        "x-hint": "write e.g. {from: 5, to: 5} for five clusters, or {from: 3, to: 8}",
         "description": "How many clusters there may be; `choose_by` decides.",
     },
     "choose_by": {
@@ -126,7 +145,7 @@ def schema() -> dict[str, Any]:
                 "type": "array",
                 "minItems": 2,
                 "description": "The numbers that users are grouped by. All count alike.",
-                "items": _FEATURE,
+                "items": _feature(),
             },
             **_PREPROCESSING,
             "algorithm": {"enum": list(known), "description": f"How groups are found. Default: {DEFAULT}. {described}"},

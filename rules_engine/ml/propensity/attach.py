@@ -25,7 +25,8 @@ from rules_engine.errors import DataError, ProjectError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast.writes import DirectWrites, watched_writes
 from rules_engine.features.feast_import import quiet
-from rules_engine.features.offline.parquet import local_path
+from rules_engine.ml.filled_view import SCORES
+from rules_engine.ml.offline import local_file
 from rules_engine.ml.propensity.batch import scores
 from rules_engine.ml.propensity.model import PropensityModel
 from rules_engine.ml.propensity.training import Population
@@ -33,9 +34,6 @@ from rules_engine.project.lock import project_lock
 from rules_engine.redis import client as redis_client
 from rules_engine.redis.server import is_direct
 from rules_engine.stream.reevaluation import look_again
-
-#: What a view of scores holds.
-COLUMNS = {"score": "Float64", "percentile": "Float64", "model_version": "String"}
 
 _BATCH = 10_000
 _TIME = pa.timestamp("us", tz="UTC")
@@ -86,27 +84,6 @@ class Scored:
         self.parts = [old + int(new) for old, new in zip(self.parts, counts, strict=True)]
 
 
-def check_view(repo: FeastRepo, name: str) -> None:
-    """Refuse a feature view that cannot hold scores, before work is done.
-
-    Raises
-    ------
-    ProjectError
-        if there is no such view, or its features are not those of :data:`COLUMNS`, or it is not applied.
-    """
-    views = {view.name: view for view in repo.contents.feature_views}
-    wanted = ", ".join(f"{column} ({kind})" for column, kind in COLUMNS.items())
-    hint = f"define a FeatureView `{name}` in feature_repo/ with the features {wanted}, and run `segments apply`"
-    if name not in views:
-        raise ProjectError(f"there is no feature view `{name}` to hold the scores", hint=hint)
-    found = {field.name: str(field.dtype) for field in views[name].features}
-    if found != COLUMNS:
-        shown = ", ".join(f"{column} ({kind})" for column, kind in found.items()) or "none"
-        raise ProjectError(f"the feature view `{name}` holds other features than scores: {shown}", hint=hint)
-    if name not in {view.name for view in repo.store.registry.list_feature_views(repo.name)}:
-        raise ProjectError(f"the feature view `{name}` is not applied yet", hint="run `segments apply`")
-
-
 def attach(
     repo: FeastRepo,
     model: PropensityModel,
@@ -126,7 +103,7 @@ def attach(
         if the online store cannot be written.
     """
     name = model.definition.name
-    check_view(repo, name)
+    SCORES.check(repo, name)
     if as_of < model.train.until:
         raise DataError(
             f"{model.version} learned from what users did until {format_instant(model.train.until)}, and scores as of "
@@ -165,7 +142,7 @@ def _spooled(
     key, scored, began = repo.entity().join_key, Scored(), time.perf_counter()
     schema = pa.schema(
         [(key, pa.string()), (source.timestamp_field, _TIME)]
-        + [(name, pa.string() if kind == "String" else pa.float64()) for name, kind in COLUMNS.items()]
+        + [(name, pa.string() if kind == "String" else pa.float64()) for name, kind in SCORES.needed.items()]
     )
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in population.batches(as_of):
@@ -201,9 +178,9 @@ def _instant(repo: FeastRepo, name: str, as_of: int) -> tuple[int, int | None]:
     microsecond later, so that they are the newer ones.
     """
     view = repo.registered_view(name)
-    path = local_path(repo.project.feature_repo, view.batch_source)
+    path = local_file(repo, name)
     source = view.batch_source
-    if path is not None and path.is_file():
+    if path is not None:
         newest = pc.max(pq.read_table(path, columns=[source.timestamp_field])[source.timestamp_field]).as_py()
         return as_of, None if newest is None else _micros(newest)
     store = repo.store.provider.offline_store
@@ -239,8 +216,8 @@ def _write_offline(repo: FeastRepo, name: str, spool: Path, instant: int) -> Non
     Such a file is replaced in one step: Feast would write into the file itself, and an interruption would leave none.
     """
     view = repo.registered_view(name)
-    source, path = view.batch_source, local_path(repo.project.feature_repo, view.batch_source)
-    if path is None or not path.is_file():
+    source, path = view.batch_source, local_file(repo, name)
+    if path is None:
         for batch in pq.ParquetFile(spool).iter_batches(_BATCH):
             with quiet():
                 repo.store.write_to_offline_store(name, batch.to_pandas())

@@ -12,6 +12,7 @@ from rules_engine.definitions.source import Mapping as MappingNode
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 from rules_engine.errors import DefinitionError, ProjectError
 from rules_engine.folders import Project
+from rules_engine.ml.filled_view import SCORES
 from rules_engine.ml.propensity.definition import FILE, MAX_REQUEST_NODES, ModelDefinition, nodes_of, split
 from rules_engine.ml.propensity.schema import SCHEMA
 from rules_engine.rules.catalog import Catalog, Feature
@@ -145,6 +146,8 @@ class _Check:
         self.problems: list[Diagnostic] = []
 
     def run(self) -> None:
+        if problem := SCORES.problem(self._name, self._catalog.types_of(self._name)):
+            self._say("wrong-view", self._document.entry("model").value, problem, SCORES.hint(self._name))
         self._target()
         self._features()
         baseline = self._document.entry("baseline").value

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rules_engine.clock import format_instant, to_micros
 from rules_engine.errors import DataError
 from rules_engine.ml.drift import DEFAULT_LIMITS, MEASURES, Drift, beyond
+from rules_engine.ml.filled_view import SCORES
 from rules_engine.ml.offline import latest_rows
-from rules_engine.ml.propensity.attach import check_view
 from rules_engine.ml.propensity.batch import Matrix, scores
 from rules_engine.ml.propensity.metrics import Metrics, metrics
 from rules_engine.ml.propensity.model import PropensityModel
@@ -170,7 +170,7 @@ def _tenths(edges: Matrix, counts: NDArray[np.float64]) -> tuple[Matrix, Matrix]
 def performance(project: ModelProject) -> Performance | None:
     """How good the newest scores were whose horizon is over; None if there are none, or they say nothing yet."""
     definition, repo = project.definition, project.repo
-    check_view(repo, definition.name)
+    SCORES.check(repo, definition.name)
     horizon = definition.target.within
     rows = latest_rows(repo, definition.name, until=project.now - horizon)
     if rows.empty:

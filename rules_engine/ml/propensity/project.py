@@ -10,7 +10,8 @@ from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
-from rules_engine.ml.propensity.attach import Scored, attach, check_view
+from rules_engine.ml.filled_view import SCORES
+from rules_engine.ml.propensity.attach import Scored, attach
 from rules_engine.ml.propensity.check import load_model_definitions
 from rules_engine.ml.propensity.definition import FILE, ModelDefinition, split
 from rules_engine.ml.propensity.fit import Material
@@ -72,7 +73,7 @@ class ModelProject:
         ProjectError
             if no feature view can hold the scores.
         """
-        check_view(self.repo, self.definition.name)
+        SCORES.check(self.repo, self.definition.name)
         return VersionStore(self.repo.project, MODELS, self.definition.name)
 
     def attach(

@@ -11,6 +11,7 @@ purchase the last one came; ``age``, how long ago the first one was. Time is in 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -110,9 +111,17 @@ class GammaGamma:
     v: float
 
     def expected_value(self, frequency: ArrayLike, mean_value: ArrayLike) -> Numbers:
-        """The mean of all purchases that a customer might make: between theirs so far and everyone's."""
+        """Return the mean of all purchases that a customer might make: between theirs so far and everyone's.
+
+        Infinite where the model has no mean: with ``p * frequency + q`` of 1 or less, huge purchases are too likely.
+
+        >>> GammaGamma(p=5.2, q=0.66, v=0.94).expected_value([0, 1], [0.0, 20.0]).round(2).tolist()
+        [inf, 22.4]
+        """
         x, mean = _broadcast(frequency, mean_value)
-        found: Numbers = self.p * (self.v + x * np.where(x > 0, mean, 0)) / (self.p * x + self.q - 1)
+        shape = self.p * x + self.q - 1
+        total = self.p * (self.v + x * np.where(x > 0, mean, 0))
+        found: Numbers = np.where(shape > 0, total / np.where(shape > 0, shape, 1.0), np.inf)
         return found
 
     def log_likelihood(self, frequency: ArrayLike, mean_value: ArrayLike) -> Numbers:
@@ -139,14 +148,19 @@ def fit_bg_nbd(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> BgNb
     Raises
     ------
     DataError
-        if the numbers are no customers: negative, or a recency beyond the age.
+        if the numbers are no customers: negative, a frequency that is no whole number, a recency beyond the age, or a
+        recency of one who never bought again.
     """
     x, recency_, age_ = _broadcast(frequency, recency, age)
-    impossible = ~(np.isfinite(x + recency_ + age_) & (x >= 0) & (recency_ >= 0) & (recency_ <= age_))
+    finite = np.isfinite(x + recency_ + age_)
+    whole = (x >= 0) & (x == np.floor(x))
+    in_time = (recency_ >= 0) & (recency_ <= age_) & ((x > 0) | (recency_ == 0))
+    impossible = ~(finite & whole & in_time)
     if impossible.any() or not len(x):
         raise DataError(
             f"{int(impossible.sum()):,} of {len(x):,} customers have impossible numbers",
-            hint="frequency and recency count from the first purchase, and recency is at most age",
+            hint="frequency, a whole number, and recency count from the first purchase; both are 0 without another, "
+            "and recency is at most age",
         )
     # Many customers are alike, and count once with their number.
     kinds, counts = np.unique(np.column_stack([x, recency_, age_]), axis=0, return_counts=True)
@@ -163,6 +177,11 @@ def fit_gamma_gamma(frequency: ArrayLike, mean_value: ArrayLike) -> GammaGamma:
     ------
     DataError
         if there are none.
+
+    Warns
+    -----
+    UserWarning
+        if purchases vary so much that their mean over all customers does not exist (q of 1 or less).
     """
     x, mean = _broadcast(frequency, mean_value)
     known = (x > 0) & (mean > 0)
@@ -172,6 +191,12 @@ def fit_gamma_gamma(frequency: ArrayLike, mean_value: ArrayLike) -> GammaGamma:
     columns = (x[known], mean[known] / scale)
     counts = np.ones(int(known.sum()))
     p, q, v = _maximize(lambda found: GammaGamma(*found).log_likelihood(*columns), counts, 3, "Gamma-Gamma")
+    if q <= 1:
+        warnings.warn(
+            f"these purchases vary too much to have a mean (q is {q:.2f}): the expected value of customers with few "
+            "purchases is infinite; leave out the largest purchases, or predict their logarithms",
+            stacklevel=2,
+        )
     return GammaGamma(p, q, v * scale)
 
 

@@ -252,7 +252,7 @@ def test_nearest_users_are_looked_for_among_a_bounded_number() -> None:
     assert isinstance(filling, Neighbours)
     assert filling.donors.shape == (DONORS, 5)
     alone = np.full((1, 5), np.nan)
-    assert filling.fill(alone) == pytest.approx(many.mean(axis=0)[None, :])
+    assert filling.fill(alone) == pytest.approx(filling.donors.mean(axis=0)[None, :])
 
 
 @pytest.mark.parametrize("scale", ["standard", "log", "robust", "min_max"])
@@ -315,7 +315,7 @@ def test_a_robust_scale_needs_a_middle() -> None:
         fit(_wanted(features=features), _frame(points), NOW)
     assert "scale: standard" in str(refused.value.hint)
     points[:, 0] = np.nan
-    with pytest.raises(DataError, match="`v:f0` is missing for every user"):
+    with pytest.raises(DataError, match="`v:f0` is missing for all 500 users"):
         fit(_wanted(features=features, missing="mean"), _frame(points), NOW)
 
 

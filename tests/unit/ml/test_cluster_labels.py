@@ -55,6 +55,7 @@ from pathlib import Path
 from feast import Entity, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
 from feast.types import Float64, Int64, String
+from tests.warehouse import Warehouse
 
 DATA = Path(__file__).parent / "data"
 user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
@@ -65,8 +66,8 @@ habits = FeatureView(
 )
 user_clusters = FeatureView(
     name="user_clusters", entities=[user], ttl=timedelta(0),
-    source=FileSource(
-        name="labels", path=str(DATA / "{file}"), timestamp_field="event_timestamp", file_format=ParquetFormat()
+    source={source}(
+        name="labels", path=str(DATA / "labels.parquet"), timestamp_field="event_timestamp", file_format=ParquetFormat()
     ),
     schema=[
         Field(name="label", dtype=String), Field(name="cluster", dtype=Int64),
@@ -106,13 +107,13 @@ def _habits(*months: tuple[int, pd.DataFrame]) -> pa.Table:
 def make_shop(make_project: Callable[..., Project]) -> Callable[..., Project]:
     """A shop with 400 users, whose habits were measured at the first of February and, differently, of March."""
 
-    def make(label_file: str = LABEL_FILE) -> Project:
-        project = make_project({"feature_repo/views.py": VIEWS.replace("{file}", label_file)})
+    def make(source: str = "FileSource") -> Project:
+        project = make_project({"feature_repo/views.py": VIEWS.replace("{source}", source)})
         data = project.feature_repo / "data"
         data.mkdir()
         table = _habits((LAST_MONTH, four_groups(400, seed=8)), (NOW, four_groups(400, seed=1)))
         pq.write_table(table, data / "habits.parquet")
-        pq.write_table(LABELS.empty_table(), data / label_file)
+        pq.write_table(LABELS.empty_table(), data / LABEL_FILE)
         return project
 
     return make
@@ -231,12 +232,12 @@ def test_labels_are_a_history_and_an_earlier_one_cannot_undo_a_later_one(make_sh
 
 
 def test_a_source_that_can_only_be_added_to_gets_strictly_newer_rows(make_shop: Callable[..., Project]) -> None:
-    """What is not named as a Parquet file is written by Feast itself, as a table in a warehouse is."""
-    project = make_shop("labels.pq")
+    """What is no plain Parquet file is written by Feast itself, as a table in a warehouse is."""
+    project = make_shop("Warehouse")
     repo = _open(project)
     attach(repo, _fitted(repo), NOW)
     attach(repo, _fitted(repo, version="v2", k={"from": 2, "to": 2}), NOW)
-    rows = pq.read_table(project.feature_repo / "data" / "labels.pq").to_pandas()
+    rows = pq.read_table(project.feature_repo / "data" / LABEL_FILE).to_pandas()
     instants = sorted({instant.value // 1000 for instant in rows["event_timestamp"]})
     assert (len(rows), instants) == (800, [NOW, NOW + 1])
     assert instants[-1] - NOW < SECOND

@@ -22,8 +22,8 @@ from rules_engine.ml.clusters import population
 from rules_engine.ml.clusters.attach import attach
 from rules_engine.ml.clusters.definition import ClusterDefinition
 from rules_engine.ml.clusters.fitting import fit
-from rules_engine.ml.clusters.labels import check_view
 from rules_engine.ml.clusters.model import CLUSTERS
+from rules_engine.ml.filled_view import LABELS
 from rules_engine.ml.offline import features_as_of, latest_rows
 from rules_engine.ml.versions.store import VersionStore, fitted_names
 from tests.cluster_data import NOW, four_groups, project_files, write_features
@@ -172,7 +172,7 @@ def test_probabilities_of_an_algorithm_that_knows_none_are_refused(make: Callabl
     assert "holds `probability_1`, and kmeans knows no probabilities" in refused.stderr
     repo = FeastRepo(shop)
     with pytest.raises(ProjectError, match="holds other features than labels"):
-        check_view(repo, "v")
+        LABELS.check(repo, "v")
 
 
 # --- users in pieces ------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from rules_engine.ml.clusters.fitting import fit
 from rules_engine.ml.clusters.labels import label
 from rules_engine.ml.clusters.model import CLUSTERS
 from rules_engine.ml.clusters.naming import propose_names
+from rules_engine.ml.filled_view import LABELS
 from rules_engine.ml.versions.store import VersionStore, choose_name
 from rules_engine.rules.catalog import Catalog, Feature
 from rules_engine.rules.types import from_feast_name
@@ -83,7 +84,7 @@ def test_the_scalers_are_what_they_say() -> None:
     frame = four_groups()
     orders, basket = fit(definition(), frame, NOW).preprocessing.scalers
     logs = np.log1p(frame["habits:orders"].to_numpy())
-    assert (orders.log, basket.log) == (True, False)
+    assert (orders.transform, basket.transform) == ("log", "")
     assert (orders.center, orders.spread) == pytest.approx((logs.mean(), logs.std()))
     assert basket.center == pytest.approx(frame["habits:basket"].mean())
 
@@ -107,7 +108,9 @@ def test_data_that_cannot_be_grouped_is_refused() -> None:
         fit(definition(), four_groups(11), NOW)
     debts = four_groups()
     debts.iloc[0, 0] = -2
-    with pytest.raises(DataError, match=r"`habits:orders` has the value -2.*does not exist") as refused:
+    with pytest.raises(
+        DataError, match=r"`habits:orders` has the value -2, for which `scale: log` is not defined"
+    ) as refused:
         fit(definition(), debts, NOW)
     assert refused.value.hint is not None
     assert "scale: standard" in refused.value.hint
@@ -207,7 +210,7 @@ def _catalog() -> Catalog:
         "habits:orders": "Int64",
         "habits:basket": "Float64",
         "habits:city": "String",
-        "user_clusters:cluster": "Int64",
+        **{f"user_clusters:{name}": kind for name, kind in LABELS.needed.items()},
     }
     features = {key: Feature(*key.split(":"), from_feast_name(name), name) for key, name in types.items()}
     return Catalog(features)
@@ -293,7 +296,8 @@ def test_the_example_of_the_documentation_is_a_definition(tmp_path: Path) -> Non
     (tmp_path / "feature_repo").mkdir()
     (tmp_path / "feature_repo" / "clusters.yaml").write_text(example, encoding="utf-8")
     names = ("rfm:recency_days", "rfm:frequency")
-    catalog = Catalog({name: Feature(*name.split(":"), from_feast_name("Int64"), "Int64") for name in names})
+    features = {name: Feature(*name.split(":"), from_feast_name("Int64"), "Int64") for name in names}
+    catalog = Catalog({**_catalog().features, **features})
     (found,) = load_cluster_definitions(Project(tmp_path), catalog).values()
     assert found.keys == names
     assert (found.method.k_from, found.method.k_to, found.method.seed) == (3, 8, 0)

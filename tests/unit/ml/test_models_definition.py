@@ -13,16 +13,17 @@ from rules_engine.definitions.source import read_documents
 from rules_engine.diagnostics import Diagnostic
 from rules_engine.errors import DataError, DefinitionError, ProjectError
 from rules_engine.folders import Project
+from rules_engine.ml.filled_view import SCORES
 from rules_engine.ml.propensity.check import definitions_of, load_model_definitions
 from rules_engine.ml.propensity.definition import Cuts, ModelDefinition
 from rules_engine.rules.catalog import Catalog, EventType, Feature
-from rules_engine.rules.types import FLOAT, STRING, Kind, ValueType
+from rules_engine.rules.types import FLOAT, STRING, Kind, ValueType, from_feast_name
 from tests.model_data import TYPES, definition, plain
 
 FEATURES = [Feature("habits", name.partition(":")[2], found, "Int64") for name, found in TYPES.items()]
 FEATURES += [
     Feature("orders", "amount", FLOAT, "Float64"),
-    Feature("propensity", "score", FLOAT, "Float64"),
+    *(Feature("propensity", name, from_feast_name(kind), kind) for name, kind in SCORES.needed.items()),
     Feature("habits", "tags", ValueType(Kind.STRING, is_list=True), "Array(String)"),
 ]
 CATALOG = Catalog(

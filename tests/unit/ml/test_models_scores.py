@@ -268,13 +268,13 @@ def test_an_earlier_run_fills_in_history_and_leaves_the_online_store(make_shop: 
 
 
 def test_a_source_that_can_only_be_added_to_gets_strictly_newer_rows(make_shop: Callable[..., Project]) -> None:
-    """What is not named as a Parquet file is written by Feast itself, as a table in a warehouse is."""
-    project = make_shop("scores.pq")
+    """What is no plain Parquet file is written by Feast itself, as a table in a warehouse is."""
+    project = make_shop("Warehouse")
     shop = opened(project)
     model = fitted(shop)
     for version in ("v1", "v2"):
         attach(shop.repo, replace(model, version=version), shop.population(model), shop.now)
-    rows = pq.read_table(project.feature_repo / "data" / "scores.pq").to_pandas()
+    rows = pq.read_table(project.feature_repo / "data" / "propensity.parquet").to_pandas()
     instants = sorted({instant.value // 1000 for instant in rows["event_timestamp"]})
     assert (len(rows), instants) == (600, [shop.now, shop.now + 1])
     assert {row[2] for row in _online(shop, USERS[:9])} == {"v2"}

@@ -103,8 +103,26 @@ def test_gamma_gamma_finds_the_published_parameters() -> None:
 def test_impossible_customers_are_refused() -> None:
     with pytest.raises(DataError, match="1 of 2 customers have impossible numbers"):
         fit_bg_nbd([1, 1], [5, 50], [10, 10])
+    for frequency, recency in ((0, 5), (1.5, 5), (-1, 0), (float("nan"), 5)):
+        with pytest.raises(DataError, match="1 of 2 customers have impossible numbers"):
+            fit_bg_nbd([1, frequency], [5, recency], [10, 10])
     with pytest.raises(DataError, match="nobody bought again"):
         fit_gamma_gamma([0, 0], [0, 0])
+
+
+def test_purchases_without_a_mean_are_warned_of_and_worth_no_negative_money() -> None:
+    """A shop of heavy tails: with a shape below 1 the mean of all purchases does not exist."""
+    random = np.random.default_rng(5)
+    frequency = random.integers(0, 6, 2000)
+    rate = random.gamma(0.66, 1 / 0.94, 2000)
+    mean = random.gamma(5.2 * np.maximum(frequency, 1), 1 / (rate * np.maximum(frequency, 1)))
+    with pytest.warns(UserWarning, match=r"vary too much to have a mean \(q is 0\.\d+\)"):
+        found = fit_gamma_gamma(frequency, mean)
+    assert found.q < 1
+    expected = found.expected_value(frequency, mean)
+    assert (expected > 0).all()
+    assert np.isinf(expected[frequency == 0]).all()
+    assert np.isfinite(expected[found.p * frequency + found.q > 1]).all()
 
 
 @pytest.mark.parametrize("transformer", [RFMScore(), EngagementScore()], ids=lambda one: type(one).__name__)
