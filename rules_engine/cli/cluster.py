@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rules_engine.ml.clusters.model import ClusterModel
-    from rules_engine.ml.clusters.project import ClusterProject
+    from rules_engine.ml.clusters.project import ClusterProject, FitRun
     from rules_engine.ml.clusters.refit import Published
 
 app = typer.Typer(
@@ -84,7 +84,7 @@ def fit(
     if output_format is Format.JSON:
         print_json(_fitted_data(opened, published, written, stages))
     else:
-        _show_fitted(opened, published, written, stages)
+        _show_fitted(opened, run, written, stages)
     if published.refusal is not None:
         raise published.refusal
 
@@ -106,14 +106,19 @@ def _has_drifted(opened: ClusterProject, limits: list[str]) -> bool:
     return bool(found)
 
 
-def _show_fitted(opened: ClusterProject, published: Published, report: Path | None, stages: Stages) -> None:
+def _show_fitted(opened: ClusterProject, run: FitRun, report: Path | None, stages: Stages) -> None:
     from rules_engine.cli.common import cluster_output as out
 
-    model = published.model
+    published, model = run.published, run.published.model
     out.show_fit(model, is_new=published.is_new)
     stages.print()
     out.warn_of_names(model)
     out.warn_of_doubt(model)
+    for cluster, proposed in run.names_in_doubt():
+        warn(
+            f"cluster {cluster.number} keeps the name `{cluster.label}`, and a first fit would call it `{proposed}`: "
+            f"`names: [{{cluster: {cluster.number}, label: ...}}]` in clusters.yaml renames it"
+        )
     _warn_of_labels(opened, model)
     if not published.is_new:
         return

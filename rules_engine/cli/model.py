@@ -143,8 +143,8 @@ def reasons(
 ) -> None:
     """Show why someone has their score: what each feature does to it.
 
-    Features are read from the online store. One after the other is set to what it typically is, and the score is
-    computed again; the difference is the feature's effect.
+    Features are read from the online store. One after the other gets the values that it has for 25 other users, and the
+    score is computed again; the mean difference is the feature's effect.
     """
     from rules_engine.cli.common.model_output import show_reasons, value_text
     from rules_engine.ml.propensity.model import MODELS

@@ -107,7 +107,7 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What one feature does to a score: how much lower it would be if the feature were as it typically is."""
+    """What one feature does to a score: how much higher it is than with the values of other users, on average."""
 
     feature: str
     value: Any
@@ -137,6 +137,8 @@ class Scorer:
         of the scores in the test, lowest first: what a percentile is relative to.
     typical
         by feature, a typical user's value, for people.
+    background
+        the columns of some users that the model learned from; what reasons compare with.
     """
 
     version: str
@@ -150,6 +152,7 @@ class Scorer:
     levels: tuple[float, ...] = ()
     quantiles: tuple[float, ...] = ()
     typical: Mapping[str, Any] = field(default_factory=dict)
+    background: tuple[tuple[float, ...], ...] = ()
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -217,23 +220,29 @@ class Scorer:
         return (at - 1 + (score - low) / (high - low)) / steps
 
     def reasons(self, values: Mapping[str, Any], now: int) -> list[Reason]:
-        """What each feature does to a user's score, the strongest first; empty if there is no score.
+        """Return what each feature does to a user's score, the strongest first; empty if there is no score.
 
-        One feature after the other is set to what it typically is, and the score is computed again: the difference is
-        what the feature does. M. Robnik-Šikonja and I. Kononenko, "Explaining classifications for individual
-        instances", IEEE Transactions on Knowledge and Data Engineering 20 (2008), 589-600. It works the same way for
-        every model; the effects of features that act together need not add up to the whole.
+        One feature after the other gets the values that it has for other users, and the score is computed again: the
+        mean difference is what the feature does. M. Robnik-Šikonja and I. Kononenko, "Explaining classifications for
+        individual instances", IEEE Transactions on Knowledge and Data Engineering 20 (2008), 589-600. It works the same
+        way for every model; the effects of features that act together need not add up to the whole. A model that was
+        stored without such users compares with typical values.
         """
         row = self.row(values, now)
         if row is None:
             return []
         score = self.probability(self.raw(row))
         found = []
+        others = self.background or (tuple(column.typical for column in self.columns),)
         for feature in self.features:
-            other = [
-                column.typical if column.feature == feature else x for column, x in zip(self.columns, row, strict=True)
+            own = [column.feature == feature for column in self.columns]
+            scores = [
+                self.probability(
+                    self.raw([theirs if mine else x for mine, theirs, x in zip(own, other, row, strict=True)])
+                )
+                for other in others
             ]
-            effect = score - self.probability(self.raw(other))
+            effect = score - math.fsum(scores) / len(scores)
             found.append(Reason(feature, values.get(feature), self.typical.get(feature), effect))
         return sorted(found, key=lambda reason: -abs(reason.effect))
 
@@ -253,6 +262,7 @@ class Scorer:
             "levels": list(self.levels),
             "quantiles": list(self.quantiles),
             "typical": dict(self.typical),
+            "background": [list(row) for row in self.background],
         }
 
     @classmethod
@@ -270,6 +280,7 @@ class Scorer:
                 "columns": tuple(Column(**column) for column in content["columns"]),
                 "trees": tuple(Tree(**{name: tuple(tree[name]) for name in _TREE}) for tree in content["trees"]),
                 **{name: tuple(map(float, content[name])) for name in ("weights", "knots", "levels", "quantiles")},
+                "background": tuple(tuple(map(float, row)) for row in content.get("background", ())),
             }
         )
         found.check()
@@ -287,6 +298,8 @@ class Scorer:
         numbers += [x for column in self.columns for x in (column.fill, column.mean, column.deviation, column.typical)]
         if not all(map(math.isfinite, numbers)) or any(column.deviation <= 0 for column in self.columns):
             raise ValueError("its numbers make no sense")
+        if any(len(row) != len(self.columns) or not all(map(math.isfinite, row)) for row in self.background):
+            raise ValueError("its background and columns do not fit together")
         if self.algorithm == "logistic_regression" and len(self.weights) != len(self.columns):
             raise ValueError("its weights and columns do not fit together")
         if self.algorithm == "random_forest" and not self.trees:

@@ -81,7 +81,7 @@ def show_compared(first: PropensityModel, second: PropensityModel) -> None:
         rows += [[shown, *(number(getattr(found, name), 4) for found in pair)] for pair in pairs]
     rows += [["did it", *(f"{found.rate:.1%}" for found in pair)] for pair in pairs]
     table(["", *headers], rows, right=headers)
-    if first.test.digest != second.test.digest:
+    if not first.test.is_judged_like(second.test):
         say("They were judged on different rows, so their metrics do not compare as they are")
     for sign, one, other in (("+", second, first), ("-", first, second)):
         for feature in sorted(set(one.features) - set(other.features)):
@@ -150,7 +150,7 @@ def show_reasons(what: str, percentile: float, reasons: list[Reason], values: Ma
     say()
     rows = [[one.feature, values[one.feature], value_text(one.typical), f"{one.effect:+.4f}"] for one in reasons]
     table(["feature", "value", "typical", "effect"], rows, right=["value", "typical", "effect"])
-    say("effect: how much lower the score would be if the feature alone were as it typically is")
+    say("effect: how much higher the score is than with the feature's values of 25 other users, on average")
 
 
 def value_text(value: Any) -> str:
@@ -205,7 +205,7 @@ def show_fitted(store: VersionStore[PropensityModel], run: FitRun, why: str, rep
 
 def _compared_data(first: PropensityModel, second: PropensityModel, store: VersionStore[PropensityModel]) -> Any:
     rows = [version_data(model, store) for model in (first, second)]
-    return {"same_test_rows": first.test.digest == second.test.digest, "versions": rows}
+    return {"same_test_rows": first.test.is_judged_like(second.test), "versions": rows}
 
 
 _HEADERS = (

@@ -19,7 +19,7 @@ from rules_engine.ml.clusters.definition import FILE, ClusterDefinition, load_cl
 from rules_engine.ml.clusters.drift import cluster_drift
 from rules_engine.ml.clusters.fitting import Fit, fit_closely
 from rules_engine.ml.clusters.labels import unknown_labels
-from rules_engine.ml.clusters.model import CLUSTERS, ClusterModel
+from rules_engine.ml.clusters.model import CLUSTERS, Cluster, ClusterModel
 from rules_engine.ml.clusters.population import Sample, sample
 from rules_engine.ml.clusters.refit import Published, previous_version, publish
 from rules_engine.ml.clusters.report import report
@@ -45,6 +45,22 @@ class FitRun:
     fitted: Fit
     before: ClusterModel | None
     frame: pd.DataFrame
+
+    def names_in_doubt(self) -> list[tuple[Cluster, str]]:
+        """Return the clusters whose kept name is not what their entities would be called today, with that name.
+
+        Names that the definition gives are left alone.
+        """
+        model = self.published.model
+        given = {number for number, _ in model.definition.names}
+        proposed = {cluster.position: cluster.label for cluster in self.fitted.model.clusters}
+        kept = model.matching.overlap if model.matching and self.published.is_new else {}
+        return [
+            (cluster, proposed[cluster.position])
+            for cluster in model.clusters
+            if cluster.number in kept and cluster.number not in given
+            and set(cluster.label.split(", ")) != set(proposed[cluster.position].split(", "))
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

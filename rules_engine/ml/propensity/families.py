@@ -24,6 +24,10 @@ _LEAST_SHARE = 0.01
 _ITERATIONS = 2000
 
 
+#: How many users reasons compare with: their effects then order features much as Shapley values do.
+_BACKGROUND = 25
+
+
 def learn(
     algorithm: str,
     parameters: Mapping[str, Value],
@@ -42,9 +46,12 @@ def learn(
     estimator = _estimator(algorithm, parameters, seed)
     # Threads would add up in varying order, and the last digits would vary with it.
     with threadpool_limits(limits=1):
-        estimator.fit(matrix(columns, values), did)
+        made = matrix(columns, values)
+        estimator.fit(made, did)
+    drawn = np.random.default_rng(seed).choice(len(made), min(_BACKGROUND, len(made)), replace=False)
+    background = tuple(tuple(map(float, row)) for row in made[np.sort(drawn)])
     typical = {found.feature: _typical(kinds[found], values[found.feature]) for found in features}
-    return Scorer("", algorithm, columns, **_EXPORTS[algorithm](estimator), typical=typical)
+    return Scorer("", algorithm, columns, **_EXPORTS[algorithm](estimator), typical=typical, background=background)
 
 
 def _estimator(algorithm: str, parameters: Mapping[str, Value], seed: int) -> Any:

@@ -213,6 +213,7 @@ def _data(rows: Rows, definition: ModelDefinition) -> Data:
         rate=float(rows.did.mean()),
         share=rows.share,
         digest=rows.digest(),
+        labels=rows.labels_digest(),
     )
 
 

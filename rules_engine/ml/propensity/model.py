@@ -43,7 +43,9 @@ class Data:
     share
         the share of the users that was taken.
     digest
-        tells these rows from all others.
+        tells these rows, with their features, from all others.
+    labels
+        tells who is in them, at which cuts, and who did it, from all others; empty if that is not known.
     """
 
     cuts: tuple[int, ...]
@@ -53,6 +55,11 @@ class Data:
     rate: float
     share: float
     digest: str
+    labels: str = ""
+
+    def is_judged_like(self, other: Data) -> bool:
+        """Return whether metrics on both compare: the same users at the same cuts did the same."""
+        return self.labels == other.labels if self.labels and other.labels else self.digest == other.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,8 @@ class PropensityModel:
 
     def _fit(self) -> tuple[Any, ...]:
         definition = replace(self.definition, description="").to_plain()
-        return definition, self.train, self.test, replace(self.scorer, version=""), self.libraries
+        rows = [replace(data, labels="") for data in (self.train, self.test)]  # which older versions lack
+        return definition, rows, replace(self.scorer, version="", background=()), self.libraries
 
     def content(self) -> dict[str, Any]:
         """The model as plain data, without its version and checksum."""

@@ -132,7 +132,7 @@ def reason_against_promotion(
         why = f"its average precision is {worse:.4f} lower than that of {promoted} on the same rows"
     else:
         for name, found in model.judgement.better.items():
-            if worse := _worse(found):
+            if not why and (worse := _worse(found)):
                 why = f"its average precision is {worse:.4f} lower than that of the recency-frequency {name}"
     if not why:
         return None

@@ -66,15 +66,23 @@ class Rows:
         values = {name: found[which] for name, found in self.values.items()}
         return Rows(self.users[which], self.cuts[which], values, self.did[which], self.share)
 
-    def digest(self) -> str:
-        """Tells these rows from all others."""
+    def labels_digest(self) -> str:
+        """Return what tells who is in these rows, at which cuts, and who did it, from all others."""
+        return f"sha256:{self._labels().hexdigest()}"
+
+    def _labels(self) -> Any:
         digest = hashlib.sha256("\n".join(map(str, self.users)).encode())
         digest.update(np.ascontiguousarray(self.cuts).tobytes() + np.packbits(self.did).tobytes())
+        return digest
+
+    def digest(self) -> str:
+        """Return what tells these rows, with their features, from all others."""
+        digest = self._labels()
         for name in sorted(self.values):
             column = self.values[name]
             text = "\n".join(map(repr, column)).encode() if column.dtype == object else column.tobytes()
             digest.update(name.encode() + text)
-        return "sha256:" + digest.hexdigest()
+        return f"sha256:{digest.hexdigest()}"
 
 
 class Population:

@@ -24,10 +24,11 @@ from rules_engine.errors import DataError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
 from rules_engine.ml.clusters.definition import ClusterDefinition
-from rules_engine.ml.clusters.fitting import fit
+from rules_engine.ml.clusters.fitting import fit, fit_closely
 from rules_engine.ml.clusters.labels import label
 from rules_engine.ml.clusters.matching import Change
 from rules_engine.ml.clusters.model import CLUSTERS, ClusterModel
+from rules_engine.ml.clusters.project import FitRun
 from rules_engine.ml.clusters.refit import Published, jaccard, keep_labels, match, publish
 from rules_engine.ml.versions.store import VersionStore
 from tests.cluster_data import NOW, definition, four_groups
@@ -297,6 +298,26 @@ def test_given_names_win_at_the_first_fit_and_later_and_are_kept_when_they_are_n
         Change("renamed", 3, "regulars", {proposed[2]: 1.0}),
     )
     assert third.matching.moved == 0, "who is in a cluster does not depend on what it is called"
+
+
+def test_a_kept_name_about_a_feature_that_is_gone_is_in_doubt(tmp_path: Path) -> None:
+    store, frame = VersionStore(Project(tmp_path), CLUSTERS, "user_clusters"), four_groups()
+    frame["habits:age"] = 100 - frame["habits:basket"]
+    first = _publish(store, definition(), frame).model
+    orders = {"feature": "habits:orders", "scale": "log", "low": "rare", "high": "frequent"}
+    wanted = definition(features=[orders, {"feature": "habits:age", "low": "young", "high": "old"}])
+
+    def again(definition: ClusterDefinition) -> FitRun:
+        fitted = fit_closely(definition, frame, NOW)
+        return FitRun(publish(store, fitted.model, frame, frame.get, 1), fitted, first, frame)
+
+    run = again(wanted)
+    assert run.published.model.labels == first.labels
+    doubted = {cluster.label: proposed for cluster, proposed in run.names_in_doubt()}
+    assert doubted.keys() == set(first.labels)
+    assert all(("old" in proposed) == ("small basket" in label) for label, proposed in doubted.items())
+    given = replace(wanted, names=((1, "regulars"),), method=replace(wanted.method, seed=4))
+    assert {cluster.number for cluster, _ in again(given).names_in_doubt()} == {2, 3, 4}
 
 
 # --- publishing -----------------------------------------------------------------------------------------------------

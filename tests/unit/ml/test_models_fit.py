@@ -268,6 +268,48 @@ def test_a_worse_model_is_not_promoted_by_itself(model: PropensityModel) -> None
         against(worse, late, test)
 
 
+def test_a_version_that_cannot_be_compared_is_not_promoted(model: PropensityModel) -> None:
+    blind = [{"feature": name} for name in ("habits:basket", "habits:joined")]
+    narrow = definition(features=blind)
+    test = replace(material().test, values={name: material().test.values[name] for name in narrow.everything_read})
+    fewer = replace(fit(narrow, material(), NOW), version="v2")
+    earlier = replace(model, version="v1", train=replace(model.train, until=int(test.cuts.min())))
+    with pytest.raises(DataError, match=r"v1 looks at `habits:city` and `habits:member`|v1 looks at .*habits:member"):
+        against(fewer, earlier, test)
+    refusal = reason_against_promotion(fewer, "v1", None, "v1 looks at `habits:member`, which v2 does not")
+    assert str(refusal) == (
+        "v2 is stored and not promoted: it cannot be compared with v1: v1 looks at `habits:member`, which v2 does not"
+    )
+    assert refusal is not None
+    assert refusal.hint == "`segments model promote v2 --of propensity` promotes it all the same"
+
+
+def test_a_version_that_ranks_worse_than_its_own_baseline_is_not_promoted(model: PropensityModel) -> None:
+    better = {name: tuple(replace(one, value=-0.25, low=-0.3, high=-0.2) for one in found)
+              for name, found in model.judgement.better.items()}  # fmt: skip
+    bad = replace(model, version="v1", judgement=replace(model.judgement, better=better))
+    refusal = reason_against_promotion(bad, None, None, "")
+    assert "its average precision is 0.2500 lower than that of the recency-frequency cells" in str(refusal)
+    assert reason_against_promotion(replace(model, version="v1"), None, None, "") is None
+
+
+def test_versions_with_other_features_were_judged_on_the_same_rows(model: PropensityModel) -> None:
+    narrow = definition(features=["habits:recency", "habits:orders"], subgroups=None)
+    whole = material()
+    train, test = (
+        replace(rows, values={name: rows.values[name] for name in narrow.everything_read})
+        for rows in (whole.train, whole.test)
+    )
+    fewer = fit(narrow, replace(whole, train=train, test=test), NOW)
+    assert fewer.test.digest != model.test.digest
+    assert fewer.test.is_judged_like(model.test)
+    other = fit(definition(), material(seed=3), NOW)
+    assert not other.test.is_judged_like(model.test)
+    known_before = replace(model.test, labels="")
+    assert known_before.is_judged_like(model.test)
+    assert not known_before.is_judged_like(fewer.test)
+
+
 def test_the_report_is_one_file_with_pictures_and_tables(model: PropensityModel) -> None:
     html = page(replace(model, version="v3")).html()
     assert "propensity v3" in html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -123,6 +124,25 @@ def test_reasons_are_what_the_score_would_lose() -> None:
         assert reason.effect == pytest.approx(score - other)
     assert found[-1].effect == 0
     assert (found[0].value, found[0].typical) == ("oslo", "bergen")
+
+
+def test_reasons_are_mean_differences_to_users_of_the_training_rows() -> None:
+    """A value that most users have still has an effect, as others have another one."""
+    columns = (Column("v:city", "category", value="oslo"), Column("v:orders", "number"))
+    background = ((1.0, 2.0), (1.0, 9.0), (0.0, 2.0), (1.0, 4.0))
+    scorer = Scorer("v1", "logistic_regression", columns, -1.0, (2.0, 0.3), background=background)
+    values = {"v:city": "oslo", "v:orders": 4}
+    score = scorer.score(values, 0)
+    assert score is not None
+    elsewhere = scorer.score({**values, "v:city": "bergen"}, 0)
+    others = [scorer.score({**values, "v:orders": orders}, 0) for orders in (2, 9, 2, 4)]
+    effects = {reason.feature: reason.effect for reason in scorer.reasons(values, 0)}
+    assert effects["v:city"] == pytest.approx((score - elsewhere) / 4)
+    assert effects["v:orders"] == pytest.approx(np.mean([score - other for other in others]))
+    assert Scorer.from_plain(json.loads(json.dumps(scorer.to_plain()))) == scorer
+    for wrong in ([[1.0]], [[1.0, float("nan")]]):
+        with pytest.raises(ValueError, match="its background and columns do not fit together"):
+            Scorer.from_plain({**scorer.to_plain(), "background": wrong})
 
 
 @pytest.mark.parametrize(

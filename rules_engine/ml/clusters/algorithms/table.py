@@ -16,7 +16,14 @@ from rules_engine.ml.clusters.algorithms.kmeans import KMeans
 from rules_engine.ml.clusters.algorithms.minibatch_kmeans import MiniBatchKMeans
 from rules_engine.ml.clusters.arrays import Matrix
 
-BUILT_IN: tuple[type[Algorithm], ...] = (KMeans, MiniBatchKMeans, Agglomerative, GaussianMixture, Dbscan, Hdbscan)
+BUILT_IN: tuple[type[Algorithm], ...] = (
+    KMeans,
+    MiniBatchKMeans,
+    Agglomerative,
+    GaussianMixture,
+    Dbscan,
+    Hdbscan,
+)
 
 #: The algorithm where a definition names none.
 DEFAULT = KMeans.name
