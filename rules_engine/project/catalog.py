@@ -77,8 +77,8 @@ def _known(project: Project, repo: FeastRepo | None) -> tuple[Catalog, list[View
         from rules_engine.features.feast.repo import FeastRepo
 
         repo = FeastRepo(project)
-    from rules_engine.features.feast.learned_views import make_missing_files
     from rules_engine.features.feast.membership_view import restore_rows
+    from rules_engine.features.offline.learned_views import make_missing_files
     from rules_engine.features.offline.point_in_time import local_sources
 
     restore_rows(repo)

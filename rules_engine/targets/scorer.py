@@ -22,7 +22,7 @@ _FLOAT32 = struct.Struct("f")
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ModelColumn:
     """One number that a model computes with, made of a feature.
 
     Attributes
@@ -54,7 +54,7 @@ class Column:
     def of(self, value: Any, now: int) -> float:
         """The column for a feature's value; None is a missing one.
 
-        >>> Column("v:n", "number", log=True, fill=1.0).of(0, now=0)
+        >>> ModelColumn("v:n", "number", log=True, fill=1.0).of(0, now=0)
         0.0
         """
         found = number_of(self.kind, value, now)
@@ -106,7 +106,7 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class FeatureEffect:
     """What one feature does to a score: how much higher it is than with the values of other users, on average."""
 
     feature: str
@@ -143,7 +143,7 @@ class Scorer:
 
     version: str
     algorithm: str
-    columns: tuple[Column, ...]
+    columns: tuple[ModelColumn, ...]
     intercept: float = 0.0
     weights: tuple[float, ...] = ()
     trees: tuple[Tree, ...] = ()
@@ -175,7 +175,7 @@ class Scorer:
         now
             the instant, in microseconds.
 
-        >>> scorer = Scorer("v1", "logistic_regression", (Column("v:n", "number"),), weights=(2.0,))
+        >>> scorer = Scorer("v1", "logistic_regression", (ModelColumn("v:n", "number"),), weights=(2.0,))
         >>> scorer.score({"v:n": 0}, now=0), scorer.score({}, now=0)
         (0.5, None)
         """
@@ -219,7 +219,7 @@ class Scorer:
         low, high = self.quantiles[at - 1], self.quantiles[at]
         return (at - 1 + (score - low) / (high - low)) / steps
 
-    def reasons(self, values: Mapping[str, Any], now: int) -> list[Reason]:
+    def reasons(self, values: Mapping[str, Any], now: int) -> list[FeatureEffect]:
         """Return what each feature does to a user's score, the strongest first; empty if there is no score.
 
         One feature after the other gets the values that it has for other users, and the score is computed again: the
@@ -243,7 +243,7 @@ class Scorer:
                 for other in others
             ]
             effect = score - math.fsum(scores) / len(scores)
-            found.append(Reason(feature, values.get(feature), self.typical.get(feature), effect))
+            found.append(FeatureEffect(feature, values.get(feature), self.typical.get(feature), effect))
         return sorted(found, key=lambda reason: -abs(reason.effect))
 
     # --- plain data --------------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class Scorer:
         found = cls(
             **{
                 **content,
-                "columns": tuple(Column(**column) for column in content["columns"]),
+                "columns": tuple(ModelColumn(**column) for column in content["columns"]),
                 "trees": tuple(Tree(**{name: tuple(tree[name]) for name in _TREE}) for tree in content["trees"]),
                 **{name: tuple(map(float, content[name])) for name in ("weights", "knots", "levels", "quantiles")},
                 "background": tuple(tuple(map(float, row)) for row in content.get("background", ())),

@@ -7,9 +7,9 @@ from typing import Any
 from rules_engine.cli.common.output import say, table, warn
 from rules_engine.cli.common.versions import Pages
 from rules_engine.clock import format_instant
-from rules_engine.ml.clusters.attach import Attached
 from rules_engine.ml.clusters.choosing import KScore
-from rules_engine.ml.clusters.matching import Change, Matching
+from rules_engine.ml.clusters.labelling.attach import Attached
+from rules_engine.ml.clusters.matching import ClusterChange, Matching
 from rules_engine.ml.clusters.model import CLUSTERS, Cluster, ClusterModel
 from rules_engine.ml.clusters.stability import DOUBTFUL
 from rules_engine.ml.versions.store import VersionStore
@@ -135,7 +135,7 @@ def show_matching(matching: Matching) -> None:
 _DIRECTIONS = {"born": "were in", "merged": "were in", "died": "now in", "split": "now in", "renamed": "was"}
 
 
-def change_row(change: Change) -> list[str]:
+def change_row(change: ClusterChange) -> list[str]:
     """What became of a cluster, as a row."""
     shares = [f"{label} ({share:.0%})" for label, share in change.others.items()]
     if change.kind == "renamed":

@@ -18,7 +18,7 @@ from rules_engine.ml.propensity.plan_data import publish
 from rules_engine.ml.propensity.report import METRICS, interval, lift_table, metric_cells, number
 from rules_engine.ml.propensity.retrain import FitRun
 from rules_engine.ml.versions.store import VersionStore
-from rules_engine.targets.scorer import Reason
+from rules_engine.targets.scorer import FeatureEffect
 
 _METRIC_HEADERS = ["users at cuts", "did it", "mean score", *METRICS.values()]
 
@@ -144,7 +144,7 @@ def show_scored(model: PropensityModel, scored: Scored, as_of: int) -> None:
     say(f"Took: {stages}")
 
 
-def show_reasons(what: str, percentile: float, reasons: list[Reason], values: Mapping[str, str]) -> None:
+def show_reasons(what: str, percentile: float, reasons: list[FeatureEffect], values: Mapping[str, str]) -> None:
     """Print why somebody has their score."""
     say(f"{what}, higher than {percentile:.0%} of the users in its test")
     say()

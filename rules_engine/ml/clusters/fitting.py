@@ -24,7 +24,7 @@ from rules_engine.ml.clusters.choosing import SILHOUETTE_SAMPLE, choose, measure
 from rules_engine.ml.clusters.definition import ClusterDefinition
 from rules_engine.ml.clusters.model import Cluster, ClusterModel
 from rules_engine.ml.clusters.naming import propose_names
-from rules_engine.ml.clusters.preprocessing import column_means, fit_preprocessing, nowhere_present
+from rules_engine.ml.clusters.preparation.preprocessing import column_means, fit_preprocessing, nowhere_present
 from rules_engine.ml.clusters.reference import Reference
 from rules_engine.ml.clusters.stability import stability
 

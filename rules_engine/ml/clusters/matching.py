@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ClusterChange:
     """A cluster that is not simply the one it was.
 
     Attributes
@@ -59,7 +59,7 @@ class Matching:
     moved: int
     rand_index: float
     overlap: Mapping[int, float]
-    changes: tuple[Change, ...]
+    changes: tuple[ClusterChange, ...]
     by_center: tuple[int, ...] = ()
 
     @property
@@ -76,7 +76,7 @@ class Matching:
             moved=content["moved"],
             rand_index=content["adjusted_rand_index"],
             overlap={kept["number"]: kept["overlap"] for kept in content["kept"]},
-            changes=tuple(Change(**change) for change in content["changes"]),
+            changes=tuple(ClusterChange(**change) for change in content["changes"]),
             by_center=tuple(content["by_center"]),
         )
 

@@ -18,7 +18,7 @@ from rules_engine.ml.clusters.arrays import Matrix
 from rules_engine.ml.clusters.choosing import KScore
 from rules_engine.ml.clusters.definition import DEFAULT_MAX_MOVED, ClusterDefinition
 from rules_engine.ml.clusters.matching import Matching
-from rules_engine.ml.clusters.preprocessing import Preprocessing
+from rules_engine.ml.clusters.preparation.preprocessing import Preprocessing
 from rules_engine.ml.clusters.reference import Reference
 from rules_engine.ml.versions.kinds import Kind
 

@@ -22,7 +22,7 @@ from rules_engine.ml.offline import features_as_of
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PopulationPart:
     """Some users: their features by ``VIEW:NAME``, indexed by key, and how far the reading is, from 0 to 1.
 
     ``present`` says who has a row that was valid; ``instants`` are, by view, when the rows are of.
@@ -34,7 +34,7 @@ class Piece:
     done: float
 
 
-def pieces(repo: FeastRepo, features: Sequence[str], extra: Sequence[str], as_of: int) -> Iterator[Piece]:
+def pieces(repo: FeastRepo, features: Sequence[str], extra: Sequence[str], as_of: int) -> Iterator[PopulationPart]:
     """Everyone who has a row in any view, with the features as they were at an instant.
 
     Parameters
@@ -65,7 +65,7 @@ def pieces(repo: FeastRepo, features: Sequence[str], extra: Sequence[str], as_of
             present |= valid.to_numpy()
             own = [name for name in features if name.partition(":")[0] == view]
             frame.loc[~valid.to_numpy(), own] = None
-        yield Piece(frame, present, instants, part.done)
+        yield PopulationPart(frame, present, instants, part.done)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,18 @@ import pandas as pd
 from rules_engine.clock import now_micros
 from rules_engine.diagnostics import listing
 from rules_engine.errors import DataError
-from rules_engine.features.feast.learned_views import make_missing_files
 from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.features.offline.learned_views import make_missing_files
 from rules_engine.folders import Project
-from rules_engine.ml.clusters.attach import Attached, attach
 from rules_engine.ml.clusters.definition import FILE, ClusterDefinition, load_cluster_definitions
 from rules_engine.ml.clusters.drift import cluster_drift
 from rules_engine.ml.clusters.fitting import Fit, fit_closely
-from rules_engine.ml.clusters.labels import unknown_labels
+from rules_engine.ml.clusters.labelling.attach import Attached, attach
+from rules_engine.ml.clusters.labelling.labels import unknown_labels
 from rules_engine.ml.clusters.model import CLUSTERS, Cluster, ClusterModel
 from rules_engine.ml.clusters.population import Sample, sample
 from rules_engine.ml.clusters.refit import Published, previous_version, publish
-from rules_engine.ml.clusters.report import report
+from rules_engine.ml.clusters.reporting.report import report
 from rules_engine.ml.drift import Drift, beyond
 from rules_engine.ml.filled_view import LABELS
 from rules_engine.ml.report.pictures import can_draw

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rules_engine.errors import DataError
 from rules_engine.ml.clusters.arrays import Matrix
 from rules_engine.ml.clusters.fitting import matrix
-from rules_engine.ml.clusters.matching import Change, Matching
+from rules_engine.ml.clusters.matching import ClusterChange, Matching
 from rules_engine.ml.clusters.model import OUTLIER, Cluster, ClusterModel
 from rules_engine.ml.clusters.naming import propose_names
 from rules_engine.ml.versions.store import VersionStore
@@ -347,7 +347,9 @@ def _deviations(model: ClusterModel, centroids: Matrix) -> Matrix:
     return centroids - mean
 
 
-def _changes(old: Sequence[Cluster], new: Sequence[Cluster], counts: Counts, heirs: Mapping[int, int]) -> list[Change]:
+def _changes(
+    old: Sequence[Cluster], new: Sequence[Cluster], counts: Counts, heirs: Mapping[int, int]
+) -> list[ClusterChange]:
     """What is not simply kept: splits and deaths of old clusters, merges, births and new names of new ones."""
     found = []
     going = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[:-1, :-1]
@@ -355,17 +357,17 @@ def _changes(old: Sequence[Cluster], new: Sequence[Cluster], counts: Counts, hei
     for row, cluster in enumerate(old):
         parts = [column for column in range(len(new)) if coming[row, column] >= _PART and counts[row, column]]
         if len(parts) > 1:
-            found.append(Change("split", cluster.number, cluster.label, _shares(going[row], new, parts)))
+            found.append(ClusterChange("split", cluster.number, cluster.label, _shares(going[row], new, parts)))
         if row not in heirs.values():
-            found.append(Change("died", cluster.number, cluster.label, _shares(going[row], new)))
+            found.append(ClusterChange("died", cluster.number, cluster.label, _shares(going[row], new)))
     for column, cluster in enumerate(new):
         parts = [row for row in range(len(old)) if going[row, column] >= _PART]
         if len(parts) > 1:
-            found.append(Change("merged", cluster.number, cluster.label, _shares(coming[:, column], old, parts)))
+            found.append(ClusterChange("merged", cluster.number, cluster.label, _shares(coming[:, column], old, parts)))
         if column not in heirs:
-            found.append(Change("born", cluster.number, cluster.label, _shares(coming[:, column], old)))
+            found.append(ClusterChange("born", cluster.number, cluster.label, _shares(coming[:, column], old)))
         elif cluster.label != old[heirs[column]].label:
-            found.append(Change("renamed", cluster.number, cluster.label, {old[heirs[column]].label: 1.0}))
+            found.append(ClusterChange("renamed", cluster.number, cluster.label, {old[heirs[column]].label: 1.0}))
     return found
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rules_engine.clock import DAY
 from rules_engine.features.offline.point_in_time import row_instant
 from rules_engine.rules.types import Kind, ValueType
-from rules_engine.targets.scorer import Column, Scorer, Tree, expit
+from rules_engine.targets.scorer import ModelColumn, Scorer, Tree, expit
 
 Matrix = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ def anything(values: Values, features: tuple[str, ...]) -> NDArray[np.bool_]:
     return found
 
 
-def column_of(column: Column, values: Values) -> Matrix:
+def column_of(column: ModelColumn, values: Values) -> Matrix:
     """A model's column for all users, before it is standardized."""
     given = values[column.feature]
     if column.kind == "category":
@@ -82,7 +82,7 @@ def column_of(column: Column, values: Values) -> Matrix:
     return _each(math.log1p, filled) if column.log else filled
 
 
-def matrix(columns: tuple[Column, ...], values: Values) -> Matrix:
+def matrix(columns: tuple[ModelColumn, ...], values: Values) -> Matrix:
     """The columns of all users, finished."""
     made = [(column_of(column, values) - column.mean) / column.deviation for column in columns]
     return np.column_stack(made)

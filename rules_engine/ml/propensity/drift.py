@@ -20,7 +20,7 @@ from rules_engine.ml.drift import DEFAULT_LIMITS, MEASURES, Drift, beyond
 from rules_engine.ml.filled_view import SCORES
 from rules_engine.ml.offline import latest_rows
 from rules_engine.ml.propensity.batch import Matrix, scores
-from rules_engine.ml.propensity.metrics import Metrics, metrics
+from rules_engine.ml.propensity.metrics import ScoreMetrics, metrics
 from rules_engine.ml.propensity.model import PropensityModel
 from rules_engine.ml.propensity.project import ModelProject
 from rules_engine.ml.propensity.target import occurrences
@@ -37,7 +37,7 @@ class Performance:
 
     version: str
     at: int
-    metrics: Metrics
+    metrics: ScoreMetrics
 
 
 @dataclass(frozen=True, slots=True)

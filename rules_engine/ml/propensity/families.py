@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rules_engine.ml.propensity.batch import Matrix, Values, column_of, matrix, missing
 from rules_engine.ml.propensity.definition import ModelFeature, Value
 from rules_engine.rules.types import Kind, ValueType
-from rules_engine.targets.scorer import Column, Scorer, Tree
+from rules_engine.targets.scorer import ModelColumn, Scorer, Tree
 
 #: Strings become a column for each of their most frequent values; of the others there is too little to learn from.
 _MOST_VALUES = 20
@@ -71,24 +71,24 @@ def _estimator(algorithm: str, parameters: Mapping[str, Value], seed: int) -> An
 # --- columns --------------------------------------------------------------------------------------------------------
 
 
-def _columns(feature: ModelFeature, kind: Kind, values: Values, *, linear: bool) -> list[Column]:
+def _columns(feature: ModelFeature, kind: Kind, values: Values, *, linear: bool) -> list[ModelColumn]:
     given = values[feature.feature]
     gone = missing(given)
     if kind is Kind.STRING:
-        found = [Column(feature.feature, "category", value=value) for value in _frequent(given)]
+        found = [ModelColumn(feature.feature, "category", value=value) for value in _frequent(given)]
     else:
         name = "flag" if kind is Kind.BOOLEAN else "age" if kind is Kind.TIME else "number"
         log = linear and feature.scale == "log"  # a tree's splits are the same for every increasing scale
         if log:
             gone = gone | (np.nan_to_num(given, nan=0.0) <= -1)
         fill = float(np.median(given[~gone])) if not gone.all() else 0.0
-        found = [Column(feature.feature, name, log=log, fill=fill)]
+        found = [ModelColumn(feature.feature, name, log=log, fill=fill)]
     if gone.any() and not gone.all():
-        found.append(Column(feature.feature, "missing", log=linear and feature.scale == "log"))
+        found.append(ModelColumn(feature.feature, "missing", log=linear and feature.scale == "log"))
     return [_finished(column, column_of(column, values), linear=linear) for column in found]
 
 
-def _finished(column: Column, made: Matrix, *, linear: bool) -> Column:
+def _finished(column: ModelColumn, made: Matrix, *, linear: bool) -> ModelColumn:
     deviation = float(made.std()) if linear else 1.0
     mean = float(made.mean()) if linear else 0.0
     deviation = deviation if deviation > 0 else 1.0

@@ -1,4 +1,4 @@
-"""Fit a propensity model: search on earlier cuts, calibrate, and judge on later ones.
+"""Fit a propensity model: search on earlier cuts, calibrate, and assess on later ones.
 
 The model that is judged is the one that is stored: it is not fitted again with the test cuts, so that what is reported
 is true of what gives scores.
@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 
 from rules_engine.clock import format_instant
 from rules_engine.errors import DataError
+from rules_engine.ml.propensity.assessment import assess
 from rules_engine.ml.propensity.baseline import baselines
 from rules_engine.ml.propensity.batch import Matrix, matrix, raw
 from rules_engine.ml.propensity.definition import ModelDefinition, Parameters
 from rules_engine.ml.propensity.families import learn
-from rules_engine.ml.propensity.judge import judge
 from rules_engine.ml.propensity.metrics import metrics
-from rules_engine.ml.propensity.model import Data, PropensityModel, Trial
+from rules_engine.ml.propensity.model import DataSummary, PropensityModel, Trial
 from rules_engine.ml.propensity.training import Rows, hashes
 from rules_engine.rules.types import ValueType
 from rules_engine.targets.scorer import Scorer, expit
 
 Report = Callable[[str], None]
 
-#: Fewer of either kind are too few to learn from, and to judge on.
+#: Fewer of either kind are too few to learn from, and to assess on.
 _FEWEST = 20
 
 _QUANTILES = 201
@@ -50,7 +50,7 @@ class Material:
 def fit(
     definition: ModelDefinition, material: Material, as_of: int, report: Report = lambda _text: None
 ) -> PropensityModel:
-    """Fit and judge a model. The same rows and definition give the same model.
+    """Fit and assess a model. The same rows and definition give the same model.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def fit(
     )
     scorer = calibrated(bare, definition.calibration, votes[trials.index(best)], sample.did)
     report(f"Judging on {len(test):,} rows")
-    judgement, scores = judge(scorer, test, baselines(definition, train, test), definition.subgroups, definition.seed)
+    judgement, scores = assess(scorer, test, baselines(definition, train, test), definition.subgroups, definition.seed)
     quantiles = tuple(map(float, np.quantile(scores, np.linspace(0, 1, _QUANTILES))))
     return PropensityModel(
         definition=definition,
@@ -203,9 +203,9 @@ def _check_folds(rows: Rows, folds: int) -> None:
         )
 
 
-def _data(rows: Rows, definition: ModelDefinition) -> Data:
+def _data(rows: Rows, definition: ModelDefinition) -> DataSummary:
     cuts = sorted({int(cut) for cut in rows.cuts})
-    return Data(
+    return DataSummary(
         cuts=tuple(cuts),
         until=cuts[-1] + definition.target.within,
         rows=len(rows),
@@ -217,10 +217,10 @@ def _data(rows: Rows, definition: ModelDefinition) -> Data:
     )
 
 
-def describe(data: Data) -> str:
+def describe(data: DataSummary) -> str:
     """The data in a few words, for messages.
 
-    >>> describe(Data((0,), 10, 5, 5, 0.2, 1.0, "sha256:0"))
+    >>> describe(DataSummary((0,), 10, 5, 5, 0.2, 1.0, "sha256:0"))
     '5 rows at 1 cut, 1970-01-01T00:00:00Z'
     """
     span = format_instant(data.cuts[0])

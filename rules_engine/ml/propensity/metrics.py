@@ -19,7 +19,7 @@ _TAILS = (2.5, 97.5)
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class ScoreMetrics:
     """How scores fit what happened.
 
     Attributes
@@ -82,7 +82,7 @@ class Difference:
     high: float
 
 
-def metrics(did: Flags, score: Numbers) -> Metrics:
+def metrics(did: Flags, score: Numbers) -> ScoreMetrics:
     """The metrics of some scores; without a ranking if everyone did it, or nobody.
 
     >>> found = metrics(np.array([False, True, True]), np.array([0.1, 0.8, 0.6]))
@@ -92,7 +92,7 @@ def metrics(did: Flags, score: Numbers) -> Metrics:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     mixed = 0 < did.sum() < len(did)
-    return Metrics(
+    return ScoreMetrics(
         rows=len(did),
         rate=float(did.mean()) if len(did) else 0.0,
         mean=float(score.mean()) if len(did) else 0.0,

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from rules_engine.ml.propensity.assessment import Assessment
 from rules_engine.ml.propensity.definition import ModelDefinition, Parameters
-from rules_engine.ml.propensity.judge import Judgement
 from rules_engine.ml.versions.kinds import Kind
 from rules_engine.targets.scorer import Scorer
 
@@ -29,7 +29,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class DataSummary:
     """Rows that a model was fitted to or judged on.
 
     Attributes
@@ -57,7 +57,7 @@ class Data:
     digest: str
     labels: str = ""
 
-    def is_judged_like(self, other: Data) -> bool:
+    def is_judged_like(self, other: DataSummary) -> bool:
         """Return whether metrics on both compare: the same users at the same cuts did the same."""
         return self.labels == other.labels if self.labels and other.labels else self.digest == other.digest
 
@@ -96,9 +96,9 @@ class PropensityModel:
     as_of: int
     scorer: Scorer
     trials: tuple[Trial, ...]
-    judgement: Judgement
-    train: Data
-    test: Data
+    judgement: Assessment
+    train: DataSummary
+    test: DataSummary
     skipped: tuple[int, ...] = ()
     libraries: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
@@ -154,7 +154,7 @@ def _model(content: Mapping[str, Any]) -> PropensityModel:
         as_of=content["as_of"],
         scorer=Scorer.from_plain(content["scorer"]),
         trials=tuple(Trial(**trial) for trial in content["trials"]),
-        judgement=Judgement.from_plain(content["judgement"]),
+        judgement=Assessment.from_plain(content["judgement"]),
         train=_data(content["train"]),
         test=_data(content["test"]),
         skipped=tuple(content["skipped"]),
@@ -164,8 +164,8 @@ def _model(content: Mapping[str, Any]) -> PropensityModel:
     )
 
 
-def _data(content: Mapping[str, Any]) -> Data:
-    return Data(**{**content, "cuts": tuple(content["cuts"])})
+def _data(content: Mapping[str, Any]) -> DataSummary:
+    return DataSummary(**{**content, "cuts": tuple(content["cuts"])})
 
 
 #: How models are kept. A version gives scores once it was promoted.

@@ -12,7 +12,7 @@ from rules_engine.folders import Project
 from rules_engine.ml.propensity.model import PropensityModel
 from rules_engine.read_plan import ReadPlan
 from rules_engine.sdk import SegmentClient
-from rules_engine.targets.scorer import Reason
+from rules_engine.targets.scorer import FeatureEffect
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ScoreReasons:
     ----------
     percentile : float
         the share of entities in the test with a lower score, from 0 to 1.
-    reasons : list of Reason
+    reasons : list of FeatureEffect
         the strongest first.
     values : mapping
         by feature, its value as the online store has it; instants are datetimes.
@@ -33,7 +33,7 @@ class ScoreReasons:
 
     score: float
     percentile: float
-    reasons: list[Reason]
+    reasons: list[FeatureEffect]
     values: Mapping[str, Any]
     now: int
 

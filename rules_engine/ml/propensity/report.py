@@ -8,9 +8,9 @@ from __future__ import annotations
 from rules_engine.clock import format_instant
 from rules_engine.ml.propensity.definition import duration_text
 from rules_engine.ml.propensity.fit import describe
-from rules_engine.ml.propensity.metrics import Difference, Metrics
+from rules_engine.ml.propensity.metrics import Difference, ScoreMetrics
 from rules_engine.ml.propensity.model import PropensityModel
-from rules_engine.ml.report.page import Note, Page, Picture, Section, Table
+from rules_engine.ml.report.page import Note, Page, PageTable, Picture, Section
 from rules_engine.ml.report.pictures import GREY, as_svg, can_draw, colour, drawing
 
 #: What metrics are called.
@@ -90,7 +90,7 @@ def _ranking(section: Section, model: PropensityModel) -> None:
     else:
         section.add(Note("Pictures need matplotlib: pip install 'feast-segments[plots]'"))
     headers, rows = lift_table(model)
-    section.add(Table(headers, rows, right=headers, caption="By score, the highest first."))
+    section.add(PageTable(headers, rows, right=headers, caption="By score, the highest first."))
 
 
 def lift_table(model: PropensityModel) -> tuple[list[str], list[list[str]]]:
@@ -149,7 +149,7 @@ def _trust(section: Section, model: PropensityModel) -> None:
             Picture(data, "Mean score against the share who did it, by tenth.", "Below the line: too high a score.")
         )
     section.add(
-        Table(
+        PageTable(
             ["cut", "users", "did it", "mean score", *METRICS.values()],
             [[cut.removesuffix("T00:00:00Z"), *metric_cells(found)] for cut, found in judged.by_cut.items()],
             right=["users", "did it", "mean score", *METRICS.values()],
@@ -158,7 +158,7 @@ def _trust(section: Section, model: PropensityModel) -> None:
     )
 
 
-def metric_cells(found: Metrics) -> list[str]:
+def metric_cells(found: ScoreMetrics) -> list[str]:
     """Rows, rate, mean score, and the metrics, for a table."""
     ranking = [number(found.roc_auc), number(found.average_precision), number(found.brier, 4)]
     return [f"{found.rows:,}", f"{found.rate:.1%}", f"{found.mean:.1%}", *ranking]
@@ -168,10 +168,10 @@ def _baseline(section: Section, model: PropensityModel) -> None:
     judged = model.judgement
     rows = [["the model", *metric_cells(judged.overall)[3:]]]
     rows += [[f"recency-frequency {name}", *metric_cells(found)[3:]] for name, found in judged.baselines.items()]
-    section.add(Table(["scored by", *METRICS.values()], rows, right=list(METRICS.values())))
+    section.add(PageTable(["scored by", *METRICS.values()], rows, right=list(METRICS.values())))
     rows = [[f"recency-frequency {name}", *map(interval, found)] for name, found in judged.better.items()]
     section.add(
-        Table(
+        PageTable(
             ["the model minus", *METRICS.values()],
             rows,
             right=list(METRICS.values()),
@@ -191,7 +191,7 @@ def _importance(section: Section, model: PropensityModel) -> None:
             data = as_svg(figure)
         section.add(Picture(data, "The importance of each feature.", wide=True))
     else:
-        section.add(Table(["feature", "loss"], [[one.feature, f"{one.loss:.4f}"] for one in found], right=["loss"]))
+        section.add(PageTable(["feature", "loss"], [[one.feature, f"{one.loss:.4f}"] for one in found], right=["loss"]))
 
 
 def _subgroups(section: Section, model: PropensityModel) -> None:
@@ -200,7 +200,7 @@ def _subgroups(section: Section, model: PropensityModel) -> None:
     for one in model.judgement.subgroups:
         found = "-" if one.found is None else f"{one.found:.1%}"
         rows.append([one.feature, one.group, *metric_cells(one.metrics), f"{one.addressed:.1%}", found])
-    section.add(Table(headers, rows, right=headers[2:]))
+    section.add(PageTable(headers, rows, right=headers[2:]))
 
 
 def _origin(section: Section, model: PropensityModel) -> None:
@@ -214,13 +214,13 @@ def _origin(section: Section, model: PropensityModel) -> None:
         ["algorithm", f"{best.algorithm} ({shown}), calibration: {model.definition.calibration}"],
         ["chosen among", f"{len(model.trials)}, by {model.definition.search.score} in cross-validation by user"],
     ]
-    section.add(Table(["", ""], rows))
+    section.add(PageTable(["", ""], rows))
     trials = sorted(model.trials, key=lambda trial: -trial.score)
     cells = []
     for trial in trials:
         shown = ", ".join(f"{name}: {value:g}" for name, value in trial.parameters.items())
         cells.append([trial.algorithm, shown, f"{trial.score:.4f}", f"{trial.deviation:.4f}"])
-    section.add(Table(["algorithm", "parameters", "score", "deviation"], cells, right=["score", "deviation"]))
+    section.add(PageTable(["algorithm", "parameters", "score", "deviation"], cells, right=["score", "deviation"]))
 
 
 def _horizon(model: PropensityModel) -> str:

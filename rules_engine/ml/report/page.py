@@ -2,7 +2,7 @@
 
 >>> page = Page("Clusters of customers", facts={"users": "1,200"})
 >>> section = page.section("Sizes", "How many users each cluster has.")
->>> section.add(Table(["cluster", "users"], [["<regulars>", "700"]], right=["users"]))
+>>> section.add(PageTable(["cluster", "users"], [["<regulars>", "700"]], right=["users"]))
 >>> html = page.html()
 >>> "&lt;regulars&gt;" in html, "<script" in html
 (True, False)
@@ -55,7 +55,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PageTable:
     """Rows under headers. ``right`` names the headers of columns of numbers."""
 
     headers: Sequence[str]
@@ -72,7 +72,7 @@ class Note:
     is_warning: bool = False
 
 
-Block = Picture | Table | Note
+Block = Picture | PageTable | Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Page:
             autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
         )
         template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-        return template.render(page=self, kinds={Picture: "picture", Table: "table", Note: "note"})
+        return template.render(page=self, kinds={Picture: "picture", PageTable: "table", Note: "note"})
 
     def write(self, path: Path) -> None:
         """Write the report to a file, in one step."""

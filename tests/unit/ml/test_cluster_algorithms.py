@@ -23,11 +23,11 @@ from rules_engine.ml.clusters.algorithms.base import Clustering
 from rules_engine.ml.clusters.algorithms.dbscan import CorePoints
 from rules_engine.ml.clusters.algorithms.table import find
 from rules_engine.ml.clusters.definition import ClusterDefinition, Method
-from rules_engine.ml.clusters.filling import filling_from_plain, fit_filling
 from rules_engine.ml.clusters.fitting import fit, fit_closely, sample_rows
-from rules_engine.ml.clusters.labels import label
+from rules_engine.ml.clusters.labelling.labels import label
 from rules_engine.ml.clusters.model import CLUSTERS, OUTLIER
-from rules_engine.ml.clusters.preprocessing import Preprocessing, fit_preprocessing
+from rules_engine.ml.clusters.preparation.filling import filling_from_plain, fit_filling
+from rules_engine.ml.clusters.preparation.preprocessing import Preprocessing, fit_preprocessing
 from tests.cluster_data import NOW
 
 ALL = [
@@ -245,7 +245,7 @@ def test_gaps_are_filled_as_scikit_learn_fills_them(missing: str) -> None:
 
 
 def test_nearest_users_are_looked_for_among_a_bounded_number() -> None:
-    from rules_engine.ml.clusters.filling import DONORS, Neighbours
+    from rules_engine.ml.clusters.preparation.filling import DONORS, Neighbours
 
     many = np.random.default_rng(0).normal(size=(3 * DONORS, 5))
     filling = fit_filling("knn", many, seed=1)

@@ -17,9 +17,9 @@ from rules_engine.deploy.apply import apply
 from rules_engine.errors import DataError, ProjectError, StoreUnavailableError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
-from rules_engine.ml.clusters.attach import attach
 from rules_engine.ml.clusters.fitting import fit
-from rules_engine.ml.clusters.labels import label, unknown_labels
+from rules_engine.ml.clusters.labelling.attach import attach
+from rules_engine.ml.clusters.labelling.labels import label, unknown_labels
 from rules_engine.ml.clusters.model import ClusterModel
 from rules_engine.ml.offline import features_as_of, latest_rows
 from rules_engine.redis.embedded import EmbeddedStore

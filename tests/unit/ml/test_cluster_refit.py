@@ -25,8 +25,8 @@ from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
 from rules_engine.ml.clusters.definition import ClusterDefinition
 from rules_engine.ml.clusters.fitting import fit, fit_closely
-from rules_engine.ml.clusters.labels import label
-from rules_engine.ml.clusters.matching import Change
+from rules_engine.ml.clusters.labelling.labels import label
+from rules_engine.ml.clusters.matching import ClusterChange
 from rules_engine.ml.clusters.model import CLUSTERS, ClusterModel
 from rules_engine.ml.clusters.project import FitRun
 from rules_engine.ml.clusters.refit import Published, jaccard, keep_labels, match, publish
@@ -140,8 +140,8 @@ def test_a_split_leaves_the_label_with_the_larger_part_and_the_rest_is_born() ->
     assert again.matching is not None
     assert (again.matching.moved, again.matching.users) == (100, 600)
     assert again.matching.changes == (
-        Change("split", parent, heir, {heir: pytest.approx(2 / 3), born: pytest.approx(1 / 3)}),
-        Change("born", 3, born, {heir: 1.0}),
+        ClusterChange("split", parent, heir, {heir: pytest.approx(2 / 3), born: pytest.approx(1 / 3)}),
+        ClusterChange("born", 3, born, {heir: 1.0}),
     )
 
 
@@ -154,8 +154,10 @@ def test_a_merge_is_named_and_the_number_of_a_dead_cluster_is_not_given_again() 
     assert set(_clusters(two, frame).iloc[300:]) == {large}
     assert two.matching is not None
     assert two.matching.changes == (
-        Change("died", small, names[small], {names[large]: 1.0}),
-        Change("merged", large, names[large], {names[large]: pytest.approx(2 / 3), names[small]: pytest.approx(1 / 3)}),
+        ClusterChange("died", small, names[small], {names[large]: 1.0}),
+        ClusterChange(
+            "merged", large, names[large], {names[large]: pytest.approx(2 / 3), names[small]: pytest.approx(1 / 3)}
+        ),
     )
     again = _refit(two, _of_blobs((3, 3)), frame)
     assert set(_clusters(again, frame).iloc[500:]) == {4}
@@ -294,8 +296,8 @@ def test_given_names_win_at_the_first_fit_and_later_and_are_kept_when_they_are_n
     assert third.labels == (proposed[0], "regulars (2)", "regulars", proposed[3])
     assert third.matching is not None
     assert third.matching.changes == (
-        Change("renamed", 2, "regulars (2)", {"regulars": 1.0}),
-        Change("renamed", 3, "regulars", {proposed[2]: 1.0}),
+        ClusterChange("renamed", 2, "regulars (2)", {"regulars": 1.0}),
+        ClusterChange("renamed", 3, "regulars", {proposed[2]: 1.0}),
     )
     assert third.matching.moved == 0, "who is in a cluster does not depend on what it is called"
 

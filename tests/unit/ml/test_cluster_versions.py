@@ -19,9 +19,9 @@ from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.offline.point_in_time import OfflineUsers
 from rules_engine.folders import Project
 from rules_engine.ml.clusters import population
-from rules_engine.ml.clusters.attach import attach
 from rules_engine.ml.clusters.definition import ClusterDefinition
 from rules_engine.ml.clusters.fitting import fit
+from rules_engine.ml.clusters.labelling.attach import attach
 from rules_engine.ml.clusters.model import CLUSTERS
 from rules_engine.ml.filled_view import LABELS
 from rules_engine.ml.offline import features_as_of, latest_rows

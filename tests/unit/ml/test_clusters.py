@@ -18,7 +18,7 @@ from rules_engine.errors import DataError, DefinitionError, ProjectError, Unknow
 from rules_engine.folders import Project
 from rules_engine.ml.clusters.definition import ClusterDefinition, ClusterFeature, load_cluster_definitions
 from rules_engine.ml.clusters.fitting import fit
-from rules_engine.ml.clusters.labels import label
+from rules_engine.ml.clusters.labelling.labels import label
 from rules_engine.ml.clusters.model import CLUSTERS
 from rules_engine.ml.clusters.naming import propose_names
 from rules_engine.ml.filled_view import LABELS

@@ -13,7 +13,7 @@ import pytest
 from rules_engine.ml.propensity.batch import matrix, probabilities, raw, scores
 from rules_engine.ml.propensity.families import _EXPORTS, _columns, _estimator, learn
 from rules_engine.ml.propensity.fit import calibrated
-from rules_engine.targets.scorer import Column, Scorer, Tree
+from rules_engine.targets.scorer import ModelColumn, Scorer, Tree
 from tests.model_data import NOW, TYPES, definition, rows, values_of_user, with_whole_ages
 
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -95,7 +95,11 @@ def test_strange_values_are_missing_both_ways() -> None:
 
 def test_who_has_no_feature_at_all_has_no_score() -> None:
     scorer = Scorer(
-        "v1", "logistic_regression", (Column("v:a", "number"), Column("v:b", "category", value="x")), 0.0, (1.0, 1.0)
+        "v1",
+        "logistic_regression",
+        (ModelColumn("v:a", "number"), ModelColumn("v:b", "category", value="x")),
+        0.0,
+        (1.0, 1.0),
     )
     assert scorer.score({"v:a": None}, 0) is None
     assert scorer.reasons({}, 0) == []
@@ -106,10 +110,10 @@ def test_who_has_no_feature_at_all_has_no_score() -> None:
 
 def test_reasons_are_what_the_score_would_lose() -> None:
     columns = (
-        Column("v:orders", "number", typical=1.0),
-        Column("v:city", "category", value="oslo", typical=0.0),
-        Column("v:city", "category", value="bergen", typical=1.0),
-        Column("v:idle", "number", typical=3.0),
+        ModelColumn("v:orders", "number", typical=1.0),
+        ModelColumn("v:city", "category", value="oslo", typical=0.0),
+        ModelColumn("v:city", "category", value="bergen", typical=1.0),
+        ModelColumn("v:idle", "number", typical=3.0),
     )
     typical = {"v:orders": 1.0, "v:city": "bergen", "v:idle": 3.0}
     scorer = Scorer("v1", "logistic_regression", columns, -1.0, (0.5, -2.0, 0.0, 0.1), typical=typical)
@@ -128,7 +132,7 @@ def test_reasons_are_what_the_score_would_lose() -> None:
 
 def test_reasons_are_mean_differences_to_users_of_the_training_rows() -> None:
     """A value that most users have still has an effect, as others have another one."""
-    columns = (Column("v:city", "category", value="oslo"), Column("v:orders", "number"))
+    columns = (ModelColumn("v:city", "category", value="oslo"), ModelColumn("v:orders", "number"))
     background = ((1.0, 2.0), (1.0, 9.0), (0.0, 2.0), (1.0, 4.0))
     scorer = Scorer("v1", "logistic_regression", columns, -1.0, (2.0, 0.3), background=background)
     values = {"v:city": "oslo", "v:orders": 4}
@@ -156,7 +160,7 @@ def test_reasons_are_mean_differences_to_users_of_the_training_rows() -> None:
 )
 def test_a_tree_that_leads_nowhere_is_refused(tree: dict[str, list[float]]) -> None:
     whole = Tree((0, 0, 0), (1.5, 0.0, 0.0), (1, -1, -1), (2, -1, -1), (0.0, 0.1, 0.9))
-    content = Scorer("v1", "gradient_boosting", (Column("v:n", "number"),), trees=(whole,)).to_plain()
+    content = Scorer("v1", "gradient_boosting", (ModelColumn("v:n", "number"),), trees=(whole,)).to_plain()
     assert Scorer.from_plain(content).score({"v:n": 1}, 0) is not None
     content["trees"][0].update(tree)
     with pytest.raises(ValueError, match="a tree of it"):
@@ -164,7 +168,7 @@ def test_a_tree_that_leads_nowhere_is_refused(tree: dict[str, list[float]]) -> N
 
 
 def test_numbers_that_no_fit_gives_are_refused() -> None:
-    good = Scorer("v1", "logistic_regression", (Column("v:n", "number"),), 0.0, (1.0,)).to_plain()
+    good = Scorer("v1", "logistic_regression", (ModelColumn("v:n", "number"),), 0.0, (1.0,)).to_plain()
     for change in ({"weights": [1.0, 2.0]}, {"intercept": float("nan")}, {"knots": [float("inf")]}):
         with pytest.raises(ValueError, match="it"):
             Scorer.from_plain({**good, **change})
@@ -174,7 +178,7 @@ def test_numbers_that_no_fit_gives_are_refused() -> None:
 
 def test_a_forest_compares_in_32_bits_as_scikit_learn_does() -> None:
     tree = Tree((0, 0, 0), (16_777_216.0, 0.0, 0.0), (1, -1, -1), (2, -1, -1), (0.0, 0.25, 0.75))
-    forest = Scorer("v1", "random_forest", (Column("v:n", "number"),), trees=(tree,))
+    forest = Scorer("v1", "random_forest", (ModelColumn("v:n", "number"),), trees=(tree,))
     above = 16_777_217  # rounds to the threshold
     assert forest.score({"v:n": above}, 0) == 0.25
     assert scores(forest, {"v:n": np.array([float(above)])})[0].tolist() == [0.25]

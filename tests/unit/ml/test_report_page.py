@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from rules_engine.ml.report.page import Note, Page, Picture, Table
+from rules_engine.ml.report.page import Note, Page, PageTable, Picture
 from rules_engine.ml.report.pictures import as_png, as_svg, colour, drawing
 
 HOSTILE = "<script>alert('x')</script> & \"co\""
@@ -26,7 +26,7 @@ def _page() -> Page:
     page.section(HOSTILE, HOSTILE).add(
         Picture(svg, HOSTILE, HOSTILE), Picture(png, HOSTILE, wide=True), Note(HOSTILE, is_warning=True)
     )
-    page.section("Numbers").add(Table([HOSTILE, "users"], [[HOSTILE, "1"]], right=["users"], caption=HOSTILE))
+    page.section("Numbers").add(PageTable([HOSTILE, "users"], [[HOSTILE, "1"]], right=["users"], caption=HOSTILE))
     return page
 
 

@@ -1,4 +1,4 @@
-"""Judge a model on cuts that it did not learn from: against the baseline, cut by cut, group by group."""
+"""Assess a model on cuts that it did not learn from: against the baseline, cut by cut, group by group."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rules_engine.ml.propensity.metrics import (
     CalibrationRow,
     Difference,
     LiftRow,
-    Metrics,
+    ScoreMetrics,
     calibration_table,
     differences,
     lift_table,
@@ -65,13 +65,13 @@ class Subgroup:
 
     feature: str
     group: str
-    metrics: Metrics
+    metrics: ScoreMetrics
     addressed: float
     found: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Assessment:
     """How good a model is on the test rows.
 
     Attributes
@@ -84,9 +84,9 @@ class Judgement:
         by name, the metrics of a baseline, and by how much the model is better.
     """
 
-    overall: Metrics
-    by_cut: Mapping[str, Metrics]
-    baselines: Mapping[str, Metrics]
+    overall: ScoreMetrics
+    by_cut: Mapping[str, ScoreMetrics]
+    baselines: Mapping[str, ScoreMetrics]
     better: Mapping[str, tuple[Difference, ...]]
     lift: tuple[LiftRow, ...]
     baseline_lift: tuple[LiftRow, ...]
@@ -99,26 +99,26 @@ class Judgement:
         return asdict(self)
 
     @classmethod
-    def from_plain(cls, content: Mapping[str, Any]) -> Judgement:
+    def from_plain(cls, content: Mapping[str, Any]) -> Assessment:
         """The inverse of :meth:`to_plain`."""
         return cls(
-            overall=Metrics(**content["overall"]),
-            by_cut={cut: Metrics(**found) for cut, found in content["by_cut"].items()},
-            baselines={name: Metrics(**found) for name, found in content["baselines"].items()},
+            overall=ScoreMetrics(**content["overall"]),
+            by_cut={cut: ScoreMetrics(**found) for cut, found in content["by_cut"].items()},
+            baselines={name: ScoreMetrics(**found) for name, found in content["baselines"].items()},
             better={name: tuple(Difference(**one) for one in found) for name, found in content["better"].items()},
             lift=tuple(LiftRow(**row) for row in content["lift"]),
             baseline_lift=tuple(LiftRow(**row) for row in content["baseline_lift"]),
             calibration=tuple(CalibrationRow(**row) for row in content["calibration"]),
             importance=tuple(Importance(**found) for found in content["importance"]),
             subgroups=tuple(
-                Subgroup(**{**found, "metrics": Metrics(**found["metrics"])}) for found in content["subgroups"]
+                Subgroup(**{**found, "metrics": ScoreMetrics(**found["metrics"])}) for found in content["subgroups"]
             ),
         )
 
 
-def judge(
+def assess(
     scorer: Scorer, rows: Rows, others: Mapping[str, Matrix], subgroups: tuple[str, ...], seed: int
-) -> tuple[Judgement, Matrix]:
+) -> tuple[Assessment, Matrix]:
     """The judgement on some rows, and their scores.
 
     Parameters
@@ -131,7 +131,7 @@ def judge(
     owner = pd.factorize(rows.users)[0].astype(np.int64)
     cuts = {format_instant(int(cut)): rows.cuts == cut for cut in np.unique(rows.cuts)}
     strongest = max(others, key=lambda name: metrics(rows.did, others[name]).average_precision or 0.0)
-    found = Judgement(
+    found = Assessment(
         overall=metrics(rows.did, score),
         by_cut={cut: metrics(rows.did[which], score[which]) for cut, which in cuts.items()},
         baselines={name: metrics(rows.did, other) for name, other in others.items()},

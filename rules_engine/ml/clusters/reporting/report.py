@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 
 from rules_engine.clock import format_instant
-from rules_engine.ml.clusters import pictures
 from rules_engine.ml.clusters.fitting import Fit, matrix
 from rules_engine.ml.clusters.matching import Matching
 from rules_engine.ml.clusters.model import Cluster, ClusterModel
+from rules_engine.ml.clusters.reporting import pictures
 from rules_engine.ml.clusters.stability import DOUBTFUL
-from rules_engine.ml.report.page import Block, Note, Page, Section, Table
+from rules_engine.ml.report.page import Block, Note, Page, PageTable, Section
 
 _WHAT = {
     "split": "split: its users are now in several clusters",
@@ -102,7 +102,7 @@ def _doubts(model: ClusterModel) -> list[Block | None]:
     return [Note(text, is_warning=True)] if doubtful else []
 
 
-def _profiles(model: ClusterModel) -> Table:
+def _profiles(model: ClusterModel) -> PageTable:
     headers = ["cluster", "name", "users", *(feature.partition(":")[2].replace("_", " ") for feature in model.features)]
 
     def row(cluster: Cluster) -> list[str]:
@@ -110,7 +110,9 @@ def _profiles(model: ClusterModel) -> Table:
         return [str(cluster.number), cluster.label, f"{cluster.size:,}", *means]
 
     right = [headers[0], *headers[2:]]
-    return Table(headers, [row(cluster) for cluster in model.clusters], right, "Means of the users in each cluster.")
+    return PageTable(
+        headers, [row(cluster) for cluster in model.clusters], right, "Means of the users in each cluster."
+    )
 
 
 def _add_movers(page: Page, model: ClusterModel, matching: Matching, before: ClusterModel, frame: pd.DataFrame) -> None:
@@ -130,7 +132,7 @@ def _add_movers(page: Page, model: ClusterModel, matching: Matching, before: Clu
             [f"{change.number} {change.label}", _WHAT[change.kind], _others(change.others)]
             for change in matching.changes
         ]
-        section.add(Table(["cluster", "what happened", "its users"], rows))
+        section.add(PageTable(["cluster", "what happened", "its users"], rows))
     else:
         section.add(Note("Every cluster of the version before is still there, with the same name and number."))
 
@@ -149,7 +151,7 @@ def _why(model: ClusterModel) -> str:
     return f"From {method.k_from} to {method.k_to} clusters were tried; {method.choose_by.replace('_', '-')} decided."
 
 
-def _scores(model: ClusterModel) -> Table:
+def _scores(model: ClusterModel) -> PageTable:
     def shown(value: float | None, digits: str) -> str:
         return "-" if value is None else format(value, digits)
 
@@ -165,10 +167,10 @@ def _scores(model: ClusterModel) -> Table:
     ]
     headers = ["clusters", "silhouette", "Davies-Bouldin", "squared distances", "BIC"]
     columns = 5 if model.score.bic is not None else 4
-    return Table(headers[:columns], [row[:columns] for row in rows], headers[1:])
+    return PageTable(headers[:columns], [row[:columns] for row in rows], headers[1:])
 
 
-def _method(model: ClusterModel) -> Table:
+def _method(model: ClusterModel) -> PageTable:
     definition = model.definition
     rows = [[key, str(value)] for key, value in definition.method.to_plain().items()]
     rows.append(["missing", definition.missing])
@@ -180,7 +182,7 @@ def _method(model: ClusterModel) -> Table:
     if model.window is not None:
         rows.append(["rows of", " to ".join(_day(instant) for instant in model.window)])
     rows.append(["assignment agrees with the algorithm", f"{model.metrics['agreement']:.1%} of the users"])
-    return Table(["setting", "value"], rows)
+    return PageTable(["setting", "value"], rows)
 
 
 def _day(instant: int) -> str:

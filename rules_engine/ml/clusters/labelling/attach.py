@@ -24,8 +24,8 @@ from rules_engine.clock import format_instant, from_micros, to_micros
 from rules_engine.errors import DataError, UnsupportedError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.offline.point_in_time import row_instant
-from rules_engine.ml.clusters.label_store import LabelSource, arrow_type, write_online
-from rules_engine.ml.clusters.labels import check_probabilities, label_all, nobody
+from rules_engine.ml.clusters.labelling.label_store import LabelSource, arrow_type, write_online
+from rules_engine.ml.clusters.labelling.labels import check_probabilities, label_all, nobody
 from rules_engine.ml.clusters.model import ClusterModel
 from rules_engine.ml.clusters.population import pieces
 from rules_engine.ml.filled_view import LABELS

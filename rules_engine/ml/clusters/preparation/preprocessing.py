@@ -15,7 +15,7 @@ import numpy as np
 from rules_engine.errors import DataError
 from rules_engine.ml.clusters.arrays import EqualByContent, Matrix, encode, finite
 from rules_engine.ml.clusters.definition import ClusterDefinition, ClusterFeature
-from rules_engine.ml.clusters.filling import Filling, filling_from_plain, fit_filling
+from rules_engine.ml.clusters.preparation.filling import Filling, filling_from_plain, fit_filling
 from rules_engine.ml.transforms.columns import transforms
 
 #: Values farther apart than this, in scaled units, have squares that cannot be added up.
@@ -80,7 +80,7 @@ class Scaler:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Projection(EqualByContent):
+class PrincipalComponents(EqualByContent):
     """Principal components: ``components`` in rows, and the share of the variance that each one holds."""
 
     mean: Matrix
@@ -95,7 +95,7 @@ class Projection(EqualByContent):
         return {name: encode(getattr(self, name)) for name in self.__slots__}
 
     @classmethod
-    def from_plain(cls, content: Mapping[str, Any], features: int) -> Projection:
+    def from_plain(cls, content: Mapping[str, Any], features: int) -> PrincipalComponents:
         """The inverse of :meth:`to_plain`.
 
         Raises
@@ -126,7 +126,7 @@ class Preprocessing:
 
     scalers: tuple[Scaler, ...]
     filling: Filling | None = None
-    projection: Projection | None = None
+    projection: PrincipalComponents | None = None
 
     def usable(self, values: Matrix) -> Any:
         """For each row of features, whether the user can be placed: nothing is missing, or something is there."""
@@ -176,7 +176,7 @@ class Preprocessing:
         return cls(
             scalers,
             filling_from_plain(filling, len(scalers)) if filling else None,
-            Projection.from_plain(projection, len(scalers)) if projection else None,
+            PrincipalComponents.from_plain(projection, len(scalers)) if projection else None,
         )
 
 
@@ -201,14 +201,14 @@ def fit_preprocessing(definition: ClusterDefinition, values: Matrix) -> Preproce
     return Preprocessing(scalers, filling, _projection(definition, complete))
 
 
-def _projection(definition: ClusterDefinition, complete: Matrix) -> Projection | None:
+def _projection(definition: ClusterDefinition, complete: Matrix) -> PrincipalComponents | None:
     wanted = definition.components if definition.variance is None else definition.variance
     if wanted is None or wanted == 1.0:
         return None
     from sklearn.decomposition import PCA
 
     found = PCA(wanted, svd_solver="full").fit(complete)
-    return Projection(found.mean_, found.components_, found.explained_variance_ratio_)
+    return PrincipalComponents(found.mean_, found.components_, found.explained_variance_ratio_)
 
 
 def _scaler(feature: ClusterFeature, column: Matrix) -> Scaler:

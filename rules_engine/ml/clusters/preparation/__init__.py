@@ -1,0 +1,1 @@
+"""From features to points that can be compared: transformed and scaled, without gaps, perhaps in fewer dimensions."""

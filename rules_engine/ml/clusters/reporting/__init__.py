@@ -1,0 +1,1 @@
+"""The report on a fit: a page with pictures, for people who want to use the clusters."""
