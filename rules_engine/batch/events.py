@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rules_engine.events.log.event_log import decode_properties
-from rules_engine.events.log.offline import Integers, OfflineEvents, Piece, Source
+from rules_engine.events.log.offline import EventPiece, Integers, OfflineEvents, Source
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.rules.events import reduce_values, sequence_matches
 from rules_engine.rules.inputs import Event
@@ -147,7 +147,7 @@ class EventHistory:
         the conditions.
     """
 
-    def __init__(self, pieces: Iterable[Piece], names: Sequence[str], sources: Sequence[Source]) -> None:
+    def __init__(self, pieces: Iterable[EventPiece], names: Sequence[str], sources: Sequence[Source]) -> None:
         self._readers = [_PieceReader(piece, names, 0) for piece in pieces]
         self._sources = sources
         no_keys = pa.array([], pa.large_string())
@@ -173,7 +173,7 @@ def _of_nothing(source: Source) -> Value:
 class _PieceReader:
     """The conditions' values for the users of one piece."""
 
-    def __init__(self, piece: Piece, names: Sequence[str], as_of: int) -> None:
+    def __init__(self, piece: EventPiece, names: Sequence[str], as_of: int) -> None:
         self._piece = piece
         self._names = names
         self.as_of = as_of

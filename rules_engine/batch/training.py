@@ -21,7 +21,7 @@ from rules_engine.diagnostics import nearest
 from rules_engine.errors import DataError, ProjectError, UnknownNameError
 from rules_engine.events.declarations.events_yaml import read_events
 from rules_engine.events.log.event_log import decode_properties
-from rules_engine.events.log.offline import OfflineEvents, Piece
+from rules_engine.events.log.offline import EventPiece, OfflineEvents
 from rules_engine.features.column_types import as_declared, entity_keys
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
@@ -194,7 +194,7 @@ def _from_log(
 class _Windows:
     """The values of aggregates for rows: users of one piece of the log, each at an instant of its own."""
 
-    def __init__(self, piece: Piece, names: Sequence[str], owners: Integers, ats: Integers) -> None:
+    def __init__(self, piece: EventPiece, names: Sequence[str], owners: Integers, ats: Integers) -> None:
         self._piece = piece
         self._names = names
         self._owners = owners

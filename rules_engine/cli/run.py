@@ -113,7 +113,8 @@ def _bridge(
 ) -> KafkaBridge | None:
     if not brokers or not topic:
         return None
-    from rules_engine.stream.kafka_bridge import KafkaBridge, KafkaSource, kafka_options
+    from rules_engine.stream.kafka_bridge import KafkaBridge
+    from rules_engine.stream.kafka_source import KafkaSource, kafka_options
 
     return KafkaBridge(project, KafkaSource(brokers, topic, group or "", kafka_options(options)), metrics)
 

@@ -56,10 +56,10 @@ return 1""")
 
 
 @dataclass(slots=True)
-class Stored:
+class StoredEntity:
     """What the store has of an entity: its state, its record, the events that wait. Each may be empty.
 
-    Not to be changed, as is a :class:`Change`; frozen they would take longer to make.
+    Not to be changed, as is a :class:`Replacement`; frozen they would take longer to make.
     """
 
     state: bytes = b""
@@ -68,11 +68,11 @@ class Stored:
 
 
 @dataclass(slots=True)
-class Change:
+class Replacement:
     """What is to take the place of what was read. ``digests`` are of the events that need not wait any more."""
 
     entity: str
-    before: Stored
+    before: StoredEntity
     state: bytes
     record: bytes
     digests: bytes = b""
@@ -104,7 +104,7 @@ class Commits:
         key = self._key(entity)
         return beside(key, self._state_name), beside(key, RECORD)
 
-    def write(self, changes: Sequence[Change], ahead: Iterable[Command] = ()) -> list[Change]:
+    def write(self, changes: Sequence[Replacement], ahead: Iterable[Command] = ()) -> list[Replacement]:
         """Make changes; gives those that others were faster at.
 
         Parameters
@@ -125,7 +125,7 @@ class Commits:
         answers: list[Any] = self._pipe.run([*first, *calls], [_COMMIT])[len(first) :]
         return [change for change, done in zip(changes, answers, strict=True) if not done]
 
-    def _call(self, change: Change) -> Command:
+    def _call(self, change: Replacement) -> Command:
         before = change.before
         arguments = before.state, change.state, before.record, change.record, change.digests, self._lifetime
         return self._pipe.call(_COMMIT, self.keys(change.entity), arguments)

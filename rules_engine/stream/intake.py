@@ -27,7 +27,7 @@ Entry = tuple[bytes, Any]
 
 
 @dataclass(slots=True)
-class Found:
+class PartitionWork:
     """What is there to do in one partition.
 
     Attributes
@@ -92,7 +92,9 @@ class Intake:
         self._timers = timers
         self._key = leases_key(project)
 
-    def look(self, partitions: Collection[int], count: int, now: int, latest: int | None = None) -> dict[int, Found]:
+    def look(
+        self, partitions: Collection[int], count: int, now: int, latest: int | None = None
+    ) -> dict[int, PartitionWork]:
         """What is there to do, by partition; ``count`` bounds what is read of each.
 
         ``latest`` is the instant that counts as now where it is not the clock's: no timer after it is due.
@@ -128,11 +130,11 @@ class Intake:
         self._pipe.run([command])
 
 
-def _found(entries: list[Entry], due: list[bytes], clock: int, count: int) -> Found:
+def _found(entries: list[Entry], due: list[bytes], clock: int, count: int) -> PartitionWork:
     """All that arrived before the clock is known, or if there is more, before the last entry that was read."""
     until = clock if len(entries) < count else min(clock, stream_id(entries[-1][0])[0] * 1000)
     timers = [(member.decode(), int(float(score))) for member, score in _pairs(due)]
-    return Found(
+    return PartitionWork(
         entries,
         [entity for entity, at in timers if at < until],
         until,

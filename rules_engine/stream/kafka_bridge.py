@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rules_engine.errors import MissingExtraError, ProjectError, StoreError
@@ -29,6 +29,7 @@ from rules_engine.sinks.kinds.kafka import PEM
 from rules_engine.sinks.variables import expand
 from rules_engine.stream.event_sink import EventSink
 from rules_engine.stream.kafka_messages import entry_of, offset_of
+from rules_engine.stream.kafka_source import OWN_OPTIONS, KafkaSource
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition
@@ -44,9 +45,6 @@ BATCH = 1_000
 FULL = MAX_WAITING // 4
 
 _LONGEST_PAUSE = 5.0
-
-#: Options of librdkafka that the bridge sets itself.
-OWN_OPTIONS = frozenset({"bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store"})
 
 #: KEYS: the offsets, the refused, the streams. ARGV: the partition; from which offset on the bridge took all that
 #: there is; the next offset; the bound of the refused; and for each message its offset, the number of its stream (0 is
@@ -74,26 +72,6 @@ for place = 3, #KEYS do waiting = waiting + redis.call('XLEN', KEYS[place]) end
 return {added, refused, waiting}"""
 
 _log = logging.getLogger("rules_engine.kafka")
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaSource:
-    """Where events come from.
-
-    Attributes
-    ----------
-    brokers
-        ``host:port``, several separated by commas.
-    group
-        the consumer group; ``feast-segments-PROJECT`` if it is empty. Several bridges of one group share the topic.
-    options
-        of librdkafka. Values, and the brokers, may hold ``${VARIABLES}`` of the environment.
-    """
-
-    brokers: str
-    topic: str
-    group: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -369,23 +347,3 @@ def run_beside(bridge: KafkaBridge, work: Callable[[], _T], stop: Callable[[], N
     if failures:
         raise failures[0]
     return done
-
-
-def kafka_options(texts: Iterable[str]) -> dict[str, str]:
-    """Options as a command line gives them.
-
-    Raises
-    ------
-    ProjectError
-        if one is not ``name=value``.
-
-    >>> kafka_options(["security.protocol=SASL_SSL"])
-    {'security.protocol': 'SASL_SSL'}
-    """
-    options = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise ProjectError(f"`{text}` is no option of librdkafka", hint="write NAME=VALUE")
-        options[name] = value
-    return options

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
-import orjson
+from pythonjsonlogger.orjson import OrjsonFormatter
 
 from rules_engine.clock import format_instant
 
@@ -14,7 +14,7 @@ from rules_engine.clock import format_instant
 FIELDS = ("project", "sink", "partition", "segment", "trigger", "code", "number", "seconds", "worker", "topic")
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(OrjsonFormatter):
     """One line of JSON for each record: ``at``, ``level``, ``logger``, ``message``, and those of :data:`FIELDS`.
 
     Of an exception, only its type and where it happened are told: its text may hold what a person did.
@@ -25,23 +25,20 @@ class JsonFormatter(logging.Formatter):
     '{"at":"1970-01-01T00:00:00Z","level":"info","logger":"rules_engine.worker","message":"took 5","number":5}'
     """
 
-    def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        line: dict[str, object] = {
-            "at": format_instant(int(record.created * 1_000_000)),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, _message_dict: dict[str, Any]) -> None:
+        """Put the fields of a record into its line, without the text of an exception."""
+        log_data["at"] = format_instant(int(record.created * 1_000_000))
+        log_data["level"] = record.levelname.lower()
+        log_data["logger"] = record.name
+        log_data["message"] = record.getMessage()
+        log_data |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         if record.exc_info and record.exc_info[0] is not None:
-            line["error"] = record.exc_info[0].__name__
+            log_data["error"] = record.exc_info[0].__name__
             traceback = record.exc_info[2]
             while traceback is not None and traceback.tb_next is not None:
                 traceback = traceback.tb_next
             if traceback is not None:
-                line["where"] = f"{traceback.tb_frame.f_globals.get('__name__', '?')}:{traceback.tb_lineno}"
-        return orjson.dumps(line, default=str).decode()
+                log_data["where"] = f"{traceback.tb_frame.f_globals.get('__name__', '?')}:{traceback.tb_lineno}"
 
 
 def set_up_logs(*, as_json: bool, stream: TextIO | None = None, level: int = logging.INFO) -> None:

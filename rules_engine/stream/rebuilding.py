@@ -15,7 +15,7 @@ from typing import Any
 from rules_engine.clock import LAST_INSTANT
 from rules_engine.errors import StoreDataError
 from rules_engine.events.log.event_log import decode_properties
-from rules_engine.events.log.offline import OfflineEvents, Piece, Source
+from rules_engine.events.log.offline import EventPiece, OfflineEvents, Source
 from rules_engine.events.state.store import BATCH, CLOCK_SKEW
 from rules_engine.events.streams import rebuild_key
 from rules_engine.folders import Project
@@ -132,7 +132,7 @@ def _rebuild(sink: EventSink, groups: Mapping[str, Sequence[Event]]) -> None:
     sink.on_store(lambda: sink.states.rebuild(groups, sink.now))
 
 
-def _groups(piece: Piece, names: tuple[str, ...]) -> Iterator[dict[str, list[Event]]]:
+def _groups(piece: EventPiece, names: tuple[str, ...]) -> Iterator[dict[str, list[Event]]]:
     """Yield the events of a piece by entity, for a few hundred entities at a time."""
     entities = piece.entities.to_pylist()
     rows = zip(

@@ -9,9 +9,10 @@ from typing import Any
 from rules_engine.events.looks import sweeps_key, swept_key
 from rules_engine.events.streams import partition_of
 from rules_engine.redis.feast_layout import KeyMaker
-from rules_engine.stream.judging import Judge, Work
+from rules_engine.stream.entity_steps import EntitySteps
 from rules_engine.stream.sweep import Everybody, Sweep, Swept, next_sweep
 from rules_engine.stream.timers import Timers
+from rules_engine.stream.work import Work
 
 
 class Sweeper:
@@ -19,7 +20,7 @@ class Sweeper:
 
     Parameters
     ----------
-    judge
+    steps
         takes entities through their steps.
     timers
         the project's timers.
@@ -31,8 +32,8 @@ class Sweeper:
         makes Feast's keys.
     """
 
-    def __init__(self, judge: Judge, timers: Timers, client: Any, project: str, key: KeyMaker) -> None:
-        self._judge = judge
+    def __init__(self, steps: EntitySteps, timers: Timers, client: Any, project: str, key: KeyMaker) -> None:
+        self._steps = steps
         self._timers = timers
         self._client = client
         self._project = project
@@ -99,13 +100,13 @@ class Sweeper:
             partition = partition_of(entity)
             work = Work(entity, partition, untils[partition], look=sweep.cause, views=sweep.views)
             works.append(work)
-        dues = self._judge.do(works, self.segments).dues
+        dues = self._steps.do(works, self.segments).dues
         for partition, found in dues.items():
             self._timers.settle(partition, leases[partition], found)
         return max(1, len(works))
 
     def _next(self, leases: Mapping[int, bytes]) -> Sweep | None:
-        rules = self._judge.rules
+        rules = self._steps.rules
         if not rules.names and not rules.triggers:
             return None
         entries = self._client.xrange(sweeps_key(self._project))
@@ -115,7 +116,7 @@ class Sweeper:
     def _note(self, sweep: Sweep) -> None:
         """A sweep of everything was for all segments of now, and those that are gone are forgotten with it."""
         for partition in sweep.partitions:
-            before, rules = self._swept.get(partition, Swept()), self._judge.rules
+            before, rules = self._swept.get(partition, Swept()), self._steps.rules
             if sweep.views is None:
                 before = Swept(segments=frozenset(rules.names), rules=rules.fingerprint)
             self._swept[partition] = replace(before, number=sweep.number)

@@ -2,7 +2,7 @@
 
 Events are divided into partitions, and each partition is one worker's at a time (:mod:`rules_engine.stream.leases`).
 A round reads what waits in the worker's partitions and which timers are due, writes the events to the log, takes the
-entities through their steps (:mod:`rules_engine.stream.judging`), and only then ends the entries. A worker that is
+entities through their steps (:mod:`rules_engine.stream.entity_steps`), and only then ends the entries. A worker that is
 killed at any point leaves them to the next one, and doing any of it twice changes nothing.
 """
 
@@ -23,23 +23,18 @@ from rules_engine.events.log.event_log import Logged
 from rules_engine.events.streams import PARTITIONS
 from rules_engine.folders import Project
 from rules_engine.redis.eviction import check_eviction
-from rules_engine.redis.feast_layout import KeyMaker
-from rules_engine.redis.held import Held
 from rules_engine.redis.pipe import Pipe
 from rules_engine.redis.server import RedisServer, event_server
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.settings.codec import decode_sinks
 from rules_engine.sdk.applied import Applied
-from rules_engine.sdk.rules import Rules
-from rules_engine.stream.event_sink import EventSink, grouped
-from rules_engine.stream.intake import Checked, Found, Intake, checked
-from rules_engine.stream.judging import Judge, Outcome, Work
+from rules_engine.stream.desk import Desk
+from rules_engine.stream.entity_steps import StepsTaken
+from rules_engine.stream.event_sink import grouped
+from rules_engine.stream.intake import Checked, PartitionWork, checked
 from rules_engine.stream.leases import Leases
-from rules_engine.stream.publishing import Publisher
-from rules_engine.stream.sweeper import Sweeper
-from rules_engine.stream.timers import Timers
+from rules_engine.stream.work import works_of
 from rules_engine.stream.worker_metrics import WorkerMetrics
-from rules_engine.triggers.rules import TriggerRules
 
 if TYPE_CHECKING:
     from rules_engine.delivery.metrics import Metrics
@@ -126,7 +121,7 @@ class Worker:
         self._applied = Applied(project.read_plan)
         self._name = self._applied.rules.plan.project
         self._leases = Leases(self._open_pipe, self._name)
-        self._desk = _Desk(project, self._applied.rules, self._open_pipe())
+        self._desk = Desk(project, self._applied.rules, self._open_pipe())
         self._stopping = threading.Event()
         self._client = self._open_client()
         self._delivery = Delivery(self._client, self._name, project.root, metrics)
@@ -178,7 +173,7 @@ class Worker:
                         raise
                     self._metrics.store_failed()
                     _log.warning("the store cannot be used, trying again in %.1f s: %s", pause, error)
-                    self._desk.judge.forget()
+                    self._desk.steps.forget()
                     self._stopping.wait(pause)
                     pause = min(_LONGEST_PAUSE, pause * 2)
         finally:
@@ -225,7 +220,7 @@ class Worker:
         desk = self._desk
         self._on_store(lambda: desk.sweeper.take(leases))
         count = max(1, BATCH // len(leases))
-        found: dict[int, Found] = self._on_store(
+        found: dict[int, PartitionWork] = self._on_store(
             lambda: desk.intake.look(sorted(leases), count, now_micros(), desk.latest)
         )
         done = self._process(found, leases)
@@ -252,30 +247,30 @@ class Worker:
                 raise StoreDataError(message, hint=f"{why}: run `segments apply`")
             _log.warning("%s; waiting for `segments apply`: %s", message, why)
             self._warned = now
-        self._desk.judge.forget()
+        self._desk.steps.forget()
         self._stopping.wait(0.05)
 
     def _partitions(self) -> Mapping[int, bytes]:
         """The leases of the moment. What is remembered of entities that others may have worked on is forgotten."""
         leases = self._leases.held()
         if not frozenset(leases.values()) <= self._known:
-            self._desk.judge.forget()
+            self._desk.steps.forget()
         self._known = frozenset(leases.values())
         return leases
 
-    def _wait(self, found: Mapping[int, Found]) -> None:
+    def _wait(self, found: Mapping[int, PartitionWork]) -> None:
         """Until an event comes or a timer is due."""
         dues = [one.next_due for one in found.values() if one.next_due is not None]
         ahead = (min(dues) - now_micros()) // 1000 + 1 if dues and self._desk.latest is None else _WAIT_MILLISECONDS
         milliseconds = min(_WAIT_MILLISECONDS, max(1, ahead))
         self._on_store(lambda: self._desk.intake.wait(sorted(found), milliseconds))
 
-    def _process(self, found: Mapping[int, Found], leases: Mapping[int, bytes]) -> int:
+    def _process(self, found: Mapping[int, PartitionWork], leases: Mapping[int, bytes]) -> int:
         desk, began = self._desk, time.perf_counter()
         batches = {
             partition: checked(partition, one.entries, desk.sink.check, desk.latest) for partition, one in found.items()
         }
-        works = _works(found, batches, desk.judge.rules)
+        works = works_of(found, batches, desk.steps.rules)
         if not works and not any(batch.ids for batch in batches.values()):
             return 0
         logged: list[Logged] = [one for batch in batches.values() for one in batch.logged]
@@ -285,7 +280,7 @@ class Worker:
         self._applied.load()
         if self._applied.rules is not desk.rules:
             return len(logged) or 1
-        outcome = self._on_store(lambda: desk.judge.do(works, desk.sweeper.segments))
+        outcome = self._on_store(lambda: desk.steps.do(works, desk.sweeper.segments))
         if self._after is not None and logged:
             self._after(grouped(logged))
         for partition, batch in batches.items():
@@ -301,10 +296,10 @@ class Worker:
         good = [identity for identity in batch.ids if identity not in bad] if bad else batch.ids
         timers = self._desk.timers
         if not self._on_store(lambda: timers.settle(partition, lease, dues, good, refused)):
-            self._desk.judge.forget()  # it is another worker's by now, who does it again
+            self._desk.steps.forget()  # it is another worker's by now, who does it again
 
     def _count(
-        self, found: Mapping[int, Found], batches: Mapping[int, Checked], outcome: Outcome, seconds: float
+        self, found: Mapping[int, PartitionWork], batches: Mapping[int, Checked], outcome: StepsTaken, seconds: float
     ) -> None:
         progress = self.progress
         accepted = sum(len(batch.events) for batch in batches.values())
@@ -331,7 +326,7 @@ class Worker:
         self._applied.load()  # looks at the file every time: a round is rare enough, and must not miss a change
         if self._applied.rules is not self._desk.rules:
             self._desk.close()
-            self._desk = _Desk(self._project, self._applied.rules, self._open_pipe())
+            self._desk = Desk(self._project, self._applied.rules, self._open_pipe())
             if self._leases.is_started:
                 self._delivery.serve(decode_sinks(self._applied.rules.plan.definitions))
         desk = self._desk
@@ -352,54 +347,3 @@ class Worker:
         if waits:
             self._stopping.wait(0.1)
         return not waits
-
-
-def _works(found: Mapping[int, Found], batches: Mapping[int, Checked], rules: TriggerRules) -> list[Work]:
-    """Return what happened to each entity, in the order in which it came."""
-    works: dict[str, Work] = {}
-    for partition, batch in batches.items():
-        until = found[partition].until
-        for one in batch.events:
-            work = works.get(one.entity)
-            if work is None:
-                work = works[one.entity] = Work(one.entity, partition, until)
-            work.arrived.append(one)
-        for entity in found[partition].due:
-            if entity not in works:
-                works[entity] = Work(entity, partition, until)
-        for look in batch.looks:
-            if look.views is None or rules.groups_of_views(look.views):
-                for entity in look.entities:
-                    works.setdefault(entity, Work(entity, partition, until)).also_look(look.cause, look.views)
-    return list(works.values())
-
-
-class _Desk:
-    """What a worker works with, for the definitions of one read plan."""
-
-    def __init__(self, project: Project, rules: Rules, pipe: Pipe) -> None:
-        plan = rules.plan
-        self.rules = rules
-        self.latest = plan.now
-        self.sink = EventSink(project, rules)
-        self.states_name = rules.events.name
-        self.timers = Timers(pipe, plan.project)
-        self.intake = Intake(pipe, plan.project, self.timers)
-        self.publisher = Publisher(project, plan.project, self.sink.client)
-        self.judge = Judge(rules, pipe, self.timers, self.publisher.publish, self.publisher.confirm)
-        key = KeyMaker(plan.project, plan.join_key, plan.key_version)
-        self.sweeper = Sweeper(self.judge, self.timers, self.sink.client, plan.project, key)
-        self._held = Held(self.sink.client, plan.project)
-        self._pipe = pipe
-
-    def states_are_complete(self) -> bool:
-        """Say whether the store holds the states that these definitions need."""
-        return not self.rules.events.requirements.events or self._held.states == self.states_name
-
-    def states_are_lost(self) -> bool:
-        """Say whether the store holds no states, and none are being built: it was emptied or replaced."""
-        return self._held.states is None and not self._held.is_building
-
-    def close(self) -> None:
-        self._pipe.close()
-        self.sink.close()

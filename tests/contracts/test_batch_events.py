@@ -9,7 +9,7 @@ import pytest
 
 from rules_engine.batch.engine import BatchProject, BatchRules
 from rules_engine.clock import HOUR, to_micros
-from rules_engine.events.log import offline
+from rules_engine.events.log import offline, sorting
 from rules_engine.folders import Project
 from rules_engine.rules.inputs import Event
 from rules_engine.stream.event_sink import event_log
@@ -58,7 +58,7 @@ def test_everyone_is_answered_as_by_the_whole_history(shop: BatchProject, happen
 def test_pieces_are_cut_between_users(
     shop: BatchProject, happened: History, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offline, "PIECE", 7)
+    monkeypatch.setattr(sorting, "PIECE", 7)
     rules = BatchRules(shop.repo, shop.program)
     assert found(rules, to_micros(NOW)) == happened.members(shop.program, to_micros(NOW))
 

@@ -21,7 +21,8 @@ from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules, encode_definitions
-from rules_engine.stream.kafka_bridge import KafkaBridge, KafkaSource
+from rules_engine.stream.kafka_bridge import KafkaBridge
+from rules_engine.stream.kafka_source import KafkaSource
 from rules_engine.stream.ledger import Ledger
 from rules_engine.stream.worker import Worker
 from tests.contracts.test_bulk_cluster import masters  # noqa: F401 (a fixture)

@@ -24,7 +24,8 @@ from rules_engine.errors import ProjectError
 from rules_engine.events.streams import partition_of, refused_key, stream_keys
 from rules_engine.folders import Project
 from rules_engine.stream import kafka_bridge
-from rules_engine.stream.kafka_bridge import BridgeProgress, KafkaBridge, KafkaSource, kafka_options, offsets_key
+from rules_engine.stream.kafka_bridge import BridgeProgress, KafkaBridge, offsets_key
+from rules_engine.stream.kafka_source import KafkaSource, kafka_options
 from tests.event_shop import shop_plan
 from tests.kafka_cluster import Cluster
 from tests.receivers import wait_until

@@ -18,7 +18,7 @@ from rules_engine.deploy.definitions import apply_project
 from rules_engine.deploy.materialize import materialize
 from rules_engine.errors import DataError, UnknownNameError
 from rules_engine.events.declarations.events_yaml import parse_events
-from rules_engine.events.log import offline
+from rules_engine.events.log import sorting
 from rules_engine.folders import Project
 from rules_engine.rules.events import aggregate_value
 from rules_engine.rules.inputs import Event
@@ -90,7 +90,7 @@ def expected(happened: History, user: str, at: int) -> dict[str, Any]:
 def test_every_row_has_what_was_known_then(
     shop: Project, happened: History, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offline, "PIECE", piece)
+    monkeypatch.setattr(sorting, "PIECE", piece)
     apply(shop, {})
     rows = asked(happened)
     found = training_set(shop, rows, [*STORED, *NAMES], instants="when")

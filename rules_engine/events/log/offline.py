@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +22,9 @@ import pyarrow.parquet as pq
 from rules_engine.clock import DAY
 from rules_engine.errors import ProjectError
 from rules_engine.events.log.event_log import EventLog
+from rules_engine.events.log.sorting import SEEN, Files, InMemory, OutsideMemory, Since, quoted
 from rules_engine.rules.nodes import EventAggregate
 from rules_engine.rules.nodes import Sequence as SequenceNode
-
-#: About how many events are worked on at once; all of one user's are always together.
-PIECE = 262_144
 
 _MEMORY_LIMIT = "512MB"
 _TRIES = 20
@@ -37,17 +34,9 @@ Integers = npt.NDArray[np.int64]
 #: A condition that reads events.
 Source = EventAggregate | SequenceNode
 
-#: By name of an event: its files, and the last instant that is too old (None: none is).
-Files = dict[str, list[Path]]
-Since = dict[str, int | None]
-
-_SEEN = pa.schema([("entity", pa.large_string()), ("at", pa.int64())])
-_ORDER = [(name, "ascending") for name in ("entity", "at", "event_id", "stored", "line")]
-_READ = ["entity", "event_id", "at", "stored_at", "properties"]
-
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Piece:
+class EventPiece:
     """The events of some users, ordered by user, instant and id.
 
     Attributes
@@ -110,7 +99,7 @@ class OfflineEvents:
         self._spill = spill
         self.names = tuple(self._spans)
 
-    def pieces(self, as_of: int, keys: Sequence[str] | None = None, first: int | None = None) -> Iterator[Piece]:
+    def pieces(self, as_of: int, keys: Sequence[str] | None = None, first: int | None = None) -> Iterator[EventPiece]:
         """Everyone's events, or those of some users, as far back as the conditions look.
 
         Nothing after the instant is seen. Of several deliveries of one id the first that was stored counts.
@@ -155,8 +144,8 @@ class OfflineEvents:
         ever = dict.fromkeys(self.names)
         with self._engine() as engine:
             batches = [*_retried(lambda: engine.first_seen(self._files(ever, as_of), as_of))]
-        every = pa.Table.from_batches(batches, _SEEN) if batches else _SEEN.empty_table()
-        return every.group_by("entity").aggregate([("at", "min")]).rename_columns(_SEEN.names)
+        every = pa.Table.from_batches(batches, SEEN) if batches else SEEN.empty_table()
+        return every.group_by("entity").aggregate([("at", "min")]).rename_columns(SEEN.names)
 
     def rows(self, as_of: int, first: int) -> int:
         """About how many events :meth:`pieces` reads: those in its files."""
@@ -176,18 +165,18 @@ class OfflineEvents:
         return {name: files for name, files in found.items() if files}
 
     @contextmanager
-    def _engine(self) -> Iterator[_OutsideMemory | _InMemory]:
+    def _engine(self) -> Iterator[OutsideMemory | InMemory]:
         if find_spec("duckdb") is None:
-            yield _InMemory(self.names)
+            yield InMemory(self.names)
             return
         import duckdb
 
         self._spill.mkdir(parents=True, exist_ok=True)
         try:
             with tempfile.TemporaryDirectory(prefix="duckdb-", dir=self._spill) as folder, duckdb.connect() as made:
-                made.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'; SET temp_directory = {_text(folder)}")
+                made.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'; SET temp_directory = {quoted(folder)}")
                 made.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-                yield _OutsideMemory(self.names, made)
+                yield OutsideMemory(self.names, made)
         except duckdb.Error as error:
             raise _unreadable(error) from error
 
@@ -221,117 +210,10 @@ def _unreadable(error: Exception | None) -> ProjectError:
     )
 
 
-class _OutsideMemory:
-    """Sorted by DuckDB."""
-
-    def __init__(self, names: Sequence[str], connection: Any) -> None:
-        self._names = names
-        self._connection = connection
-
-    def events(self, files: Files, since: Since, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        parts = [
-            f'SELECT entity, {self._names.index(name)}::BIGINT AS name, epoch_us("at") AS "at", event_id, properties, '  # noqa: S608  # texts are quoted
-            f"epoch_us(stored_at) AS stored, file_row_number AS line FROM {_files_sql(found)} "
-            f"WHERE {_when(since[name], as_of)} AND {_which(keys)}"
-            for name, found in files.items()
-        ]
-        return self._run(parts, 'ORDER BY entity, "at", event_id, stored, line', keys)
-
-    def entities(self, files: Files, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        every = chain.from_iterable(files.values())
-        which = f"{_when(None, as_of)} AND {_which(keys)}"
-        parts = [f"SELECT DISTINCT entity FROM {_files_sql(every)} WHERE {which}"] if files else []  # noqa: S608  # texts are quoted
-        return self._run(parts, "ORDER BY entity", keys)
-
-    def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
-        seen = 'SELECT entity, min(epoch_us("at")) AS "at"'
-        parts = [
-            f"{seen} FROM {_files_sql(found)} WHERE {_when(None, as_of)} GROUP BY entity" for found in files.values()
-        ]
-        return (batch.cast(_SEEN) for batch in self._run(parts, "", None))
-
-    def _run(self, parts: list[str], order: str, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        if not parts:
-            return iter(())
-        if keys is not None:
-            self._connection.register("wanted", pa.table({"entity": pa.array(keys, pa.string())}))
-        result = self._connection.execute(f"{' UNION ALL '.join(parts)} {order}")
-        stream = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch  # by DuckDB's version
-        found: Iterator[pa.RecordBatch] = iter(stream(PIECE))
-        return found
-
-
-def _files_sql(files: Iterable[Path]) -> str:
-    listed = ", ".join(_text(str(file)) for file in files)
-    return f"read_parquet([{listed}], file_row_number = true, hive_partitioning = false)"
-
-
-def _when(since: int | None, as_of: int) -> str:
-    until = f'"at" <= make_timestamptz({as_of})'
-    return until if since is None else f'"at" > make_timestamptz({since}) AND {until}'
-
-
-def _which(keys: Sequence[str] | None) -> str:
-    return "true" if keys is None else "entity IN (SELECT entity FROM wanted)"
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-class _InMemory:
-    """Sorted by Arrow."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-
-    def events(self, files: Files, since: Since, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        tables = []
-        for name, found in files.items():
-            number = self._names.index(name)
-            tables += [_read(file, number, since[name], as_of, keys) for file in found]
-        if not tables:
-            return iter(())
-        return iter(pa.concat_tables(tables).sort_by(_ORDER).to_batches(PIECE))
-
-    def entities(self, files: Files, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        every = [_read(file, 0, None, as_of, keys)["entity"] for found in files.values() for file in found]
-        unique = pc.unique(pa.chunked_array([chunk for found in every for chunk in found.chunks], pa.string())).sort()
-        return iter([pa.record_batch({"entity": unique})])
-
-    def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
-        for found in files.values():
-            for file in found:
-                read = _read(file, 0, None, as_of, None).group_by("entity").aggregate([("at", "min")])
-                yield from read.rename_columns(_SEEN.names).cast(_SEEN).to_batches()
-
-
-def _read(file: Path, name: int, since: int | None, as_of: int, keys: Sequence[str] | None) -> pa.Table:
-    """A file as :class:`_OutsideMemory` reads it."""
-    found = pq.read_table(file, columns=_READ, partitioning=None)
-    found = found.set_column(found.schema.get_field_index("at"), "at", found["at"].cast(pa.int64()))
-    kept = pc.less_equal(found["at"], as_of)
-    if since is not None:
-        kept = pc.and_(kept, pc.greater(found["at"], since))
-    if keys is not None:
-        kept = pc.and_(kept, pc.is_in(found["entity"], value_set=pa.array(keys, pa.string())))
-    rows = found.num_rows
-    made = {
-        "entity": found["entity"],
-        "name": pa.array(np.full(rows, name, dtype=np.int64)),
-        "at": found["at"],
-        "event_id": found["event_id"],
-        "properties": found["properties"],
-        "stored": found["stored_at"].cast(pa.int64()),
-        "line": pa.array(np.arange(rows, dtype=np.int64)),
-    }
-    return pa.table(made).filter(kept)
-
-
 # --- pieces ---------------------------------------------------------------------------------------------------------
 
 
-def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
+def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[EventPiece]:
     """Sorted rows cut between users."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
@@ -353,13 +235,13 @@ def _last_start(batch: pa.RecordBatch) -> int:
     return int(pc.index(batch["entity"], last).as_py())
 
 
-def _piece(rows: pa.Table) -> Piece:
+def _piece(rows: pa.Table) -> EventPiece:
     found = pa.table({name: _plain(rows[name]) for name in rows.column_names})
     owners, entities = _runs(found["entity"].combine_chunks())
     first = _first_deliveries(owners, found)
     if first is not None:
         found, owners = found.take(pa.array(first)), owners[first]
-    return Piece(
+    return EventPiece(
         entities,
         owners,
         found["name"].to_numpy(),
@@ -396,4 +278,4 @@ def _no_keys() -> pa.Array:
     return pa.array([], pa.large_string())
 
 
-__all__ = ["OfflineEvents", "Piece", "Source", "spans"]
+__all__ = ["EventPiece", "OfflineEvents", "Source", "spans"]

@@ -8,7 +8,14 @@ from dataclasses import replace
 from itertools import compress
 
 from rules_engine.events.state.entity_state import EventState, Kept
-from rules_engine.events.state.requirements import Column, EventRequirement, Keep, Need, NeedPlace, StateRequirements
+from rules_engine.events.state.requirements import (
+    EventRequirement,
+    KeepRule,
+    KeptColumn,
+    Need,
+    NeedPlace,
+    StateRequirements,
+)
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.types import Value
 
@@ -61,7 +68,7 @@ def _latest(kept: Kept, requirement: EventRequirement, sequence: SequenceNode, n
     bit = requirement.bits[sequence.steps[0].match]
     agreed: tuple[Value, ...] = kept.ats
     if sequence.match_on is not None:
-        agreed = kept.columns[requirement.columns.index(Column(sequence.match_on))]
+        agreed = kept.columns[requirement.columns.index(KeptColumn(sequence.match_on))]
     rows = zip(kept.ats, kept.masks, agreed, strict=True)
     return max((at for at, mask, value in rows if at <= now and mask & bit and value is not None), default=None)
 
@@ -146,7 +153,7 @@ def _needed_rows(
 
 def _cutoff(kept: Kept, need: Need, now: int, starts: Mapping[SequenceNode, int]) -> int:
     """The instant up to which events are not needed."""
-    if need.keep is Keep.TOTAL:
+    if need.keep is KeepRule.TOTAL:
         return _NEVER if kept.settled is None else kept.settled
     start = starts.get(need.latest, _NEVER) - 1 if need.latest is not None else _NEVER
     return start if need.horizon is None else max(start, now - need.horizon)
@@ -215,12 +222,12 @@ def _newest_of_each(rows: list[int], values: Sequence[Value], limit: int | None)
     return chosen[::-1]
 
 
-_CHOICES: Mapping[Keep, Callable[[list[int], Sequence[Value], int | None], list[int]]] = {
-    Keep.ALL: _all,
-    Keep.NEWEST: _newest,
-    Keep.EARLIEST: _earliest,
-    Keep.LEAST: _least,
-    Keep.GREATEST: _greatest,
-    Keep.DISTINCT: _newest_of_each,
-    Keep.TOTAL: _all,
+_CHOICES: Mapping[KeepRule, Callable[[list[int], Sequence[Value], int | None], list[int]]] = {
+    KeepRule.ALL: _all,
+    KeepRule.NEWEST: _newest,
+    KeepRule.EARLIEST: _earliest,
+    KeepRule.LEAST: _least,
+    KeepRule.GREATEST: _greatest,
+    KeepRule.DISTINCT: _newest_of_each,
+    KeepRule.TOTAL: _all,
 }

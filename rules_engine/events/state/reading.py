@@ -10,7 +10,7 @@ from itertools import compress
 from rules_engine.clock import format_instant
 from rules_engine.errors import DataError
 from rules_engine.events.state.entity_state import EventState, Kept
-from rules_engine.events.state.requirements import Keep, Need, StateRequirements, aggregate_need, sequence_needs
+from rules_engine.events.state.requirements import KeepRule, Need, StateRequirements, aggregate_need, sequence_needs
 from rules_engine.rules.events import first_events, in_window, reduce_values, sequence_instants, sequence_matches
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Sequence
@@ -89,7 +89,7 @@ def _aggregate_plan(requirements: StateRequirements, aggregate: EventAggregate) 
     need = aggregate_need(aggregate, limit)
     source = _source(requirements, need)
     totals = enumerate(requirements.events[source.stream[0]].totals)
-    total = next((place for place, kept in totals if need.keep is Keep.TOTAL and kept.need.covers(need)), None)
+    total = next((place for place, kept in totals if need.keep is KeepRule.TOTAL and kept.need.covers(need)), None)
     return AggregatePlan(aggregate.function, aggregate.within, source, limit, total)
 
 
@@ -302,7 +302,7 @@ class StateReader:
         need = self.requirements.events[plan.source.stream[0]].needs[plan.source.need]
         if plan.limit is not None:
             return None
-        return None if need.keep is Keep.ALL else "events that no longer decide are not kept"
+        return None if need.keep is KeepRule.ALL else "events that no longer decide are not kept"
 
     def _lost(self, sources: Iterable[Source], source: EventAggregate | Sequence, now: int) -> int | None:
         lost = (self.state.kept[one.stream[0]].lost.get(one.need) for one in sources)

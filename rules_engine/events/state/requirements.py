@@ -28,7 +28,7 @@ STATE_VERSION = 2
 DEFAULT_LATENESS = 7 * DAY
 
 
-class Keep(Enum):
+class KeepRule(Enum):
     """Which events, of those that are not too old, a need keeps."""
 
     ALL = "all"
@@ -41,7 +41,7 @@ class Keep(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class KeptColumn:
     """A property whose value is kept. A value of another type than ``type`` is missing."""
 
     name: str
@@ -67,16 +67,16 @@ class Need:
     """
 
     match: EventMatch
-    keep: Keep
+    keep: KeepRule
     horizon: int | None
-    column: Column | None = None
+    column: KeptColumn | None = None
     limit: int | None = None
     latest: Sequence | None = None
 
     def covers(self, other: Need) -> bool:
         """Whether all that the other need keeps is kept for this one too.
 
-        >>> day, week = (Need(EventMatch("view"), Keep.ALL, horizon) for horizon in (1, 7))
+        >>> day, week = (Need(EventMatch("view"), KeepRule.ALL, horizon) for horizon in (1, 7))
         >>> week.covers(day), day.covers(week)
         (True, False)
         """
@@ -84,8 +84,8 @@ class Need:
             return False
         if other.column is not None and self.column != other.column:
             return False
-        if self.keep is Keep.ALL and self.latest is None:
-            return other.keep is not Keep.TOTAL
+        if self.keep is KeepRule.ALL and self.latest is None:
+            return other.keep is not KeepRule.TOTAL
         return self.keep is other.keep and self.latest == other.latest and _no_tighter(self.limit, other.limit)
 
 
@@ -125,7 +125,7 @@ class EventRequirement:
         return {match: 1 << place for place, match in enumerate(dict.fromkeys(need.match for need in self.needs))}
 
     @cached_property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[KeptColumn, ...]:
         """The properties whose values are kept."""
         return tuple(dict.fromkeys(need.column for need in self.needs if need.column is not None))
 
@@ -134,7 +134,7 @@ class EventRequirement:
         """By column: the bits of the events that need its value."""
         return tuple(self._bits_with(column) for column in self.columns)
 
-    def _bits_with(self, column: Column) -> int:
+    def _bits_with(self, column: KeptColumn) -> int:
         matches = {need.match for need in self.needs if need.column == column}
         return sum(self.bits[match] for match in matches)
 
@@ -150,7 +150,7 @@ class EventRequirement:
     @cached_property
     def totals(self) -> tuple[NeedPlace, ...]:
         """The needs for totals."""
-        return tuple(place for place in self.places if place.need.keep is Keep.TOTAL)
+        return tuple(place for place in self.places if place.need.keep is KeepRule.TOTAL)
 
     @cached_property
     def total_bits(self) -> int:
@@ -189,7 +189,7 @@ class StateRequirements:
     @cached_property
     def horizon(self) -> int | None:
         """How old an event may be that a definition looks at, in microseconds; None: any age, or nothing is kept."""
-        horizons = [None if need.keep is Keep.TOTAL else need.horizon for one in self.events for need in one.needs]
+        horizons = [None if need.keep is KeepRule.TOTAL else need.horizon for one in self.events for need in one.needs]
         finite = [horizon for horizon in horizons if horizon is not None]
         return max(finite) if finite and len(finite) == len(horizons) else None
 
@@ -272,36 +272,38 @@ def _above(number: float) -> int:
 
 def aggregate_need(aggregate: EventAggregate, limit: int | None) -> Need:
     """What one aggregate needs, if counts are exact up to ``limit``."""
-    column = Column(aggregate.of, aggregate.of_type) if aggregate.of is not None else None
+    column = KeptColumn(aggregate.of, aggregate.of_type) if aggregate.of is not None else None
     keep = _KEEPS[aggregate.function]
     ever = aggregate.within is None
     if aggregate.function is Aggregate.COUNT and limit is None:
-        keep = Keep.TOTAL if ever else Keep.ALL
+        keep = KeepRule.TOTAL if ever else KeepRule.ALL
     elif ever and aggregate.function in (Aggregate.SUM, Aggregate.AVG):
-        keep = Keep.TOTAL
+        keep = KeepRule.TOTAL
     elif ever and aggregate.function is Aggregate.FIRST:
-        keep = Keep.EARLIEST
-    number = 1 if aggregate.function is Aggregate.LAST else limit if keep in (Keep.NEWEST, Keep.DISTINCT) else None
+        keep = KeepRule.EARLIEST
+    number = (
+        1 if aggregate.function is Aggregate.LAST else limit if keep in (KeepRule.NEWEST, KeepRule.DISTINCT) else None
+    )
     return Need(aggregate.match, keep, aggregate.within, column, number)
 
 
 _KEEPS = {
-    Aggregate.COUNT: Keep.NEWEST,
-    Aggregate.SUM: Keep.ALL,
-    Aggregate.AVG: Keep.ALL,
-    Aggregate.MIN: Keep.LEAST,
-    Aggregate.MAX: Keep.GREATEST,
-    Aggregate.DISTINCT: Keep.DISTINCT,
-    Aggregate.FIRST: Keep.ALL,
-    Aggregate.LAST: Keep.NEWEST,
+    Aggregate.COUNT: KeepRule.NEWEST,
+    Aggregate.SUM: KeepRule.ALL,
+    Aggregate.AVG: KeepRule.ALL,
+    Aggregate.MIN: KeepRule.LEAST,
+    Aggregate.MAX: KeepRule.GREATEST,
+    Aggregate.DISTINCT: KeepRule.DISTINCT,
+    Aggregate.FIRST: KeepRule.ALL,
+    Aggregate.LAST: KeepRule.NEWEST,
 }
 
 
 def sequence_needs(sequence: Sequence) -> list[Need]:
     """What the steps of a sequence need: no event before the earliest first step that still counts."""
-    column = Column(sequence.match_on) if sequence.match_on is not None else None
+    column = KeptColumn(sequence.match_on) if sequence.match_on is not None else None
     latest = sequence if sequence.latest_only else None
-    return [Need(step.match, Keep.ALL, sequence.within, column, latest=latest) for step in sequence.steps]
+    return [Need(step.match, KeepRule.ALL, sequence.within, column, latest=latest) for step in sequence.steps]
 
 
 def _for_event(name: str, needs: Iterable[Need]) -> tuple[Need, ...]:

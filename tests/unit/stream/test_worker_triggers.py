@@ -144,7 +144,7 @@ def test_a_worker_that_slept_for_minutes_publishes_nothing_stale(
     Worker(project).run(once=True)
     time.sleep(1.1)
     with monkeypatch.context() as slept:
-        slept.setattr("rules_engine.stream.judging.REMEMBERED_AFTERWARDS", -1)
+        slept.setattr("rules_engine.stream.entity_steps.REMEMBERED_AFTERWARDS", -1)
         with pytest.raises(StoreTimeoutError, match="suspended"):
             Worker(project).run(once=True)
     assert not fired(client)

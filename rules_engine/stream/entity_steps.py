@@ -11,37 +11,34 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rules_engine.delivery.queues import REMEMBERED_AFTERWARDS
-from rules_engine.errors import StoreDataError, StoreTimeoutError
-from rules_engine.events.state.encoding import decode_state, encode_state
-from rules_engine.events.state.entity_state import EventState, empty_state, event_key, update
+from rules_engine.errors import StoreTimeoutError
+from rules_engine.events.state.encoding import encode_state
+from rules_engine.events.state.entity_state import EventState, event_key, update
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_late, is_worth_pruning, lifetime
-from rules_engine.events.state.waiting import split, waiting_digest, waiting_events
+from rules_engine.events.state.waiting import waiting_digest
 from rules_engine.events.streams import rebuild_key
 from rules_engine.features.online.row_layout import RowLayout, RowLayouts
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.redis.pipe import Command, Pipe
-from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
-from rules_engine.stream.commit import Change, Commits, Stored
+from rules_engine.stream.commit import Commits, Replacement, StoredEntity
 from rules_engine.stream.intake import Arrived
+from rules_engine.stream.loading import LoadedEntities, LoadedEntity
 from rules_engine.stream.timers import Timers
-from rules_engine.triggers.encoding import decode_record, encode_record
+from rules_engine.stream.work import Work
+from rules_engine.triggers.encoding import encode_record
 from rules_engine.triggers.machine import Machine
 from rules_engine.triggers.record import Outgoing, Record
 from rules_engine.triggers.rules import TriggerRules
 
 #: Entities that are worked on at once.
 BATCH = 500
-
-#: Entities of which state and record are remembered decoded: users come back within a session.
-REMEMBERED = 4_000
 
 #: What is due at once: there is something to publish.
 _AT_ONCE = 0
@@ -52,43 +49,7 @@ _log = logging.getLogger("rules_engine.worker")
 
 
 @dataclass(slots=True)
-class Work:
-    """What happened to one entity.
-
-    Attributes
-    ----------
-    until
-        timers before this instant are due.
-    look
-        why it is looked at again, if it is; ``views`` are the feature views that changed, None for anything.
-    """
-
-    entity: str
-    partition: int
-    until: int
-    arrived: list[Arrived] = field(default_factory=list)
-    look: str | None = None
-    views: frozenset[str] | None = None
-
-    def also_look(self, cause: str, views: frozenset[str] | None) -> None:
-        """Have the entity looked at again, for these views too."""
-        is_first = self.look is None
-        self.look = cause
-        self.views = views if is_first else None if self.views is None or views is None else self.views | views
-
-
-@dataclass(slots=True)
-class Held:
-    """What the store has of an entity, decoded."""
-
-    stored: Stored
-    state: EventState
-    record: Record
-    waiting: list[Event] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Outcome:
+class StepsTaken:
     """What became of some entities.
 
     Attributes
@@ -114,9 +75,9 @@ class _Step:
     """
 
     work: Work
-    held: Held
+    held: LoadedEntity
     due: int | None
-    change: Change | None
+    change: Replacement | None
     is_late: bool = False
 
 
@@ -124,7 +85,7 @@ class _Step:
 Publish = Callable[[Sequence[tuple[str, Outgoing]]], None]
 
 
-class Judge:
+class EntitySteps:
     """Takes entities through their steps by the definitions of one read plan.
 
     Parameters
@@ -149,19 +110,17 @@ class Judge:
         self._pipe = pipe
         self._timers = timers
         self._publish, self._confirm = publish, confirm
-        self._rebuild_key = rebuild_key(plan.project)
         key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self._commits = Commits(pipe, key, rules.events.name, lifetime(self._requirements) if plan.now is None else 0)
         self._layout: RowLayout | None = RowLayouts(plan).of(self.rules.features) if self.rules.features else None
-        self._judges = bool(self.rules.names or self.rules.triggers)
-        self._remembered: OrderedDict[str, Held] = OrderedDict()
-        self._nothing = empty_state(self._requirements)
+        self._has_rules = bool(self.rules.names or self.rules.triggers)
+        self._loaded = LoadedEntities(pipe, self._commits, self._requirements, rebuild_key(plan.project))
 
     def forget(self) -> None:
         """Forget what is remembered of entities: others may have worked on them."""
-        self._remembered.clear()
+        self._loaded.forget()
 
-    def do(self, works: Iterable[Work], swept: Callable[[int], Collection[str]]) -> Outcome:
+    def do(self, works: Iterable[Work], swept: Callable[[int], Collection[str]]) -> StepsTaken:
         """Take entities through their steps, write what became of them, and publish it.
 
         Parameters
@@ -174,17 +133,17 @@ class Judge:
         StoreError
             if the store cannot be used; do it again then.
         """
-        outcome = Outcome()
+        outcome = StepsTaken()
         waiting = list(works)
         for start in range(0, len(waiting), BATCH):
             self._do(waiting[start : start + BATCH], swept, outcome)
         return outcome
 
-    def _do(self, works: list[Work], swept: Callable[[int], Collection[str]], outcome: Outcome) -> None:
+    def _do(self, works: list[Work], swept: Callable[[int], Collection[str]], outcome: StepsTaken) -> None:
         done: list[_Step] = []
         started = time.time()
         for attempt in range(_ATTEMPTS):
-            held = self._held([work.entity for work in works])
+            held = self._loaded.load([work.entity for work in works])
             works = self._without_damaged(works, held, outcome)
             features = self._features([work.entity for work in works])
             steps = [
@@ -209,7 +168,7 @@ class Judge:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _without_damaged(works: Iterable[Work], held: Mapping[str, Held], outcome: Outcome) -> list[Work]:
+    def _without_damaged(works: Iterable[Work], held: Mapping[str, LoadedEntity], outcome: StepsTaken) -> list[Work]:
         """The others go on; lookups of an entity whose state cannot be read say so, and its events are in the log."""
         whole = []
         for work in works:
@@ -218,41 +177,6 @@ class Judge:
             else:
                 outcome.dues.setdefault(work.partition, {})[work.entity] = None
         return whole
-
-    def _held(self, entities: Sequence[str]) -> dict[str, Held]:
-        """What the store has of entities, without those of which it cannot be read."""
-        remembered = self._remembered
-        found: dict[str, Held] = {}
-        missing = []
-        for entity in entities:
-            held = remembered.get(entity)
-            if held is None:
-                missing.append(entity)
-            else:
-                remembered.move_to_end(entity)
-                found[entity] = held
-        keys = [key for entity in missing for key in self._commits.keys(entity)]
-        raws = self._pipe.run([("GET", key) for key in keys])
-        damaged = []
-        for place, entity in enumerate(missing):
-            try:
-                found[entity] = self._decoded(*raws[2 * place : 2 * place + 2])
-            except StoreDataError as error:
-                damaged.append(entity)
-                _log.error("an entity is left out, as what the store has of it is damaged: %s", error)
-        if damaged:
-            self._pipe.run(self._noted(damaged))
-            _log.error("`segments ingest --rebuild` mends what is kept of %d entities", len(damaged))
-        return found
-
-    def _decoded(self, raw: bytes | None, record: bytes | None) -> Held:
-        state, waiting = split(raw)
-        return Held(
-            Stored(state, record or b"", waiting),
-            decode_state(state, self._requirements) if state else self._nothing,
-            decode_record(record),
-            waiting_events(waiting) if waiting else [],
-        )
 
     def _features(self, entities: Sequence[str]) -> dict[str, EntityFeatures]:
         layout = self._layout
@@ -264,14 +188,14 @@ class Judge:
 
     # --- one entity -------------------------------------------------------------------------------------------------
 
-    def _step(self, work: Work, held: Held, features: EntityFeatures, swept: Collection[str]) -> _Step:
+    def _step(self, work: Work, held: LoadedEntity, features: EntityFeatures, swept: Collection[str]) -> _Step:
         old, given = held.state, held.record
         arrived = work.arrived
         if given.last_id is not None and arrived and arrived[0].stream_id <= given.last_id:
             # Done before: a state for new definitions may still lack them.
             again = [one.event for one in arrived if one.stream_id <= given.last_id]
             old, arrived = update(old, again, self._requirements), arrived[len(again) :]
-        if not self._judges:
+        if not self._has_rules:
             state, record, due, changed = self._only_kept(old, arrived), given, None, False
         else:
             machine = Machine(self.rules, given, features, old, swept=swept)
@@ -289,8 +213,8 @@ class Judge:
         stored = held.stored
         raw_state = stored.state if state is held.state else self._encoded(state)
         raw_record = encode_record(record) if changed else stored.record
-        change = Change(work.entity, stored, raw_state, raw_record, digests)
-        now_held = Held(Stored(raw_state, raw_record), state, record if changed else given)
+        change = Replacement(work.entity, stored, raw_state, raw_record, digests)
+        now_held = LoadedEntity(StoredEntity(raw_state, raw_record), state, record if changed else given)
         return _Step(work, now_held, due, change, is_late(held.state, state))
 
     def _only_kept(self, state: EventState, arrived: Iterable[Arrived]) -> EventState:
@@ -307,7 +231,7 @@ class Judge:
         keep_from = (now if record.at is None else min(now, record.at)) - CLOCK_SKEW
         return prune(new, self._requirements, keep_from) if is_worth_pruning(old, new, keep_from) else new
 
-    def _digests(self, work: Work, held: Held, state: EventState) -> bytes:
+    def _digests(self, work: Work, held: LoadedEntity, state: EventState) -> bytes:
         """The digests of the events that need not wait behind the state any more: those that it has."""
         places = self._requirements.places
         found = [waiting_digest(one.event) for one in work.arrived if one.event.name in places]
@@ -328,26 +252,16 @@ class Judge:
             if due is not None:
                 dues.setdefault(step.work.partition, {})[step.work.entity] = due
         changes = [step.change for step in changed if step.change is not None]
-        ahead = self._timers.earlier(dues) + self._noted([step.work.entity for step in changed if step.is_late])
+        ahead = self._timers.earlier(dues) + self._loaded.noted([step.work.entity for step in changed if step.is_late])
         overtaken = {one.entity for one in self._commits.write(changes, ahead)} if changes else set()
         for step in changed:
             if step.work.entity in overtaken:
-                self._remembered.pop(step.work.entity, None)
+                self._loaded.drop(step.work.entity)
             else:
-                self._remember(step.work.entity, step.held)
+                self._loaded.remember(step.work.entity, step.held)
         return overtaken
 
-    def _noted(self, entities: Sequence[str]) -> list[Command]:
-        """Give the command that notes entities whose states have to be rebuilt from the log."""
-        return [("SADD", self._rebuild_key, *entities)] if entities else []
-
-    def _remember(self, entity: str, held: Held) -> None:
-        self._remembered[entity] = held
-        self._remembered.move_to_end(entity)
-        if len(self._remembered) > REMEMBERED:
-            self._remembered.popitem(last=False)
-
-    def _tell(self, steps: Iterable[_Step], outcome: Outcome, started: float) -> None:
+    def _tell(self, steps: Iterable[_Step], outcome: StepsTaken, started: float) -> None:
         """Publish what is to be published, then take it out of the records. ``started`` is when they were read."""
         telling = [step for step in steps if step.held.record.outbox]
         if not telling:
@@ -363,13 +277,15 @@ class Judge:
             held, record = step.held, step.held.record.published()
             raw = encode_record(record)
             changes.append(
-                Change(step.work.entity, Stored(held.stored.state, held.stored.record), held.stored.state, raw)
+                Replacement(
+                    step.work.entity, StoredEntity(held.stored.state, held.stored.record), held.stored.state, raw
+                )
             )
-            self._remember(step.work.entity, Held(replace(held.stored, record=raw), held.state, record))
+            self._loaded.remember(step.work.entity, LoadedEntity(replace(held.stored, record=raw), held.state, record))
         # Who was overtaken leaves it to the other, who publishes the same again: its key tells.
         overtaken = {change.entity for change in self._commits.write(changes)}
         for entity in overtaken:
-            self._remembered.pop(entity, None)
+            self._loaded.drop(entity)
         self._confirm([(entity, one) for entity, one in outgoing if entity not in overtaken])
 
 

@@ -1,0 +1,138 @@
+"""Two ways to read files of the event log sorted: by DuckDB outside of memory, or by Arrow in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+#: About how many events are worked on at once; all of one entity's are always together.
+PIECE = 262_144
+
+#: By name of an event: its files, and the last instant that is too old (None: none is).
+Files = dict[str, list[Path]]
+Since = dict[str, int | None]
+
+#: What :meth:`OutsideMemory.first_seen` gives.
+SEEN = pa.schema([("entity", pa.large_string()), ("at", pa.int64())])
+
+_ORDER = [(name, "ascending") for name in ("entity", "at", "event_id", "stored", "line")]
+_READ = ["entity", "event_id", "at", "stored_at", "properties"]
+
+
+class OutsideMemory:
+    """Sorted by DuckDB."""
+
+    def __init__(self, names: Sequence[str], connection: Any) -> None:
+        self._names = names
+        self._connection = connection
+
+    def events(self, files: Files, since: Since, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        parts = [
+            f'SELECT entity, {self._names.index(name)}::BIGINT AS name, epoch_us("at") AS "at", event_id, properties, '  # noqa: S608  # texts are quoted
+            f"epoch_us(stored_at) AS stored, file_row_number AS line FROM {_files_sql(found)} "
+            f"WHERE {_when(since[name], as_of)} AND {_which(keys)}"
+            for name, found in files.items()
+        ]
+        return self._run(parts, 'ORDER BY entity, "at", event_id, stored, line', keys)
+
+    def entities(self, files: Files, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        every = chain.from_iterable(files.values())
+        which = f"{_when(None, as_of)} AND {_which(keys)}"
+        parts = [f"SELECT DISTINCT entity FROM {_files_sql(every)} WHERE {which}"] if files else []  # noqa: S608  # texts are quoted
+        return self._run(parts, "ORDER BY entity", keys)
+
+    def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
+        seen = 'SELECT entity, min(epoch_us("at")) AS "at"'
+        parts = [
+            f"{seen} FROM {_files_sql(found)} WHERE {_when(None, as_of)} GROUP BY entity" for found in files.values()
+        ]
+        return (batch.cast(SEEN) for batch in self._run(parts, "", None))
+
+    def _run(self, parts: list[str], order: str, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        if not parts:
+            return iter(())
+        if keys is not None:
+            self._connection.register("wanted", pa.table({"entity": pa.array(keys, pa.string())}))
+        result = self._connection.execute(f"{' UNION ALL '.join(parts)} {order}")
+        stream = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch  # by DuckDB's version
+        found: Iterator[pa.RecordBatch] = iter(stream(PIECE))
+        return found
+
+
+def _files_sql(files: Iterable[Path]) -> str:
+    listed = ", ".join(quoted(str(file)) for file in files)
+    return f"read_parquet([{listed}], file_row_number = true, hive_partitioning = false)"
+
+
+def _when(since: int | None, as_of: int) -> str:
+    until = f'"at" <= make_timestamptz({as_of})'
+    return until if since is None else f'"at" > make_timestamptz({since}) AND {until}'
+
+
+def _which(keys: Sequence[str] | None) -> str:
+    return "true" if keys is None else "entity IN (SELECT entity FROM wanted)"
+
+
+def quoted(text: str) -> str:
+    """Return a text as SQL has it.
+
+    >>> quoted("it's")
+    "'it''s'"
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
+class InMemory:
+    """Sorted by Arrow."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def events(self, files: Files, since: Since, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        tables = []
+        for name, found in files.items():
+            number = self._names.index(name)
+            tables += [_read(file, number, since[name], as_of, keys) for file in found]
+        if not tables:
+            return iter(())
+        return iter(pa.concat_tables(tables).sort_by(_ORDER).to_batches(PIECE))
+
+    def entities(self, files: Files, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        every = [_read(file, 0, None, as_of, keys)["entity"] for found in files.values() for file in found]
+        unique = pc.unique(pa.chunked_array([chunk for found in every for chunk in found.chunks], pa.string())).sort()
+        return iter([pa.record_batch({"entity": unique})])
+
+    def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
+        for found in files.values():
+            for file in found:
+                read = _read(file, 0, None, as_of, None).group_by("entity").aggregate([("at", "min")])
+                yield from read.rename_columns(SEEN.names).cast(SEEN).to_batches()
+
+
+def _read(file: Path, name: int, since: int | None, as_of: int, keys: Sequence[str] | None) -> pa.Table:
+    """A file as :class:`OutsideMemory` reads it."""
+    found = pq.read_table(file, columns=_READ, partitioning=None)
+    found = found.set_column(found.schema.get_field_index("at"), "at", found["at"].cast(pa.int64()))
+    kept = pc.less_equal(found["at"], as_of)
+    if since is not None:
+        kept = pc.and_(kept, pc.greater(found["at"], since))
+    if keys is not None:
+        kept = pc.and_(kept, pc.is_in(found["entity"], value_set=pa.array(keys, pa.string())))
+    rows = found.num_rows
+    made = {
+        "entity": found["entity"],
+        "name": pa.array(np.full(rows, name, dtype=np.int64)),
+        "at": found["at"],
+        "event_id": found["event_id"],
+        "properties": found["properties"],
+        "stored": found["stored_at"].cast(pa.int64()),
+        "line": pa.array(np.arange(rows, dtype=np.int64)),
+    }
+    return pa.table(made).filter(kept)

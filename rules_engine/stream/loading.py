@@ -1,0 +1,118 @@
+"""What the store has of entities, decoded: read, remembered for as long as nobody else works on them, and checked."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rules_engine.errors import StoreDataError
+from rules_engine.events.state.encoding import decode_state
+from rules_engine.events.state.entity_state import EventState, empty_state
+from rules_engine.events.state.requirements import StateRequirements
+from rules_engine.events.state.waiting import split, waiting_events
+from rules_engine.redis.pipe import Command, Pipe
+from rules_engine.rules.inputs import Event
+from rules_engine.stream.commit import Commits, StoredEntity
+from rules_engine.triggers.encoding import decode_record
+from rules_engine.triggers.record import Record
+
+#: Entities of which state and record are remembered decoded: users come back within a session.
+REMEMBERED = 4_000
+
+_log = logging.getLogger("rules_engine.worker")
+
+
+@dataclass(slots=True)
+class LoadedEntity:
+    """What the store has of an entity, decoded: state, record, and the events that wait behind the state."""
+
+    stored: StoredEntity
+    state: EventState
+    record: Record
+    waiting: list[Event] = field(default_factory=list)
+
+
+class LoadedEntities:
+    """Reads what the store has of entities, and remembers it.
+
+    Parameters
+    ----------
+    pipe
+        the connection to the store.
+    commits
+        knows the keys of entities.
+    requirements
+        what event states keep.
+    rebuild_key
+        the key of the set of entities whose states have to be rebuilt from the log.
+    """
+
+    def __init__(self, pipe: Pipe, commits: Commits, requirements: StateRequirements, rebuild_key: bytes) -> None:
+        self._pipe = pipe
+        self._commits = commits
+        self._requirements = requirements
+        self._rebuild_key = rebuild_key
+        self._nothing = empty_state(requirements)
+        self._remembered: OrderedDict[str, LoadedEntity] = OrderedDict()
+
+    def forget(self) -> None:
+        """Forget all of them: others may have worked on them."""
+        self._remembered.clear()
+
+    def drop(self, entity: str) -> None:
+        """Forget one, which another worker was faster at."""
+        self._remembered.pop(entity, None)
+
+    def load(self, entities: Sequence[str]) -> dict[str, LoadedEntity]:
+        """Return what the store has of entities, without those of which it cannot be read: these are noted.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be read.
+        """
+        remembered = self._remembered
+        found: dict[str, LoadedEntity] = {}
+        missing = []
+        for entity in entities:
+            held = remembered.get(entity)
+            if held is None:
+                missing.append(entity)
+            else:
+                remembered.move_to_end(entity)
+                found[entity] = held
+        keys = [key for entity in missing for key in self._commits.keys(entity)]
+        raws = self._pipe.run([("GET", key) for key in keys])
+        damaged = []
+        for place, entity in enumerate(missing):
+            try:
+                found[entity] = self._decoded(*raws[2 * place : 2 * place + 2])
+            except StoreDataError as error:
+                damaged.append(entity)
+                _log.error("an entity is left out, as what the store has of it is damaged: %s", error)
+        if damaged:
+            self._pipe.run(self.noted(damaged))
+            _log.error("`segments ingest --rebuild` mends what is kept of %d entities", len(damaged))
+        return found
+
+    def _decoded(self, raw: bytes | None, record: bytes | None) -> LoadedEntity:
+        state, waiting = split(raw)
+        return LoadedEntity(
+            StoredEntity(state, record or b"", waiting),
+            decode_state(state, self._requirements) if state else self._nothing,
+            decode_record(record),
+            waiting_events(waiting) if waiting else [],
+        )
+
+    def remember(self, entity: str, held: LoadedEntity) -> None:
+        """Remember what was written of an entity."""
+        self._remembered[entity] = held
+        self._remembered.move_to_end(entity)
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    def noted(self, entities: Sequence[str]) -> list[Command]:
+        """Return the command that notes entities whose states have to be rebuilt from the log; none for none."""
+        return [("SADD", self._rebuild_key, *entities)] if entities else []
