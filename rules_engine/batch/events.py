@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 from rules_engine.events.log.event_log import decode_properties
 from rules_engine.events.log.offline import EventPiece, Integers, OfflineEvents, Source
 from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.events import reduce_values, sequence_matches
 from rules_engine.rules.inputs import Event
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Predicate
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.predicates import selects
 from rules_engine.rules.program import Program

@@ -27,9 +27,10 @@ from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
 from rules_engine.features.offline.joined import join_files
 from rules_engine.folders import Project
+from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.catalog import EVENT_VIEW
 from rules_engine.rules.events import reduce_values
-from rules_engine.rules.nodes import Aggregate, EventAggregate
+from rules_engine.rules.nodes import EventAggregate
 from rules_engine.rules.predicates import selects
 from rules_engine.rules.types import Kind, Value, conform
 from rules_engine.stream.event_sink import event_log
@@ -39,7 +40,7 @@ Integers = npt.NDArray[np.int64]
 _ROW = "feast_segments_row"
 
 #: What counting gives, and what keeps the kind of what is aggregated.
-_COUNTS = (Aggregate.COUNT, Aggregate.DISTINCT)
+_COUNTS = tuple(function for function, row in AGGREGATES.items() if row.is_count)
 
 
 def training_set(

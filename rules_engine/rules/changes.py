@@ -48,7 +48,8 @@ _BEFORE_EXPIRY = -(2**62)
 def changes_at(program: Program, condition: Condition, inputs: Inputs, now: int) -> int | None:
     """The first instant after now at which the three-valued answer differs, with the same data; None if it never does.
 
-    >>> from rules_engine.rules.nodes import Aggregate, EventMatch
+    >>> from rules_engine.rules.nodes import EventMatch
+    >>> from rules_engine.rules.aggregates import Aggregate
     >>> from rules_engine.rules.inputs import Event
     >>> viewed = Predicate(EventAggregate(Aggregate.COUNT, EventMatch("view"), within=10), "at_least", 1)
     >>> changes_at(Program({}), viewed, Inputs(events=(Event("view", 3, "a"),)), now=5)

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from rules_engine.rules import nodes
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.types import Kind, ValueType
 
 CLASSES: dict[str, type] = {
@@ -30,7 +31,7 @@ CLASSES: dict[str, type] = {
         ValueType,
     )
 }
-ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (nodes.ClockField, nodes.Aggregate, Kind)}
+ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (nodes.ClockField, Aggregate, Kind)}
 
 
 def encode_part(part: str, values: Mapping[str, Any]) -> dict[str, Any]:

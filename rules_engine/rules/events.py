@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Hashable, Iterator, Sequence
 
+from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.inputs import Event, KeptEvents
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, SequenceStep
+from rules_engine.rules.nodes import EventAggregate, EventMatch, SequenceStep
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.types import Value, conform
 
@@ -47,8 +47,8 @@ def aggregate_value(aggregate: EventAggregate, events: Sequence[Event], now: int
 
 def reduce_events(aggregate: EventAggregate, counted: Sequence[Event]) -> Value:
     """The aggregate over exactly these events, which are in order."""
-    if aggregate.function is Aggregate.COUNT:
-        return len(counted)
+    if aggregate.of is None:
+        return AGGREGATES[aggregate.function].reduce([None] * len(counted))
     values = [conform(event.properties.get(aggregate.of or ""), aggregate.of_type) for event in counted]
     return reduce_values(aggregate.function, values)
 
@@ -59,66 +59,7 @@ def reduce_values(function: Aggregate, values: Sequence[Value]) -> Value:
     >>> reduce_values(Aggregate.MAX, [1, None, 3]), reduce_values(Aggregate.LAST, [1, None])
     (3, None)
     """
-    if function is Aggregate.COUNT:
-        return len(values)
-    if function is Aggregate.FIRST:
-        return values[0] if values else None
-    if function is Aggregate.LAST:
-        return values[-1] if values else None
-    return _REDUCTIONS[function]([value for value in values if value is not None])
-
-
-def exact_sum(values: Sequence[int | float]) -> int | float | None:
-    """The sum: of integers exact, with floats correctly rounded; infinite where it leaves the range of a float.
-
-    >>> exact_sum([0.1] * 10), exact_sum([2**60, 1])
-    (1.0, 1152921504606846977)
-    """
-    if all(isinstance(value, int) for value in values):
-        return sum(values)
-    try:
-        return math.fsum(values)
-    except OverflowError:  # an intermediate sum, or the sum itself, is out of range
-        return _round(sum(map(Fraction, values), Fraction(0)))
-    except ValueError:  # infinities of both signs have no sum
-        return None
-
-
-def _round(exact: Fraction) -> float:
-    try:
-        return float(exact)
-    except OverflowError:
-        return math.inf if exact > 0 else -math.inf
-
-
-def mean(values: Sequence[int | float]) -> float | None:
-    """The mean; None of nothing.
-
-    >>> mean([1, 2]), mean([]) is None
-    (1.5, True)
-    """
-    return quotient(exact_sum(values), len(values))
-
-
-def quotient(total: int | float | None, number: int) -> float | None:
-    """A mean from a sum and the number of its terms, correctly rounded; None of nothing."""
-    if total is None or number == 0:
-        return None
-    return _round(Fraction(total, number)) if isinstance(total, int) else total / number
-
-
-def _distinct(values: Sequence[Value]) -> int:
-    """1 and 1.0 are one value; True is another."""
-    return len({(isinstance(value, bool), value) for value in values})
-
-
-_REDUCTIONS: dict[Aggregate, Callable[[Sequence[Value]], Value]] = {
-    Aggregate.SUM: exact_sum,
-    Aggregate.AVG: mean,
-    Aggregate.MIN: lambda values: min(values, default=None),
-    Aggregate.MAX: lambda values: max(values, default=None),
-    Aggregate.DISTINCT: _distinct,
-}
+    return AGGREGATES[function].reduce(values)
 
 
 # --- sequences ------------------------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ from typing import Any, assert_never
 
 from rules_engine.clock import format_duration, format_instant, from_micros, to_micros
 from rules_engine.diagnostics import printable
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import first_events, in_window, matching
 from rules_engine.rules.format import format_argument, format_value
 from rules_engine.rules.inputs import Event, Inputs, KeptEvents
 from rules_engine.rules.nodes import (
-    Aggregate,
     AllOf,
     AnyOf,
     ClockRef,

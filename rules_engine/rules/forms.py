@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from rules_engine.rules.aggregates import AGGREGATES, Aggregation
+
 
 class Shape(Enum):
     """What is written after a form's first key."""
@@ -43,10 +45,10 @@ class Form:
 _VALUE_OPTIONS = ("ignore_case", "or_missing")
 
 
-def _aggregate(head: str, summary: str, example: str, optional: tuple[str, ...] = ()) -> Form:
-    return Form(
-        head, Shape.EVENT_PROPERTY, summary, f"{{{head}: {example}}}", ("within",), optional, takes_operator=True
-    )
+def _aggregate(row: Aggregation) -> Form:
+    head = row.function.value
+    example = f"{{{head}: {row.example}}}"
+    return Form(head, Shape.EVENT_PROPERTY, row.summary, example, ("within",), row.options, takes_operator=True)
 
 
 _TABLE = (
@@ -83,34 +85,7 @@ _TABLE = (
         "did_not", Shape.EVENT, "no such event lies in the window", "{did_not: purchase, within: 30d}",
         required=("within",), optional=("where",),
     ),
-    _aggregate(
-        "sum", "the sum of a property",
-        "{event: purchase, of: amount}, within: 30d, at_least: 200",
-    ),
-    _aggregate(
-        "avg", "the mean of a property",
-        "{event: purchase, of: amount}, within: 30d, at_least: 50", ("or_missing",),
-    ),
-    _aggregate(
-        "min", "the least value of a property",
-        "{event: view, of: price}, within: 1d, less_than: 5", ("or_missing",),
-    ),
-    _aggregate(
-        "max", "the greatest value of a property",
-        "{event: view, of: price}, within: 1d, at_least: 500", ("or_missing",),
-    ),
-    _aggregate(
-        "distinct", "how many different values a property had",
-        "{event: view, of: sku}, within: 1h, at_least: 3",
-    ),
-    _aggregate(
-        "first", "the property of the earliest such event",
-        "{event: visit, of: source}, within: 30d, equals: ad", _VALUE_OPTIONS,
-    ),
-    _aggregate(
-        "last", "the property of the latest such event",
-        "{event: visit, of: source}, within: 30d, equals: mail", _VALUE_OPTIONS,
-    ),
+    *(_aggregate(row) for row in AGGREGATES.values() if row.kinds is not None),
     Form(
         "sequence", Shape.STEPS, "the steps happened in this order",
         "{sequence: [{did: add_to_cart}, {did_not: purchase, within: 30m}], within: 24h}",
@@ -126,7 +101,7 @@ FORMS: dict[str, Form] = {form.head: form for form in _TABLE}
 #: The keys of one step of a sequence, besides ``did`` or ``did_not``.
 STEP_OPTIONS = ("within", "where")
 
-#: The keys inside ``sum: avg: min: max: distinct: first: last:``.
+#: The keys inside an aggregate of a property.
 AGGREGATE_REQUIRED = ("event", "of")
 AGGREGATE_OPTIONAL = ("where",)
 

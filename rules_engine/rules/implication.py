@@ -5,7 +5,8 @@ Sound, not complete: True is certain, False means only that it could not be show
 
 from __future__ import annotations
 
-from rules_engine.rules.nodes import Aggregate, AllOf, AnyOf, Condition, EventAggregate, Not, Predicate, SegmentRef
+from rules_engine.rules.aggregates import Aggregate
+from rules_engine.rules.nodes import AllOf, AnyOf, Condition, EventAggregate, Not, Predicate, SegmentRef
 from rules_engine.rules.parsing.constants import contradictory, opposites
 from rules_engine.rules.program import Program
 

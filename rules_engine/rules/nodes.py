@@ -11,7 +11,8 @@ from enum import Enum
 from typing import Any
 
 from rules_engine.diagnostics import NO_SPAN, Span
-from rules_engine.rules.types import FLOAT, INTEGER, Value, ValueType
+from rules_engine.rules.aggregates import AGGREGATES, Aggregate
+from rules_engine.rules.types import Value, ValueType
 
 # --- operands: what a predicate reads -------------------------------------------------------------------------------
 
@@ -60,19 +61,6 @@ class ClockRef:
         return f"{self.field.value} in {self.timezone}"
 
 
-class Aggregate(Enum):
-    """How the matching events of a window become one value."""
-
-    COUNT = "count"
-    SUM = "sum"
-    AVG = "avg"
-    MIN = "min"
-    MAX = "max"
-    DISTINCT = "distinct"
-    FIRST = "first"
-    LAST = "last"
-
-
 @dataclass(frozen=True, slots=True)
 class EventMatch:
     """Which events are meant: a name, and predicates on properties that must all be true."""
@@ -112,9 +100,7 @@ class EventAggregate:
     @property
     def type(self) -> ValueType | None:
         """The type of the aggregate's value; None where that of the property is not known."""
-        if self.function in (Aggregate.COUNT, Aggregate.DISTINCT):
-            return INTEGER
-        return FLOAT if self.function is Aggregate.AVG else self.of_type
+        return AGGREGATES[self.function].type_of_value(self.of_type)
 
     def __str__(self) -> str:
         from rules_engine.clock import format_duration

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from enum import Flag
 
-from rules_engine.rules.nodes import (
-    Aggregate,
-    AllOf,
-    AnyOf,
-    Condition,
-    EventAggregate,
-    Not,
-    Predicate,
-    SegmentRef,
-    Sequence,
-)
+from rules_engine.rules.aggregates import AGGREGATES
+from rules_engine.rules.nodes import AllOf, AnyOf, Condition, EventAggregate, Not, Predicate, SegmentRef, Sequence
 from rules_engine.rules.program import Program
 
-_COUNTING = (Aggregate.COUNT, Aggregate.DISTINCT)
+_COUNTING = tuple(function for function, row in AGGREGATES.items() if row.is_count)
 _MORE, _LESS = ("at_least", "greater_than"), ("at_most", "less_than")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from rules_engine.clock import format_instant
 from rules_engine.events.state.reading import StateReader
 from rules_engine.features.online.selection import EntityFeatures
-from rules_engine.rules.nodes import Aggregate, EventAggregate, FeatureRef
+from rules_engine.rules.aggregates import AGGREGATES
+from rules_engine.rules.nodes import EventAggregate, FeatureRef
 from rules_engine.rules.triggers.nodes import Constant, PayloadValue, Trigger
 from rules_engine.rules.types import Kind, Value, ValueType, conform
 from rules_engine.rules.undecided import Undecided
@@ -49,7 +50,7 @@ def _value(
             known = types.get(value.key)
             return as_json(conform(feature_at(features, value, at), known), known)
         case EventAggregate():
-            shown = value.of_type if value.function not in (Aggregate.COUNT, Aggregate.DISTINCT) else None
+            shown = None if AGGREGATES[value.function].is_count else value.of_type
             found = reader.aggregate(value, at)
             return None if isinstance(found, Undecided) else as_json(found, shown)
 

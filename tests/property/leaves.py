@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from rules_engine.rules.aggregates import AGGREGATES, NUMBERS_AND_TIMES
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, Operator, operators_for
 from rules_engine.rules.types import Kind
 from tests.property import pools
@@ -246,31 +247,31 @@ def did_leaf(draw: Draw, words: Vocabulary) -> Condition:
 
 
 def aggregate_leaf(draw: Draw, words: Vocabulary) -> Condition:
-    form = one_of(draw, ("sum", "avg", "min", "max", "distinct", "first", "last", "last"))
-    number = form in ("sum", "avg", "min", "max")
+    row = one_of(draw, [row for row in AGGREGATES.values() if row.kinds is not None])
+    form, number = row.function.value, row.kinds <= NUMBERS_AND_TIMES
     name = (
         "price"
         if number
-        else one_of(draw, sorted(set(pools.PROPERTIES) - {"tags"} if form == "distinct" else pools.PROPERTIES))
+        else one_of(draw, sorted(pools.PROPERTIES if row.takes_lists else set(pools.PROPERTIES) - {"tags"}))
     )
     source = {"event": one_of(draw, pools.EVENTS), "of": name, **draw_where(draw, words, 25)}
-    if form == "distinct":
+    if row.is_count:
         test = draw_count(draw)
     elif number:
-        test = amount_test(draw, form, words)
+        test = amount_test(draw, row.never_missing, words)
     else:
         test = draw_test(draw, pools.PROPERTIES[name], words, relative=False, declared=False)
     return {form: source, "within": window(draw, words), **test}
 
 
-def amount_test(draw: Draw, form: str, words: Vocabulary) -> dict[str, Any]:
+def amount_test(draw: Draw, never_missing: bool, words: Vocabulary) -> dict[str, Any]:
     """Draw a test of an aggregate of prices, with literals that sums and means of prices hit."""
-    if form != "sum" and maybe(draw, 10):
+    if not never_missing and maybe(draw, 10):
         return {"exists": one_of(draw, (True, False))}
     pool = (0, 1, 2, 2.5, 3, 4, 5, 7, 10, 12.5, 15, -1) if words.exact or maybe(draw, 80) else pools.FLOATS
     name = one_of(draw, [name for name in operators_for(Kind.FLOAT, is_list=False) if name != "exists"])
     test = {name: drawn_from(draw, OPERATORS[name], pool)}
-    return {**test, "or_missing": True} if form != "sum" and maybe(draw, 10) else test
+    return {**test, "or_missing": True} if not never_missing and maybe(draw, 10) else test
 
 
 def sequence_leaf(draw: Draw, words: Vocabulary) -> Condition:

@@ -17,12 +17,12 @@ from rules_engine.events.state.kept_events import StateEvents
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.reading import StateLayout, StateReader
 from rules_engine.events.state.requirements import StateRequirements, requirements_of
+from rules_engine.rules.aggregates import AGGREGATES, NUMBERS_AND_TIMES, Aggregate
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import aggregate_value, sequence_matches
 from rules_engine.rules.inputs import Event, Inputs, in_order
 from rules_engine.rules.nodes import (
-    Aggregate,
     Condition,
     EventAggregate,
     EventMatch,
@@ -61,7 +61,8 @@ def aggregates(draw: st.DrawFn, functions: Iterable[Aggregate] = Aggregate) -> E
     match, within = draw(MATCHES), draw(st.sampled_from(WINDOWS))
     if function is Aggregate.COUNT:
         return EventAggregate(function, match, within)
-    numeric = function in (Aggregate.SUM, Aggregate.AVG, Aggregate.MIN, Aggregate.MAX) or draw(st.booleans())
+    kinds = AGGREGATES[function].kinds or frozenset()
+    numeric = kinds <= NUMBERS_AND_TIMES or draw(st.booleans())
     return EventAggregate(function, match, within, *(("amount", FLOAT) if numeric else ("kind", STRING)))
 
 

@@ -17,9 +17,10 @@ from rules_engine.events.state.encoding import decode_state, encode_state
 from rules_engine.events.state.entity_state import empty_state, update
 from rules_engine.events.state.pruning import prune
 from rules_engine.features.online.selection import EntityFeatures
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.load import Definitions
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, FeatureRef, Predicate
+from rules_engine.rules.nodes import EventAggregate, EventMatch, FeatureRef, Predicate
 from rules_engine.rules.settings.nodes import Consent, SinkRef
 from rules_engine.rules.triggers.nodes import (
     Cap,

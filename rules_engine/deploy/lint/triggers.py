@@ -6,19 +6,10 @@ from collections.abc import Iterator
 
 from rules_engine.clock import format_duration
 from rules_engine.diagnostics import Diagnostic, Severity, Span
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.implication import implies
 from rules_engine.rules.load import Definitions
-from rules_engine.rules.nodes import (
-    Aggregate,
-    AllOf,
-    Condition,
-    ContextRef,
-    EventAggregate,
-    Not,
-    Predicate,
-    Segment,
-    SegmentRef,
-)
+from rules_engine.rules.nodes import AllOf, Condition, ContextRef, EventAggregate, Not, Predicate, Segment, SegmentRef
 from rules_engine.rules.program import Program
 from rules_engine.rules.triggers.nodes import OnEnter, OnExit, QuietPolicy, Trigger, hidden_segments
 from rules_engine.rules.types import INTEGER

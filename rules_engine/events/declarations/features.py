@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from rules_engine.definitions.source import Entry, Mapping, Node, Scalar, to_plain
 from rules_engine.diagnostics import Diagnostic, listing, nearest
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.nodes import Aggregate, EventAggregate
+from rules_engine.rules.nodes import EventAggregate
 from rules_engine.rules.parsing.event_operands import EventParser
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.parsing.operand_checks import at_key

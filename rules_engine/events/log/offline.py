@@ -62,7 +62,8 @@ class EventPiece:
 def spans(sources: Iterable[Source]) -> dict[str, int | None]:
     """By name of an event how far back some conditions look, in microseconds; None for ever.
 
-    >>> from rules_engine.rules.nodes import Aggregate, EventMatch
+    >>> from rules_engine.rules.nodes import EventMatch
+    >>> from rules_engine.rules.aggregates import Aggregate
     >>> spans([EventAggregate(Aggregate.COUNT, EventMatch("view"), within) for within in (5, 7)])
     {'view': 7}
     """

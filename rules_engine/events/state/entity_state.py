@@ -91,7 +91,8 @@ def nothing_kept(requirement: EventRequirement) -> Kept:
 def update(state: EventState, events: Iterable[Event], requirements: StateRequirements) -> EventState:
     """The state with further events, in any order. Events that it already has change nothing.
 
-    >>> from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
+    >>> from rules_engine.rules.nodes import EventAggregate, EventMatch
+    >>> from rules_engine.rules.aggregates import Aggregate
     >>> from rules_engine.rules.program import Program
     >>> from rules_engine.events.state.requirements import requirements_of
     >>> requirements = requirements_of(Program({}), {"views": EventAggregate(Aggregate.COUNT, EventMatch("view"), 10)})

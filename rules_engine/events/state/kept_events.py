@@ -33,7 +33,7 @@ class StateEvents(KeptEvents):
     >>> from rules_engine.events.state.reading import StateLayout
     >>> from rules_engine.events.state.requirements import requirements_of
     >>> from rules_engine.events.state.entity_state import empty_state, update
-    >>> from rules_engine.rules.nodes import Aggregate
+    >>> from rules_engine.rules.aggregates import Aggregate
     >>> from rules_engine.rules.program import Program
     >>> views = EventAggregate(Aggregate.COUNT, EventMatch("view"), within=10)
     >>> requirements = requirements_of(Program({}), {"views": views})

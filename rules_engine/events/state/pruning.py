@@ -32,7 +32,8 @@ def prune(state: EventState, requirements: StateRequirements, now: int) -> Event
     >>> from rules_engine.events.state.requirements import requirements_of
     >>> from rules_engine.events.state.entity_state import empty_state, update
     >>> from rules_engine.rules.inputs import Event
-    >>> from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
+    >>> from rules_engine.rules.nodes import EventAggregate, EventMatch
+    >>> from rules_engine.rules.aggregates import Aggregate
     >>> from rules_engine.rules.program import Program
     >>> requirements = requirements_of(Program({}), {"views": EventAggregate(Aggregate.COUNT, EventMatch("view"), 10)})
     >>> state = update(empty_state(requirements), [Event("view", 5, "b"), Event("view", 3, "a")], requirements)

@@ -11,16 +11,17 @@ from rules_engine.clock import format_instant
 from rules_engine.errors import DataError
 from rules_engine.events.state.entity_state import EventState, Kept
 from rules_engine.events.state.requirements import KeepRule, Need, StateRequirements, aggregate_need, sequence_needs
+from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.events import first_events, in_window, reduce_values, sequence_instants, sequence_matches
 from rules_engine.rules.inputs import Event
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Sequence
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Sequence
 from rules_engine.rules.types import Value
 from rules_engine.rules.undecided import UNDECIDED, Undecided
 
 #: How many objects are remembered by identity before the memory starts anew.
 _MAX_REMEMBERED = 10_000
 
-_COUNTS = (Aggregate.COUNT, Aggregate.DISTINCT)
+_COUNTS = tuple(function for function, row in AGGREGATES.items() if row.is_count)
 
 
 @dataclass(frozen=True, slots=True)

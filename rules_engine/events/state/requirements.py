@@ -13,7 +13,8 @@ from functools import cached_property
 from hashlib import blake2b
 
 from rules_engine.clock import DAY
-from rules_engine.rules.nodes import Aggregate, Condition, EventAggregate, EventMatch, Predicate, Sequence
+from rules_engine.rules.aggregates import AGGREGATES, Aggregate, require_aggregates
+from rules_engine.rules.nodes import Condition, EventAggregate, EventMatch, Predicate, Sequence
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import ValueType
 from rules_engine.rules.walk import walk
@@ -258,7 +259,7 @@ def count_limit(predicate: Predicate) -> int | None:
     assert isinstance(operand, EventAggregate), operand
     argument = predicate.argument
     numbers = argument if isinstance(argument, tuple) else (argument,)
-    if operand.function not in (Aggregate.COUNT, Aggregate.DISTINCT):
+    if not AGGREGATES[operand.function].is_count:
         return None
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
         return None
@@ -297,6 +298,7 @@ _KEEPS = {
     Aggregate.FIRST: KeepRule.ALL,
     Aggregate.LAST: KeepRule.NEWEST,
 }
+require_aggregates("what an event state keeps", _KEEPS)
 
 
 def sequence_needs(sequence: Sequence) -> list[Need]:

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rules_engine.rules.events import exact_sum, quotient
-from rules_engine.rules.nodes import Aggregate
+from rules_engine.rules.aggregates import Aggregate, exact_sum, quotient
 from rules_engine.rules.types import Value
 
 _LARGEST = Fraction(sys.float_info.max)

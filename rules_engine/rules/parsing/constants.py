@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from rules_engine.diagnostics import Diagnostic, Span
+from rules_engine.rules.aggregates import AGGREGATES
 from rules_engine.rules.forms import WEEKDAYS
-from rules_engine.rules.nodes import Aggregate, AllOf, AnyOf, Condition, EventAggregate, Operand, Predicate
+from rules_engine.rules.nodes import AllOf, AnyOf, Condition, EventAggregate, Operand, Predicate
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.types import Kind
 
@@ -68,7 +69,7 @@ def _predicate_problem(predicate: Predicate, span: Span) -> Diagnostic | None:
 
 
 def _is_count(operand: Operand) -> bool:
-    return isinstance(operand, EventAggregate) and operand.function in (Aggregate.COUNT, Aggregate.DISTINCT)
+    return isinstance(operand, EventAggregate) and AGGREGATES[operand.function].is_count
 
 
 def opposites(conditions: Iterable[Condition]) -> list[Predicate]:

@@ -7,17 +7,10 @@ from dataclasses import replace
 from rules_engine.clock import format_duration
 from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
 from rules_engine.diagnostics import Diagnostic, listing, nearest
+from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.forms import AGGREGATE_OPTIONAL, AGGREGATE_REQUIRED, ANCHORS, PROPERTY_OPTIONS, STEP_OPTIONS
-from rules_engine.rules.nodes import (
-    Aggregate,
-    EventAggregate,
-    EventMatch,
-    Predicate,
-    PropertyRef,
-    Sequence,
-    SequenceStep,
-)
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, PropertyRef, Sequence, SequenceStep
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS
 from rules_engine.rules.parsing.literals import (
     Refusal,
@@ -35,7 +28,7 @@ from rules_engine.rules.parsing.operand_checks import (
     single_operator,
     string_value,
 )
-from rules_engine.rules.types import FLOAT, INTEGER, Kind, ValueType
+from rules_engine.rules.types import INTEGER, ValueType
 
 
 class EventParser:
@@ -76,7 +69,7 @@ class EventParser:
     # --- aggregates -------------------------------------------------------------------------------------------------
 
     def aggregate(self, node: Mapping, function_name: str) -> EventAggregate | None:
-        """``sum avg min max distinct first last`` without their comparison."""
+        """Return an aggregate of a property, without its comparison."""
         function = Aggregate(function_name)
         inner = node.entry(function_name).value
         if not isinstance(inner, Mapping):
@@ -126,22 +119,11 @@ class EventParser:
 
     def with_type(self, aggregate: EventAggregate, of_type: ValueType | None) -> EventAggregate:
         """The aggregate over a property of this type; where none is known, only its numbers are reduced."""
-        if of_type is None and aggregate.function in (Aggregate.SUM, Aggregate.AVG, Aggregate.MIN, Aggregate.MAX):
-            of_type = FLOAT
-        return replace(aggregate, of_type=of_type)
+        return replace(aggregate, of_type=AGGREGATES[aggregate.function].type_of_property(of_type))
 
     def _check_of(self, aggregate: EventAggregate, node: Node) -> None:
         of_type, function = aggregate.of_type, aggregate.function
-        if of_type is None or function in (Aggregate.FIRST, Aggregate.LAST):
-            return
-        allowed = {
-            Aggregate.SUM: of_type.kind.is_number,
-            Aggregate.AVG: of_type.kind.is_number,
-            Aggregate.MIN: of_type.kind.is_number or of_type.kind is Kind.TIME,
-            Aggregate.MAX: of_type.kind.is_number or of_type.kind is Kind.TIME,
-            Aggregate.DISTINCT: True,
-        }
-        if of_type.is_list or not allowed[function]:
+        if of_type is not None and not AGGREGATES[function].takes(of_type):
             message = f"there is no `{function.value}` of `{aggregate.of}`, which is of type {of_type}"
             raise Refusal("operator-type", node, message)
 

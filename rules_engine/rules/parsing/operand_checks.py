@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 from rules_engine.definitions.source import Entry, Mapping, Node, Scalar
 from rules_engine.diagnostics import listing, nearest
+from rules_engine.rules.aggregates import AGGREGATES
 from rules_engine.rules.forms import Form
-from rules_engine.rules.nodes import Aggregate, ClockRef, EventAggregate, Operand, PropertyRef
+from rules_engine.rules.nodes import ClockRef, EventAggregate, Operand, PropertyRef
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Operator, operators_for
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.types import Kind, ValueType
@@ -99,7 +100,7 @@ def check_operator(entry: Entry, operand: Operand, value_type: ValueType | None)
 
 def _can_be_missing(operand: Operand) -> bool:
     if isinstance(operand, EventAggregate):
-        return operand.function not in (Aggregate.COUNT, Aggregate.SUM, Aggregate.DISTINCT)
+        return not AGGREGATES[operand.function].never_missing
     return not isinstance(operand, ClockRef)
 
 

@@ -6,7 +6,8 @@ import re
 
 from rules_engine.definitions.source import Entry, Items, Mapping, Node
 from rules_engine.diagnostics import Diagnostic, listing, nearest
-from rules_engine.rules.nodes import Aggregate, EventAggregate, FeatureRef
+from rules_engine.rules.aggregates import Aggregate
+from rules_engine.rules.nodes import EventAggregate, FeatureRef
 from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.parsing.document_keys import keys_of
 from rules_engine.rules.parsing.literals import Refusal, describe, literal
@@ -17,8 +18,8 @@ from rules_engine.rules.types import Kind
 #: How many values an action carries at most.
 MAX_VALUES = 50
 
-AGGREGATES = tuple(aggregate.value for aggregate in Aggregate)
-FORMS = ("feature", "value", *AGGREGATES)
+_NAMES = tuple(aggregate.value for aggregate in Aggregate)
+FORMS = ("feature", "value", *_NAMES)
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}\Z")
 _EXAMPLE = "write e.g. `{feature: VIEW:NAME}`, `{last: {event: EVENT, of: PROPERTY}}` or `{value: ...}`"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from rules_engine.definitions.case_schema import INPUTS, MOMENT
 from rules_engine.definitions.envelope import NAME_PATTERN
-from rules_engine.rules.forms import FORMS
-from rules_engine.rules.nodes import Aggregate
+from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.schema_parts import (
     DURATION,
     NAME,
@@ -169,6 +168,6 @@ class _Parts:
             inner["of"] = {"enum": declared} if declared else {"type": "string"}
             required.append("of")
         window = {"$ref": "#/definitions/window", "description": "As long as the event is kept, if it is not given."}
-        summary = FORMS[head].summary if head in FORMS else "how many such events there were"
+        summary = AGGREGATES[Aggregate(head)].summary
         parts = {head: mapping_schema(inner, required), "within": window}
         return mapping_schema(parts, (head,), description=f"{summary[0].upper()}{summary[1:]}.")

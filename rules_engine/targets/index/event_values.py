@@ -32,7 +32,7 @@ class EventValues(Protocol):
 class LoggedEvents:
     """What a log of events says, or what is kept of one.
 
-    >>> from rules_engine.rules.nodes import Aggregate
+    >>> from rules_engine.rules.aggregates import Aggregate
     >>> logged = LoggedEvents((Event("view", 5, "a"), Event("view", 9, "b")))
     >>> views = EventAggregate(Aggregate.COUNT, EventMatch("view"), within=3)
     >>> logged.aggregate(views, 7), sorted(logged.instants(views))

@@ -6,15 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from rules_engine.rules.aggregates import AGGREGATES
 from rules_engine.rules.forms import WEEKDAYS
-from rules_engine.rules.nodes import (
-    Aggregate,
-    ClockRef,
-    EventAggregate,
-    Operand,
-    Predicate,
-    Sequence,
-)
+from rules_engine.rules.nodes import ClockRef, EventAggregate, Operand, Predicate, Sequence
 from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.text import fold_case
 from rules_engine.rules.types import Kind, Value, ValueType, conform
@@ -71,8 +65,7 @@ class Slot:
     def may_be_missing(self) -> bool:
         if isinstance(self.source, Sequence):
             return False
-        counts = (Aggregate.COUNT, Aggregate.DISTINCT)
-        return not (isinstance(self.source, EventAggregate) and self.source.function in counts)
+        return not (isinstance(self.source, EventAggregate) and AGGREGATES[self.source.function].is_count)
 
     @property
     def reads_clock(self) -> bool:

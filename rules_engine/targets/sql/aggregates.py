@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
+from rules_engine.rules.aggregates import Aggregate, require_aggregates
+from rules_engine.rules.nodes import EventAggregate, EventMatch
 from rules_engine.rules.types import FLOAT, INTEGER, Kind
 from rules_engine.targets.sql.events import EventSteps, Joined, Step, row_number
 from rules_engine.targets.sql.expressions import (
@@ -117,8 +118,6 @@ class AggregateSteps:
     def _lower(self, aggregate: EventAggregate) -> list[Stored]:
         match = aggregate.match
         forms = readable(self.events.property(match.event, aggregate.of), aggregate.of_type) if aggregate.of else []
-        if aggregate.function in (Aggregate.FIRST, Aggregate.LAST):
-            return self._picked(aggregate, forms)
         conditions = [*self.events.matches(match), *self.events.inside(aggregate.within)]
         return _LOWERINGS[aggregate.function](Counted(self, aggregate, conditions, forms))
 
@@ -142,7 +141,7 @@ class AggregateSteps:
 
     # --- first and last ---------------------------------------------------------------------------------------------
 
-    def _picked(self, aggregate: EventAggregate, forms: Sequence[Stored]) -> list[Stored]:
+    def picked(self, aggregate: EventAggregate, forms: Sequence[Stored]) -> list[Stored]:
         descending = aggregate.function is Aggregate.LAST
         key = (aggregate.match, aggregate.within, descending)
         if key not in self._picks:
@@ -290,6 +289,10 @@ def _distinct(counted: Counted) -> list[Stored]:
     return [Stored(INTEGER, counted.column(total, integer(0)))]
 
 
+def _pick(counted: Counted) -> list[Stored]:
+    return counted.steps.picked(counted.aggregate, counted.forms)
+
+
 _LOWERINGS: dict[Aggregate, Callable[[Counted], list[Stored]]] = {
     Aggregate.COUNT: _count,
     Aggregate.SUM: _sum,
@@ -297,4 +300,7 @@ _LOWERINGS: dict[Aggregate, Callable[[Counted], list[Stored]]] = {
     Aggregate.MIN: _extreme(exp.Min, smaller=True),
     Aggregate.MAX: _extreme(exp.Max, smaller=False),
     Aggregate.DISTINCT: _distinct,
+    Aggregate.FIRST: _pick,
+    Aggregate.LAST: _pick,
 }
+require_aggregates("target sql", _LOWERINGS)

@@ -14,11 +14,11 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from rules_engine.clock import LAST_INSTANT
 from rules_engine.events.state.reading import AggregatePlan, SequencePlan, StateLayout, StateReader
 from rules_engine.features.online.selection import EntityFeatures
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.changes import CLOCK_HORIZON
 from rules_engine.rules.events import completing, identity_of, reduce_values
 from rules_engine.rules.local_time import crossings, local_time
 from rules_engine.rules.nodes import (
-    Aggregate,
     AllOf,
     AnyOf,
     ClockField,

@@ -19,8 +19,9 @@ from rules_engine.features.feast_import import import_feast
 from rules_engine.folders import Project
 from rules_engine.project.catalog import _decode, _encode, project_catalog
 from rules_engine.project.store import embedded_store
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.catalog import Catalog, EventType, Feature
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
+from rules_engine.rules.nodes import EventAggregate, EventMatch
 from rules_engine.rules.types import FLOAT, INTEGER, STRING, TIME, Kind, ValueType
 
 import_feast()

@@ -10,9 +10,10 @@ from jsonschema import Draft202012Validator
 from rules_engine.clock import DAY
 from rules_engine.errors import DefinitionError
 from rules_engine.events.declarations.events_yaml import EVENTS_SCHEMA, EventDeclarations, parse_events, read_events
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Predicate, PropertyRef
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, PropertyRef
 from rules_engine.rules.types import BOOLEAN, FLOAT, INTEGER, STRING, TIME, Kind, ValueType
 
 SHOP = """\

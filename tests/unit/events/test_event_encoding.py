@@ -19,8 +19,9 @@ from rules_engine.events.state.encoding import decode_state, encode_state, finge
 from rules_engine.events.state.entity_state import EventState, empty_state, update
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.requirements import STATE_VERSION, StateRequirements, requirements_of
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.inputs import Event
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Predicate, PropertyRef
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, PropertyRef
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import FLOAT, STRING
 

@@ -14,9 +14,10 @@ from rules_engine.events.state.kept_events import StateEvents
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.reading import StateLayout, StateReader
 from rules_engine.events.state.requirements import StateRequirements, requirements_of
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.explain import explain
 from rules_engine.rules.inputs import Event, Inputs
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, Sequence
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Sequence
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import FLOAT, STRING
 from rules_engine.rules.undecided import Undecided

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rules_engine.clock import DAY, HOUR, MINUTE, parse_instant
 from rules_engine.definitions.source import from_plain, read_documents
 from rules_engine.errors import DefinitionError, UnknownNameError
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.catalog import Catalog, EventType, Feature
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.explain import explain
@@ -23,7 +24,6 @@ from rules_engine.rules.forms import FORMS
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.load import definition_files, load_folder, load_text
 from rules_engine.rules.nodes import (
-    Aggregate,
     AllOf,
     AnyOf,
     ClockField,

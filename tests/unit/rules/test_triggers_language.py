@@ -14,8 +14,9 @@ from rules_engine.deploy.lint.triggers import lint_triggers
 from rules_engine.errors import ProjectError
 from rules_engine.project.versions import Version, check_features
 from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.load import Definitions, load_text
-from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch, FeatureRef, SegmentRef
+from rules_engine.rules.nodes import EventAggregate, EventMatch, FeatureRef, SegmentRef
 from rules_engine.rules.settings.codec import decode_consent, decode_sinks
 from rules_engine.rules.settings.nodes import Consent, SinkRef
 from rules_engine.rules.triggers.codec import decode_triggers

@@ -13,10 +13,10 @@ import pytest
 
 from rules_engine.clock import DAY, HOUR, to_micros
 from rules_engine.errors import UnknownNameError
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Event, Inputs
 from rules_engine.rules.nodes import (
-    Aggregate,
     AllOf,
     AnyOf,
     ClockField,

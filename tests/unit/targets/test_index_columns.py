@@ -11,9 +11,9 @@ import pytest
 
 from rules_engine.clock import DAY, HOUR, to_micros
 from rules_engine.errors import DataError, UnknownNameError, UnsupportedError
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.nodes import (
-    Aggregate,
     AllOf,
     AnyOf,
     ClockField,

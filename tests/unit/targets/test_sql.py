@@ -16,14 +16,13 @@ from sqlglot import exp
 
 from rules_engine.clock import DAY, HOUR, parse_instant
 from rules_engine.errors import DataError, UnknownNameError, UnsupportedError
+from rules_engine.rules.aggregates import Aggregate, exact_sum, mean
 from rules_engine.rules.catalog import Catalog, EventType, Feature
 from rules_engine.rules.evaluate import Evaluation
-from rules_engine.rules.events import exact_sum, mean
 from rules_engine.rules.forms import WEEKDAYS
 from rules_engine.rules.inputs import Event, Inputs
 from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import (
-    Aggregate,
     AnyOf,
     ClockField,
     ClockRef,
@@ -39,9 +38,7 @@ from rules_engine.rules.nodes import (
     SegmentRef,
     SequenceStep,
 )
-from rules_engine.rules.nodes import (
-    Sequence as SequenceNode,
-)
+from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.program import Program
 from rules_engine.rules.text import fold_case
