@@ -33,7 +33,7 @@ MAX_REFUSED = 100_000
 
 
 def partition_of(entity: str) -> int:
-    """The number of the stream that an entity's events go to.
+    """Return the number of the stream that an entity's events go to.
 
     >>> partition_of("42"), partition_of("43")
     (8, 14)
@@ -42,7 +42,7 @@ def partition_of(entity: str) -> int:
 
 
 def stream_key(project: str, partition: int) -> bytes:
-    """Where the events of a partition wait for a worker.
+    """Return the key of the stream in which the events of a partition wait for a worker.
 
     >>> stream_key("shop", partition_of("42"))
     b'segments:{shop}:events:8'
@@ -51,12 +51,12 @@ def stream_key(project: str, partition: int) -> bytes:
 
 
 def stream_keys(project: str) -> list[bytes]:
-    """The streams of all partitions."""
+    """Return the streams of all partitions."""
     return [stream_key(project, partition) for partition in range(PARTITIONS)]
 
 
 def refused_key(project: str) -> bytes:
-    """Where refused events are kept, with the reason."""
+    """Return the key of the stream of refused events, each with its reason."""
     return project_key(project, "refused")
 
 
@@ -66,7 +66,7 @@ def rebuild_key(project: str) -> bytes:
 
 
 def encode_raw(entity: str, name: object, at: object, event_id: object, properties: object) -> bytes:
-    """An event as its sender gave it.
+    """Return an event as its sender gave it.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def encode_raw(entity: str, name: object, at: object, event_id: object, properti
 
 
 def decode_raw(data: bytes | None) -> Mapping[str, Any] | str:
-    """The inverse of :func:`encode_raw`; a text says why it is none."""
+    """Decode what :func:`encode_raw` made; a text is the reason why that is not possible."""
     try:
         raw = orjson.loads(data or b"")
     except ValueError as error:

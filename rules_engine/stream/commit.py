@@ -57,7 +57,7 @@ return 1""")
 
 @dataclass(slots=True)
 class StoredEntity:
-    """What the store has of an entity: its state, its record, the events that wait. Each may be empty.
+    """The bytes that the store has of an entity: its state, its record, the events that wait. Each may be empty.
 
     Not to be changed, as is a :class:`Replacement`; frozen they would take longer to make.
     """
@@ -69,7 +69,7 @@ class StoredEntity:
 
 @dataclass(slots=True)
 class Replacement:
-    """What is to take the place of what was read. ``digests`` are of the events that need not wait any more."""
+    """The bytes that replace those that were read. ``digests`` are of events that need not wait any more."""
 
     entity: str
     before: StoredEntity
@@ -100,7 +100,7 @@ class Commits:
         self._state_name = state_name
 
     def keys(self, entity: str) -> tuple[bytes, bytes]:
-        """The keys of an entity's state and record."""
+        """Return the keys of an entity's state and record."""
         key = self._key(entity)
         return beside(key, self._state_name), beside(key, RECORD)
 

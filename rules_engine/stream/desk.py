@@ -1,4 +1,4 @@
-"""What a worker works with, for the definitions of one read plan."""
+"""The parts of a worker for the definitions of one read plan."""
 
 from __future__ import annotations
 

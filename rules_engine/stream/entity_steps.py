@@ -50,7 +50,7 @@ _log = logging.getLogger("rules_engine.worker")
 
 @dataclass(slots=True)
 class StepsTaken:
-    """What became of some entities.
+    """The outcome for some entities.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ class EntitySteps:
 
     @staticmethod
     def _without_damaged(works: Iterable[Work], held: Mapping[str, LoadedEntity], outcome: StepsTaken) -> list[Work]:
-        """The others go on; lookups of an entity whose state cannot be read say so, and its events are in the log."""
+        """Return the work on entities that could be read. The events of the others are in the log."""
         whole = []
         for work in works:
             if work.entity in held:
@@ -224,7 +224,7 @@ class EntitySteps:
         return b"" if is_empty(state) else encode_state(state, self._requirements)
 
     def _pruned(self, old: EventState, new: EventState, record: Record) -> EventState:
-        """Without what neither readers nor the next step need."""
+        """Drop what neither readers nor the next step need."""
         if new is old:
             return new
         now = _now(self._latest)
@@ -232,7 +232,7 @@ class EntitySteps:
         return prune(new, self._requirements, keep_from) if is_worth_pruning(old, new, keep_from) else new
 
     def _digests(self, work: Work, held: LoadedEntity, state: EventState) -> bytes:
-        """The digests of the events that need not wait behind the state any more: those that it has."""
+        """Return the digests of the events that need not wait behind the state any more: those that it has."""
         places = self._requirements.places
         found = [waiting_digest(one.event) for one in work.arrived if one.event.name in places]
         for event in held.waiting:  # in a cluster an event may have been put there after it was worked on
@@ -290,7 +290,7 @@ class EntitySteps:
 
 
 def _matters(given: Record, record: Record) -> bool:
-    """Whether the record has to be written. That somebody was looked at and nothing came of it is no news."""
+    """Say whether the record has to be written. That an entity was looked at and nothing came of it is no reason."""
     if record.last_id != given.last_id:
         return True
     if record.is_empty and given.is_empty:

@@ -1,4 +1,4 @@
-"""Where checked events go: to the offline log, then into the states. And where refused ones go."""
+"""The ways of checked events, to the offline log and then into the states; and of refused ones."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ _ROOM_WAIT = 60.0
 
 
 def event_log(project: Project) -> EventLog:
-    """The offline event log of a project."""
+    """Return the offline event log of a project."""
     return EventLog(project.feature_repo / "data" / "events")
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What was given as an event and is none, and why."""
+    """An event that was refused: what was given, and the reason."""
 
     raw: bytes
     rejection: Rejection
 
     def content(self, source: str) -> tuple[bytes, bytes]:
-        """What was given, and the reason, for the stream of refused events."""
+        """Return what was given, and the reason, for the stream of refused events."""
         at = from_micros(now_micros()).isoformat()
         reason = {"code": self.rejection.code, "message": self.rejection.message, "source": source, "refused_at": at}
         return self.raw, orjson.dumps(reason)
@@ -87,12 +87,12 @@ class EventSink:
 
     @property
     def now(self) -> int:
-        """The instant that counts as now."""
+        """Return the instant that counts as now."""
         return self.rules.now(None)
 
     @property
     def declarations(self) -> EventDeclarations:
-        """The events as they were declared when the definitions were applied."""
+        """Return the events as they were declared when the definitions were applied."""
         return decode_declarations(self.rules.plan.definitions.get("events") or {"events": {}, "features": {}})
 
     def record_key(self, entity: str) -> bytes:
@@ -100,7 +100,7 @@ class EventSink:
         return beside(self._key(entity), RECORD)
 
     def check(self, raw: Mapping[str, Any]) -> Logged | Rejection:
-        """The event, or why it is none."""
+        """Return the event, or the reason why it is refused."""
         entity = check_entity(raw.get("entity"))
         if isinstance(entity, Rejection):
             return entity
@@ -158,7 +158,7 @@ class EventSink:
             pipeline.execute()
 
     def report(self, events: Sequence[tuple[str, bytes]]) -> None:
-        """As :meth:`send`, when there is room: until then it waits for workers.
+        """Send events as :meth:`send` does, after waiting until workers made room for them.
 
         Raises
         ------
@@ -205,7 +205,7 @@ class EventSink:
 
 
 def grouped(events: Iterable[Logged]) -> dict[str, list[Event]]:
-    """Events by entity."""
+    """Group events by entity."""
     groups: dict[str, list[Event]] = {}
     for entity, event in events:
         groups.setdefault(entity, []).append(event)

@@ -1,4 +1,4 @@
-"""What waits in the streams of a worker's partitions: read, checked, and with the instant up to which all is known."""
+"""Reading and checking what waits in the streams of a worker's partitions, and the instant up to which all is known."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Entry = tuple[bytes, Any]
 
 @dataclass(slots=True)
 class PartitionWork:
-    """What is there to do in one partition.
+    """The work that waits in one partition.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Checked:
 
     @property
     def logged(self) -> Iterable[Logged]:
-        """The events as the log takes them."""
+        """Return the events as the log takes them."""
         return ((one.entity, one.event) for one in self.events)
 
 
@@ -95,7 +95,7 @@ class Intake:
     def look(
         self, partitions: Collection[int], count: int, now: int, latest: int | None = None
     ) -> dict[int, PartitionWork]:
-        """What is there to do, by partition; ``count`` bounds what is read of each.
+        """Return the work that waits, by partition; ``count`` bounds what is read of each.
 
         ``latest`` is the instant that counts as now where it is not the clock's: no timer after it is due.
 
@@ -124,14 +124,14 @@ class Intake:
         return found
 
     def wait(self, partitions: Collection[int], milliseconds: int) -> None:
-        """Until an event comes, at most so long."""
+        """Wait until an event comes, at most so long."""
         keys = [stream_key(self._project, partition) for partition in partitions]
         command = "XREAD", "COUNT", 1, "BLOCK", max(1, milliseconds), "STREAMS", *keys, *["0-0"] * len(keys)
         self._pipe.run([command])
 
 
 def _found(entries: list[Entry], due: list[bytes], clock: int, count: int) -> PartitionWork:
-    """All that arrived before the clock is known, or if there is more, before the last entry that was read."""
+    """Put together what was read: all up to the clock or, if there is more, up to the last entry."""
     until = clock if len(entries) < count else min(clock, stream_id(entries[-1][0])[0] * 1000)
     timers = [(member.decode(), int(float(score))) for member, score in _pairs(due)]
     return PartitionWork(
@@ -147,7 +147,7 @@ def _pairs(flat: list[Any]) -> Iterable[tuple[bytes, bytes]]:
 
 
 def stream_id(identity: bytes) -> StreamId:
-    """The millisecond and the number of an entry.
+    """Return the millisecond and the number of an entry.
 
     >>> stream_id(b"1772323200000-3")
     (1772323200000, 3)
@@ -162,7 +162,7 @@ def checked(
     check: Callable[[Mapping[str, Any]], Logged | Rejection],
     latest: int | None = None,
 ) -> Checked:
-    """Entries as events, or what is wrong with them.
+    """Check entries: events, or what is wrong with them.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ _log = logging.getLogger("rules_engine.kafka")
 
 @dataclass(slots=True)
 class BridgeProgress:
-    """What a bridge did so far: messages added to the streams, set aside, and known already."""
+    """The number of messages that a bridge added to the streams, set aside, and knew already."""
 
     taken: int = 0
     refused: int = 0
@@ -84,7 +84,7 @@ class BridgeProgress:
 
 
 def offsets_key(project: str, topic: str, group: str) -> bytes:
-    """Up to where each partition was taken: a hash of the next offset by partition."""
+    """Return the key of a hash with the next offset of each partition."""
     return project_key(project, f"kafka:{topic}:{group}")
 
 

@@ -18,7 +18,7 @@ _NO_TIMESTAMP = 0
 
 
 def entry_of(message: Message) -> tuple[int, bytes, bytes]:
-    """The number of the stream it goes to, from 1 on, and the event; or 0, what came, and why it is no event.
+    """Return the number of the stream it goes to, from 1 on, and the event; or 0, what came, and why it is no event.
 
     What a message lacks comes from around it: ``entity`` is its key, ``at`` its timestamp, ``event_id`` its place.
     """
@@ -53,7 +53,7 @@ def _refused(message: Message, code: str, text: str) -> tuple[int, bytes, bytes]
 
 
 def offset_of(message: Message) -> int:
-    """The place of a message in its partition."""
+    """Return the place of a message in its partition."""
     offset = message.offset()
     assert offset is not None, "a message that was taken has an offset"
     return offset

@@ -1,4 +1,4 @@
-"""Where events come from Kafka: brokers, topic, group, and options of librdkafka."""
+"""The source of events in Kafka: brokers, topic, group, and options of librdkafka."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OWN_OPTIONS = frozenset({"bootstrap.servers", "group.id", "enable.auto.commit", 
 
 @dataclass(frozen=True, slots=True)
 class KafkaSource:
-    """Where events come from.
+    """A topic of Kafka, and how it is read.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class KafkaSource:
 
 
 def kafka_options(texts: Iterable[str]) -> dict[str, str]:
-    """Options as a command line gives them.
+    """Parse options as a command line gives them.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Who works on which partition: leases that workers renew, share evenly, and lose within seconds if they die.
+"""Leases of partitions, which workers renew, share evenly, and lose within seconds if they die.
 
 A worker beats a few times a second. A beat is one script on the server, which knows the time: it notes that the worker
 lives, forgets those that have not beaten for :data:`LIFETIME`, and gives the worker free partitions up to its fair
@@ -86,17 +86,17 @@ _log = logging.getLogger("rules_engine.worker")
 
 
 def leases_key(project: str) -> bytes:
-    """The hash of the leases by partition."""
+    """Return the hash of the leases by partition."""
     return project_key(project, "leases")
 
 
 def workers_key(project: str) -> bytes:
-    """The workers by their last beat, in milliseconds."""
+    """Return the workers by their last beat, in milliseconds."""
     return project_key(project, "workers")
 
 
 def using_key(project: str) -> bytes:
-    """By worker: the name of the event states that it uses."""
+    """Return the key of a hash with the name of the event states that each worker uses."""
     return project_key(project, "using")
 
 
@@ -135,11 +135,11 @@ class Leases:
 
     @property
     def is_started(self) -> bool:
-        """Whether the thread beats."""
+        """Say whether the thread renews the leases."""
         return self._thread is not None
 
     def held(self) -> Mapping[int, bytes]:
-        """The partitions that are the worker's now, with their leases: none if it could not beat for too long."""
+        """Return the worker's partitions of now, with their leases: none if it could not beat for too long."""
         with self._lock:
             return dict(self._held) if time.monotonic() < self._until else {}
 

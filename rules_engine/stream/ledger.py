@@ -72,7 +72,7 @@ class Ledger:
 
     @classmethod
     def of(cls, project: Project) -> Ledger:
-        """The ledger of a project."""
+        """Return the ledger of a project."""
         return cls(project.feature_repo / "data")
 
     def append(self, found: Iterable[tuple[str, Transition | TriggerStep]], stored_at: int) -> None:
@@ -118,7 +118,7 @@ class Ledger:
         end: int | None = None,
         limit: int | None = None,
     ) -> list[dict[str, Any]]:
-        """What became of instances of triggers in [start, end), the latest first."""
+        """Return the steps of instances of triggers in [start, end), the latest first."""
         return self._read("trigger_steps", {"entity": entity, "trigger": trigger}, start, end, limit)
 
     def instances(
@@ -131,7 +131,7 @@ class Ledger:
         end: int | None = None,
         limit: int | None = None,
     ) -> list[dict[str, Any]]:
-        """The last step of every instance of a trigger that had one in [start, end), the latest first.
+        """Return the last step of every instance of a trigger that had one in [start, end), the latest first.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class Ledger:
     def _rows(
         self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None
     ) -> Iterator[dict[str, Any]]:
-        """The rows, each once, the latest first; of one instant that first which was stored last."""
+        """Return the rows, each once, the latest first; of one instant that first which was stored last."""
         for table in self._days(name, wanted, start, end):
             seen: set[tuple[Any, ...]] = set()
             rows = []
@@ -175,7 +175,7 @@ class Ledger:
     def _days(
         self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None
     ) -> Iterator[pa.Table]:
-        """What is wanted of each day, the latest day first."""
+        """Yield what is wanted of each day, the latest day first."""
         terms = [pc.field(column) == value for column, value in wanted.items() if value is not None]
         terms += [pc.field("at") >= pa.scalar(start, _INSTANT)] if start is not None else []
         terms += [pc.field("at") < pa.scalar(end, _INSTANT)] if end is not None else []

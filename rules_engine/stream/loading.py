@@ -1,4 +1,4 @@
-"""What the store has of entities, decoded: read, remembered for as long as nobody else works on them, and checked."""
+"""Loading entities from the store: decoded, checked, and remembered for as long as nobody else works on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = logging.getLogger("rules_engine.worker")
 
 @dataclass(slots=True)
 class LoadedEntity:
-    """What the store has of an entity, decoded: state, record, and the events that wait behind the state."""
+    """The state and the record of an entity, decoded, and the events that wait behind the state."""
 
     stored: StoredEntity
     state: EventState

@@ -1,4 +1,4 @@
-"""What follows from events goes to the ledger, and actions to the queues of their sinks. Twice is no more than once."""
+"""Publishing what follows from events to the ledger, and actions to the queues of their sinks, as if once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Publisher:
 
     @staticmethod
     def counted(outgoing: Sequence[tuple[str, Outgoing]]) -> tuple[int, int]:
-        """How many memberships began or ended, and how many triggers fired."""
+        """Count the memberships that began or ended, and the triggers that fired."""
         moved = sum(isinstance(one, Transition) and one.change is not Change.BASELINE for _, one in outgoing)
         return moved, sum(isinstance(one, TriggerStep) and one.state is State.FIRED for _, one in outgoing)
 

@@ -1,4 +1,4 @@
-"""After features changed outside of the stream: the workers are asked to look at everybody again."""
+"""Requests to look at all entities, after features changed outside of the stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events that were refused: shown with the reason, and checked again."""
+"""Showing refused events with the reason, and checking them anew."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _back(sink: EventSink, key: bytes, good: Mapping[bytes, tuple[str, bytes]]) 
 
 
 def refused_events(sink: EventSink, limit: int) -> tuple[int, list[dict[str, Any]]]:
-    """How many refused events are kept, and the newest of them."""
+    """Return how many refused events are kept, and the newest of them."""
     key = refused_key(sink.rules.plan.project)
     total, newest = sink.on_store(lambda: (sink.client.xlen(key), sink.client.xrevrange(key, count=limit)))
     shown = []

@@ -1,4 +1,4 @@
-"""Looking at everybody again: after features changed outside of the stream, and when there are new definitions.
+"""Looking at all entities: after features changed outside of the stream, and when there are new definitions.
 
 Who changes features notes it with :func:`request`. The workers then go through all entities of the store, chunk by
 chunk between their other work, and each looks at those of its partitions. When a worker is through, that is noted for
@@ -50,7 +50,7 @@ def request(client: Any, project: str, cause: str, views: Iterable[str] | None =
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What is to be done: for which partitions, why, for which views, and up to which request it is all."""
+    """A look at all entities of some partitions: why, for which views, and up to which request it does all."""
 
     partitions: frozenset[int]
     cause: str
@@ -60,7 +60,7 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How far a partition is.
+    """The last sweep that was done in a partition.
 
     Attributes
     ----------
@@ -76,21 +76,21 @@ class Swept:
 
     @classmethod
     def decode(cls, data: bytes | None) -> Swept:
-        """From what the store has."""
+        """Decode what the store has."""
         if data is None:
             return cls()
         number, segments, rules = orjson.loads(data)
         return cls(number, frozenset(segments), rules)
 
     def encode(self) -> bytes:
-        """For the store."""
+        """Encode it for the store."""
         return orjson.dumps([self.number, sorted(self.segments), self.rules])
 
 
 def next_sweep(
     requests: Iterable[tuple[bytes, Any]], swept: Mapping[int, Swept], rules: int, held: Iterable[int]
 ) -> Sweep | None:
-    """What is to be done next for the partitions that a worker holds; None if all is done.
+    """Return the next sweep of the partitions that a worker holds; None if all is done.
 
     >>> asked = [(b"5-0", b'{"cause": "materialize", "views": ["user"]}')]
     >>> next_sweep(asked, {0: Swept("5-0", rules=7), 1: Swept("4-0", rules=7)}, 7, [0, 1])
@@ -120,7 +120,7 @@ def _order(number: str) -> tuple[int, int]:
     return int(first), int(second)
 
 
-class Everybody:
+class AllEntities:
     """The entities of some partitions, chunk by chunk, each once or more often.
 
     An entity is found by what Feast wrote, else by its record, else by its event state.
@@ -142,7 +142,7 @@ class Everybody:
         self._keys: Iterator[bytes] = client.scan_iter(count=CHUNK)
 
     def chunk(self) -> list[str] | None:
-        """Some entities, perhaps none; None when all were given.
+        """Return some entities, perhaps none; None when all were given.
 
         Raises
         ------

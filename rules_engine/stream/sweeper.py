@@ -1,4 +1,4 @@
-"""Everybody is looked at again, chunk by chunk, between the other work of a worker."""
+"""Looking at all entities chunk by chunk, between the other work of a worker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rules_engine.events.looks import sweeps_key, swept_key
 from rules_engine.events.streams import partition_of
 from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.stream.entity_steps import EntitySteps
-from rules_engine.stream.sweep import Everybody, Sweep, Swept, next_sweep
+from rules_engine.stream.sweep import AllEntities, Sweep, Swept, next_sweep
 from rules_engine.stream.timers import Timers
 from rules_engine.stream.work import Work
 
@@ -41,10 +41,10 @@ class Sweeper:
         self._swept: dict[int, Swept] = {}
         self._sweep: Sweep | None = None
         self._leases: Mapping[int, bytes] = {}
-        self._everybody: Everybody | None = None
+        self._all_entities: AllEntities | None = None
 
     def segments(self, partition: int) -> Collection[str]:
-        """The segments for which all entities of a partition were looked at once."""
+        """Return the segments for which all entities of a partition were looked at once."""
         return self._swept.get(partition, Swept()).segments
 
     def take(self, leases: Mapping[int, bytes]) -> None:
@@ -81,16 +81,18 @@ class Sweeper:
             self._sweep = self._next(leases)
             if self._sweep is None:
                 return 0
-            self._everybody = Everybody(self._client, self._key, self._sweep.partitions)
-        assert self._everybody is not None
+            self._all_entities = AllEntities(self._client, self._key, self._sweep.partitions)
+        assert self._all_entities is not None
         try:
-            return self._chunk(self._sweep, self._everybody, untils, leases)
+            return self._chunk(self._sweep, self._all_entities, untils, leases)
         except BaseException:
             self._sweep = None
             raise
 
-    def _chunk(self, sweep: Sweep, everybody: Everybody, untils: Mapping[int, int], leases: Mapping[int, bytes]) -> int:
-        entities = everybody.chunk()
+    def _chunk(
+        self, sweep: Sweep, entities_of: AllEntities, untils: Mapping[int, int], leases: Mapping[int, bytes]
+    ) -> int:
+        entities = entities_of.chunk()
         if entities is None:
             self._note(sweep)
             self._sweep = None
@@ -114,7 +116,7 @@ class Sweeper:
         return next_sweep(requests, self._swept, rules.fingerprint, leases)
 
     def _note(self, sweep: Sweep) -> None:
-        """A sweep of everything was for all segments of now, and those that are gone are forgotten with it."""
+        """Note that a sweep was done: one of everything was for all segments of now, and others are forgotten."""
         for partition in sweep.partitions:
             before, rules = self._swept.get(partition, Swept()), self._steps.rules
             if sweep.views is None:

@@ -1,4 +1,4 @@
-"""When entities are to be looked at again: one sorted set for each partition, by the instant in microseconds.
+"""Timers: the entities that are due, in one sorted set for each partition, by the instant in microseconds.
 
 Before a record is replaced its next instant is written if it is earlier than what is there; after that it is made
 exact. A worker that is killed in between leaves at most an instant at which there is nothing to do. What makes it
@@ -56,7 +56,7 @@ return found""")
 
 
 def timers_key(project: str, partition: int) -> bytes:
-    """The timers of a partition."""
+    """Return the timers of a partition."""
     return project_key(project, f"due:{partition}")
 
 
@@ -77,7 +77,7 @@ class Timers:
         self._leases = leases_key(project)
 
     def earlier(self, dues: Mapping[int, Mapping[str, int]]) -> list[Command]:
-        """The commands that note instants by partition and entity, where they are earlier than what is noted."""
+        """Return the commands that note instants by partition and entity, where they are earlier than what is noted."""
         return [
             ("ZADD", timers_key(self._project, partition), "LT", *[part for one in found.items() for part in one[::-1]])
             for partition, found in dues.items()
@@ -85,7 +85,7 @@ class Timers:
         ]
 
     def due(self, partition: int, until: int, limit: int) -> Command:
-        """The command for the entities that are due at an instant or before, with their instants, earliest first.
+        """Return the command for the entities that are due until an instant, with their instants, earliest first.
 
         The next one after them is among them, if the limit allows it to be.
         """

@@ -1,4 +1,4 @@
-"""What is to be done with entities: events that arrived, timers that are due, and requests to look again."""
+"""Work on entities: events that arrived, timers that are due, and requests to look at them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rules_engine.triggers.rules import TriggerRules
 
 @dataclass(slots=True)
 class Work:
-    """What happened to one entity.
+    """The events, timers and requests of one entity that are to be worked on.
 
     Attributes
     ----------

@@ -54,7 +54,7 @@ _log = logging.getLogger("rules_engine.worker")
 
 @dataclass(slots=True)
 class Progress:
-    """What a worker did so far.
+    """Counts of what a worker did so far.
 
     Attributes
     ----------
@@ -251,7 +251,7 @@ class Worker:
         self._stopping.wait(0.05)
 
     def _partitions(self) -> Mapping[int, bytes]:
-        """The leases of the moment. What is remembered of entities that others may have worked on is forgotten."""
+        """Return the leases of the moment, and forget the entities that others may have worked on."""
         leases = self._leases.held()
         if not frozenset(leases.values()) <= self._known:
             self._desk.steps.forget()
@@ -259,7 +259,7 @@ class Worker:
         return leases
 
     def _wait(self, found: Mapping[int, PartitionWork]) -> None:
-        """Until an event comes or a timer is due."""
+        """Wait until an event comes or a timer is due."""
         dues = [one.next_due for one in found.values() if one.next_due is not None]
         ahead = (min(dues) - now_micros()) // 1000 + 1 if dues and self._desk.latest is None else _WAIT_MILLISECONDS
         milliseconds = min(_WAIT_MILLISECONDS, max(1, ahead))
@@ -336,7 +336,7 @@ class Worker:
         return self._on_store(desk.states_are_complete)  # in every round: a store may be emptied at any time
 
     def _is_done(self, until: int) -> bool:
-        """Whether nothing waits that came before an instant, and no timer, in any partition."""
+        """Say whether no event that came before an instant waits in any partition, and no timer is due."""
         desk = self._desk
         others = [partition for partition in range(PARTITIONS) if partition not in self._leases.held()]
         found = self._on_store(lambda: desk.intake.look(others, 1, now_micros(), desk.latest)) if others else {}

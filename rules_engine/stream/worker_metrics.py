@@ -1,4 +1,4 @@
-"""What a worker tells its metrics, and how much waits in the store."""
+"""The metrics of a worker: what it did, and how much waits in the store."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class WorkerMetrics:
             return found
 
     def store_failed(self) -> None:
-        """The store could not be used."""
+        """Count that the store could not be used."""
         if self._metrics is not None:
             self._metrics.error("store")
 
@@ -87,7 +87,7 @@ def _step(one: TriggerStep) -> tuple[str, str, str]:
 
 
 def _lateness(outgoing: Iterable[Outgoing], now: int) -> list[float]:
-    """By how many seconds what was due at an instant came late: triggers, and memberships that time changed."""
+    """Return by how many seconds triggers, and memberships that time changed, came later than they were due."""
     dues = [one.due for one in outgoing if isinstance(one, TriggerStep) and one.state is State.FIRED]
     dues += [one.at for one in outgoing if isinstance(one, Transition) and one.cause == "timer"]
     return [(now - due) / SECOND for due in dues]

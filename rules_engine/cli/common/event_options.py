@@ -14,7 +14,7 @@ _PARTS = ("entity", "event", "at", "event_id", "properties")
 
 
 class AtUnit(Enum):
-    """What a number in the column of instants counts."""
+    """The unit of a number in the column of instants."""
 
     SECONDS = "s"
     MILLISECONDS = "ms"

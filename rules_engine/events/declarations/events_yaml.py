@@ -110,12 +110,12 @@ class EventDeclarations:
 
     @property
     def types(self) -> dict[str, EventType]:
-        """By name: what rules know of each event."""
+        """Return what rules know of each event, by name."""
         return {name: declaration.type for name, declaration in self.events.items()}
 
 
 def read_events(path: Path, shown_as: str = "feature_repo/events.yaml") -> EventDeclarations:
-    """The declarations in a file; none if there is no such file.
+    """Read the declarations in a file; none if there is no such file.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def read_events(path: Path, shown_as: str = "feature_repo/events.yaml") -> Event
 
 
 def parse_events(text: str, file: str = "<events>") -> EventDeclarations:
-    """The declarations in a YAML text.
+    """Parse the declarations in a YAML text.
 
     Raises
     ------
@@ -213,7 +213,7 @@ class _Reader:
             self.problems.append(Diagnostic("invalid-name", entry.key_span, message, hint))
 
     def _property(self, node: Node, names: MappingType[str, Entry], event: str) -> str | None:
-        """The name of a property that stands there; None after a problem."""
+        """Return the name of a property that stands there; None after a problem."""
         name = to_plain(node)
         if not isinstance(name, str):
             return None  # the envelope's check has said so

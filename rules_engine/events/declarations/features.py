@@ -19,14 +19,14 @@ OPTIONS = ("within", "where")
 
 
 def mentioned(node: Mapping) -> set[str]:
-    """The names of properties that stand in a feature, so that a problem with one of them is not told twice."""
+    """Return the names of properties that stand in a feature, so that a problem with one of them is not told twice."""
     named = {str(to_plain(entry.value)) for entry in node if entry.key in FUNCTIONS}
     where = node.get("where")
     return named | ({entry.key for entry in where} if isinstance(where, Mapping) else set())
 
 
 def parse_feature(node: Mapping, event: Entry, catalog: Catalog, problems: list[Diagnostic]) -> EventAggregate | None:
-    """The aggregate that a feature of an event is; None after a problem, which is added to ``problems``."""
+    """Return the aggregate that a feature of an event is; None after a problem, which is added to ``problems``."""
     try:
         function = _function(node)
         parser = EventParser(catalog, problems)
@@ -39,7 +39,7 @@ def parse_feature(node: Mapping, event: Entry, catalog: Catalog, problems: list[
 
 
 def _function(node: Mapping) -> Entry:
-    """The one function in a feature, after checking the keys beside it."""
+    """Return the one function in a feature, after checking the keys beside it."""
     functions = [entry for entry in node if entry.key in FUNCTIONS]
     for entry in node:
         if entry.key not in (*FUNCTIONS, *OPTIONS):
@@ -70,7 +70,7 @@ def _count(node: Mapping, function: Entry, event: Entry, parser: EventParser) ->
 
 
 def _as_aggregate(node: Mapping, function: Entry, event: Entry) -> Mapping:
-    """The feature as a condition would write it."""
+    """Return the feature as a condition would write it."""
     of = Entry("of", function.key_span, function.value)
     inner = _mapping(function.value, _event_entry("event", event), of, *_options(node, "where"))
     return _mapping(node, Entry(function.key, function.key_span, inner), *_options(node, "within"))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def encode_declarations(declarations: EventDeclarations) -> dict[str, Any]:
-    """The declarations as plain JSON data.
+    """Return the declarations as plain JSON data.
 
     >>> from rules_engine.events.declarations.events_yaml import parse_events
     >>> text = "events: {visit: {retention: 30d, features: {visits_7d: {count: , within: 7d}}}}"
@@ -39,12 +39,12 @@ def encode_declarations(declarations: EventDeclarations) -> dict[str, Any]:
 
 
 def decode_features(data: Mapping[str, Any]) -> dict[str, EventAggregate]:
-    """The named windowed features, by name."""
+    """Return the named windowed features, by name."""
     return {name: decode(aggregate) for name, aggregate in data["features"].items()}
 
 
 def decode_declarations(data: Mapping[str, Any]) -> EventDeclarations:
-    """The inverse of :func:`encode_declarations`."""
+    """Decode what :func:`encode_declarations` made."""
     from rules_engine.events.declarations.events_yaml import EventDeclaration, EventDeclarations
 
     events = {}

@@ -54,7 +54,7 @@ def check_name(entry: Entry) -> None:
 
 
 def property_type(node: Node) -> ValueType:
-    """The type of a property, from its JSON Schema.
+    """Return the type of a property, from its JSON Schema.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def _check_pattern(node: Mapping) -> None:
 
 
 def _check_choices(node: Mapping) -> None:
-    """A value that is listed but not of the property's type could never come."""
+    """Refuse a listed value that is not of the property's type: it could never come."""
     rest = {entry.key: to_plain(entry.value) for entry in node if entry.key not in ("enum", "const")}
     validator = schema_validator(rest)
     for choice in _choices(node):

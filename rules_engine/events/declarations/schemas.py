@@ -21,7 +21,7 @@ FORMATS = ("date-time", "date", "email", "ipv4", "ipv6", "uuid")
 
 
 def schema_validator(schema: Mapping[str, Any]) -> Validator:
-    """A compiled validator.
+    """Compile a validator.
 
     >>> schema_validator({"type": "string", "format": "date-time"}).is_valid("2026-01-31T09:00:00")
     False
@@ -59,7 +59,7 @@ _REMARKS = frozenset({"type", "description", "title", "examples"})
 
 
 def quick_check(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
-    """What tells most valid values at once, where a schema has a plain type and plain bounds; None if there is none.
+    """Return a quick check that passes most valid values, where a schema has a plain type and plain bounds; else None.
 
     A value that it does not let pass may be valid all the same: the validator has the last word.
 

@@ -1,4 +1,4 @@
-"""One raw event against its declaration: an event that rules can count on, or the reason why it is none."""
+"""Checking raw events against their declarations: events that rules can count on, or the reason why one is refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _INT64 = range(-(2**63), 2**63)
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why an event is none: a stable ``code``, and what is wrong. It goes to the dead-letter log and is counted."""
+    """The reason why an event was refused: a stable ``code``, and a message. It is kept with the event."""
 
     code: str
     message: str
@@ -74,7 +74,7 @@ class EventValidator:
     def check(
         self, name: object, at: object, event_id: object, properties: object, *, received: int
     ) -> Event | Rejection:
-        """The event with its values as rules read them, or why it is none. Nothing that a sender gives raises.
+        """Return the event with its values as rules read them, or the reason why it is refused. Nothing raises.
 
         Parameters
         ----------
@@ -176,7 +176,7 @@ class _EventCheck:
         }
 
     def values(self, properties: object) -> Mapping[str, Value]:
-        """The properties as rules read them."""
+        """Return the properties as rules read them."""
         if not isinstance(properties, Mapping | None):
             raise _Invalid("invalid-event", f"properties are a mapping, not {_shown(properties)}")
         given = dict(properties or {})
@@ -209,7 +209,7 @@ class _EventCheck:
             raise _Invalid("invalid-property", f"`{name}`: {_shown(value)} does not fit into 64 bits") from None
 
     def identity(self, event_id: object, values: Mapping[str, Value]) -> str:
-        """What tells the event from others of its name."""
+        """Return the id that tells the event from others of its name."""
         given = event_id if self._id_property is None else values[self._id_property]
         if given is None or given == "":
             raise _Invalid("missing-id", "an event needs an `event_id` that tells it from all others")
@@ -222,7 +222,7 @@ class _EventCheck:
 
 
 def _is_changed(value_type: ValueType) -> bool:
-    """Whether valid values are read as something else than they are."""
+    """Say whether valid values are read as something else than they are."""
     return value_type.is_list or value_type.kind is Kind.TIME or value_type == INTEGER
 
 
@@ -243,7 +243,7 @@ def _is_missing(value: object) -> bool:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """A value as JSON has it."""
+    """Return a value as JSON has it."""
     if isinstance(value, datetime):
         try:
             return format_instant(to_micros(value))
@@ -259,7 +259,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _as_read(value: Any, value_type: ValueType) -> Value:
-    """A valid value as rules read it: instants as microseconds, whole numbers as integers, lists as tuples."""
+    """Return a valid value as rules read it: instants as microseconds, whole numbers as integers, lists as tuples."""
     if value_type.is_list:
         element_type = ValueType(value_type.kind)
         return tuple(_as_read(element, element_type) for element in value)

@@ -71,19 +71,19 @@ def add_file(folder: Path, table: pa.Table, stored_at: int) -> None:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files in the order in which they were stored."""
+    """Return the files in the order in which they were stored."""
     return entries(folder, f"[!.]*{SUFFIX}")
 
 
 def stored_at(file: Path) -> int:
-    """When a file was stored, in microseconds."""
+    """Return when a file was stored, in microseconds."""
     return int(file.name.partition("-")[0])
 
 
 def stable_tables(
     folder: Path, since: int | None = None, known: Collection[Path] = (), **options: Any
 ) -> list[pa.Table]:
-    """The tables of a folder at one moment: if a file is taken away meanwhile, all are read again.
+    """Read the tables of a folder at one moment: if a file is taken away meanwhile, all are read anew.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def _is_abandoned(file: Path) -> bool:
 
 
 def _newest(folder: Path) -> list[Path]:
-    """The newest files of about one size, in the order in which they were stored; none if there are few files."""
+    """Return the newest files of about one size, in the order of storing; none if there are few files."""
     files = files_of(folder)
     if len(files) < MANY_FILES:
         return []

@@ -76,12 +76,12 @@ class EventLog:
             compact(folder, self.folder / ".compaction", ("entity", "event_id"))
 
     def days(self) -> list[int]:
-        """The days that have events, as days since 1970, in order."""
+        """Return the days that have events, as days since 1970, in order."""
         days = {_day_of(path) for event in entries(self.folder, "event=*") for path in entries(event, "day=*")}
         return sorted(day for day in days if day is not None)
 
     def files(self, name: str, first: int | None, last: int) -> list[Path]:
-        """The files of an event's days from ``first`` (None: from the beginning) to ``last``, as of now.
+        """Return the files of an event's days from ``first`` (None: from the beginning) to ``last``, as of now.
 
         Compaction may take them away at any time; what was in them is in others then.
         """
@@ -95,7 +95,7 @@ class EventLog:
     def read(
         self, day: int, names: Iterable[str], since: int | None = None, known: Collection[Path] = ()
     ) -> list[Logged]:
-        """The events of a day, each once, in the order in which they were stored.
+        """Return the events of a day, each once, in the order in which they were stored.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ def _rows(table: pa.Table, name: str) -> Iterator[Logged]:
 
 
 def decode_properties(text: str) -> dict[str, Any]:
-    """Properties as rules read them, from the column ``properties``.
+    """Return properties as rules read them, from the column ``properties``.
 
     >>> decode_properties('{"sku": "A1", "sizes": [1, 2]}')
     {'sku': 'A1', 'sizes': (1, 2)}

@@ -1,4 +1,4 @@
-"""Events as of an instant, from the offline log: user by user, in order, each event once, in bounded memory.
+"""Events as of an instant, from the offline log: entity by entity, in order, each event once, in bounded memory.
 
 With DuckDB what is needed of the files is sorted outside of memory; without it it is held in memory.
 """
@@ -37,14 +37,14 @@ Source = EventAggregate | SequenceNode
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EventPiece:
-    """The events of some users, ordered by user, instant and id.
+    """The events of some entities, ordered by entity, instant and id.
 
     Attributes
     ----------
     entities
-        the users, sorted.
+        the entities, sorted.
     owners
-        for each event the place of its user in ``entities``.
+        for each event the place of its entity in ``entities``.
     names
         for each event the place of its name in the names that are read.
     ats, ids, properties
@@ -60,7 +60,7 @@ class EventPiece:
 
 
 def spans(sources: Iterable[Source]) -> dict[str, int | None]:
-    """By name of an event how far back some conditions look, in microseconds; None for ever.
+    """Return how far back some conditions look, in microseconds, by name of the event; None for ever.
 
     >>> from rules_engine.rules.nodes import EventMatch
     >>> from rules_engine.rules.aggregates import Aggregate
@@ -101,7 +101,7 @@ class OfflineEvents:
         self.names = tuple(self._spans)
 
     def pieces(self, as_of: int, keys: Sequence[str] | None = None, first: int | None = None) -> Iterator[EventPiece]:
-        """Everyone's events, or those of some users, as far back as the conditions look.
+        """Yield the events of all entities, or of some, as far back as the conditions look.
 
         Nothing after the instant is seen. Of several deliveries of one id the first that was stored counts.
 
@@ -122,7 +122,7 @@ class OfflineEvents:
             yield from _pieces(batches)
 
     def entities(self, as_of: int, keys: Sequence[str] | None = None) -> pa.Array:
-        """Everyone who did one of the events at or before the instant, however long ago; or those of them with a key.
+        """Return the entities that did one of the events at or before the instant, all or those with one of some keys.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class OfflineEvents:
             return pa.concat_arrays([_no_keys(), *(batch.column(0).cast(pa.large_string()) for batch in batches)])
 
     def first_seen(self, as_of: int) -> pa.Table:
-        """Everyone who did one of the events at or before the instant: ``entity``, and the first time, ``at``.
+        """Return the entities that did one of the events until the instant: ``entity``, and the first time, ``at``.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class OfflineEvents:
         return every.group_by("entity").aggregate([("at", "min")]).rename_columns(SEEN.names)
 
     def rows(self, as_of: int, first: int) -> int:
-        """About how many events :meth:`pieces` reads: those in its files."""
+        """Estimate how many events :meth:`pieces` reads: those in its files."""
         since = {name: None if span is None else first - span for name, span in self._spans.items()}
         found = 0
         for file in chain.from_iterable(self._files(since, as_of).values()):
@@ -158,7 +158,7 @@ class OfflineEvents:
         return found
 
     def _files(self, since: Since, as_of: int) -> Files:
-        """By name the files that may hold such events; a name without any is absent."""
+        """Return the files that may hold such events, by name; a name without any is absent."""
         found = {
             name: self._log.files(name, None if start is None else start // DAY, as_of // DAY)
             for name, start in since.items()
@@ -183,7 +183,7 @@ class OfflineEvents:
 
 
 def _retried(read: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-    """What is read, from the beginning if compaction takes a file away meanwhile.
+    """Read batches, from the beginning if compaction takes a file away meanwhile.
 
     Everything is read before the first batch comes, as it is sorted.
     """
@@ -215,7 +215,7 @@ def _unreadable(error: Exception | None) -> ProjectError:
 
 
 def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[EventPiece]:
-    """Sorted rows cut between users."""
+    """Cut sorted rows between entities."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         if not batch.num_rows:
@@ -231,7 +231,7 @@ def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[EventPiece]:
 
 
 def _last_start(batch: pa.RecordBatch) -> int:
-    """Where the rows of the last user begin."""
+    """Return the row at which those of the last entity begin."""
     last = batch["entity"][-1]
     return int(pc.index(batch["entity"], last).as_py())
 
@@ -253,19 +253,19 @@ def _piece(rows: pa.Table) -> EventPiece:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:
-    """In one piece; texts in a layout that Arrow can encode, whatever DuckDB's version gives."""
+    """Return a column in one chunk, with texts in a layout that Arrow can encode, whatever DuckDB's version gives."""
     kind = column.type
     return column.combine_chunks() if pa.types.is_integer(kind) else column.cast(pa.large_string()).combine_chunks()
 
 
 def _runs(entities: pa.Array) -> tuple[Integers, pa.Array]:
-    """Of sorted users the place of each, and each once."""
+    """Return, of sorted entities, the place of each and each once."""
     encoded = entities.dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
 
 
 def _first_deliveries(owners: Integers, rows: pa.Table) -> Integers | None:
-    """Which rows to keep, in order: of each user's id the one that was stored first; None if no id comes twice."""
+    """Return the rows to keep, in order: of each entity's id the first stored; None if no id comes twice."""
     ids = rows["event_id"].combine_chunks().dictionary_encode()
     together = owners * len(ids.dictionary) + ids.indices.to_numpy()
     if len(np.unique(together)) == len(together):

@@ -117,7 +117,7 @@ class InMemory:
 
 
 def _read(file: Path, name: int, since: int | None, as_of: int, keys: Sequence[str] | None) -> pa.Table:
-    """A file as :class:`OutsideMemory` reads it."""
+    """Read a file as :class:`OutsideMemory` reads it."""
     found = pq.read_table(file, columns=_READ, partitioning=None)
     found = found.set_column(found.schema.get_field_index("at"), "at", found["at"].cast(pa.int64()))
     kept = pc.less_equal(found["at"], as_of)

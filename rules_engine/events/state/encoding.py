@@ -40,7 +40,7 @@ REBUILD_HINT = "`segments ingest --rebuild --entity KEY` makes it anew from the 
 
 
 def encode_state(state: EventState, requirements: StateRequirements) -> bytes:
-    """The state as bytes.
+    """Encode a state.
 
     >>> from rules_engine.events.state.requirements import requirements_of
     >>> from rules_engine.events.state.entity_state import empty_state
@@ -70,7 +70,7 @@ def _to_json(state: EventState, requirements: StateRequirements) -> bytes:
 
 
 def fingerprint_of(data: bytes) -> int:
-    """The fingerprint of the requirements for which a state was encoded.
+    """Return the fingerprint of the requirements for which a state was encoded.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def fingerprint_of(data: bytes) -> int:
 
 
 def decode_state(data: bytes, requirements: StateRequirements) -> EventState:
-    """The inverse of :func:`encode_state`.
+    """Decode what :func:`encode_state` made.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def decode_state(data: bytes, requirements: StateRequirements) -> EventState:
 
 
 def state_size(data: bytes) -> int:
-    """How many bytes at the beginning are the state; the rest are events that wait.
+    """Return how many bytes at the beginning are the state; the rest are events that wait.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def _decode_payload(text: bytes, digests: bytes, requirements: StateRequirements
 
 
 def _pack_kept(kept: Kept, requirement: EventRequirement, *, exotic: bool = False) -> Any:
-    """As JSON: unit, first instant, differences, masks, columns, keys, and what is rarely there."""
+    """Return JSON data: unit, first instant, differences, masks, columns, keys, and what is rarely there."""
     rare = _pack_rare(kept)
     if not kept.ats and not rare:
         return 0

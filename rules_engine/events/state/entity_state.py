@@ -61,7 +61,7 @@ class Kept:
 
 @dataclass(slots=True)
 class EventState:
-    """What is kept of one entity's events, for the requirements with this fingerprint. Not to be changed.
+    """The kept events of one entity, for the requirements with this fingerprint. Not to be changed.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class EventState:
 
 
 def empty_state(requirements: StateRequirements) -> EventState:
-    """The state of an entity without events."""
+    """Return the state of an entity without events."""
     return EventState(requirements.fingerprint, tuple(map(nothing_kept, requirements.events)))
 
 
@@ -89,7 +89,7 @@ def nothing_kept(requirement: EventRequirement) -> Kept:
 
 
 def update(state: EventState, events: Iterable[Event], requirements: StateRequirements) -> EventState:
-    """The state with further events, in any order. Events that it already has change nothing.
+    """Add events to a state, in any order. Those that it already has change nothing.
 
     >>> from rules_engine.rules.nodes import EventAggregate, EventMatch
     >>> from rules_engine.rules.aggregates import Aggregate
@@ -115,7 +115,7 @@ def update(state: EventState, events: Iterable[Event], requirements: StateRequir
 
 
 def _row(event: Event, requirement: EventRequirement) -> Row | None:
-    """The event as it is kept; None if nothing needs it."""
+    """Return the event as it is kept; None if nothing needs it."""
     mask = 0
     for match, bit in requirement.bits.items():
         if event.is_meant_by(match):
@@ -130,18 +130,18 @@ def _row(event: Event, requirement: EventRequirement) -> Row | None:
 
 
 def event_key(event: Event, requirement: EventRequirement) -> bytes:
-    """What stands for the event's id: itself if ids decide which of two events is first, else a digest."""
+    """Return what stands for the event's id: itself if ids decide which of two events is first, else a digest."""
     whole = event.id.encode("utf-8", "surrogatepass")
     return whole if requirement.whole_ids else digest_of(whole)
 
 
 def digest_of(key: bytes) -> bytes:
-    """What is kept of an id where it only has to be told from others."""
+    """Return what is kept of an id where it only has to be told from others."""
     return blake2b(key, digest_size=DIGEST_SIZE).digest()
 
 
 def _fresh(keys: tuple[bytes, ...], rows: Sequence[Row]) -> Sequence[Row]:
-    """The rows that are not there yet, each once."""
+    """Return the rows that are not there yet, each once."""
     if len(rows) == 1:
         return () if rows[0][1] in keys else rows
     known = set(keys)

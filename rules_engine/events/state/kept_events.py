@@ -44,7 +44,7 @@ class StateEvents(KeptEvents):
     """
 
     def __new__(cls, reader: StateReader) -> Self:
-        """The events of a reader's state."""
+        """Return the events of a reader's state."""
         made = super().__new__(cls, sorted(_events(reader.state, reader.requirements), key=lambda event: event.order))
         made._reader = reader
         return made

@@ -14,7 +14,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def pack_value(value: Value) -> Any:
-    """A value as data that JSON holds. What it cannot hold becomes a mapping, which no value is.
+    """Return a value as data that JSON holds. What it cannot hold becomes a mapping, which no value is.
 
     >>> pack_value(1.5), pack_value(2**70), pack_value((1, b"a"))
     (1.5, {'int': '1180591620717411303424'}, [1, {'bytes': 'YQ=='}])
@@ -36,7 +36,7 @@ def pack_value(value: Value) -> Any:
 
 
 def unpack_value(packed: Any) -> Value:
-    """The inverse of :func:`pack_value`.
+    """Decode what :func:`pack_value` made.
 
     >>> unpack_value(pack_value((1, b"a"))), unpack_value({"float": "-inf"})
     ((1, b'a'), -inf)
@@ -67,7 +67,7 @@ def _base64(data: bytes) -> str:
 
 
 def pack_total(total: Total) -> Any:
-    """A total as data that JSON holds; 0 for one of nothing.
+    """Return a total as data that JSON holds; 0 for one of nothing.
 
     >>> unpack_total(pack_total(Total().plus([1, 0.1]))) == Total().plus([1, 0.1])
     True
@@ -81,7 +81,7 @@ def pack_total(total: Total) -> Any:
 
 
 def unpack_total(packed: Any) -> Total:
-    """The inverse of :func:`pack_total`."""
+    """Decode what :func:`pack_total` made."""
     if not packed:
         return Total()
     events, values, floats, integers, numerator, exponent, endless = map(unpack_value, packed)

@@ -24,7 +24,7 @@ _NEVER = -(2**63)
 
 
 def prune(state: EventState, requirements: StateRequirements, now: int) -> EventState:
-    """The state without what no instant from now on needs. What it answers for those instants does not change.
+    """Drop what no instant from now on needs of a state. What it answers for those instants does not change.
 
     Pass an instant that no reader's clock is behind, e.g. a minute ago. While a log of the past is read, pass
     how far it was read: events older than ``now - lateness`` no longer enter totals.
@@ -53,7 +53,7 @@ def prune(state: EventState, requirements: StateRequirements, now: int) -> Event
 
 
 def _latest_starts(state: EventState, requirements: StateRequirements, now: int) -> Mapping[SequenceNode, int]:
-    """By sequence with ``anchor: latest``: the instant of its latest first step, before which it needs nothing."""
+    """Return, by sequence with ``anchor: latest``, the instant of its latest first step: it needs nothing before."""
     starts: dict[SequenceNode, int] = {}
     for sequence in requirements.sequences:
         if sequence.latest_only:
@@ -94,7 +94,7 @@ def _settle(kept: Kept, requirement: EventRequirement, requirements: StateRequir
 
 
 def _overflow(kept: Kept, requirement: EventRequirement, since: int, now: int, bound: int) -> int:
-    """Up to where events have to be settled so that no total waits for more than the bound."""
+    """Return the instant up to which events have to be settled so that no total waits for more than the bound."""
     until = since
     for place in requirement.totals:
         waiting = [row for row in _rows(kept, place.bit, since) if kept.ats[row] <= now]
@@ -135,14 +135,14 @@ def _prune_kept(
 
 
 def _used(column: tuple[Value, ...], bit: int, uses: Sequence[int]) -> tuple[Value, ...]:
-    """A column without the values that nothing uses."""
+    """Return a column without the values that nothing uses."""
     return tuple([value if use & bit else None for value, use in zip(column, uses, strict=True)])
 
 
 def _needed_rows(
     kept: Kept, place: NeedPlace, bound: int, now: int, starts: Mapping[SequenceNode, int]
 ) -> tuple[list[int], list[int]]:
-    """The rows that a need keeps, and those that it drops for the bound: the oldest, and the furthest in the future."""
+    """Return the rows that a need keeps, and those that the bound drops: the oldest, and the furthest ahead."""
     need = place.need
     rows = _rows(kept, place.bit, _cutoff(kept, need, now, starts))
     due = bisect_right(rows, now, key=kept.ats.__getitem__)
@@ -153,7 +153,7 @@ def _needed_rows(
 
 
 def _cutoff(kept: Kept, need: Need, now: int, starts: Mapping[SequenceNode, int]) -> int:
-    """The instant up to which events are not needed."""
+    """Return the instant up to which events are not needed."""
     if need.keep is KeepRule.TOTAL:
         return _NEVER if kept.settled is None else kept.settled
     start = starts.get(need.latest, _NEVER) - 1 if need.latest is not None else _NEVER
@@ -161,7 +161,7 @@ def _cutoff(kept: Kept, need: Need, now: int, starts: Mapping[SequenceNode, int]
 
 
 def _rows(kept: Kept, bit: int, after: int) -> list[int]:
-    """The rows of a stream that are later than an instant."""
+    """Return the rows of a stream that are later than an instant."""
     start = 0 if after == _NEVER else bisect_right(kept.ats, after)
     return [row for row, mask in enumerate(kept.masks[start:], start) if mask & bit]
 
@@ -171,7 +171,7 @@ def _values(kept: Kept, place: NeedPlace) -> tuple[Value, ...]:
 
 
 def _lost_until(kept: Kept, number: int, need: Need, dropped: Sequence[int], now: int) -> dict[int, int]:
-    """By the number of the need: up to when it is incomplete, as long as that matters."""
+    """Return, by the number of the need, the instant up to which it is incomplete, as long as that matters."""
     until = max([kept.lost.get(number, _NEVER), *(kept.ats[row] for row in dropped)])
     return {} if need.horizon is not None and until <= now - need.horizon else {number: until}
 
@@ -200,7 +200,7 @@ def _greatest(rows: list[int], values: Sequence[Value], _limit: int | None) -> l
 
 
 def _record(rows: list[int], values: Sequence[Value], is_better: Callable[[Value, Value], bool]) -> list[int]:
-    """From the newest back, those that are better than every later one."""
+    """Choose, from the newest back, those that are better than every later one."""
     chosen: list[int] = []
     for row in reversed(rows):
         value = values[row]

@@ -1,4 +1,4 @@
-"""What an event state says at an instant: values of aggregates and answers of sequences, as over the whole log."""
+"""Reading event states: values of aggregates and answers of sequences at an instant, as over the whole log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COUNTS = tuple(function for function, row in AGGREGATES.items() if row.is_count
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the events of one stream are: the place of their name, the bit of the stream, the column that is read.
+    """The place of the events of one stream: that of their name, the bit of the stream, the column that is read.
 
     ``bit`` is 0 if all events of the name are meant; ``need`` is the number of the need that they are kept for.
     """
@@ -38,7 +38,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class AggregatePlan:
-    """How one aggregate is read. ``total`` is the place of its total, if it has one."""
+    """The way to read one aggregate. ``total`` is the place of its total, if it has one."""
 
     function: Aggregate
     within: int | None
@@ -49,7 +49,7 @@ class AggregatePlan:
 
 @dataclass(frozen=True, slots=True)
 class SequencePlan:
-    """How one sequence is read: as ``sequence``, on events that are named by the places of their sources."""
+    """The way to read one sequence: as ``sequence``, on events that are named by the places of their sources."""
 
     sequence: Sequence
     sources: tuple[Source, ...]
@@ -59,7 +59,7 @@ ReadingPlan = AggregatePlan | SequencePlan
 
 
 class StateLayout:
-    """How every event condition is read from states of these requirements. Made once, and shared by all readers.
+    """The ways to read event conditions from states of these requirements. Made once, and shared by all readers.
 
     Its methods raise ``KeyError`` for a condition that the requirements were not made for.
     """
@@ -74,7 +74,7 @@ class StateLayout:
         self._remembered: dict[int, tuple[EventAggregate | Sequence, ReadingPlan]] = {}
 
     def plan(self, condition: EventAggregate | Sequence) -> ReadingPlan:
-        """How an aggregate or a sequence is read."""
+        """Return the way to read an aggregate or a sequence."""
         remembered = self._remembered.get(id(condition))
         if remembered is not None and remembered[0] is condition:
             return remembered[1]
@@ -122,7 +122,7 @@ class Stream:
         self._columns: dict[int, tuple[Value, ...]] = {}
 
     def column(self, column: int | None) -> tuple[Value, ...]:
-        """The values of a column; None for each event if there is none."""
+        """Return the values of a column; None for each event if there is none."""
         if column is None:
             return (None,) * len(self.ats)
         if self._wanted is None:
@@ -134,7 +134,7 @@ class Stream:
 
 
 class StateReader:
-    """What one entity's state says. It has the methods by which the rule index asks for events.
+    """The answers of one entity's state, with the methods by which the rule index asks for events.
 
     >>> from rules_engine.events.state.requirements import requirements_of
     >>> from rules_engine.events.state.entity_state import empty_state, update
@@ -159,7 +159,7 @@ class StateReader:
 
     @property
     def requirements(self) -> StateRequirements:
-        """What the state was kept for."""
+        """Return the requirements that the state was kept for."""
         return self._layout.requirements
 
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
@@ -231,7 +231,7 @@ class StateReader:
         return False if has_latest else None
 
     def instants(self, source: EventAggregate | Sequence) -> Iterator[int]:
-        """The instants at which the value may change without new events; others may be among them."""
+        """Return the instants at which the value may change without new events; others may be among them."""
         plan = self._layout.plan(source)
         if isinstance(plan, SequencePlan):
             yield from sequence_instants(plan.sequence, self._sequence_events(plan))
@@ -244,7 +244,7 @@ class StateReader:
                 yield at + plan.within
 
     def incomplete_until(self, source: EventAggregate | Sequence, now: int) -> int | None:
-        """Up to which instant events may be lacking in what this condition looks back to; None if its answer is exact.
+        """Return the instant up to which a condition may lack events; None if its answer is exact.
 
         They were dropped for the bound's sake; or, in a total, they came when it was settled up to there: too late, or
         delivered again.
@@ -291,7 +291,7 @@ class StateReader:
         return bisect_right(ats, now, start) - start
 
     def note(self, source: EventAggregate | Sequence, now: int) -> str | None:
-        """What people have to know of the events behind an answer, where not all of them are kept."""
+        """Return what people have to know of the events behind an answer, where not all of them are kept."""
         if self.dropped_until(source, now) is not None:
             return f"more than {self.requirements.bound:,} events came, and the oldest of them are not kept"
         until = self.incomplete_until(source, now)
@@ -320,7 +320,7 @@ class StateReader:
             )
 
     def stream(self, source: Source) -> Stream:
-        """The events of one stream."""
+        """Return the events of one stream."""
         stream = self.streams.get(source.stream)
         if stream is None:
             place, bit = source.stream

@@ -1,4 +1,4 @@
-"""What must be kept of events so that the loaded definitions are answered exactly: found by reading the definitions.
+"""Requirements: the events that must be kept so that the loaded definitions are answered exactly.
 
 Every event condition becomes a :class:`Need`: which events, for how long, and which of them. Nothing else is kept.
 """
@@ -30,7 +30,7 @@ DEFAULT_LATENESS = 7 * DAY
 
 
 class KeepRule(Enum):
-    """Which events, of those that are not too old, a need keeps."""
+    """The choice of the events that a need keeps, of those that are not too old."""
 
     ALL = "all"
     NEWEST = "newest"  # up to the limit
@@ -75,7 +75,7 @@ class Need:
     latest: Sequence | None = None
 
     def covers(self, other: Need) -> bool:
-        """Whether all that the other need keeps is kept for this one too.
+        """Say whether all that the other need keeps is kept for this one too.
 
         >>> day, week = (Need(EventMatch("view"), KeepRule.ALL, horizon) for horizon in (1, 7))
         >>> week.covers(day), day.covers(week)
@@ -105,7 +105,7 @@ class NeedPlace:
 
 @dataclass(frozen=True)
 class EventRequirement:
-    """What must be kept of the events of one name.
+    """The part of the events of one name that must be kept.
 
     Attributes
     ----------
@@ -127,12 +127,12 @@ class EventRequirement:
 
     @cached_property
     def columns(self) -> tuple[KeptColumn, ...]:
-        """The properties whose values are kept."""
+        """Return the properties whose values are kept."""
         return tuple(dict.fromkeys(need.column for need in self.needs if need.column is not None))
 
     @cached_property
     def column_bits(self) -> tuple[int, ...]:
-        """By column: the bits of the events that need its value."""
+        """Return, by column, the bits of the events that need its value."""
         return tuple(self._bits_with(column) for column in self.columns)
 
     def _bits_with(self, column: KeptColumn) -> int:
@@ -141,7 +141,7 @@ class EventRequirement:
 
     @cached_property
     def places(self) -> tuple[NeedPlace, ...]:
-        """By need: where its events and values are."""
+        """Return, by need, the place of its events and values."""
         columns = {column: place for place, column in enumerate(self.columns)}
         return tuple(
             NeedPlace(need, self.bits[need.match], None if need.column is None else columns[need.column])
@@ -150,18 +150,18 @@ class EventRequirement:
 
     @cached_property
     def totals(self) -> tuple[NeedPlace, ...]:
-        """The needs for totals."""
+        """Return the needs for totals."""
         return tuple(place for place in self.places if place.need.keep is KeepRule.TOTAL)
 
     @cached_property
     def total_bits(self) -> int:
-        """The bits of the events that totals are of."""
+        """Return the bits of the events that totals are of."""
         return sum({place.bit for place in self.totals})
 
 
 @dataclass(frozen=True)
 class StateRequirements:
-    """What an event state keeps, and how each event condition is read from it.
+    """The content of event states, and the way in which each event condition is read from it.
 
     Attributes
     ----------
@@ -184,19 +184,19 @@ class StateRequirements:
 
     @cached_property
     def places(self) -> Mapping[str, int]:
-        """The place of each event's requirement in ``events``."""
+        """Return the place of each event's requirement in ``events``."""
         return {requirement.event: place for place, requirement in enumerate(self.events)}
 
     @cached_property
     def horizon(self) -> int | None:
-        """How old an event may be that a definition looks at, in microseconds; None: any age, or nothing is kept."""
+        """Return how old an event may be that is looked at, in microseconds; None: any age, or nothing is kept."""
         horizons = [None if need.keep is KeepRule.TOTAL else need.horizon for one in self.events for need in one.needs]
         finite = [horizon for horizon in horizons if horizon is not None]
         return max(finite) if finite and len(finite) == len(horizons) else None
 
     @cached_property
     def fingerprint(self) -> int:
-        """What tells encoded states of these needs from those of others, in 64 bits."""
+        """Return the 64 bits that tell encoded states of these needs from those of others."""
         kept = f"{STATE_VERSION} {self.events!r}"
         return int.from_bytes(blake2b(kept.encode(), digest_size=8).digest(), "little")
 
@@ -209,7 +209,7 @@ def requirements_of(
     bound: int = DEFAULT_BOUND,
     lateness: int = DEFAULT_LATENESS,
 ) -> StateRequirements:
-    """What must be kept to answer all segments of a program.
+    """Work out what must be kept to answer all segments of a program.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def _above(number: float) -> int:
 
 
 def aggregate_need(aggregate: EventAggregate, limit: int | None) -> Need:
-    """What one aggregate needs, if counts are exact up to ``limit``."""
+    """Return what one aggregate needs, if counts are exact up to ``limit``."""
     column = KeptColumn(aggregate.of, aggregate.of_type) if aggregate.of is not None else None
     keep = _KEEPS[aggregate.function]
     ever = aggregate.within is None
@@ -302,13 +302,13 @@ require_aggregates("what an event state keeps", _KEEPS)
 
 
 def sequence_needs(sequence: Sequence) -> list[Need]:
-    """What the steps of a sequence need: no event before the earliest first step that still counts."""
+    """Return what the steps of a sequence need: no event before the earliest first step that still counts."""
     column = KeptColumn(sequence.match_on) if sequence.match_on is not None else None
     latest = sequence if sequence.latest_only else None
     return [Need(step.match, KeepRule.ALL, sequence.within, column, latest=latest) for step in sequence.steps]
 
 
 def _for_event(name: str, needs: Iterable[Need]) -> tuple[Need, ...]:
-    """The needs for one event in an order that does not depend on the definitions' order, without needless ones."""
+    """Return the needs for one event, without needless ones, in an order that no order of definitions changes."""
     ordered = sorted({need for need in needs if need.match.event == name}, key=repr)
     return tuple(need for need in ordered if not any(other.covers(need) for other in ordered if other != need))

@@ -55,7 +55,7 @@ return 1"""
 
 
 def state_name(requirements: StateRequirements) -> bytes:
-    """What ends the key of a state. It differs by what is kept, so that states for old and new definitions coexist.
+    """Return the end of a state's key. It differs by what is kept, so that states for old and new definitions coexist.
 
     >>> state_name(StateRequirements())[:7]
     b'events:'
@@ -93,7 +93,7 @@ class StateStore:
         self._key = key
 
     def read(self, entities: Sequence[str]) -> list[EventState]:
-        """The states of entities, in order, with the events that wait behind them."""
+        """Return the states of entities, in order, with the events that wait behind them."""
         return [decode_current(raw, self.requirements) for raw in self._get(entities)]
 
     def reported(self, entity: str, event: Event) -> list[tuple[bytes | str, ...]]:
@@ -249,12 +249,12 @@ def _readable_parts(raw: bytes | None) -> tuple[bytes, set[bytes]]:
 
 
 def is_empty(state: EventState) -> bool:
-    """Whether a state says no more than that nothing is known."""
+    """Say whether a state holds nothing."""
     return not any(kept.ats or kept.lost or kept.late or kept.settled is not None for kept in state.kept)
 
 
 def differs(old: EventState, new: EventState) -> bool:
-    """Whether a state that was made of another holds something else."""
+    """Say whether a state that was made of another holds something else."""
     return any(map(operator.is_not, old.kept, new.kept))
 
 

@@ -1,4 +1,4 @@
-"""What remains of events that were counted and are gone: how many there were, and their exact sum."""
+"""Totals: the number and the exact sum of events that were counted and are gone."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Total:
     endless: tuple[float, ...] = ()
 
     def plus(self, values: Iterable[Value]) -> Total:
-        """With further events, each given by its value; None is a missing one."""
+        """Add further events, each given by its value; None is a missing one."""
         given = list(values)
         numbers = [value for value in given if value is not None]
         finite = [Fraction(float(number)) for number in numbers if math.isfinite(number)]
@@ -60,17 +60,17 @@ class Total:
         )
 
     def sum(self, values: Sequence[int | float]) -> int | float | None:
-        """The sum with further values: what the sum over all the values would be."""
+        """Return the sum with further values: what the sum over all the values would be."""
         if not self.floats and all(isinstance(value, int) for value in values):
             return self.integers + sum(values)
         return exact_sum([*self._parts(), *self.endless, *values, 0.0])
 
     def mean(self, values: Sequence[int | float]) -> float | None:
-        """The mean with further values; None of nothing."""
+        """Return the mean with further values; None of nothing."""
         return quotient(self.sum(values), self.values + len(values))
 
     def _parts(self) -> Iterator[float]:
-        """Floats with exactly this sum, the greatest first."""
+        """Return floats with exactly this sum, the greatest first."""
         rest = self.exact
         while rest:
             part = float(max(-_LARGEST, min(_LARGEST, rest)))
@@ -78,7 +78,7 @@ class Total:
             rest -= Fraction(part)
 
     def value(self, function: Aggregate, further: Sequence[Value]) -> Value:
-        """An aggregate over these and further events, which are given by their values."""
+        """Return an aggregate over these and further events, which are given by their values."""
         if function is Aggregate.COUNT:
             return self.events + len(further)
         numbers = [value for value in further if value is not None]

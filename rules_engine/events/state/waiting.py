@@ -31,7 +31,7 @@ _HEAD = struct.Struct("<BI8s")
 
 
 def encode_waiting(event: Event) -> bytes:
-    """An event as it is appended.
+    """Return an event as it is appended.
 
     >>> entry = encode_waiting(Event("view", 5, "view:a", {"page": "x"}))
     >>> waiting_events(entry)
@@ -47,12 +47,12 @@ def encode_waiting(event: Event) -> bytes:
 
 
 def waiting_digest(event: Event) -> bytes:
-    """What tells an entry from others."""
+    """Return the digest that tells an entry from others."""
     return digest_of(event.id.encode("utf-8", "surrogatepass"))
 
 
 def split(data: bytes | None) -> tuple[bytes, bytes]:
-    """What the store keeps of an entity: the state, and the events that wait. Each may be empty.
+    """Split what the store keeps of an entity into the state and the events that wait. Each may be empty.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def split(data: bytes | None) -> tuple[bytes, bytes]:
 
 
 def waiting_events(data: bytes) -> list[Event]:
-    """The events in entries one after the other.
+    """Return the events in entries one after the other.
 
     Raises
     ------
@@ -77,12 +77,12 @@ def waiting_events(data: bytes) -> list[Event]:
 
 
 def digests(data: bytes) -> list[bytes]:
-    """The digests of entries one after the other."""
+    """Return the digests of entries one after the other."""
     return [digest for digest, _ in _entries(data)]
 
 
 def decode_current(data: bytes | None, requirements: StateRequirements) -> EventState:
-    """The state with the events that wait behind it.
+    """Decode a state together with the events that wait behind it.
 
     Raises
     ------

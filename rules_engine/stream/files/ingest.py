@@ -38,7 +38,7 @@ REMEMBERED = 500_000
 
 @dataclass(slots=True)
 class IngestReport:
-    """What became of a file's rows.
+    """Counts of what became of a file's rows.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ _EXACT = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """Where a row has the parts of an event.
+    """The places of the parts of an event in a row.
 
     Attributes
     ----------
