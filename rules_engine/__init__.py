@@ -5,10 +5,10 @@ Begin with ``docs/architecture.md``, the map of the code. The public names are l
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # `typing` takes longer to import than Python to start, and nobody needs it for a command's start
 if TYPE_CHECKING:
+    from typing import Any
+
     from rules_engine.rules.explain import Explanation
     from rules_engine.sdk import AsyncSegmentClient, Membership, SegmentClient
 
@@ -25,6 +25,8 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value

@@ -125,3 +125,17 @@ def of_the_system(error: OSError) -> SegmentsError:
     reason = (error.strerror or str(error) or type(error).__name__).lower()
     message = f"{error.filename}: {reason}" if error.filename else reason
     return SegmentsError(message, hint=_SYSTEM_HINTS.get(error.errno or 0))
+
+
+def pass_interrupt(error: BaseException) -> None:
+    """Raise the interrupt that an error came of, if it did. To be asked before any error becomes one of ours.
+
+    DuckDB, for one, makes a ``RuntimeError`` of Ctrl-C.
+    """
+    seen: set[int] = set()
+    came_of: BaseException | None = error
+    while came_of is not None and id(came_of) not in seen:
+        if isinstance(came_of, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        seen.add(id(came_of))
+        came_of = came_of.__cause__ or came_of.__context__

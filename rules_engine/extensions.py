@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from rules_engine.errors import ProjectError
+from rules_engine.errors import ProjectError, pass_interrupt
 
 
 class Extensions:
@@ -48,6 +48,7 @@ class Extensions:
             try:
                 found = entry.load()
             except Exception as error:
+                pass_interrupt(error)
                 raise self.unusable(entry, f"{type(error).__name__}: {error}") from error
             yield entry, found
 

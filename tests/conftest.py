@@ -8,6 +8,7 @@ fail later for reasons of luck, and a failure is there again when you look. New 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -38,6 +39,14 @@ online_store:
   type: rules_engine.features.online_store.EmbeddedOnlineStore
 entity_key_serialization_version: 3
 """
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches the test and what it starts, also if the whole suite runs behind a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

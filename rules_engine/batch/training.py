@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rules_engine.diagnostics import nearest
-from rules_engine.errors import DataError, ProjectError, UnknownNameError
+from rules_engine.errors import DataError, ProjectError, UnknownNameError, pass_interrupt
 from rules_engine.events.declarations.events_yaml import read_events
 from rules_engine.events.log.event_log import decode_properties
 from rules_engine.events.log.offline import EventPiece, OfflineEvents
@@ -152,6 +152,7 @@ def _through_feast(repo: FeastRepo, keys: pa.Array, ats: Integers, features: Seq
             job = repo.store.get_historical_features(asked, list(features), full_feature_names=True)
             table: pa.Table = job.to_arrow()
     except Exception as error:  # every engine raises its own
+        pass_interrupt(error)
         hint = "are the views applied, and do their sources exist? `segments apply` registers new views"
         raise ProjectError(f"the offline store cannot be read: {error}", hint=hint) from error
     table = table.sort_by(_ROW)

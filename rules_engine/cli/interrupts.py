@@ -4,21 +4,26 @@ Python raises ``KeyboardInterrupt`` wherever the program is just then, and what 
 the import system or of a weak reference, whose exceptions Python drops; a library in C that makes an ``ImportError``
 or a ``RuntimeError`` of it; an ``except:``. A command then went on to its end, and exited with 0. So an interrupt is
 noted as well as raised. It is raised again once its exception is gone while the program still runs, and what ends the
-process looks at the note.
+process looks at the note. And if seconds later the process is still there, as DuckDB's threads work on for as long as
+a query takes while its connection is closed, it is ended all the same: whatever we write survives a kill.
 
-It takes nothing but a few modules that Python has loaded anyway, as it comes before everything else.
+It imports little, as it comes before everything else: until it is there, Python answers Ctrl-C with a traceback.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
 import time
 import weakref
-from types import TracebackType
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # as `typing` has it, without its weight
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, NoReturn
 
 #: What a shell reports for a program that Ctrl-C stopped.
 INTERRUPTED = 130
@@ -28,6 +33,9 @@ _LOOK = 0.02
 
 #: So long a further Ctrl-C changes nothing, as what the first one ended is being cleared away.
 _PATIENCE = 1.0
+
+#: So long a command may clear away what the interrupt ended.
+_CLEARING = 3.0
 
 
 class _Interrupt(KeyboardInterrupt):
@@ -49,6 +57,7 @@ class _Watch:
         self.on = self.came = self._over = False
         self._raised: weakref.ref[_Interrupt] | None = None
         self._at = 0.0
+        self._leaving = _thread.allocate_lock()
 
     def begin(self) -> None:
         """Note interrupts from now on; not if somebody else sees to them, as a shell does that runs us behind."""
@@ -78,13 +87,18 @@ class _Watch:
         """End the process as one that was interrupted. What is half imported is not asked for anything any more."""
         self._over = True
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            for say in (sys.stdout.flush, self._say, _at_exit):
-                with contextlib.suppress(Exception):
-                    say()
+            if self._leaving.acquire(blocking=False):
+                for step in (self._say, sys.stdout.flush, _at_exit):
+                    with contextlib.suppress(Exception):
+                        step()
+            else:  # another thread is at it, or waits for whom its output goes to
+                time.sleep(_CLEARING)
         finally:
             os._exit(INTERRUPTED)
+
+    def _leave_late(self) -> None:
+        time.sleep(_CLEARING)
+        self.leave()
 
     @staticmethod
     def _say() -> None:
@@ -98,6 +112,7 @@ class _Watch:
             return
         if not self.came:
             self.came = True
+            _thread.start_new_thread(self._leave_late, ())  # of `threading` we may be within a lock
             self._keep_looking()
         self._raise()
 

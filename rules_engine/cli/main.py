@@ -25,13 +25,10 @@ class _Segments(LazyGroup):
             return super().invoke(ctx)
         except BrokenPipeError:  # whoever reads our output has seen enough, as `head` has
             raise typer.Exit(0) from None
-        except SegmentsError as error:
+        except (SegmentsError, OSError) as error:
             if WATCH.came:  # and this is what became of it
                 WATCH.leave()
-            output.show_error(error)
-            raise typer.Exit(1) from None
-        except OSError as error:
-            output.show_error(of_the_system(error))
+            output.show_error(of_the_system(error) if isinstance(error, OSError) else error)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             if WATCH.on:

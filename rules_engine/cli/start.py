@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rules_engine.cli.interrupts import WATCH
+
+TYPE_CHECKING = False  # as `typing` has it, without its weight
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -25,7 +25,14 @@ from typing import Any
 from rules_engine.clock import format_instant, from_micros, now_micros, to_micros
 from rules_engine.deploy.source_rows import SourceRows
 from rules_engine.diagnostics import nearest
-from rules_engine.errors import DataError, NotAppliedError, ProjectError, SegmentsError, UnknownNameError
+from rules_engine.errors import (
+    DataError,
+    NotAppliedError,
+    ProjectError,
+    SegmentsError,
+    UnknownNameError,
+    pass_interrupt,
+)
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast.writes import DirectWrites, features_digest, watched_writes
 from rules_engine.features.feast_import import quiet
@@ -271,6 +278,7 @@ class _Run:
         except SegmentsError:
             raise
         except Exception as error:  # engines and sources raise many kinds
+            pass_interrupt(error)
             source = getattr(view.batch_source, "path", "") or getattr(view.batch_source, "name", "its source")
             raise DataError(
                 f"cannot materialize the feature view `{view.name}` from {source}: {error}",

@@ -32,7 +32,7 @@ from feast.infra.compute_engines.local.nodes import LocalOutputNode
 from feast.repo_config import FeastConfigBaseModel
 
 from rules_engine.clock import to_micros
-from rules_engine.errors import ProjectError
+from rules_engine.errors import ProjectError, pass_interrupt
 from rules_engine.features.offline.newest import Reach, newest_rows, read_errors
 from rules_engine.features.offline.parquet import local_path
 from rules_engine.features.offline.parquet_rows import Newest
@@ -85,6 +85,7 @@ class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types ar
                 context = self.get_execution_context(registry, task)
                 _Builder(registry, task, self._get_backend(context), progress).build().execute(context)
         except Exception as error:  # noqa: BLE001  # Feast raises it where it asked for the job
+            pass_interrupt(error)
             return LocalMaterializationJob(job_id=name, status=MaterializationJobStatus.ERROR, error=error)
         finally:
             if bar is not None:

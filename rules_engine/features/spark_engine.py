@@ -26,6 +26,7 @@ from feast.infra.compute_engines.spark.feature_builder import SparkFeatureBuilde
 from feast.infra.compute_engines.spark.job import SparkMaterializationJob
 from feast.infra.compute_engines.spark.nodes import SparkWriteNode
 
+from rules_engine.errors import pass_interrupt
 from rules_engine.features.writing.spark_worker import write_partition
 from rules_engine.features.writing.store import BulkStore
 
@@ -52,6 +53,7 @@ class SparkArrowEngine(SparkComputeEngine):  # type: ignore[misc]  # Feast's typ
             partitions = int(self.repo_config.batch_engine.partitions)
             _Builder(registry, session, task, partitions, bar).build().execute(context)
         except Exception as error:  # noqa: BLE001  # Feast raises it where it asked for the job
+            pass_interrupt(error)
             return SparkMaterializationJob(job_id=name, status=MaterializationJobStatus.ERROR, error=error)
         finally:
             if bar is not None:

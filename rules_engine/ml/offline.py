@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rules_engine.clock import format_instant, from_micros
-from rules_engine.errors import DataError, ProjectError
+from rules_engine.errors import DataError, ProjectError, pass_interrupt
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
 from rules_engine.features.offline.parquet import local_path
@@ -97,6 +97,7 @@ def _answer(repo: FeastRepo, ask: Any) -> Any:
         with quiet():
             return ask()
     except Exception as error:  # every engine raises its own
+        pass_interrupt(error)
         raise ProjectError(
             f"the offline store cannot be read: {error}",
             hint=f"do the sources in {repo.project.feature_repo} exist? `segments apply` registers new views",

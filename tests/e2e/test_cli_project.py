@@ -5,6 +5,7 @@ Opening Feast takes seconds, so one project serves all tests; those that change 
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import pty
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -380,6 +382,7 @@ class Terminal:
         )
         os.close(inner)
         self.output = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # what is read may end within a letter
 
     def read_until(self, text: str | None, seconds: float = 60) -> str:
         """Everything up to a text, or to the end."""
@@ -388,7 +391,7 @@ class Terminal:
             assert time.monotonic() < deadline, self.output
             if select.select([self.main], [], [], 0.2)[0]:
                 try:
-                    self.output += os.read(self.main, 65536).decode()
+                    self.output += self._decoder.decode(os.read(self.main, 65536))
                 except OSError:  # the process closed its end
                     assert text is None, self.output
                     break
@@ -396,22 +399,41 @@ class Terminal:
 
     def end(self) -> int:
         self.read_until(None)
-        os.close(self.main)
         return self.process.wait(timeout=60)
 
+    def close(self) -> None:
+        """End the process if it still runs, as it does when a test fails."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self.main)
 
-def test_a_terminal_gets_colours_and_a_pipe_does_not(shop: Shop) -> None:
-    terminal = Terminal("explain", "c001", "vip", "--repo", shop.root)
-    assert terminal.end() == 0
-    assert "\x1b[32mtrue\x1b[0m" in terminal.output
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.output).replace("\r\n", "\n")
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    """Start a command in a terminal."""
+    with ExitStack() as begun:
+
+        def begin(*arguments: object) -> Terminal:
+            made = Terminal(*arguments)
+            begun.callback(made.close)
+            return made
+
+        yield begin
+
+
+def test_a_terminal_gets_colours_and_a_pipe_does_not(shop: Shop, terminal: Callable[..., Terminal]) -> None:
+    explained = terminal("explain", "c001", "vip", "--repo", shop.root)
+    assert explained.end() == 0
+    assert "\x1b[32mtrue\x1b[0m" in explained.output
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", explained.output).replace("\r\n", "\n")
     assert plain == good("explain", "c001", "vip", "--repo", shop.root)
 
 
-def test_an_interrupted_materialize_ends_cleanly(shop: Shop) -> None:
-    terminal = Terminal("materialize", "--full", "--repo", shop.root)
-    terminal.read_until("Opening the feature repository")
-    terminal.process.send_signal(signal.SIGINT)
-    assert terminal.end() == 130
-    assert "interrupted" in terminal.output
-    assert "Traceback" not in terminal.output
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupted_materialize_ends_cleanly(shop: Shop, terminal: Callable[..., Terminal]) -> None:
+    materialize = terminal("materialize", "--full", "--repo", shop.root)
+    materialize.read_until("Opening the feature repository")
+    materialize.process.send_signal(signal.SIGINT)
+    assert materialize.end() == 130
+    assert materialize.output.endswith("\x1b[?25hinterrupted\r\n")  # and the cursor is back
+    assert "Traceback" not in materialize.output

@@ -19,7 +19,7 @@ from rules_engine.batch.entities import features_read
 from rules_engine.batch.events import sources_of
 from rules_engine.batch.spark.columns import as_declared, property_columns, property_fields, quoted, text
 from rules_engine.clock import DAY
-from rules_engine.errors import MissingExtraError, ProjectError, SegmentsError, UnsupportedError
+from rules_engine.errors import MissingExtraError, ProjectError, SegmentsError, UnsupportedError, pass_interrupt
 from rules_engine.events.log.offline import spans
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.offline.point_in_time import OfflineUsers
@@ -105,6 +105,7 @@ class SparkBatch:
             except SegmentsError:
                 raise
             except Exception as error:  # Spark raises what Java did
+                pass_interrupt(error)
                 raise ProjectError(
                     f"Spark cannot answer: {str(error).partition('JVM stacktrace')[0].strip()[:600]}",
                     hint="can Spark read the sources of the feature views, and write where it should?",

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rules_engine.clock import DAY
-from rules_engine.errors import ProjectError
+from rules_engine.errors import ProjectError, pass_interrupt
 from rules_engine.events.log.event_log import EventLog
 from rules_engine.events.log.sorting import SEEN, Files, InMemory, OutsideMemory, Since, quoted
 from rules_engine.rules.nodes import EventAggregate
@@ -193,6 +193,7 @@ def _retried(read: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.Record
             batches = read()
             first = next(batches, None)
         except Exception as error:
+            pass_interrupt(error)
             if not _is_missing_file(error):
                 raise _unreadable(error) from error
             problem = error

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rules_engine.errors import ProjectError
+from rules_engine.errors import ProjectError, pass_interrupt
 from rules_engine.features.feast_import import import_feast, quiet
 
 
@@ -72,6 +72,7 @@ def _import(folder: Path, file: Path) -> ModuleType:
     try:
         return importlib.import_module(_module_name(folder, file))
     except Exception as error:  # a user's file may raise anything
+        pass_interrupt(error)
         frames = [
             frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(folder))
         ]
@@ -149,6 +150,7 @@ def _check(contents: Any) -> None:
             try:
                 definition.to_proto()
             except Exception as error:  # protobuf and Feast raise what they like
+                pass_interrupt(error)
                 raise ProjectError(
                     f"the definition of `{definition.name}` ({kind.replace('_', ' ')}) is not valid: {error}",
                     hint="check the types of its arguments in feature_repo/",

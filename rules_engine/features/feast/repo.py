@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from rules_engine.diagnostics import listing
-from rules_engine.errors import NotAppliedError, ProjectError, SegmentsError, UnsupportedError
+from rules_engine.errors import NotAppliedError, ProjectError, SegmentsError, UnsupportedError, pass_interrupt
 from rules_engine.features.feast.objects import load_objects
 from rules_engine.features.feast_import import import_feast, quiet, setting
 from rules_engine.folders import Project
@@ -94,6 +94,7 @@ class FeastRepo:
         except (SegmentsError, PermissionError):
             raise
         except Exception as error:  # Feast raises many kinds, and its message names the setting
+            pass_interrupt(error)
             raise ProjectError(
                 f"{project.feature_store_yaml}: {error}", hint="see Feast's reference of feature_store.yaml"
             ) from error
@@ -122,6 +123,7 @@ class FeastRepo:
                 infer_timestamps([*self.contents.data_sources], config)
                 infer_features(self.store.provider, views, self.contents.entities, config)
         except Exception as error:  # Feast raises many kinds
+            pass_interrupt(error)
             raise ProjectError(
                 f"Feast cannot infer the columns of a feature view: {error}",
                 hint="do its source files exist? or give the view a `schema` and its source a `timestamp_field`",

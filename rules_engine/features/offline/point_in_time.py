@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rules_engine.clock import from_micros
-from rules_engine.errors import ProjectError, UnknownNameError, UnsupportedError
+from rules_engine.errors import ProjectError, UnknownNameError, UnsupportedError, pass_interrupt
 from rules_engine.features.column_types import as_declared, entity_keys, event_instants
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
@@ -216,6 +216,7 @@ class OfflineUsers:
                     end_date=from_micros(as_of),
                 ).to_arrow()
         except Exception as error:  # every engine raises its own
+            pass_interrupt(error)
             raise ProjectError(
                 f"the source of feature view `{columns.view}` cannot be read: {error}",
                 hint="is it there, and has it the columns that the view names?",

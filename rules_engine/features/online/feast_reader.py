@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rules_engine.clock import to_micros
-from rules_engine.errors import ProjectError, StoreUnavailableError
+from rules_engine.errors import ProjectError, StoreUnavailableError, pass_interrupt
 from rules_engine.features.feast_import import import_feast, quiet
 from rules_engine.features.online.decode import Decoder
 from rules_engine.features.online.selection import EntityFeatures, Selection, checked
@@ -87,6 +87,7 @@ class FeastReader:
                     self._store.config, self._views[view.name], keys, requested_features=names or None
                 )
         except Exception as error:  # each store raises its own kinds
+            pass_interrupt(error)
             raise StoreUnavailableError(
                 f"the online store ({self._plan.connection.store}) cannot be read: {error}",
                 hint="check `online_store` in feature_repo/feature_store.yaml; was the view materialized?",

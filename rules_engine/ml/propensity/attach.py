@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rules_engine.clock import format_instant, from_micros, now_micros, to_micros
-from rules_engine.errors import DataError, ProjectError
+from rules_engine.errors import DataError, ProjectError, pass_interrupt
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast.writes import DirectWrites, watched_writes
 from rules_engine.features.feast_import import quiet
@@ -197,6 +197,7 @@ def _instant(repo: FeastRepo, name: str, as_of: int) -> tuple[int, int | None]:
                 end_date=from_micros(_LAST),
             ).to_arrow()
     except Exception as error:  # every engine raises its own
+        pass_interrupt(error)
         raise ProjectError(f"the offline store cannot be read: {error}", hint="does its source exist?") from error
     newest = pc.max(table[source.timestamp_field]).as_py() if table.num_rows else None
     if newest is None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rules_engine.clock import DAY, from_micros
-from rules_engine.errors import ProjectError
+from rules_engine.errors import ProjectError, pass_interrupt
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
 from rules_engine.ml.propensity.check import event_match
@@ -81,6 +81,7 @@ def _rows(repo: FeastRepo, view_name: str, start: int, end: int) -> pa.Table:
                 end_date=from_micros(end) + timedelta(seconds=1),  # engines differ in what they do with an end
             ).to_arrow()
     except Exception as error:  # every engine raises its own
+        pass_interrupt(error)
         raise ProjectError(
             f"the rows of `{view_name}` cannot be read: {error}",
             hint=f"does its source in {repo.project.feature_repo} exist?",

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from rules_engine.clock import DAY
-from rules_engine.events.log import day_files
+from rules_engine.events.log import day_files, offline
 from rules_engine.events.log.event_log import EventLog, Logged
+from rules_engine.events.log.offline import OfflineEvents
 from rules_engine.rules.inputs import Event
+from rules_engine.rules.nodes import Aggregate, EventAggregate, EventMatch
 
 
 def event(at: int, identity: str, name: str = "view", **properties: object) -> Event:
@@ -159,3 +164,22 @@ def test_a_file_that_is_cleared_away_while_it_is_written_fails_its_writer(
     with pytest.raises(FileNotFoundError):
         log.append([("u", event(3, "view:c"))], 3)
     assert {logged.id for _, logged in log.read(0, ["view"])} == {"view:a", "view:b"}
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_while_duckdb_reads_is_one_and_no_damaged_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = EventLog(tmp_path / "events")
+    log.append([("u", event(1, "view:a"))], 1)
+    slow = "SELECT sum(hash(a.range + b.range)) FROM range(2000000) a, range(30) b"  # some seconds
+
+    def run(engine: Any, *_: object) -> Any:
+        interrupt.start()
+        return engine._connection.execute(slow)
+
+    interrupt = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
+    monkeypatch.setattr(offline._OutsideMemory, "_run", run)
+    events = OfflineEvents(log, [EventAggregate(Aggregate.COUNT, EventMatch("view"), None)], tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        events.entities(DAY)
