@@ -29,20 +29,20 @@ _TO_REWRITE = (
 #: Public classes of one name in several modules; shrinks to none.
 _SHARED_NAMES = {
     *(
-        "Change",
-        "Column",
         "Engine",
         "Entry",
         "EventLog",
         "FitRun",
-        "Held",
-        "Keep",
         "Kind",
-        "Metrics",
         "Names",
         "Outcome",
+        "Plan",
+        "Reason",
+        "Rows",
+        "Setting",
+        "Stages",
     ),
-    *("Piece", "Plan", "Projection", "Reason", "Rows", "Setting", "Stages", "Step", "Stored", "Sweep", "Table"),
+    *("Step", "Sweep"),
 }
 
 #: So many modules fit into a folder without folders inside.

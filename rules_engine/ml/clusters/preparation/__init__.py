@@ -1,1 +1,4 @@
-"""From features to points that can be compared: transformed and scaled, without gaps, perhaps in fewer dimensions."""
+"""From features to points that can be compared: transformed and scaled, without gaps, perhaps in fewer dimensions.
+
+Begin with ``preprocessing.py``.
+"""

@@ -1,1 +1,4 @@
-"""The report on a fit: a page with pictures, for people who want to use the clusters."""
+"""The report on a fit: a page with pictures, for people who want to use the clusters.
+
+Begin with ``report.py``.
+"""
