@@ -76,17 +76,17 @@ def _check(segment: str, known: Collection[str]) -> None:
 
 
 def shown(value: Any) -> Any:
-    """A value of the ledger as JSON has it."""
+    """Return a value of the ledger as JSON has it."""
     return format_instant(to_micros(value)) if hasattr(value, "tzinfo") else value
 
 
 def text(value: Any) -> str:
-    """A value of the ledger as a cell of a table."""
+    """Return a value of the ledger as a cell of a table."""
     return "" if value is None else str(shown(value))
 
 
 def cause(value: str) -> str:
-    """A cause as people read it: the instant in it, which is in microseconds, as ISO 8601.
+    """Return a cause as people read it: the instant in it, which is in microseconds, as ISO 8601.
 
     >>> cause("enter:abandoned:1659391257552000")
     'enter:abandoned:2022-08-01T22:00:57.552000Z'

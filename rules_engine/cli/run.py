@@ -16,7 +16,7 @@ from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo
 from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.delivery.metrics import Metrics
+    from rules_engine.delivery.metrics import MetricsRegistry
     from rules_engine.stream.kafka_bridge import KafkaBridge
     from rules_engine.stream.worker import Progress, Worker
 
@@ -109,7 +109,7 @@ def _bridge(
     topic: str | None,
     group: str | None,
     options: list[str],
-    metrics: Metrics | None,
+    metrics: MetricsRegistry | None,
 ) -> KafkaBridge | None:
     if not brokers or not topic:
         return None
@@ -120,14 +120,14 @@ def _bridge(
 
 
 @contextmanager
-def _served(port: int | None, host: str) -> Iterator[Metrics | None]:
+def _served(port: int | None, host: str) -> Iterator[MetricsRegistry | None]:
     """Metrics that Prometheus can ask for meanwhile; None if nobody asks."""
     if port is None:
         yield None
         return
-    from rules_engine.delivery.metrics import Metrics
+    from rules_engine.delivery.metrics import MetricsRegistry
 
-    metrics = Metrics()
+    metrics = MetricsRegistry()
     endpoint = metrics.serve(port, host)
     output.remark(f"metrics are at http://{host}:{endpoint.port}/metrics")
     try:

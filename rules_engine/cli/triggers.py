@@ -20,7 +20,7 @@ app = typer.Typer(add_completion=False)
 
 
 class Shown(Enum):
-    """What became of an instance of a trigger."""
+    """Says what became of an instance of a trigger."""
 
     PENDING = "pending"
     FIRED = "fired"
@@ -75,7 +75,7 @@ def triggers(
 
 
 def _say_that_time_stands_still(project: Project, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Where the project names its instant that is now, what is due later waits for ever."""
+    """Say so where the project names the instant that is now: what is due later waits for ever."""
     from rules_engine.read_plan import ReadPlan
 
     now = ReadPlan.load(project.read_plan).now
@@ -154,7 +154,7 @@ def _check(project: Project, trigger: str) -> None:
 
 @contextmanager
 def _store(project: Project) -> Iterator[tuple[Any, str]]:
-    """A client of the online store, and the name of Feast's project."""
+    """Give a client of the online store, and the name of Feast's project."""
     from rules_engine.read_plan import ReadPlan
     from rules_engine.redis.server import event_server
 

@@ -1,4 +1,4 @@
-"""When to leave a sink alone: after several failures in a row nothing is sent for a while, then one action tries."""
+"""Leaves a sink alone after several failures in a row: nothing is sent for a while, then one action tries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST_PAUSE = 60.0
 
 
 class Circuit(Enum):
-    """Whether a sink is used."""
+    """Says whether a sink is used."""
 
     CLOSED = "closed"  # it works
     HALF_OPEN = "half-open"  # it failed, and one action tries
@@ -21,7 +21,7 @@ class Circuit(Enum):
 
 
 def backoff(tries: int, first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> float:
-    """Seconds to wait after so many failed tries: twice as long each time, and not the same for all.
+    """Return the seconds to wait after so many failed tries: twice as long each time, and not the same for all.
 
     >>> 0.5 <= backoff(1) <= 1, 30 <= backoff(50) <= 60
     (True, True)
@@ -31,13 +31,13 @@ def backoff(tries: int, first: float = FIRST_PAUSE, longest: float = LONGEST_PAU
 
 
 class Breaker:
-    """The circuit of one sink. Times are seconds of any clock that does not go back.
+    """Keeps the circuit of one sink. Times are seconds of any clock that does not go back.
 
     >>> breaker = Breaker()
-    >>> for _ in range(FAILURES): breaker.judge(worked=0, failed=1, now=0.0)
+    >>> for _ in range(FAILURES): breaker.note(worked=0, failed=1, now=0.0)
     >>> breaker.state(0.1).value, breaker.state(2.0).value
     ('open', 'half-open')
-    >>> breaker.judge(worked=1, failed=0, now=2.0); breaker.state(2.0).value
+    >>> breaker.note(worked=1, failed=0, now=2.0); breaker.state(2.0).value
     'closed'
     """
 
@@ -47,17 +47,17 @@ class Breaker:
         self._until = -float("inf")
 
     def state(self, now: float) -> Circuit:
-        """Whether the sink is used now."""
+        """Return whether the sink is used now."""
         if now < self._until:
             return Circuit.OPEN
         return Circuit.HALF_OPEN if self._opened else Circuit.CLOSED
 
     @property
     def until(self) -> float:
-        """When it may be tried again."""
+        """Return when it may be tried once more."""
         return self._until
 
-    def judge(self, *, worked: int, failed: int, now: float, retry_after: float | None = None) -> None:
+    def note(self, *, worked: int, failed: int, now: float, retry_after: float | None = None) -> None:
         """Take in what became of some actions: for how many the sink worked, and for how many it did not.
 
         ``retry_after`` is how many seconds it wants to be left alone.

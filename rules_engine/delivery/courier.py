@@ -28,7 +28,7 @@ from rules_engine.sinks.settings import SinkSettings
 from rules_engine.triggers.actions import Action
 
 if TYPE_CHECKING:
-    from rules_engine.delivery.metrics import Metrics
+    from rules_engine.delivery.metrics import MetricsRegistry
 
 #: How many actions are sent at once.
 BATCH = 100
@@ -66,7 +66,7 @@ _log = logging.getLogger("rules_engine.delivery")
 
 @dataclass(slots=True)
 class _Waiting:
-    """An action in the window. ``next_try`` is an instant of the courier's clock."""
+    """Holds an action of the window. ``next_try`` is an instant of the courier's clock."""
 
     identity: bytes
     raw: bytes
@@ -103,7 +103,7 @@ class Courier:
         project: str,
         settings: SinkSettings,
         root: Path,
-        metrics: Metrics | None = None,
+        metrics: MetricsRegistry | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
@@ -137,7 +137,7 @@ class Courier:
 
     @property
     def is_holding(self) -> bool:
-        """Whether this courier is the one that serves the sink."""
+        """Return whether this courier is the one that serves the sink."""
         return self._clock() < self._held_until
 
     def release(self) -> None:
@@ -189,18 +189,18 @@ class Courier:
         state = self.breaker.state(self._clock())
         batch = [] if state is Circuit.OPEN else self._due(1 if state is Circuit.HALF_OPEN else BATCH)
         if batch:
-            self._judge(batch, self._send(batch))
+            self._take_in(batch, self._send(batch))
         if self._metrics is not None:
             self._metrics.circuit(self.name, self.breaker.state(self._clock()).value)
         self._give_up_old()
         return len(batch) + self._settle()
 
     def waiting(self) -> int:
-        """How many actions the queue holds."""
+        """Return how many actions the queue holds."""
         return int(self._client.xlen(self._queue))
 
     def _wait(self) -> None:
-        """Until something may be due, or comes; half a second at most."""
+        """Wait until something may be due, or comes; half a second at most."""
         if not self.is_holding:
             self._stopping.wait(self.wait_milliseconds / 1000)
             return
@@ -215,7 +215,7 @@ class Courier:
     # --- what waits -------------------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        """Another worker may have served the sink: what is known of its queue holds no longer."""
+        """Forget what is known of the queue: another worker may have served the sink."""
         self._window.clear()
         self._last = b"0-0"
 
@@ -233,7 +233,7 @@ class Courier:
                 self._done.append((unreadable, Outcome(Verdict.REFUSED, "invalid-action", str(error))))
 
     def _due(self, limit: int) -> list[_Waiting]:
-        """What may be sent now, in the order of the queue; the least tried first where only one may."""
+        """Return what may be sent now, in the order of the queue; where only one may, the least tried."""
         now = self._clock()
         behind: set[str] = set()
         found: list[_Waiting] = []
@@ -270,7 +270,7 @@ class Courier:
             self._metrics.sent(self.name, time.perf_counter() - started, [outcome.code for outcome in outcomes])
         return [replace(one, message=self.settings.scrubbed(one.message)) if one.message else one for one in outcomes]
 
-    def _judge(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
+    def _take_in(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
         now = self._clock()
         for one, outcome in zip(batch, outcomes, strict=True):
             if outcome.verdict is not Verdict.RETRY:
@@ -282,7 +282,7 @@ class Courier:
         sick = [outcome for outcome in outcomes if outcome.is_sick]
         works = sum(outcome.verdict is not Verdict.RETRY for outcome in outcomes)
         waits = [outcome.retry_after for outcome in sick if outcome.retry_after is not None]
-        self.breaker.judge(worked=works, failed=len(sick), now=now, retry_after=max(waits, default=None))
+        self.breaker.note(worked=works, failed=len(sick), now=now, retry_after=max(waits, default=None))
         if works and self._is_failing:
             _log.info("the sink works again", extra={"sink": self.name})
         elif sick and not works and not self._is_failing:
@@ -290,7 +290,7 @@ class Courier:
         self._is_failing = bool(sick) and not works
 
     def _give_up_old(self) -> None:
-        """Actions that were tried, and cannot be delivered in the time that the settings give them."""
+        """Give up actions that were tried, and were not delivered in the time that the settings give them."""
         limit = now_micros() - self.settings.give_up_after
         for one in [one for one in self._window.values() if one.tries and one.queued_at <= limit]:
             last = one.last.message if one.last else ""
@@ -337,6 +337,6 @@ def _reason(one: _Waiting, outcome: Outcome) -> bytes:
 
 
 def _counts(given_up: Iterable[Outcome | None]) -> tuple[int, int]:
-    """How many were delivered, and how many given up."""
+    """Return how many were delivered, and how many given up."""
     ends = [outcome is None for outcome in given_up]
     return sum(ends), len(ends) - sum(ends)

@@ -14,7 +14,7 @@ from rules_engine.delivery.queues import Enqueued, confirm, enqueue
 from rules_engine.sinks.settings import SinkSettings
 
 if TYPE_CHECKING:
-    from rules_engine.delivery.metrics import Metrics
+    from rules_engine.delivery.metrics import MetricsRegistry
 
 _log = logging.getLogger("rules_engine.delivery")
 
@@ -42,7 +42,7 @@ class Delivery:
     >>> enqueue(client, "shop", actions); delivery.stop()              # doctest: +SKIP
     """
 
-    def __init__(self, client: Any, project: str, root: Path, metrics: Metrics | None = None) -> None:
+    def __init__(self, client: Any, project: str, root: Path, metrics: MetricsRegistry | None = None) -> None:
         self._client, self._project, self._root, self._metrics = client, project, root, metrics
         self._couriers: dict[str, tuple[Courier, threading.Thread]] = {}
         self._stopping = threading.Event()

@@ -1,4 +1,4 @@
-"""What a worker counts, for Prometheus. No label and no value says anything about a single person."""
+"""Counts what a worker does, for Prometheus. No label and no value says anything about a single entity."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LATE = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0, 3_600.0)
 _CIRCUITS = ("closed", "half-open", "open")
 
 
-class Metrics:
-    """The counters of one worker. Safe to share between threads.
+class MetricsRegistry:
+    """Holds the counters of one worker. Safe to share between threads.
 
-    >>> metrics = Metrics()
+    >>> metrics = MetricsRegistry()
     >>> metrics.events(accepted=3, refused=1)
     >>> metrics.value("segments_events_total", result="accepted")
     3.0
@@ -57,38 +57,38 @@ class Metrics:
     # --- what the worker tells --------------------------------------------------------------------------------------
 
     def events(self, accepted: int = 0, refused: int = 0) -> None:
-        """Events that were taken."""
+        """Count events that were taken."""
         for result, number in (("accepted", accepted), ("refused", refused)):
             if number:
                 self._events.labels(result).inc(number)
 
     def transitions(self, segment: str, change: str, number: int = 1) -> None:
-        """Memberships that changed: ``change`` is ``enter``, ``exit`` or ``baseline``."""
+        """Count memberships that changed: ``change`` is ``enter``, ``exit`` or ``baseline``."""
         self._transitions.labels(segment, change).inc(number)
 
     def trigger_steps(self, trigger: str, state: str, reason: str = "", number: int = 1) -> None:
-        """Steps of a trigger: ``state`` is ``pending``, ``fired``, ``cancelled`` or ``suppressed``."""
+        """Count steps of a trigger: ``state`` is ``pending``, ``fired``, ``cancelled`` or ``suppressed``."""
         self._steps.labels(trigger, state, reason).inc(number)
 
     def error(self, kind: str) -> None:
-        """A failure after which the worker goes on: ``store``, ``kafka``."""
+        """Count a failure after which the worker goes on: ``store``, ``kafka``."""
         self._errors.labels(kind).inc()
 
     def round(self, seconds: float) -> None:
-        """One round of the worker."""
+        """Add how long one round of the worker took."""
         self._rounds.observe(seconds)
 
     def stream(self, waiting: int, oldest_seconds: float) -> None:
-        """How many events wait, and how long the oldest does."""
+        """Set how many events wait, and how long the oldest does."""
         self._waiting.set(waiting)
         self._lag.set(max(0.0, oldest_seconds))
 
     def partitions(self, number: int) -> None:
-        """How many partitions the worker serves."""
+        """Set how many partitions the worker serves."""
         self._partitions.set(number)
 
     def timers(self, pending: int | None = None, lateness: Iterable[float] = ()) -> None:
-        """How many timers wait, and by how many seconds some were late."""
+        """Set how many timers wait, and add by how many seconds some were late."""
         if pending is not None:
             self._pending.set(pending)
         for seconds in lateness:
@@ -97,50 +97,50 @@ class Metrics:
     # --- what delivery tells ----------------------------------------------------------------------------------------
 
     def sent(self, sink: str, seconds: float, codes: Iterable[str]) -> None:
-        """A batch was tried."""
+        """Count a batch that was tried."""
         self._sending.labels(sink).observe(seconds)
         for code in codes:
             if code != "behind":
                 self._tries.labels(sink, code).inc()
 
     def settled(self, sink: str, counts: tuple[int, int]) -> None:
-        """Actions left their queue: so many delivered, so many given up."""
+        """Count actions that left their queue: delivered, and given up."""
         for result, number in zip(("delivered", "given_up"), counts, strict=True):
             if number:
                 self._actions.labels(sink, result).inc(number)
 
     def waiting(self, sink: str, number: int) -> None:
-        """How many actions wait for a sink."""
+        """Set how many actions wait for a sink."""
         self._queued.labels(sink).set(number)
 
     def circuit(self, sink: str, state: str) -> None:
-        """Whether a sink is used."""
+        """Set whether a sink is used."""
         for one in _CIRCUITS:
             self._circuit.labels(sink, one).set(float(one == state))
 
     # --- what the Kafka bridge tells --------------------------------------------------------------------------------
 
     def kafka(self, taken: int = 0, refused: int = 0, known: int = 0) -> None:
-        """Messages that were taken from Kafka."""
+        """Count messages that were taken from Kafka."""
         for result, number in (("taken", taken), ("refused", refused), ("known", known)):
             if number:
                 self._kafka.labels(result).inc(number)
 
     def kafka_lag(self, partition: int, messages: int) -> None:
-        """How many messages wait in a partition; 0 if it is another bridge's by now."""
+        """Set how many messages wait in a partition; 0 if it is another bridge's by now."""
         self._kafka_lag.labels(str(partition)).set(messages)
 
     # --- who asks ---------------------------------------------------------------------------------------------------
 
     def value(self, name: str, **labels: str) -> float | None:
-        """The value of one sample; None if there is none."""
+        """Return the value of one sample; None if there is none."""
         return self.registry.get_sample_value(name, labels)
 
     def text(self) -> str:
-        """All of it, as Prometheus reads it."""
+        """Return all of it, as Prometheus reads it."""
         return generate_latest(self.registry).decode()
 
-    def serve(self, port: int, host: str = "127.0.0.1") -> Endpoint:
+    def serve(self, port: int, host: str = "127.0.0.1") -> MetricsEndpoint:
         """Answer ``GET /metrics`` in a thread until the endpoint is closed.
 
         Raises
@@ -149,21 +149,21 @@ class Metrics:
             if the port cannot be used.
         """
         try:
-            return Endpoint(*start_http_server(port, addr=host, registry=self.registry))
+            return MetricsEndpoint(*start_http_server(port, addr=host, registry=self.registry))
         except OSError as error:
             hint = "is another program, or another worker, using it? choose another port"
             raise ProjectError(f"metrics cannot be served at {host}:{port}: {error.strerror}", hint=hint) from None
 
 
-class Endpoint:
-    """An HTTP endpoint that answers with metrics."""
+class MetricsEndpoint:
+    """Answers HTTP requests with metrics."""
 
     def __init__(self, server: Any, thread: Any) -> None:
         self._server, self._thread = server, thread
 
     @property
     def port(self) -> int:
-        """The port; the one that the system chose, if it was asked for any."""
+        """Return the port; the one that the system chose, if it was asked for any."""
         return int(self._server.server_port)
 
     def close(self) -> None:

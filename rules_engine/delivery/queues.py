@@ -1,4 +1,4 @@
-"""The queues of actions in Redis: one per sink, so that a sink that is down delays only itself.
+"""Keeps the queues of actions in Redis: one per sink, so that a sink that is down delays only itself.
 
 All keys of a project lie in one slot. Taking an action and remembering its key is one step, so an action that is
 handed over twice is queued once.
@@ -68,7 +68,7 @@ return {taken, full}"""
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of actions: taken, known already, and given up because their sink's queue is full."""
+    """Counts what became of actions: taken, known already, and given up because their sink's queue is full."""
 
     taken: int = 0
     known: int = 0
@@ -76,7 +76,7 @@ class Enqueued:
 
 
 def queue_key(project: str, sink: str) -> bytes:
-    """Where actions for a sink wait; ``sink`` is ``KIND:NAME``.
+    """Return the key of the actions that wait for a sink; ``sink`` is ``KIND:NAME``.
 
     >>> queue_key("shop", "stream:mails"), queue_key("shop", "webhook:crm")
     (b'segments:{shop}:actions:mails', b'segments:{shop}:queue:crm')
@@ -86,17 +86,17 @@ def queue_key(project: str, sink: str) -> bytes:
 
 
 def undelivered_key(project: str) -> bytes:
-    """Where actions are that were given up."""
+    """Return the key of the actions that were given up."""
     return f"segments:{{{project}}}:undelivered".encode()
 
 
 def lease_key(project: str, sink: str) -> bytes:
-    """Who serves the sink of this name."""
+    """Return the key that says which worker serves the sink of this name."""
     return f"segments:{{{project}}}:sink:{sink}".encode()
 
 
 def sent_key(project: str, key: str) -> bytes:
-    """Where it stands that an action was taken."""
+    """Return the key that says that an action was taken."""
     return f"segments:{{{project}}}:sent:{key}".encode()
 
 
@@ -177,7 +177,7 @@ return back"""
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """An action that was given up.
+    """Describes an action that was given up.
 
     Attributes
     ----------
@@ -193,7 +193,7 @@ class Undelivered:
 
 
 def undelivered(client: Any, project: str, limit: int = 100) -> tuple[int, list[Undelivered]]:
-    """How many actions were given up and not resent, and the newest of them.
+    """Return how many actions were given up and not resent, and the newest of them.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The cases of ``*.test.yaml`` files: of segments and of triggers, read and checked, with every problem in them."""
+"""Reads and checks the cases of ``*.test.yaml`` files, of segments and of triggers, with every problem in them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rules_engine.rules.program import Program
 from rules_engine.rules.types import Kind, Value, ValueType, conform, stored
 from rules_engine.rules.walk import walk
 from rules_engine.sdk.rules import encode_definitions
-from rules_engine.triggers.record import Reason
+from rules_engine.triggers.record import SuppressionReason
 from rules_engine.triggers.rules import TriggerRules
 
 _VERDICTS: dict[Any, Truth] = {True: True, False: False, "unknown": None}
@@ -49,7 +49,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """What the case is of."""
+        """Return the name of the segment or trigger that the case tests."""
         return self.segment
 
     @property
@@ -58,16 +58,16 @@ class Case:
 
     @property
     def end(self) -> int:
-        """The last instant that the case speaks of."""
+        """Return the last instant that the case names."""
         return max([at for at, _ in self.points] + list(self.enters or ()) + list(self.exits or ()))
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What is expected of a trigger at an instant: ``reason`` why it is suppressed, some of the payload it sends."""
+class ExpectedStep:
+    """Describes what is expected of a trigger at an instant: suppressed and why, or some of its payload."""
 
     at: int
-    reason: Reason | None = None
+    reason: SuppressionReason | None = None
     payload: tuple[tuple[str, Any], ...] = ()
 
 
@@ -85,14 +85,14 @@ class TriggerCase:
     entity: str | None
     start: int
     end: int
-    fires: tuple[Outcome, ...]
-    cancelled: tuple[Outcome, ...]
-    suppressed: tuple[Outcome, ...]
+    fires: tuple[ExpectedStep, ...]
+    cancelled: tuple[ExpectedStep, ...]
+    suppressed: tuple[ExpectedStep, ...]
     rules: TriggerRules = field(repr=False, compare=False)
 
     @property
     def title(self) -> str:
-        """What the case is of."""
+        """Return the name of the segment or trigger that the case tests."""
         return self.trigger
 
 
@@ -105,7 +105,7 @@ AnyCase = Case | TriggerCase
 def load_cases(
     files: Sequence[Path], root: Path, definitions: Definitions, catalog: Catalog
 ) -> tuple[list[AnyCase], list[Diagnostic]]:
-    """The cases of test files and the problems found in them."""
+    """Return the cases of test files and the problems in them."""
     documents: list[Node] = []
     problems: list[Diagnostic] = []
     for path in files:
@@ -119,7 +119,7 @@ def load_cases(
 def read_cases(
     documents: Iterable[Node], definitions: Definitions, catalog: Catalog
 ) -> tuple[list[AnyCase], list[Diagnostic]]:
-    """The cases of test documents and the problems found in them."""
+    """Return the cases of test documents and the problems in them."""
     reader = _CaseReader(definitions, catalog)
     cases = [case for document in documents for case in reader.document(document)]
     return cases, reader.problems
@@ -243,7 +243,7 @@ class _CaseReader:
         return _moment(entry.value, start)
 
     def _context(self, entry: Entry) -> Any:
-        """A context value as a caller would pass it: a time, which YAML has no form of, as a datetime."""
+        """Return a context value as a caller would pass it: a time, which YAML has no form of, as a datetime."""
         is_time = entry.key in self._times and to_plain(entry.value) is not None
         return from_micros(_instant(entry.value)) if is_time else to_plain(entry.value)
 
@@ -302,7 +302,7 @@ def _tested_kind(document: Node) -> DocumentKind:
 
 
 def _context_times(program: Program) -> set[str]:
-    """The names of the context values that every condition reads as a time."""
+    """Return the names of the context values that every condition reads as a time."""
     kinds: dict[str, set[Kind | None]] = {}
     conditions = (condition for segment in program.segments.values() for condition in walk(segment.when))
     for condition in conditions:
@@ -328,18 +328,18 @@ def _moments(node: Mapping, key: str, start: int) -> tuple[int, ...] | None:
     return tuple(_moment(item, start) for item in _items(node, key)) if key in node else None
 
 
-def _outcomes(node: Mapping, key: str, start: int) -> tuple[Outcome, ...]:
-    """What is expected of a trigger, in order."""
+def _outcomes(node: Mapping, key: str, start: int) -> tuple[ExpectedStep, ...]:
+    """Return what is expected of a trigger, in order."""
     found = []
     for item in _items(node, key):
-        reason = Reason(to_plain(item.entry("reason").value)) if "reason" in item else None
+        reason = SuppressionReason(to_plain(item.entry("reason").value)) if "reason" in item else None
         payload = tuple((entry.key, to_plain(entry.value)) for entry in _entries(item, "payload"))
-        found.append(Outcome(_moment(item, start), reason, payload))
+        found.append(ExpectedStep(_moment(item, start), reason, payload))
     return tuple(sorted(found, key=lambda one: one.at))
 
 
 def _moment(node: Mapping, start: int) -> int:
-    """The instant that ``at``, ``after`` or ``ago`` names."""
+    """Return the instant that ``at``, ``after`` or ``ago`` names."""
     if "at" in node:
         return _instant(node.entry("at").value)
     return start - duration(node.entry("ago").value) if "ago" in node else start + duration(node.entry("after").value)
@@ -350,7 +350,7 @@ def _instant(node: Node) -> int:
 
 
 def _typed(node: Node, value_type: ValueType | None) -> Value:
-    """A value of a feature or property as the store would give it; null is missing."""
+    """Return a value of a feature or property as the store would give it; null is missing."""
     plain = to_plain(node)
     if plain is None or value_type is None:
         return conform(plain, None)

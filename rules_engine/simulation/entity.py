@@ -1,4 +1,4 @@
-"""One entity's recorded events through the machine, on a clock that only they and the timers move."""
+"""Takes one entity's recorded events and features through the machine, on a clock that only they and timers move."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PRUNE_EVERY = 16
 
 
 class Simulated:
-    """What happens to an entity from one instant to another.
+    """Computes what happens to an entity from one instant to another.
 
     Parameters
     ----------

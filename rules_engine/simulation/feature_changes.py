@@ -24,7 +24,7 @@ _MEMORY_LIMIT = "500MB"
 
 @dataclass(frozen=True, slots=True)
 class FeatureChange:
-    """The features of an entity from an instant on.
+    """Holds the features of an entity from an instant on.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ _Row = tuple[int, str, dict[str, Value]]
 
 
 class FeatureChanges(OfflineHistory):
-    """The features of entities over time: a row counts from its event timestamp on, until its view's ttl ends.
+    """Reads the features of entities over time: a row counts from its event timestamp on, until its view's ttl ends.
 
     Parameters
     ----------

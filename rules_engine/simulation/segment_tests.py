@@ -28,7 +28,7 @@ _WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a case found to be different. ``explanation`` says why it is so at the instant where it differs."""
+    """Describes where an answer differs from a case. ``explanation`` says why it is so at that instant."""
 
     case: AnyCase
     message: str
@@ -41,7 +41,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class TestReport:
-    """The outcome of all cases. ``untested`` are the segments and triggers that no file tests."""
+    """Holds the outcome of all cases. ``untested`` are the segments and triggers that no file tests."""
 
     __test__ = False  # not a test class, whatever its name looks like to pytest
 
@@ -82,7 +82,7 @@ def run_tests(folder: Path, definitions: Definitions, catalog: Catalog, only: Se
 
 
 def run_case(case: AnyCase, program: Program) -> Iterator[Failure]:
-    """The differences between what a case expects and what the segment answers, or what the trigger does."""
+    """Return the differences between what a case expects and what the segment answers, or the trigger does."""
     if isinstance(case, TriggerCase):
         for message, happened in differences(case):
             yield Failure(case, message, happened)
@@ -104,7 +104,7 @@ def run_case(case: AnyCase, program: Program) -> Iterator[Failure]:
 
 
 def _moves(case: Case, program: Program) -> Iterator[tuple[int, bool]]:
-    """The instants after the start, up to the case's end, at which the entity enters (True) or leaves (False)."""
+    """Return the instants up to the case's end at which the entity enters (True) or leaves (False)."""
     when = program.segment(case.segment).when
     at = case.start
     member = Evaluation(program, case.inputs, case.start).condition(when) is True

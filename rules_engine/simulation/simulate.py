@@ -1,4 +1,4 @@
-"""What segments and triggers would have done on a recorded log: as the worker does it, but on a simulated clock.
+"""Shows what segments and triggers would have done on a recorded log: as the worker does it, on a simulated clock.
 
 Nothing is sent, and nothing is written to the store. Every entity goes through the same machine as in the worker. An
 event arrives when it happened. Features are those of the offline store as they were at each instant.
@@ -35,7 +35,7 @@ from rules_engine.simulation.spool import Spool
 from rules_engine.stream.event_sink import event_log
 from rules_engine.stream.files.mapping import Mapped, file_events
 from rules_engine.stream.files.rows import BadRow
-from rules_engine.triggers.record import Change, Outgoing, State, Transition, TriggerStep
+from rules_engine.triggers.record import MembershipChange, Outgoing, State, Transition, TriggerStep
 from rules_engine.triggers.rules import TriggerRules
 
 #: Entities whose features are read at once.
@@ -52,7 +52,7 @@ Report = Callable[[str], None]
 
 @dataclass(slots=True)
 class SegmentCounts:
-    """How often a segment was entered and left, and who was in it at the start and is at the end."""
+    """Counts how often a segment was entered and left, and how many were in it at the start and at the end."""
 
     entered: int = 0
     left: int = 0
@@ -62,7 +62,7 @@ class SegmentCounts:
 
 @dataclass(slots=True)
 class TriggerCounts:
-    """What became of the instances of a trigger; ``suppressed`` by reason."""
+    """Counts what became of the instances of a trigger; ``suppressed`` by reason."""
 
     started: int = 0
     fired: int = 0
@@ -73,13 +73,13 @@ class TriggerCounts:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One thing that happened to an entity."""
+    """Describes one thing that happened to an entity."""
 
     entity: str
     what: Outgoing
 
     def row(self) -> dict[str, Any]:
-        """As a row of a table; instants are texts."""
+        """Return it as a row of a table; instants are texts."""
         one = self.what
         row = {"at": format_instant(one.at), "entity": self.entity, "cause": one.cause}
         if isinstance(one, Transition):
@@ -95,7 +95,7 @@ COLUMNS = ("at", "entity", "kind", "name", "state", "reason", "due", "cause", "p
 
 @dataclass(slots=True)
 class Simulation:
-    """What a simulation found.
+    """Holds what a simulation counted.
 
     Attributes
     ----------
@@ -121,10 +121,10 @@ class Simulation:
         one = told.what
         if isinstance(one, Transition):
             counts = self.segments[one.segment]
-            counts.entered += one.change is Change.ENTER
-            counts.left += one.change is Change.EXIT
-            counts.at_start += one.change is Change.BASELINE
-            counts.at_end += -1 if one.change is Change.EXIT else 1
+            counts.entered += one.change is MembershipChange.ENTER
+            counts.left += one.change is MembershipChange.EXIT
+            counts.at_start += one.change is MembershipChange.BASELINE
+            counts.at_end += -1 if one.change is MembershipChange.EXIT else 1
             return
         self._count(self.triggers[one.trigger], one)
 
@@ -140,7 +140,7 @@ class Simulation:
 
 
 class Simulator:
-    """A project's definitions, as the files have them, and where its events and features come from.
+    """Runs a project's definitions, as the files have them, over its events and features.
 
     Parameters
     ----------
@@ -317,7 +317,7 @@ class Simulator:
 
 
 def choose(definitions: Definitions, segments: Collection[str] | None, triggers: Collection[str] | None) -> Definitions:
-    """The definitions without those that were not asked for, and that those need.
+    """Return only the definitions that were asked for, and those that they need.
 
     Raises
     ------
@@ -357,7 +357,7 @@ def _nothing(source: Path | None, refused: Mapping[str, int]) -> str:
 
 
 def write_rows(told: Iterable[Told]) -> Any:
-    """Rows as an Arrow batch."""
+    """Return rows as an Arrow batch."""
     import pyarrow as pa
 
     rows = [one.row() for one in told]
@@ -365,7 +365,7 @@ def write_rows(told: Iterable[Told]) -> Any:
 
 
 def schema() -> Any:
-    """The schema of the file of ``--out``."""
+    """Return the schema of the file of ``--out``."""
     import pyarrow as pa
 
     return pa.schema([(name, pa.string()) for name in COLUMNS])

@@ -1,4 +1,4 @@
-"""Events by entity, each one's in the order in which they happened, however many there are: beyond a bound on disk."""
+"""Sorts events by entity and instant, however many there are: beyond a bound on disk."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Spool:
             self._spill()
 
     def entities(self) -> Iterator[tuple[str, list[Event]]]:
-        """Every entity with its events, ordered by instant and id."""
+        """Yield every entity with its events, ordered by instant and id."""
         if not self._files:
             yield from _by_entity(self._held)
             return

@@ -8,14 +8,14 @@ import orjson
 
 from rules_engine.clock import format_instant
 from rules_engine.features.online.selection import EntityFeatures
-from rules_engine.simulation.case_files import Outcome, TriggerCase
+from rules_engine.simulation.case_files import ExpectedStep, TriggerCase
 from rules_engine.simulation.entity import Simulated
 from rules_engine.triggers.policy import is_held_out
-from rules_engine.triggers.record import Change, Outgoing, State, Transition, TriggerStep
+from rules_engine.triggers.record import MembershipChange, Outgoing, State, Transition, TriggerStep
 
 
 def differences(case: TriggerCase) -> Iterator[tuple[str, str]]:
-    """What is otherwise than the case expects, each with everything that happened."""
+    """Return what is otherwise than the case expects, each with everything that happened."""
     told = happened(case)
     steps = [one for one in told if isinstance(one, TriggerStep) and one.trigger == case.trigger]
     story = "\n".join(_line(one) for one in told if _concerns(case, one)) or "nothing happened"
@@ -30,7 +30,7 @@ def differences(case: TriggerCase) -> Iterator[tuple[str, str]]:
 
 
 def happened(case: TriggerCase) -> list[Outgoing]:
-    """What happens to the user of a case, who is known when it starts."""
+    """Yield what happens to the entity of a case, which is known when it starts."""
     inputs = case.inputs
     entity = _not_held_out(case) if case.entity is None else case.entity
     features = EntityFeatures(entity, inputs.features, inputs.updated_at, inputs.expires_at)
@@ -46,17 +46,17 @@ def _not_held_out(case: TriggerCase) -> str:
     return next((name for name in names if not is_held_out(trigger, name)), "somebody")
 
 
-def _differs(expected: Outcome, found: TriggerStep) -> bool:
+def _differs(expected: ExpectedStep, found: TriggerStep) -> bool:
     if expected.at != found.at or (expected.reason is not None and expected.reason is not found.reason):
         return True
     return any(name not in found.payload or found.payload[name] != value for name, value in expected.payload)
 
 
-def _expected(outcomes: Sequence[Outcome]) -> str:
+def _expected(outcomes: Sequence[ExpectedStep]) -> str:
     return _listed((one.at, one.reason.value if one.reason else "", dict(one.payload)) for one in outcomes)
 
 
-def _found(steps: Sequence[TriggerStep], expected: Sequence[Outcome]) -> str:
+def _found(steps: Sequence[TriggerStep], expected: Sequence[ExpectedStep]) -> str:
     """With what the case looks at: of the payload only the names that it gives anywhere."""
     names = {name for one in expected for name, _ in one.payload}
     return _listed(
@@ -86,7 +86,11 @@ def _concerns(case: TriggerCase, one: Outgoing) -> bool:
 def _line(one: Outgoing) -> str:
     at = format_instant(one.at)
     if isinstance(one, Transition):
-        words = {Change.ENTER: "enters", Change.EXIT: "leaves", Change.BASELINE: "is at the start in"}
+        words = {
+            MembershipChange.ENTER: "enters",
+            MembershipChange.EXIT: "leaves",
+            MembershipChange.BASELINE: "is at the start in",
+        }
         return f"{at}  {words[one.change]} {one.segment} ({one.cause})"
     reason = "" if one.reason is None else f" ({one.reason.value})"
     due = f", due {format_instant(one.due)}" if one.state is State.PENDING else ""

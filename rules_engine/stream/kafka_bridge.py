@@ -34,7 +34,7 @@ from rules_engine.stream.kafka_source import OWN_OPTIONS, KafkaSource
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition
 
-    from rules_engine.delivery.metrics import Metrics
+    from rules_engine.delivery.metrics import MetricsRegistry
 
 _T = TypeVar("_T")
 
@@ -113,7 +113,7 @@ class KafkaBridge:
         if librdkafka does not know an option, or an environment variable is not set.
     """
 
-    def __init__(self, project: Project, source: KafkaSource, metrics: Metrics | None = None) -> None:
+    def __init__(self, project: Project, source: KafkaSource, metrics: MetricsRegistry | None = None) -> None:
         try:
             import confluent_kafka
         except ImportError:

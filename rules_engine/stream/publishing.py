@@ -10,7 +10,7 @@ from rules_engine.delivery.dispatch import confirm, enqueue
 from rules_engine.folders import Project
 from rules_engine.stream.ledger import Ledger
 from rules_engine.triggers.actions import Action
-from rules_engine.triggers.record import Change, Outgoing, State, Transition, TriggerStep
+from rules_engine.triggers.record import MembershipChange, Outgoing, State, Transition, TriggerStep
 
 
 class Publisher:
@@ -60,7 +60,7 @@ class Publisher:
     @staticmethod
     def counted(outgoing: Sequence[tuple[str, Outgoing]]) -> tuple[int, int]:
         """Count the memberships that began or ended, and the triggers that fired."""
-        moved = sum(isinstance(one, Transition) and one.change is not Change.BASELINE for _, one in outgoing)
+        moved = sum(isinstance(one, Transition) and one.change is not MembershipChange.BASELINE for _, one in outgoing)
         return moved, sum(isinstance(one, TriggerStep) and one.state is State.FIRED for _, one in outgoing)
 
 

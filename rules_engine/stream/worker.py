@@ -37,7 +37,7 @@ from rules_engine.stream.work import works_of
 from rules_engine.stream.worker_metrics import WorkerMetrics
 
 if TYPE_CHECKING:
-    from rules_engine.delivery.metrics import Metrics
+    from rules_engine.delivery.metrics import MetricsRegistry
 
 #: Entries and timers that are taken at once.
 BATCH = 16_000
@@ -113,7 +113,7 @@ class Worker:
         project: Project,
         *,
         after: Callable[[Mapping[str, Sequence[Event]]], None] | None = None,
-        metrics: Metrics | None = None,
+        metrics: MetricsRegistry | None = None,
     ) -> None:
         self.progress = Progress()
         self._project = project

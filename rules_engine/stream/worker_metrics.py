@@ -13,7 +13,7 @@ from rules_engine.stream.timers import timers_key
 from rules_engine.triggers.record import Outgoing, State, Transition, TriggerStep
 
 if TYPE_CHECKING:
-    from rules_engine.delivery.metrics import Metrics
+    from rules_engine.delivery.metrics import MetricsRegistry
 
 #: Seconds between two looks at how much waits.
 _EVERY = 5.0
@@ -32,7 +32,7 @@ class WorkerMetrics:
         whether instants are those of the clock. Where another instant counts as now, nothing is late.
     """
 
-    def __init__(self, metrics: Metrics | None, project: str, is_live: bool) -> None:
+    def __init__(self, metrics: MetricsRegistry | None, project: str, is_live: bool) -> None:
         self._metrics, self._is_live = metrics, is_live
         self._streams = stream_keys(project)
         self._timers = [timers_key(project, partition) for partition in range(PARTITIONS)]

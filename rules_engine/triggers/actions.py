@@ -1,4 +1,4 @@
-"""An action: what a trigger sends to one sink when it fires."""
+"""Describes an action: what a trigger sends to one sink when it fires."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rules_engine.clock import format_instant
 
 
 def action_key(instance: str, sink: str) -> str:
-    """The idempotency key of an instance's action for one sink: the same on every try, and fit for an HTTP header.
+    """Return the idempotency key of an instance's action for one sink: the same on every try, fit for an HTTP header.
 
     >>> action_key("recover_cart:42:enter:carts:1700000000000000", "webhook:crm")
     '29444bc437f246b16f120f33142af67a'
@@ -23,7 +23,7 @@ def action_key(instance: str, sink: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What is sent to one sink.
+    """Holds what is sent to one sink.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Action:
     payload: Mapping[str, Any] | None = None
 
     def body(self) -> bytes:
-        """The action as every sink gets it.
+        """Return the action as every sink gets it.
 
         >>> Action("k1", "stream:mails", "recover_cart", "42", "enter", 0, "carts", payload={"value": 9.5}).body()
         b'{"key":"k1","trigger":"recover_cart","entity":"42","cause":"enter","segment":"carts","event":null,\
@@ -76,12 +76,12 @@ class Action:
         )
 
     def encode(self) -> bytes:
-        """The action as it waits in a queue; :meth:`decode` is the inverse."""
+        """Return the action as it waits in a queue; :meth:`decode` is the inverse."""
         return orjson.dumps(asdict(self))
 
     @classmethod
     def decode(cls, data: bytes) -> Action:
-        """The inverse of :meth:`encode`.
+        """Return the inverse of :meth:`encode`.
 
         Raises
         ------

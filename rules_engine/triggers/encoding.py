@@ -1,4 +1,4 @@
-"""A record as bytes, for the store: a header with version and checksum, then JSON, deflated where it is long."""
+"""Encodes a record as bytes for the store: a header with version and checksum, then JSON, deflated where it is long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from typing import Any
 import orjson
 
 from rules_engine.errors import StoreDataError
-from rules_engine.triggers.record import Change, Outgoing, Pending, Reason, Record, State, Transition, TriggerStep
+from rules_engine.triggers.record import (
+    MembershipChange,
+    Outgoing,
+    Pending,
+    Record,
+    State,
+    SuppressionReason,
+    Transition,
+    TriggerStep,
+)
 
 #: Raised by one when records are written differently.
 RECORD_VERSION = 1
@@ -24,7 +33,7 @@ _HINT = "remove it: the entity is then looked at as if it were new"
 
 
 def encode_record(record: Record) -> bytes:
-    """The record as bytes.
+    """Return the record as bytes.
 
     >>> record = Record(at=5, members={"vip": 3}, pending=(Pending("mail", "enter:vip:3", 3, 9),))
     >>> decode_record(encode_record(record)) == record
@@ -38,7 +47,7 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_record(data: bytes | None) -> Record:
-    """The inverse of :func:`encode_record`; of nothing, the record of somebody new.
+    """Return the inverse of :func:`encode_record`; without bytes, the record of a new entity.
 
     Raises
     ------
@@ -71,7 +80,7 @@ def _inflated(body: bytes) -> bytes:
 
 
 def _pack(record: Record) -> list[Any]:
-    """The fields in order; empty ones at the end are left out."""
+    """Return the fields in order; empty ones at the end are left out."""
     packed = [
         record.rules,
         record.at,
@@ -135,8 +144,8 @@ def _unpack_outgoing(packed: list[Any]) -> Outgoing:
     kind, *fields = packed
     if kind == 0:
         segment, change, *rest = fields
-        return Transition(segment, Change(change), *rest)
+        return Transition(segment, MembershipChange(change), *rest)
     trigger, cause, state, at, due, reason, version, *sent = fields
     payload, sinks = sent or ({}, ())
-    known = None if reason is None else Reason(reason)
+    known = None if reason is None else SuppressionReason(reason)
     return TriggerStep(trigger, cause, State(state), at, due, known, version, payload, tuple(sinks))

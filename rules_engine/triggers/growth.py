@@ -1,4 +1,4 @@
-"""What one more event can do to an answer: more views never end "viewed three times", nor begin "did not view"."""
+"""Tells what a further event can do to an answer: a view never ends "viewed three times", nor begins "did not view"."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MORE, _LESS = ("at_least", "greater_than"), ("at_most", "less_than")
 
 
 class Effect(Flag):
-    """How the truth of a condition can differ, at any instant, after one more event of a name."""
+    """Says how the truth of a condition can differ, at any instant, after one more event of a name."""
 
     NONE = 0
     RISES = 1
@@ -22,7 +22,7 @@ class Effect(Flag):
 
 
 def effect(program: Program, condition: Condition, event: str) -> Effect:
-    """What one more event of that name can do to a condition. It is never less than what happens.
+    """Return what one more event of that name can do to a condition. It is never less than what happens.
 
     >>> from rules_engine.rules.nodes import EventMatch
     >>> viewed = Predicate(EventAggregate(Aggregate.COUNT, EventMatch("view"), within=10), "at_least", 3)

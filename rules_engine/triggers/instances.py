@@ -1,4 +1,4 @@
-"""The instances of triggers that wait for one entity, and what becomes of them."""
+"""Keeps the instances of triggers that wait for one entity, and decides what becomes of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rules_engine.rules.types import STRING, conform
 from rules_engine.targets.stepwise.answers import FOREVER, View
 from rules_engine.triggers import policy
 from rules_engine.triggers.payload import feature_at, payload_of
-from rules_engine.triggers.record import PENDING_KEPT, Outgoing, Pending, Reason, Record, State, TriggerStep
+from rules_engine.triggers.record import PENDING_KEPT, Outgoing, Pending, Record, State, SuppressionReason, TriggerStep
 from rules_engine.triggers.rules import TriggerRules
 
 #: A trigger that started: itself, its cause, and the instant at which it begins.
@@ -23,7 +23,7 @@ Start = tuple[Trigger, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An evaluation: its instant and that of the one before, the event that came, and whether anything may differ."""
+    """Describes an evaluation: its instant and the previous one, the event that came, whether anything may differ."""
 
     at: int
     before: int | None
@@ -31,12 +31,12 @@ class Moment:
     looks: bool = False
 
     def begins(self, one: Pending) -> bool:
-        """Whether an instance that has begun did so since the evaluation before."""
+        """Return whether an instance that has begun did so after the previous evaluation."""
         return self.before is None or one.begins > self.before
 
 
 class Instances:
-    """What waits for an entity.
+    """Holds what waits for an entity.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Instances:
         self.fired = {name: fired for name, fired in self.fired.items() if name in known}
         removed = [one for one in self.pending if one.trigger not in known]
         for one in sorted(removed, key=lambda one: one.order):
-            self._end(one, State.CANCELLED, at, Reason.REMOVED)
+            self._end(one, State.CANCELLED, at, SuppressionReason.REMOVED)
 
     def begin(self, began: Iterable[Start], at: int) -> list[Pending]:
         """Make instances of what started; those that wait."""
@@ -89,11 +89,11 @@ class Instances:
                 self.pending.append(one)
                 created.append(one)
             else:
-                self._tell(one, State.SUPPRESSED, at, Reason.TOO_MANY)
+                self._tell(one, State.SUPPRESSED, at, SuppressionReason.TOO_MANY)
         return created
 
     def next_wait(self, clock: int | None) -> int | None:
-        """When one needs attention next: when it begins, and else when it is due."""
+        """Return when one needs attention next: when it begins, and else when it is due."""
         if not self.pending:
             return None
         return min(one.begins if clock is None or one.begins > clock else one.due for one in self.pending)
@@ -118,7 +118,7 @@ class Instances:
                 self._dues.pop(trigger.cancel_if_name, None)
 
     def _cancelled(self, moment: Moment, created: Collection[Pending], view: View) -> set[str]:
-        """The triggers whose ``cancel_if`` is true; it is evaluated where it can have become so."""
+        """Return the triggers whose ``cancel_if`` is true; it is evaluated where it can have become so."""
         found: set[str] = set()
         for trigger in self._rules.cancellable:
             begun = [one for one in self.pending if one.trigger == trigger.name and one.begins <= moment.at]
@@ -150,9 +150,9 @@ class Instances:
                 return
         fired = self.fired.get(trigger.name, ())
         if reason is None and policy.is_cooling(trigger, fired, at):
-            reason = Reason.COOLDOWN
+            reason = SuppressionReason.COOLDOWN
         if reason is None and policy.is_capped(trigger, fired, at):
-            reason = Reason.CAP
+            reason = SuppressionReason.CAP
         if reason is not None:
             self._end(one, State.SUPPRESSED, at, reason)
             return
@@ -162,38 +162,40 @@ class Instances:
         payload = payload_of(trigger, self._features, view.reader, at, self._rules.types)
         self._end(one, State.FIRED, at, payload=payload, sinks=tuple(map(str, trigger.send)))
 
-    def _obstacle(self, trigger: Trigger, at: int, view: View) -> Reason | None:
-        """What stands in the way of a trigger whatever the time of day."""
+    def _obstacle(self, trigger: Trigger, at: int, view: View) -> SuppressionReason | None:
+        """Return what stands in the way of a trigger whatever the time of day."""
         if policy.is_held_out(trigger, self._features.entity):
-            return Reason.HOLDOUT
+            return SuppressionReason.HOLDOUT
         if trigger.if_ is not None and not self._rules.check(trigger.if_name, view, at)[0]:
-            return Reason.CONDITION
+            return SuppressionReason.CONDITION
         if trigger.consent is not None and not self._rules.check(trigger.consent_name, view, at)[0]:
-            return Reason.CONSENT
+            return SuppressionReason.CONSENT
         return None
 
-    def _quiet(self, hours: QuietHours, at: int) -> tuple[Reason | None, int | None]:
-        """Whether quiet hours stand in the way, and until when an instance is to wait for their end."""
+    def _quiet(self, hours: QuietHours, at: int) -> tuple[SuppressionReason | None, int | None]:
+        """Return whether quiet hours stand in the way, and until when an instance is to wait for their end."""
         zone = hours.timezone
         if isinstance(zone, FeatureRef):
             zone = conform(feature_at(self._features, zone, at), STRING)
         quiet = policy.is_quiet(hours, zone, at) if zone is not None else None
         if zone is None or quiet is None:
-            return Reason.TIMEZONE, None
+            return SuppressionReason.TIMEZONE, None
         if not quiet:
             return None, None
-        return Reason.QUIET_HOURS, policy.quiet_until(hours, zone, at) if hours.policy is QuietPolicy.DEFER else None
+        return SuppressionReason.QUIET_HOURS, policy.quiet_until(
+            hours, zone, at
+        ) if hours.policy is QuietPolicy.DEFER else None
 
     def _defer(self, one: Pending, until: int, at: int) -> None:
         self.pending.remove(one)
         deferred = replace(one, due=until)
         self.pending.append(deferred)
-        self._tell(deferred, State.PENDING, at, Reason.QUIET_HOURS)
+        self._tell(deferred, State.PENDING, at, SuppressionReason.QUIET_HOURS)
 
-    def _end(self, one: Pending, state: State, at: int, reason: Reason | None = None, **sent: Any) -> None:
+    def _end(self, one: Pending, state: State, at: int, reason: SuppressionReason | None = None, **sent: Any) -> None:
         self.pending.remove(one)
         self._tell(one, state, at, reason, **sent)
 
-    def _tell(self, one: Pending, state: State, at: int, reason: Reason | None = None, **sent: Any) -> None:
+    def _tell(self, one: Pending, state: State, at: int, reason: SuppressionReason | None = None, **sent: Any) -> None:
         step = TriggerStep(one.trigger, one.cause, state, at, one.due, reason, self._rules.version, **sent)
         self._outbox.append(step)

@@ -18,7 +18,7 @@ from rules_engine.targets.stepwise.answers import FOREVER
 from rules_engine.triggers.instances import Instances, Moment, Start
 from rules_engine.triggers.record import (
     SEEN_KEPT,
-    Change,
+    MembershipChange,
     Outgoing,
     Record,
     StreamId,
@@ -34,7 +34,7 @@ TIMER, APPLY, BASELINE = "timer", "apply", "baseline"
 
 
 def cause_of(event: Event) -> str:
-    """What an event is called as a cause. The id of a checked event begins with its name already.
+    """Return what an event is called as a cause. The id of a checked event begins with its name already.
 
     >>> cause_of(Event("visit", 0, "visit:a1")), cause_of(Event("visit", 0, "a1"))
     ('event:visit:a1', 'event:visit:a1')
@@ -100,7 +100,7 @@ class Machine:
     # --- steps ------------------------------------------------------------------------------------------------------
 
     def event(self, event: Event, arrival: int, stream_id: StreamId | None = None) -> bool:
-        """An event arrived; gives whether it was done, and not already before.
+        """Take an event that arrived; return whether it was done now, and not already before.
 
         Timers before its arrival come first. Then the entity is evaluated with the event, at its arrival. An event of
         the future counts from its own instant on.
@@ -137,7 +137,7 @@ class Machine:
             self._evaluate(at, self._due(at), TIMER)
 
     def look(self, at: int, cause: str, views: Iterable[str] | None = None) -> None:
-        """Evaluate again, as something else than events changed.
+        """Evaluate because something else than events changed.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class Machine:
 
     @property
     def record(self) -> Record:
-        """What is to be remembered after the steps."""
+        """Return what is to be remembered after the steps."""
         return Record(
             rules=self._rules.fingerprint if self._is_adopted else self._given.rules,
             at=self._clock,
@@ -177,7 +177,7 @@ class Machine:
 
     @property
     def next_due(self) -> int | None:
-        """When there is a timer next; None if there is none.
+        """Return when there is a timer next; None if there is none.
 
         Definitions that are new to the record have none before its next step: a look, if nothing else happens.
         """
@@ -187,21 +187,21 @@ class Machine:
 
     @property
     def changed(self) -> bool:
-        """Whether the record has to be written."""
+        """Return whether the record has to be written."""
         record = self.record
         return record != self._given and not (record.is_empty and self._given.is_empty)
 
     # --- the clock and the state ------------------------------------------------------------------------------------
 
     def _instant(self, at: int) -> int:
-        """The instant of an evaluation that is asked for: never before the clock, nor before the state can answer."""
+        """Return the instant of an evaluation: never before the clock, nor before the state can answer."""
         pruned_at, clock = self.state.pruned_at, self._clock
         if pruned_at is not None and pruned_at > at:
             at = pruned_at
         return clock if clock is not None and clock > at else at
 
     def _due(self, at: int) -> list[str]:
-        """What is to be looked at again at an instant, whatever else happens."""
+        """Return what is to be evaluated at an instant, whatever else happens."""
         return [group for group, due in self._dues.items() if due <= at]
 
     def _keep(self, event: Event) -> None:
@@ -228,7 +228,7 @@ class Machine:
             if not self._rules.check(name, self._view, at)[0]:
                 continue
             self._members[name] = at
-            self._outbox.append(Transition(name, Change.BASELINE, at, BASELINE, self._rules.version))
+            self._outbox.append(Transition(name, MembershipChange.BASELINE, at, BASELINE, self._rules.version))
         self._fresh |= self._unknown
         self._unknown = frozenset()
 
@@ -255,7 +255,7 @@ class Machine:
             self._instances.settle(Moment(at, before, event, looks), created, self._view)
 
     def _moves(self, at: int, groups: Iterable[str], cause: str, grown: str | None) -> list[Transition]:
-        """What begins and ends at an instant, by the names of the segments; ``grown``: the event that came."""
+        """Return what begins and ends at an instant, by segment; ``grown`` is the event that came."""
         moves: list[tuple[str, bool]] = []
         for group in groups:
             names = self._rules.groups.get(group)
@@ -279,7 +279,7 @@ class Machine:
         return [
             Transition(
                 name,
-                Change.ENTER if entered else Change.EXIT,
+                MembershipChange.ENTER if entered else MembershipChange.EXIT,
                 at,
                 cause,
                 self._rules.version,
@@ -297,7 +297,7 @@ class Machine:
     # --- instances of triggers --------------------------------------------------------------------------------------
 
     def _started_by(self, event: Event, at: int) -> list[Start]:
-        """The triggers that an event starts: not those of one that was seen before."""
+        """Return the triggers that an event starts: none if it was seen before."""
         listening = self._rules.on_event(event.name)
         if not listening or self._was_seen(event, at):
             return []
@@ -309,7 +309,7 @@ class Machine:
         ]
 
     def _was_seen(self, event: Event, at: int) -> bool:
-        """Whether it is a redelivery; it is remembered if not."""
+        """Return whether it is a redelivery; it is remembered if not."""
         seen = self._seen
         whole = f"{event.name}\0{event.id}".encode("utf-8", "surrogatepass")
         digest = int.from_bytes(blake2b(whole, digest_size=6).digest(), "big")

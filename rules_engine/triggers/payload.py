@@ -1,4 +1,4 @@
-"""The values that an action carries, as JSON."""
+"""Computes the values that an action carries, as JSON."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def payload_of(
     at: int,
     types: Mapping[str, ValueType | None],
 ) -> dict[str, Any]:
-    """The payload of a trigger that fires at an instant; what is missing is None."""
+    """Return the payload of a trigger that fires at an instant; what is missing is None."""
     return {name: _value(value, features, reader, at, types) for name, value in trigger.payload}
 
 
 def feature_at(features: EntityFeatures, ref: FeatureRef, at: int) -> Value:
-    """A feature's value at an instant; None if it is missing or past its view's ttl."""
+    """Return a feature's value at an instant; None if it is missing or past its view's ttl."""
     expires_at = features.expires_at.get(ref.view)
     return None if expires_at is not None and at >= expires_at else features.values.get(ref.key)
 
@@ -56,7 +56,7 @@ def _value(
 
 
 def as_json(value: Value, value_type: ValueType | None) -> Any:
-    """A value as JSON has it: times are ISO 8601, bytes base64; an infinite number, which JSON lacks, is None.
+    """Return a value as JSON has it: times are ISO 8601, bytes base64; an infinite number, which JSON lacks, is None.
 
     >>> from rules_engine.rules.types import TIME
     >>> as_json(0, TIME), as_json((1.5, None), None), as_json(b"a", None), as_json(2**70, None)

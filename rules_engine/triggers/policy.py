@@ -1,4 +1,4 @@
-"""What keeps a due trigger from firing: holdout, quiet hours, cooldown and cap. Pure functions of instants."""
+"""Decides what keeps a due trigger from firing: holdout, quiet hours, cooldown and cap. Pure functions of instants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_NIGHT = 3 * DAY
 
 
 def is_held_out(trigger: Trigger, entity: str) -> bool:
-    """Whether the entity is among those that the trigger leaves alone; always the same ones.
+    """Return whether the entity is among those that the trigger leaves alone; always the same ones.
 
     >>> from rules_engine.rules.triggers.nodes import OnEnter
     >>> mail = Trigger("mail", OnEnter("vip"), (), holdout=1_000)
@@ -28,13 +28,13 @@ def is_held_out(trigger: Trigger, entity: str) -> bool:
 
 
 def share_of(trigger: str, entity: str) -> int:
-    """A number below :data:`WHOLE` that depends on the names only, and falls evenly."""
+    """Return a number below :data:`WHOLE` that depends on the names only, each as likely as another."""
     whole = f"{trigger}\0{entity}".encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(whole, digest_size=8).digest(), "big") % WHOLE
 
 
 def is_quiet(hours: QuietHours, zone: str, at: int) -> bool | None:
-    """Whether an instant lies in the quiet hours of a zone; None if there is no such zone.
+    """Return whether an instant lies in the quiet hours of a zone; None if there is no such zone.
 
     >>> from rules_engine.clock import HOUR
     >>> night = QuietHours(21 * HOUR, 8 * HOUR, "UTC")
@@ -51,7 +51,7 @@ def is_quiet(hours: QuietHours, zone: str, at: int) -> bool | None:
 
 
 def quiet_until(hours: QuietHours, zone: str, at: int) -> int:
-    """The first instant after ``at``, which is quiet, that is not.
+    """Return the first instant after ``at`` that is not quiet; ``at`` is.
 
     Where clocks are set, that may be the shift itself: the end of the quiet hours may not occur on that day.
 
@@ -64,19 +64,19 @@ def quiet_until(hours: QuietHours, zone: str, at: int) -> int:
 
 
 def is_cooling(trigger: Trigger, fired: Sequence[int], at: int) -> bool:
-    """Whether the trigger fired for this entity less than its cooldown ago."""
+    """Return whether the trigger fired for this entity less than its cooldown ago."""
     return trigger.cooldown is not None and bool(fired) and fired[-1] > at - trigger.cooldown
 
 
 def is_capped(trigger: Trigger, fired: Sequence[int], at: int) -> bool:
-    """Whether the trigger fired for this entity as often as its cap allows."""
+    """Return whether the trigger fired for this entity as often as its cap allows."""
     if trigger.cap is None or len(fired) < trigger.cap.max:
         return False
     return fired[-trigger.cap.max] > at - trigger.cap.per
 
 
 def remembered(trigger: Trigger, fired: Sequence[int], at: int) -> tuple[int, ...]:
-    """The instants of firing that cooldown and cap will look at, with one more.
+    """Return the instants of firing that cooldown and cap will look at, with one more.
 
     >>> from rules_engine.rules.triggers.nodes import Cap, OnEnter
     >>> mail = Trigger("mail", OnEnter("vip"), (), cap=Cap(3, 60))

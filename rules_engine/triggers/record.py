@@ -1,4 +1,4 @@
-"""What is remembered of one entity beside its event state: memberships, waiting triggers, and what is to be published.
+"""Describes what is remembered of an entity besides its event state: memberships, waiting triggers, what is to publish.
 
 Plain data. The machine makes one record of another; :mod:`rules_engine.triggers.encoding` makes bytes of it.
 """
@@ -23,8 +23,8 @@ SEEN_KEPT = 256
 PENDING_KEPT = 1_000
 
 
-class Change(Enum):
-    """What happened to a membership."""
+class MembershipChange(Enum):
+    """Says what happened to a membership."""
 
     ENTER = "enter"
     EXIT = "exit"
@@ -32,7 +32,7 @@ class Change(Enum):
 
 
 class State(Enum):
-    """Where an instance of a trigger is."""
+    """Says how far an instance of a trigger is."""
 
     PENDING = "pending"
     FIRED = "fired"
@@ -40,8 +40,8 @@ class State(Enum):
     SUPPRESSED = "suppressed"
 
 
-class Reason(Enum):
-    """Why an instance of a trigger did not fire, or waits longer."""
+class SuppressionReason(Enum):
+    """Says why an instance of a trigger did not fire, or waits longer."""
 
     HOLDOUT = "holdout"
     CONDITION = "condition"
@@ -55,7 +55,7 @@ class Reason(Enum):
 
 
 def key_of(entity: str, name: str) -> str:
-    """An idempotency key: the same for the same entity and cause, and nothing can be read from it.
+    """Return an idempotency key: the same for the same entity and cause, and nothing can be read from it.
 
     >>> key_of("42", "enter:vip:1")
     '16113033fb0382794fa252355a85b1a7'
@@ -66,7 +66,7 @@ def key_of(entity: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A membership that began, ended, or was found when the segment was first looked at.
+    """Describes a membership that began, ended, or existed when the segment was first looked at.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Transition:
     """
 
     segment: str
-    change: Change
+    change: MembershipChange
     at: int
     cause: str
     version: str = ""
@@ -89,22 +89,22 @@ class Transition:
 
     @property
     def name(self) -> str:
-        """What triggers have as their cause: the same whenever the steps are done again.
+        """Return what triggers have as their cause: the same whenever the steps are repeated.
 
-        >>> Transition("vip", Change.ENTER, 17, "timer").name
+        >>> Transition("vip", MembershipChange.ENTER, 17, "timer").name
         'enter:vip:17'
         """
         name = f"{self.change.value}:{self.segment}:{self.at}"
         return f"{name}:{self.number}" if self.number else name
 
     def key(self, entity: str) -> str:
-        """The key of this transition of an entity."""
+        """Return the key of this transition of an entity."""
         return key_of(entity, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class TriggerStep:
-    """An instance of a trigger began to wait, fired, was cancelled or was suppressed.
+    """Describes that an instance of a trigger began to wait, fired, was cancelled or was suppressed.
 
     An instance that is decided at the instant of its cause has one step; else its first one is ``pending``.
 
@@ -121,17 +121,17 @@ class TriggerStep:
     state: State
     at: int
     due: int
-    reason: Reason | None = None
+    reason: SuppressionReason | None = None
     version: str = ""
     payload: Mapping[str, Any] = field(default_factory=dict)
     sinks: tuple[str, ...] = ()
 
     def key(self, entity: str) -> str:
-        """The key of the instance: the same whenever the steps are done again."""
+        """Return the key of the instance: the same whenever the steps are repeated."""
         return key_of(entity, f"{self.trigger}:{self.cause}")
 
     def actions(self, entity: str) -> list[Action]:
-        """What is sent, one for each sink.
+        """Return what is sent, one action for each sink.
 
         >>> step = TriggerStep("mail", "enter:vip:5", State.FIRED, 7, 7, sinks=("stream:mails",))
         >>> [(action.sink, action.cause, action.segment) for action in step.actions("42")]
@@ -163,7 +163,7 @@ Outgoing = Transition | TriggerStep
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An instance of a trigger that waits.
+    """Describes an instance of a trigger that waits.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is remembered of one entity.
+    """Holds what is remembered of one entity.
 
     Attributes
     ----------
@@ -228,7 +228,7 @@ class Record:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing would be lost without it.
+        """Return whether nothing would be lost without it.
 
         >>> Record(rules=7, at=3).is_empty, Record(members={"vip": 3}).is_empty
         (True, False)
@@ -238,11 +238,11 @@ class Record:
 
     @property
     def next_due(self) -> int | None:
-        """When the entity is to be looked at again if nothing happens before; None if never."""
+        """Return when the entity is to be evaluated next if nothing happens before; None if never."""
         now = self.at
         waits = [one.begins if now is None or one.begins > now else one.due for one in self.pending]
         return min([*self.dues.values(), *waits], default=None)
 
     def published(self) -> Record:
-        """The record with nothing left to publish."""
+        """Return the record with nothing left to publish."""
         return replace(self, outbox=()) if self.outbox else self

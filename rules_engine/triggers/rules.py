@@ -1,4 +1,4 @@
-"""What the machine of triggers needs of the definitions, compiled once: which answers can change, and by what."""
+"""Compiles what the machine of triggers needs of the definitions: which answers can change, and by what."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.event_rules import EventRules
 from rules_engine.targets.stepwise.answers import FOREVER, Checks, View
 from rules_engine.triggers.growth import Effect, effect
-from rules_engine.triggers.record import Change
+from rules_engine.triggers.record import MembershipChange
 
 if TYPE_CHECKING:
     from rules_engine.events.state.entity_state import EventState
@@ -114,35 +114,35 @@ class TriggerRules:
                 self._on_event.setdefault(event.event, []).append(trigger)
 
     def _features(self) -> set[str]:
-        """The features that anything here reads."""
+        """Return the features that anything here reads."""
         read = {feature for segment in self._program.segments.values() for feature in _features_of(segment)}
         return read | payload_features(self.triggers.values())
 
-    def on(self, change: Change, segment: str) -> Iterable[Trigger]:
-        """The triggers that a transition starts, by name."""
+    def on(self, change: MembershipChange, segment: str) -> Iterable[Trigger]:
+        """Return the triggers that a transition starts, by name."""
         return self._on[change.value].get(segment, ())
 
     def on_event(self, name: str) -> Iterable[Trigger]:
-        """The triggers that listen to an event, by name; what else they ask of it is theirs to judge."""
+        """Return the triggers that listen to an event, by name; their `where` is not looked at."""
         return self._on_event.get(name, ())
 
     def reads_event(self, name: str, event: str) -> bool:
-        """Whether the answer of a segment, hidden or not, can change when such an event comes."""
+        """Return whether the answer of a segment, hidden or not, can change when such an event comes."""
         return event in self._reads[name][1]
 
     def groups_of_views(self, views: Iterable[str]) -> tuple[str, ...]:
-        """The groups with a segment that reads one of the feature views."""
+        """Return the groups with a segment that reads one of the feature views."""
         wanted = set(views)
         return tuple(
             group for group, names in self.groups.items() if any(self._reads[name][0] & wanted for name in names)
         )
 
     def view(self, features: EntityFeatures, state: EventState) -> View:
-        """What features and events of an entity say."""
+        """Return what the features and events of an entity say."""
         return View(features, self.events.read(state))
 
     def look(self, group: str, view: View, at: int) -> tuple[list[str], int]:
-        """Which segments of a group are true at an instant, and until when at least all of them stay as they are."""
+        """Return which segments of a group are true at an instant, and until when at least all of them stay so."""
         until, found = FOREVER, []
         for name, check, _ in self._checks_of[group]:
             holds, lasts = check(view, at)
@@ -153,7 +153,7 @@ class TriggerRules:
         return found, until
 
     def look_after(self, event: str, members: Collection[str], due: int, view: View, at: int) -> tuple[list[str], int]:
-        """The same after one more event of a name, where ``members`` are those of before, which held until ``due``.
+        """Return the same after one more event of a name, where ``members`` are those of before, until ``due``.
 
         Whoever is a member of what the event can only begin stays one, and for no shorter a time; and the other way
         round. These are not evaluated; so the instant may come early.
@@ -174,12 +174,12 @@ class TriggerRules:
         return found, until
 
     def check(self, name: str, view: View, at: int) -> tuple[bool, int]:
-        """Whether a segment, hidden or not, is true at an instant, and until when at least it stays so."""
+        """Return whether a segment, hidden or not, is true at an instant, and until when at least it stays so."""
         return self._checks.segment(name)(view, at)
 
 
 def _reads(program: Program) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
-    """By segment: the feature views and the events that it reads, itself or through segments that it refers to."""
+    """Return by segment the feature views and the events that it reads, itself or through other segments."""
     found: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     for name in program.order:
         read = dependencies(program.segments[name].when)

@@ -21,7 +21,7 @@ from rules_engine.clock import SECOND
 from rules_engine.delivery import courier as couriers
 from rules_engine.delivery.courier import Courier
 from rules_engine.delivery.dispatch import Delivery, enqueue
-from rules_engine.delivery.metrics import Metrics
+from rules_engine.delivery.metrics import MetricsRegistry
 from rules_engine.delivery.queues import queue_key, resend, undelivered, undelivered_key
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.sinks.kinds.file import FileSettings
@@ -53,7 +53,7 @@ def deliver(client: redis.Redis, tmp_path: Path) -> Iterator[Callable[..., Deliv
     """Starts deliveries, and stops them at the end."""
     started: list[Delivery] = []
 
-    def start(*sinks: SinkSettings, metrics: Metrics | None = None) -> Delivery:
+    def start(*sinks: SinkSettings, metrics: MetricsRegistry | None = None) -> Delivery:
         delivery = Delivery(client, PROJECT, tmp_path, metrics)
         started.append(delivery)
         delivery.serve({sink.name: sink for sink in sinks})
@@ -164,7 +164,7 @@ def test_what_is_refused_is_set_aside_and_can_be_resent_with_its_key(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery]
 ) -> None:
     server.answer = lambda request: Answer(422 if request.action["payload"]["number"] == 2 else 200)
-    metrics = Metrics()
+    metrics = MetricsRegistry()
     delivery = deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)), metrics=metrics)
     enqueue(client, PROJECT, [action(1), action(2), action(3)])
     assert delivery.drain() == 0
@@ -199,7 +199,7 @@ def test_a_sink_that_fails_is_left_alone_and_tried_with_one_action(
     client: redis.Redis, server: Receiver, deliver: Callable[..., Delivery]
 ) -> None:
     server.answer = lambda _: Answer(500)
-    metrics = Metrics()
+    metrics = MetricsRegistry()
     deliver(WebhookSettings("crm", server.url, allow=("127.0.0.1",)), metrics=metrics)
     enqueue(client, PROJECT, [action(number) for number in range(100)])
     wait_until(lambda: metrics.value("segments_sink_circuit", sink="webhook:crm", state="open"))

@@ -10,7 +10,7 @@ import orjson
 import redis
 
 from rules_engine.clock import from_micros, to_micros
-from rules_engine.delivery.metrics import Metrics
+from rules_engine.delivery.metrics import MetricsRegistry
 from rules_engine.delivery.queues import queue_key
 from rules_engine.deploy.backfill import Backfill
 from rules_engine.events.streams import encode_raw, partition_of, stream_keys
@@ -90,7 +90,7 @@ def test_kafka_sinks_and_metrics_in_a_cluster(tmp_path: Path, masters: list[redi
     name = uuid4().hex
     carts = [encode_raw(f"u{number}", "cart", NOW.isoformat(), f"e{number}", {"sku": "x"}) for number in range(40)]
     kafka.write(name, [(f"u{number}", cart) for number, cart in enumerate(carts)])
-    metrics = Metrics()
+    metrics = MetricsRegistry()
     assert KafkaBridge(project, KafkaSource(kafka.brokers, name, name), metrics).run(once=True).taken == 40
     progress = Worker(project, metrics=metrics).run(once=True)
     assert (progress.accepted, progress.fired) == (40, 40)

@@ -19,7 +19,7 @@ import orjson
 import pytest
 import redis
 
-from rules_engine.delivery.metrics import Metrics
+from rules_engine.delivery.metrics import MetricsRegistry
 from rules_engine.errors import ProjectError
 from rules_engine.events.streams import partition_of, refused_key, stream_keys
 from rules_engine.folders import Project
@@ -103,7 +103,7 @@ def in_order(found: list[dict[str, Any]]) -> bool:
 
 
 def test_every_message_is_taken_once_and_in_order(kafka: Cluster, project: Project, streams: Streams) -> None:
-    source, metrics = source_of(kafka), Metrics()
+    source, metrics = source_of(kafka), MetricsRegistry()
     bad: list[tuple[str | bytes | None, bytes | None]] = [
         ("a", b"{nonsense"),
         ("a", b"[1, 2]"),

@@ -21,7 +21,7 @@ from rules_engine.folders import Project
 from rules_engine.rules.program import Program
 from rules_engine.sdk import SegmentClient
 from rules_engine.stream.ledger import Ledger
-from rules_engine.triggers.record import Change, Transition
+from rules_engine.triggers.record import MembershipChange, Transition
 from tests.batch_shop import NOW, History, history, make_shop
 
 SEGMENTS = """\
@@ -146,13 +146,14 @@ def test_since_when_is_what_the_workers_noted(shop: Project, happened: History) 
     second = brute_force(happened, program_of(shop), NOW)
     stays, returned, unnoted = [user for user in sorted(second) if "rich" in second[user]][:3]
 
-    def moved(user: str, change: Change, days: int) -> tuple[str, Transition]:
+    def moved(user: str, change: MembershipChange, days: int) -> tuple[str, Transition]:
         at = to_micros(NOW) - days * DAY
         return user, Transition("rich", change, at, "event", "1")
 
     noted = [
-        moved(stays, Change.ENTER, 9), moved(stays, Change.EXIT, 8), moved(stays, Change.ENTER, 7),
-        moved(returned, Change.ENTER, 6), moved(returned, Change.EXIT, 5),
+        moved(stays, MembershipChange.ENTER, 9), moved(stays, MembershipChange.EXIT, 8),
+        moved(stays, MembershipChange.ENTER, 7),
+        moved(returned, MembershipChange.ENTER, 6), moved(returned, MembershipChange.EXIT, 5),
     ]  # fmt: skip
     Ledger.of(shop).append(noted, stored_at=to_micros(NOW))
     write(shop)

@@ -14,11 +14,11 @@ import pytest
 from prometheus_client.values import MutexValue
 
 from rules_engine.clock import SECOND, now_micros
-from rules_engine.delivery.metrics import Metrics
+from rules_engine.delivery.metrics import MetricsRegistry
 from rules_engine.errors import ProjectError
 from rules_engine.stream.logs import JsonFormatter, set_up_logs
 from rules_engine.stream.worker_metrics import WorkerMetrics
-from rules_engine.triggers.record import Change, Outgoing, Reason, State, Transition, TriggerStep
+from rules_engine.triggers.record import MembershipChange, Outgoing, State, SuppressionReason, Transition, TriggerStep
 from tests.docs_pages import ROOT
 
 
@@ -32,17 +32,17 @@ def test_every_metric_is_documented_and_no_other() -> None:
     page = (ROOT / "docs/triggers.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| (`segments_.*?) \|", page, re.MULTILINE)
     listed = set(re.findall(r"`(segments_\w+)`", "\n".join(table)))
-    named = set(re.findall(r"^# TYPE (segments_\w+) ", Metrics().text(), re.MULTILINE))
+    named = set(re.findall(r"^# TYPE (segments_\w+) ", MetricsRegistry().text(), re.MULTILINE))
     assert listed == {name for name in named if not name.endswith("_created")}  # the library adds these
 
 
 def test_a_round_is_counted() -> None:
-    metrics = Metrics()
+    metrics = MetricsRegistry()
     at = now_micros() - 2 * SECOND
-    step = TriggerStep("mail", "enter:vip:0", State.SUPPRESSED, at, at, Reason.COOLDOWN)
+    step = TriggerStep("mail", "enter:vip:0", State.SUPPRESSED, at, at, SuppressionReason.COOLDOWN)
     published: list[tuple[str, Outgoing]] = [
-        ("ada", Transition("vip", Change.ENTER, at, "timer")),
-        ("bob", Transition("vip", Change.ENTER, at, "event:view:1")),
+        ("ada", Transition("vip", MembershipChange.ENTER, at, "timer")),
+        ("bob", Transition("vip", MembershipChange.ENTER, at, "event:view:1")),
         ("bob", TriggerStep("mail", "enter:vip:0", State.FIRED, at, at)),
         ("eve", step),
     ]
@@ -61,14 +61,16 @@ def test_a_round_is_counted() -> None:
 
 
 def test_where_another_instant_counts_as_now_nothing_is_late() -> None:
-    metrics = Metrics()
-    WorkerMetrics(metrics, "shop", is_live=False).round(0.1, 1, 0, [("a", Transition("vip", Change.EXIT, 5, "timer"))])
+    metrics = MetricsRegistry()
+    WorkerMetrics(metrics, "shop", is_live=False).round(
+        0.1, 1, 0, [("a", Transition("vip", MembershipChange.EXIT, 5, "timer"))]
+    )
     assert metrics.value("segments_timer_lateness_seconds_count") == 0
     assert metrics.value("segments_transitions_total", segment="vip", change="exit") == 1
 
 
 def test_prometheus_is_answered_until_it_is_closed() -> None:
-    metrics = Metrics()
+    metrics = MetricsRegistry()
     metrics.circuit("webhook:crm", "open")
     endpoint = metrics.serve(0)
     with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=5) as answer:
@@ -85,7 +87,7 @@ def test_a_port_that_is_taken_is_said() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         with pytest.raises(ProjectError, match=f"cannot be served at 127.0.0.1:{other.getsockname()[1]}"):
-            Metrics().serve(other.getsockname()[1])
+            MetricsRegistry().serve(other.getsockname()[1])
 
 
 @pytest.fixture

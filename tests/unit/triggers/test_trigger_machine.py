@@ -17,7 +17,15 @@ from rules_engine.sdk.rules import encode_definitions
 from rules_engine.triggers.encoding import RECORD_VERSION, decode_record, encode_record
 from rules_engine.triggers.machine import SEEN_FOR, Machine
 from rules_engine.triggers.policy import is_capped, is_cooling
-from rules_engine.triggers.record import PENDING_KEPT, SEEN_KEPT, Reason, Record, State, Transition, TriggerStep
+from rules_engine.triggers.record import (
+    PENDING_KEPT,
+    SEEN_KEPT,
+    Record,
+    State,
+    SuppressionReason,
+    Transition,
+    TriggerStep,
+)
 from rules_engine.triggers.rules import TriggerRules
 
 NOW = 1_772_452_800_000_000  # 2026-03-02T12:00:00Z
@@ -190,7 +198,7 @@ def test_not_more_than_a_bound_wait_for_one_user() -> None:
         machine.event(Event("buy", NOW + number, f"buy:{number}", {}), NOW + number)
     steps = [one for one in machine.record.outbox if isinstance(one, TriggerStep)]
     assert [one.state for one in steps].count(State.PENDING) == PENDING_KEPT
-    assert [one.reason for one in steps if one.state is State.SUPPRESSED] == [Reason.TOO_MANY] * 3
+    assert [one.reason for one in steps if one.state is State.SUPPRESSED] == [SuppressionReason.TOO_MANY] * 3
 
 
 def test_an_event_of_the_future_counts_from_its_own_instant() -> None:
@@ -307,7 +315,7 @@ def test_cooldown_and_cap_end_with_their_last_instant() -> None:
 
 
 def full() -> Record:
-    step = TriggerStep("remind", "enter:a:1", State.SUPPRESSED, 5, 5, Reason.CAP, "v1")
+    step = TriggerStep("remind", "enter:a:1", State.SUPPRESSED, 5, 5, SuppressionReason.CAP, "v1")
     fired = TriggerStep("remind", "event:é:1", State.FIRED, 5, 5, None, "v1", {"x": [1, None, "é"]}, ("stream:a",))
     user = User(tier="gold")
     user.event("cart", NOW)
