@@ -1,4 +1,4 @@
-"""Where actions go: one module for each kind of sink under ``kinds/``, and what every kind has to declare.
+"""Defines where actions go: one module for each kind of sink under ``kinds/``, and what a kind has to declare.
 
 Begin with ``kinds/file.py``, the shortest; ``settings.py`` says how a setting is declared. A module holds all of its
 kind: settings with their checks, warnings, the text for editors, and the class that sends. ``registry.py`` finds the

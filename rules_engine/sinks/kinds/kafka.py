@@ -163,7 +163,7 @@ class KafkaSink(Sink, kind="kafka", settings=KafkaSettings):
 
 
 def _quiet() -> Any:
-    """Where librdkafka logs: it would write to the standard error output else."""
+    """Return the logger of librdkafka, which would write to the standard error output else."""
     import logging
 
     return logging.getLogger("rules_engine.kafka")

@@ -267,7 +267,7 @@ async def _drain(answer: httpx.Response) -> None:
 
 
 def signed(key: str, body: bytes, secret: bytes | None, now: int) -> Mapping[str, str]:
-    """The headers that say which action it is, and that it is ours.
+    """Return the headers that say which action it is, and that it is ours.
 
     >>> signed("k1", b"{}", b"secret", 1_700_000_000)["webhook-signature"]
     'v1,p9kWRf9n4Kezjayb53HKIw6/kCzP5ZS4azXv7xsgzkY='
@@ -280,7 +280,7 @@ def signed(key: str, body: bytes, secret: bytes | None, now: int) -> Mapping[str
 
 
 def outcome_of(status: int, headers: Mapping[str, str], now: float) -> Outcome:
-    """What an answer means.
+    """Return what an answer means.
 
     >>> outcome_of(204, {}, 0).verdict.value, outcome_of(404, {}, 0).verdict.value
     ('delivered', 'refused')
@@ -298,7 +298,7 @@ def outcome_of(status: int, headers: Mapping[str, str], now: float) -> Outcome:
 
 
 def _retry_after(text: str | None, now: float) -> float | None:
-    """The seconds that an answer asks to wait, given as a number or as an instant."""
+    """Return the seconds that an answer asks to wait, given as a number or as an instant."""
     if text is None:
         return None
     try:

@@ -21,9 +21,8 @@ _NO_VERBS = re.compile(r"(What|Whether|How|Which|By|Where)\b")
 
 #: Modules whose docstrings are still to be rewritten, as prefixes of their paths; shrinks to none.
 _TO_REWRITE = (
-    *("batch/", "cli/", "definitions/", "delivery/", "deploy/", "events/", "extensions.py", "features/", "folders.py"),
-    *("ml/", "project/", "read_plan.py", "redis/", "rules/", "sdk/", "simulation/", "sinks/", "stream/", "targets/"),
-    "triggers/",
+    *("batch/", "cli/", "definitions/", "deploy/", "events/", "extensions.py", "features/", "folders.py"),
+    *("ml/", "project/", "read_plan.py", "redis/", "rules/", "sdk/", "stream/", "targets/"),
 )
 
 #: Public classes of one name in several modules; shrinks to none.
