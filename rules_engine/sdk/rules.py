@@ -8,8 +8,8 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from rules_engine.clock import from_micros, now_micros, to_micros
-from rules_engine.errors import DataError, ProjectError
+from rules_engine.clock import format_instant, from_micros, now_micros, to_micros
+from rules_engine.errors import DataError, ProjectError, StoreDataError
 from rules_engine.features.online.row_layout import Row, RowLayouts
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.read_plan import ReadPlan
@@ -237,10 +237,10 @@ class Rules:
             if events is not None and name in self._windowed:
                 aggregate = self._windowed[name]
                 value = events.aggregate(aggregate, now)
-                values[name] = None if isinstance(value, Undecided) else _public(value, aggregate.of_type)
+                values[name] = None if isinstance(value, Undecided) else _public(name, value, aggregate.of_type)
                 continue
             missing = name.partition(":")[0] in expired
-            values[name] = None if missing else _public(found.values.get(name), self._types[name])
+            values[name] = None if missing else _public(name, found.values.get(name), self._types[name])
         return values
 
 
@@ -253,11 +253,18 @@ def _scores(content: Mapping[str, Any] | None) -> RequestScores | None:
     return RequestScores(content)
 
 
-def _public(value: Value, value_type: ValueType | None) -> Any:
-    is_time = value_type is not None and value_type.kind is Kind.TIME
+def _public(name: str, value: Value, value_type: ValueType | None) -> Any:
     if isinstance(value, tuple):
-        return [from_micros(item) if is_time else item for item in value]
-    return from_micros(value) if is_time and value is not None else value
+        return [_public(name, item, value_type) for item in value]
+    if value is None or value_type is None or value_type.kind is not Kind.TIME:
+        return value
+    try:
+        return from_micros(value)
+    except OverflowError as error:
+        raise StoreDataError(
+            f"the store holds an instant {format_instant(value)} for the feature {name}; were milliseconds written?",
+            hint="write seconds or timestamps into the source, then run `segments materialize --full`",
+        ) from error
 
 
 def _inputs(found: EntityFeatures, context: Mapping[str, Any]) -> Inputs:

@@ -25,7 +25,14 @@ from rules_engine.deploy.check import check_project
 from rules_engine.deploy.definitions import apply_project
 from rules_engine.deploy.materialize import materialize
 from rules_engine.deploy.plan import make_plan
-from rules_engine.errors import DataError, DefinitionError, FeatureColumnError, NotAppliedError, ProjectError
+from rules_engine.errors import (
+    DataError,
+    DefinitionError,
+    FeatureColumnError,
+    NotAppliedError,
+    ProjectError,
+    StoreDataError,
+)
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.offline import newest
 from rules_engine.folders import Project
@@ -332,3 +339,17 @@ def test_a_source_that_is_not_there_or_is_no_parquet_says_so_without_sql(shop: M
                 act()
             assert "SELECT" not in str(raised.value)
             assert raised.value.hint
+
+
+def test_an_instant_beyond_the_calendar_in_the_store_is_a_named_error(shop: Maker) -> None:
+    """Feast's own writes take milliseconds for seconds."""
+    segments = "segment: seen\nwhen: {feature: v:seen, exists: true}\n"
+    project = shop('v = view("v", seen=UnixTimestamp)\n', {"v": {"user_id": ["a"], "seen": [1_700_000_000]}}, segments)
+    apply_project(project)
+    store = FeastRepo(project).store
+    rows = pd.DataFrame({"user_id": ["a"], "at": [pd.Timestamp(BEFORE)], "seen": [1_795_046_400_000]})
+    store.write_to_online_store("v", rows)
+    with SegmentClient(project) as client:
+        with pytest.raises(StoreDataError, match="after the year 9999 for the feature v:seen") as raised:
+            client.features("a")
+        assert "materialize --full" in str(raised.value.hint)
