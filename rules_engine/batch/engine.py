@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from rules_engine.batch.entities import Crowd, Everyone, features_read
+from rules_engine.batch.entities import Crowd, EntityReader, features_read
 from rules_engine.clock import now_micros
 from rules_engine.errors import FeatureColumnError
 from rules_engine.folders import Project
@@ -96,7 +96,7 @@ class BatchRules:
         program: Program,
         segments: Collection[str] | None = None,
         context: Mapping[str, Any] | None = None,
-        everyone: Everyone | None = None,
+        everyone: EntityReader | None = None,
         *,
         unknown: bool = False,
     ) -> None:
@@ -109,7 +109,7 @@ class BatchRules:
             program = with_negations(program, self.names)
             asked = tuple(sorted({*self.names, *map(_negated, self.names)}))
         self._index = ColumnIndex(RuleIndex(program), asked)
-        self._everyone = Everyone(repo, (self.program, self.names)) if everyone is None else everyone
+        self._everyone = EntityReader(repo, (self.program, self.names)) if everyone is None else everyone
         self.key = self._everyone.key
 
     def answers(self, as_of: int, keys: Sequence[str] | None = None) -> Iterator[Answered]:

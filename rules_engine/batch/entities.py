@@ -51,7 +51,7 @@ class Crowd:
         return Crowd(self.batch.slice(offset, rows), expires_at, events, self.done)
 
 
-class Everyone:
+class EntityReader:
     """All users of a project with what some segments read of them.
 
     A user is everyone who has a row in any feature view that is served online, however old. If the segments read

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rules_engine.batch.engine import BatchRules, readable
-from rules_engine.batch.entities import Crowd, Everyone, features_read
+from rules_engine.batch.entities import Crowd, EntityReader, features_read
 from rules_engine.batch.events import sources_of
 from rules_engine.clock import from_micros, to_micros
 from rules_engine.errors import FeatureColumnError
@@ -117,7 +117,7 @@ def _compared(
     seed: int,
     progress: Progress,
 ) -> Parity:
-    everyone = Everyone(repo, (rules.program, names))
+    everyone = EntityReader(repo, (rules.program, names))
     batch = BatchRules(repo, rules.program, names, everyone=everyone)
     keys = None if sample is None else sample_users(everyone, now, sample, seed)
     users = 0
@@ -134,7 +134,7 @@ def _compared(
     return Parity(now, users, batch.names, tuple(differing))
 
 
-def sample_users(everyone: Everyone, as_of: int, sample: int, seed: int) -> list[str]:
+def sample_users(everyone: EntityReader, as_of: int, sample: int, seed: int) -> list[str]:
     """Users at random, sorted; the same for the same seed."""
     draw = np.random.default_rng(seed)
     keys = sorted(key for some in everyone.entities(as_of) for key in some.to_pylist())

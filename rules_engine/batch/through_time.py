@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from rules_engine.batch.engine import Answered, BatchRules
-from rules_engine.batch.entities import Crowd, Everyone, features_read
+from rules_engine.batch.entities import Crowd, EntityReader, features_read
 from rules_engine.batch.events import BatchEvents, sources_of
 from rules_engine.features.offline.history import History, Instants, OfflineHistory
 from rules_engine.features.offline.point_in_time import row_instant
@@ -54,7 +54,7 @@ class RulesThroughTime:
         segments: Collection[str] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        everyone = Everyone(repo, (program, program.names if segments is None else segments))
+        everyone = EntityReader(repo, (program, program.names if segments is None else segments))
         self._rules = BatchRules(repo, program, segments, context, everyone)
         self.names = self._rules.names
         self._history = OfflineHistory(repo, features_read(program, self.names))

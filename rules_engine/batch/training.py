@@ -22,7 +22,7 @@ from rules_engine.errors import DataError, ProjectError, UnknownNameError, pass_
 from rules_engine.events.declarations.events_yaml import read_events
 from rules_engine.events.log.event_log import decode_properties
 from rules_engine.events.log.offline import EventPiece, OfflineEvents
-from rules_engine.features.column_types import as_declared, entity_keys
+from rules_engine.features.column_values import as_declared, entity_keys
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
 from rules_engine.features.offline.joined import join_files

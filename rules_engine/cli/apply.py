@@ -111,7 +111,7 @@ def _show(applied: ApplyReport, done: list[Stage]) -> None:
 
 def _data(applied: ApplyReport) -> dict[str, Any]:
     from rules_engine.cli.plan import shows
-    from rules_engine.deploy.stages import Names, stage_data, to_data
+    from rules_engine.deploy.stages import NameChanges, stage_data, to_data
 
     plan, registry, stages = applied.plan, applied.registry, applied.stages
     return {
@@ -123,7 +123,7 @@ def _data(applied: ApplyReport) -> dict[str, Any]:
         "segments": to_data(stages.of("segments")),
         "triggers": to_data(stages.of("triggers")),
         "events": to_data(stages.of("events")),
-        "features": to_data(Names(registry.added, registry.updated, registry.removed)),
+        "features": to_data(NameChanges(registry.added, registry.updated, registry.removed)),
         "notes": list(applied.notes),
         "stages": [stage_data(stage) for stage in stages.stages if shows(stage)] if stages.differs else [],
     }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rules_engine.batch.engine import BatchProject, Sizes
 
 
-class Engine(StrEnum):
+class EvaluationEngine(StrEnum):
     """What evaluates."""
 
     LOCAL = "local"
@@ -43,11 +43,11 @@ def evaluate(
     csv_formulas: CsvFormulas = False,
     context: Context = None,
     engine: Annotated[
-        Engine,
+        EvaluationEngine,
         typer.Option(
             help="This process, or Spark, which writes --out as a folder, or as a table if it has none of the endings."
         ),
-    ] = Engine.LOCAL,
+    ] = EvaluationEngine.LOCAL,
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
@@ -66,7 +66,7 @@ def evaluate(
         given = read_context(context, opened.program)
 
         def read(names: tuple[str, ...]) -> Sizes:
-            if engine is Engine.SPARK:
+            if engine is EvaluationEngine.SPARK:
                 return _on_spark(opened, list(names), given, out, matrix, show)
             rules = BatchRules(opened.repo, opened.program, names, given, unknown=True)
             return run(

@@ -17,8 +17,8 @@ from rules_engine.folders import Project
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rules_engine.deploy.plan import Movement, Plan
-    from rules_engine.deploy.stages import Names, Stage, Stages
+    from rules_engine.deploy.plan import Movement, ProjectPlan
+    from rules_engine.deploy.stages import ApplyStages, NameChanges, Stage
 
 
 class PlanFormat(StrEnum):
@@ -79,7 +79,7 @@ def plan(
     _judge(found, fail_if_change)
 
 
-def _judge(found: Plan, limit: float | None) -> None:
+def _judge(found: ProjectPlan, limit: float | None) -> None:
     if limit is None:
         return
     uncounted = [movement.segment for movement in found.movements if movement.uncounted is not None]
@@ -92,7 +92,7 @@ def _judge(found: Plan, limit: float | None) -> None:
         raise typer.Exit(1)
 
 
-def _text(found: Plan) -> None:
+def _text(found: ProjectPlan) -> None:
     if not found.changes_anything:
         output.say("Nothing differs from what is applied")
         return
@@ -113,7 +113,7 @@ def _text(found: Plan) -> None:
         output.say(f"  {line}")
 
 
-def stage_lines(stages: Stages) -> list[str]:
+def stage_lines(stages: ApplyStages) -> list[str]:
     """The stages as numbered lines; one that does nothing is left out."""
     shown = (stage_text(stage) for stage in stages.stages if shows(stage))
     return [f"{number}. {text}" for number, text in enumerate(shown, 1)]
@@ -153,14 +153,14 @@ def _row(movement: Movement) -> list[str]:
     return [movement.segment, movement.kind, *shown]
 
 
-def _features(found: Plan) -> Names:
-    from rules_engine.deploy.stages import Names, Register
+def _features(found: ProjectPlan) -> NameChanges:
+    from rules_engine.deploy.stages import NameChanges, Register
 
     changes = [stage.change for stage in found.stages.stages if isinstance(stage, Register)]
-    return next((Names(change.added, change.updated, change.removed) for change in changes), Names())
+    return next((NameChanges(change.added, change.updated, change.removed) for change in changes), NameChanges())
 
 
-def _markdown(found: Plan) -> None:
+def _markdown(found: ProjectPlan) -> None:
     if not found.changes_anything:
         output.say("Nothing differs from what is applied.")
         return
@@ -180,7 +180,7 @@ def _markdown(found: Plan) -> None:
     output.say_lines("\n".join(lines))
 
 
-def _data(found: Plan) -> dict[str, Any]:
+def _data(found: ProjectPlan) -> dict[str, Any]:
     from rules_engine.deploy.stages import stage_data, to_data
 
     stages = [stage_data(stage) for stage in found.stages.stages if shows(stage)]

@@ -9,8 +9,17 @@ from typing import Any
 from rules_engine.clock import now_micros
 from rules_engine.deploy.backfill import Backfill, BackfillProgress
 from rules_engine.deploy.holding import check_store, declare_views
-from rules_engine.deploy.stages import BuildStates, CatchUp, Keep, Register, Stage, Stages, Sweep, Switch
-from rules_engine.deploy.staging import applied_plan, find_stages, owe_sweep, plan_hash, settle_sweep
+from rules_engine.deploy.stage_finder import applied_plan, find_stages, owe_sweep, plan_hash, settle_sweep
+from rules_engine.deploy.stages import (
+    ApplyStages,
+    BuildStates,
+    CatchUp,
+    KeepVersion,
+    Reevaluate,
+    Register,
+    Stage,
+    Switch,
+)
 from rules_engine.errors import ProjectError
 from rules_engine.features.feast.repo import FeastRepo, RegistryChange
 from rules_engine.folders import Project
@@ -46,7 +55,7 @@ class ApplyReport:
     previous: ReadPlan | None
     registry: RegistryChange
     version: int
-    stages: Stages
+    stages: ApplyStages
     notes: tuple[str, ...] = ()
 
     @property
@@ -91,7 +100,7 @@ def apply(
 
 def perform(
     project: Project,
-    stages: Stages,
+    stages: ApplyStages,
     repo: FeastRepo,
     *,
     done: Callable[[Stage], None] = lambda _: None,
@@ -115,7 +124,7 @@ def perform(
     check_store(project, repo)
     with project_lock(project):
         previous = applied_plan(project)
-        run = _Run(project, stages, repo, progress, previous)
+        run = _StageWalk(project, stages, repo, progress, previous)
         if plan_hash(previous) != stages.before:
             raise ProjectError(
                 "something else was applied meanwhile, so this plan is out of date",
@@ -130,13 +139,13 @@ def perform(
     return ApplyReport(run.plan, previous, run.registry, run.version, stages)
 
 
-class _Run:
+class _StageWalk:
     """One walk over stages; each method does one of them."""
 
     def __init__(
         self,
         project: Project,
-        stages: Stages,
+        stages: ApplyStages,
         repo: FeastRepo,
         progress: Callable[[BackfillProgress], None] | None,
         previous: ReadPlan | None,
@@ -155,10 +164,10 @@ class _Run:
         actions: dict[type, Callable[[], None]] = {
             Register: self._register,
             BuildStates: self._build_states,
-            Keep: self._keep,
+            KeepVersion: self._keep,
             Switch: self._switch,
             CatchUp: self._catch_up,
-            Sweep: self._sweep,
+            Reevaluate: self._sweep,
         }
         actions[type(stage)]()
 
@@ -180,7 +189,7 @@ class _Run:
 
     def _switch(self) -> None:
         for stage in self._stages.stages:
-            if isinstance(stage, Sweep):
+            if isinstance(stage, Reevaluate):
                 owe_sweep(self._project, stage.segments)
         self.version = record(self._project, self.plan).number
         declare_views(self._project, self.plan, self._previous, self._repo)

@@ -19,7 +19,7 @@ from rules_engine.sdk.rules import encode_definitions
 if TYPE_CHECKING:
     from rules_engine.deploy.apply import ApplyReport
     from rules_engine.deploy.backfill import BackfillProgress
-    from rules_engine.deploy.stages import Stage, Stages
+    from rules_engine.deploy.stages import ApplyStages, Stage
     from rules_engine.features.feast.repo import FeastRepo
 
 
@@ -45,7 +45,9 @@ def load_project(project: Project) -> Loaded:
     return Loaded(load_folder(project.segments_dir, catalog), catalog)
 
 
-def project_stages(project: Project, repo: FeastRepo, *, to: int | None = None, store_needed: bool = True) -> Stages:
+def project_stages(
+    project: Project, repo: FeastRepo, *, to: int | None = None, store_needed: bool = True
+) -> ApplyStages:
     """What applying the files of a project would do, or with ``to`` going back to the segments of a version.
 
     Raises
@@ -59,7 +61,7 @@ def project_stages(project: Project, repo: FeastRepo, *, to: int | None = None, 
     StoreError
         if the definitions read events, and the online store is needed to know their states but does not answer.
     """
-    from rules_engine.deploy.staging import find_stages
+    from rules_engine.deploy.stage_finder import find_stages
 
     catalog = project_catalog(project, repo)
     content, now = _of_files(project, catalog) if to is None else _of_version(project, catalog, to)

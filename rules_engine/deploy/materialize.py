@@ -153,7 +153,7 @@ def materialize(
     if server is not None:
         check_eviction(server)
     with project_lock(project):
-        run = _Run(repo, _end(project, end), full=full, progress=progress)
+        run = _ViewWriter(repo, _end(project, end), full=full, progress=progress)
         try:
             chosen = _chosen(repo, views)
             reports, refused = run.views(chosen)
@@ -193,7 +193,7 @@ def _chosen(repo: FeastRepo, names: Sequence[str] | None) -> list[Any]:
     return [registered[name] for name in sorted(set(names) if names else registered)]
 
 
-class _Run:
+class _ViewWriter:
     """One run over several views."""
 
     def __init__(

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rules_engine.batch.engine import BatchRules
-from rules_engine.batch.entities import Crowd, Everyone
+from rules_engine.batch.entities import Crowd, EntityReader
 from rules_engine.clock import SECOND, format_instant, now_micros
 from rules_engine.deploy.apply import apply
 from rules_engine.deploy.member_since import LedgerSince
@@ -99,7 +99,7 @@ def write_memberships(
         repo = _define(project, repo, view, program, plan)
     else:
         restore_rows(repo)
-    _Run(project, repo, program, view, found, progress).write()
+    _MembershipWriter(project, repo, program, view, found, progress).write()
     return found
 
 
@@ -136,7 +136,7 @@ def _old_rows(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-class _Run:
+class _MembershipWriter:
     """One evaluation of everyone, beside what the last one said."""
 
     def __init__(
@@ -155,7 +155,7 @@ class _Run:
         self._key = repo.entity().join_key
         self._found = found
         self._progress = progress
-        self._everyone = Everyone(repo, (program, program.names), (_reader(view), ("memberships",)))
+        self._everyone = EntityReader(repo, (program, program.names), (_reader(view), ("memberships",)))
         self._rules = BatchRules(repo, program, everyone=self._everyone)
         self._since = LedgerSince(project, program.names, found.as_of)
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from rules_engine.batch import membership_files as audience
 from rules_engine.batch.engine import BatchRules
-from rules_engine.batch.entities import Everyone, features_read
+from rules_engine.batch.entities import EntityReader, features_read
 from rules_engine.clock import now_micros
 from rules_engine.deploy.definitions import project_stages
 from rules_engine.deploy.differences import ADDED, AFFECTED, CHANGED, REMOVED, differences
-from rules_engine.deploy.stages import Stages
-from rules_engine.deploy.staging import applied_plan
+from rules_engine.deploy.stage_finder import applied_plan
+from rules_engine.deploy.stages import ApplyStages
 from rules_engine.errors import FeatureColumnError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
@@ -98,11 +98,11 @@ class Movement:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ProjectPlan:
     """What applying the files would do, and whom it moves, as of an instant (microseconds) and among so many users."""
 
     as_of: int
-    stages: Stages
+    stages: ApplyStages
     movements: tuple[Movement, ...] = ()
     users: int = 0
 
@@ -123,7 +123,7 @@ def make_plan(
     progress: Progress = lambda _users, _done: None,
     *,
     examples: int = 1,
-) -> Plan:
+) -> ProjectPlan:
     """Compare the files with what is applied, and evaluate both for all users; nothing is changed.
 
     Parameters
@@ -155,7 +155,7 @@ def make_plan(
         try:
             if counted or out is not None:
                 tally.run(out, progress)
-            return Plan(now, stages, tuple(tally.result(movement) for movement in movements), tally.users)
+            return ProjectPlan(now, stages, tuple(tally.result(movement) for movement in movements), tally.users)
         except FeatureColumnError as error:  # it stops only the segments that read the column
             movements = [_without(movement, error, before, after) for movement in movements]
             if not any(movement.segment in counted and movement.uncounted for movement in movements):
@@ -218,7 +218,7 @@ class _Tally:
     ) -> None:
         old = [name for name in kinds if name in before.segments]
         new = [name for name in kinds if name in after.segments]
-        self._reading = Everyone(repo, (before, old), (after, new))
+        self._reading = EntityReader(repo, (before, old), (after, new))
         self._before = BatchRules(repo, before, old, everyone=self._reading)
         self._after = BatchRules(repo, after, new, everyone=self._reading)
         self._counts = {name: _Count() for name in kinds}

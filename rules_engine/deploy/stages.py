@@ -16,11 +16,11 @@ from rules_engine.features.feast.repo import RegistryChange
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class NameChanges:
     """Names of one kind of definition, by what happens to them.
 
-    >>> Names.between({"a": 1, "b": 1}, {"b": 2, "c": 1})
-    Names(added=('c',), changed=('b',), removed=('a',))
+    >>> NameChanges.between({"a": 1, "b": 1}, {"b": 2, "c": 1})
+    NameChanges(added=('c',), changed=('b',), removed=('a',))
     """
 
     added: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Names:
         return bool(self.added or self.changed or self.removed)
 
     @classmethod
-    def between(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> Names:
+    def between(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> NameChanges:
         """What leads from one set of definitions to another."""
         return cls(
             added=tuple(sorted(after.keys() - before.keys())),
@@ -42,7 +42,7 @@ class Names:
     def lines(self, what: str) -> Iterator[str]:
         """For each thing that happens, a line.
 
-        >>> list(Names(added=("a", "b"), removed=("c",)).lines("segments"))
+        >>> list(NameChanges(added=("a", "b"), removed=("c",)).lines("segments"))
         ['segments added: a, b', 'segments removed: c']
         """
         for word, names in (("added", self.added), ("changed", self.changed), ("removed", self.removed)):
@@ -60,7 +60,7 @@ class Register:
         """What is done, in lines; the first one says it all if it stands alone."""
         yield "bring Feast's registry up to date"
         change = self.change
-        yield from Names(change.added, change.updated, change.removed).lines("features")
+        yield from NameChanges(change.added, change.updated, change.removed).lines("features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class BuildStates:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class KeepVersion:
     """Keep the new read plan as a version that one can go back to."""
 
     number: int
@@ -113,7 +113,7 @@ class Switch:
     ``definitions`` are the names that change, by kind; kinds in which nothing does are absent.
     """
 
-    definitions: tuple[tuple[str, Names], ...]
+    definitions: tuple[tuple[str, NameChanges], ...]
 
     def lines(self) -> Iterator[str]:
         """What is done, in lines."""
@@ -132,7 +132,7 @@ class CatchUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class Reevaluate:
     """Let the workers look at every user again, by segments that are added or changed or refer to such ones.
 
     ``triggers`` may start for users who thereby enter or leave.
@@ -148,11 +148,11 @@ class Sweep:
             yield f"triggers that may start: {', '.join(self.triggers)}"
 
 
-Stage = Register | BuildStates | Keep | Switch | CatchUp | Sweep
+Stage = Register | BuildStates | KeepVersion | Switch | CatchUp | Reevaluate
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
+class ApplyStages:
     """All that one apply does.
 
     Attributes
@@ -179,7 +179,8 @@ class Stages:
     def id(self) -> str:
         """A short hash: equal if the same is done to the same. How many events wait in the log plays no part.
 
-        >>> Stages((Keep(2),), "a").id == Stages((Keep(2),), "a").id != Stages((Keep(2),), "b").id
+        >>> kept = (KeepVersion(2),)
+        >>> ApplyStages(kept, "a").id == ApplyStages(kept, "a").id != ApplyStages(kept, "b").id
         True
         """
         done = [
@@ -189,27 +190,27 @@ class Stages:
         content = [self.before, self.now, done, self.definitions]
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
-    def of(self, kind: str) -> Names:
+    def of(self, kind: str) -> NameChanges:
         """The names of one kind of definition that change: ``segments``, ``events``, ``triggers`` and so on."""
         switches = [stage for stage in self.stages if isinstance(stage, Switch)]
-        return next((names for stage in switches for found, names in stage.definitions if found == kind), Names())
+        return next((names for stage in switches for found, names in stage.definitions if found == kind), NameChanges())
 
 
 #: How stages are named in JSON.
 STAGE_NAMES: dict[type, str] = {
     Register: "register",
     BuildStates: "build_states",
-    Keep: "keep",
+    KeepVersion: "keep",
     Switch: "switch",
     CatchUp: "catch_up",
-    Sweep: "sweep",
+    Reevaluate: "sweep",
 }
 
 
 def stage_data(stage: Stage) -> dict[str, Any]:
     """A stage as JSON data.
 
-    >>> stage_data(Keep(2))
+    >>> stage_data(KeepVersion(2))
     {'stage': 'keep', 'number': 2}
     """
     data: dict[str, Any] = {"stage": STAGE_NAMES[type(stage)]}

@@ -35,7 +35,7 @@ from rules_engine.clock import to_micros
 from rules_engine.errors import ProjectError, pass_interrupt
 from rules_engine.features.offline.newest import Reach, newest_rows, read_errors
 from rules_engine.features.offline.parquet import local_path
-from rules_engine.features.offline.parquet_rows import Newest
+from rules_engine.features.offline.parquet_rows import NewestRows
 from rules_engine.features.offline.parquet_stream import raw_rows
 from rules_engine.features.offline.source_file import SourceFile, unreadable
 from rules_engine.features.offline.view_columns import ViewColumns
@@ -124,7 +124,7 @@ class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types ar
         source = SourceFile.open(path, columns)
         source.require(features)
         try:
-            chosen = Newest(newest_rows(source, reach, Path(_folder()), self._memory_limit))
+            chosen = NewestRows(newest_rows(source, reach, Path(_folder()), self._memory_limit))
             wanted = list(dict.fromkeys([columns.key, columns.timestamp, *features.values()]))
             yield from raw_rows(source, chosen, wanted, BATCH_ROWS)
         except read_errors() as error:

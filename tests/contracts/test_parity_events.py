@@ -89,13 +89,13 @@ def test_what_only_one_side_knows_is_shown_with_both_values(shop: Project) -> No
 
 def test_a_sample_is_the_same_for_the_same_seed_and_has_users_of_events_alone(shop: Project, happened: History) -> None:
     from rules_engine.batch.engine import BatchProject
-    from rules_engine.batch.entities import Everyone
+    from rules_engine.batch.entities import EntityReader
     from rules_engine.batch.parity import sample_users
     from rules_engine.features.feast.repo import FeastRepo
 
     assert compare(shop, 7, HEAD).users == 7
     program = BatchProject.open(shop).program
-    everyone = Everyone(FeastRepo(shop), (program, program.names))
+    everyone = EntityReader(FeastRepo(shop), (program, program.names))
     first, again, other = (sample_users(everyone, HEAD, 30, seed) for seed in (1, 1, 2))
     assert first == again != other
     with_rows = {str(row["user_id"]) for rows in happened.rows.values() for row in rows}

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from rules_engine.cli import main
 from rules_engine.deploy import apply as applying
 from rules_engine.deploy.definitions import apply_project, project_stages
-from rules_engine.deploy.stages import BuildStates, CatchUp, Keep, Register, Stage, Sweep, Switch
+from rules_engine.deploy.stages import BuildStates, CatchUp, KeepVersion, Reevaluate, Register, Stage, Switch
 from rules_engine.errors import ProjectError
 from rules_engine.events.looks import sweeps_key
 from rules_engine.features.feast.repo import FeastRepo
@@ -118,8 +118,8 @@ def test_whom_a_plan_names_moves_and_whom_it_does_not_stays(shop: Project, happe
 
 def test_what_must_be_built_is_what_the_log_holds(shop: Project, happened: History) -> None:
     stages = project_stages(shop, FeastRepo(shop)).stages
-    assert [type(stage) for stage in stages] == [Register, BuildStates, Keep, Switch, CatchUp, Sweep]
-    assert isinstance(stages[-1], Sweep)
+    assert [type(stage) for stage in stages] == [Register, BuildStates, KeepVersion, Switch, CatchUp, Reevaluate]
+    assert isinstance(stages[-1], Reevaluate)
     assert stages[-1].triggers == (), "nobody enters what is new"
     build = next(stage for stage in stages if isinstance(stage, BuildStates))
     log = {user: [event for event in events if event.name in build.events] for user, events in happened.events.items()}
@@ -148,7 +148,7 @@ def test_a_killed_apply_leaves_its_sweep_to_the_next_one(shop: Project, monkeypa
         assert "in 1d at_least 2" in str(client.program.segment("keen").when), "the new definitions are in effect"
     again = apply_project(shop, done=done.append)
     assert again.stages.differs
-    assert isinstance(done[-1], Sweep)
+    assert isinstance(done[-1], Reevaluate)
     assert done[-1].segments == ("keen", "keen_and_rich")
     assert sweeps(shop) == 2
     assert not apply_project(shop).stages.differs

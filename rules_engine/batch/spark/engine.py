@@ -17,11 +17,21 @@ from typing import Any
 from rules_engine.batch.engine import BatchProject, Sizes
 from rules_engine.batch.entities import features_read
 from rules_engine.batch.events import sources_of
-from rules_engine.batch.spark.columns import as_declared, property_columns, property_fields, quoted, text
+from rules_engine.batch.spark.columns import property_columns, property_fields, quoted, text
+from rules_engine.batch.spark.conversions import as_declared, family, nothing, whole_key
 from rules_engine.clock import DAY
-from rules_engine.errors import MissingExtraError, ProjectError, SegmentsError, UnsupportedError, pass_interrupt
+from rules_engine.errors import (
+    FeatureColumnError,
+    MissingExtraError,
+    ProjectError,
+    SegmentsError,
+    UnsupportedError,
+    pass_interrupt,
+)
 from rules_engine.events.log.offline import spans
+from rules_engine.features.column_types import Family, refused_instants, refused_key
 from rules_engine.features.feast.repo import FeastRepo
+from rules_engine.features.offline.newest import BEGINNING
 from rules_engine.features.offline.point_in_time import OfflineUsers
 from rules_engine.features.offline.view_columns import ViewColumns
 from rules_engine.rules.types import ValueType
@@ -35,6 +45,9 @@ _EVENT_COLUMNS = "entity STRING, event STRING, `at` BIGINT, event_id STRING, sto
 #: Feast's Spark store reads names in backquotes as patterns, which ours are not.
 _PATTERNS = "spark.sql.parser.quotedRegexColumnNames"
 _ZONE = "spark.sql.session.timeZone"
+
+#: Where a row of a file lies.
+_FILE, _ROW = "@file", "@row"
 
 
 class SparkBatch:
@@ -158,7 +171,11 @@ class SparkBatch:
         source = view.batch_source
         if isinstance(source, FileSource):
             path, name = _absolute(source.path, self._opened.repo.project.feature_repo), f"segments_source_{number}"
-            self._session.read.parquet(path).createOrReplaceTempView(name)
+            rows = self._session.read.parquet(path)
+            numbered = rows.selectExpr(
+                "*", f"_metadata.file_path AS {quoted(_FILE)}", f"_metadata.row_index AS {quoted(_ROW)}"
+            )
+            numbered.createOrReplaceTempView(name)
             return name
         if type(source).__name__ == "SparkSource":
             return str(source.get_table_query_string())
@@ -168,19 +185,55 @@ class SparkBatch:
         )
 
     def _newest(self, source: str, columns: ViewColumns, types: Mapping[str, str], as_of: int) -> str:
+        """Write the query for each entity's newest row.
+
+        Of rows with the same timestamp and created timestamp the last of the file counts, where the source is a file;
+        of those of a table, whose rows have no order, the one with the greatest values, column after column.
+        """
         instant = f"CAST({quoted(columns.timestamp)} AS TIMESTAMP)"
-        created = "" if columns.created is None else f", {quoted(columns.created)} DESC NULLS LAST"
-        order = f"PARTITION BY CAST({quoted(columns.key)} AS STRING) ORDER BY {instant} DESC{created}"
-        which = f"{quoted(columns.key)} IS NOT NULL AND {instant} <= timestamp_micros({as_of})"
-        rows = f"SELECT *, row_number() OVER ({order}) AS `@number` FROM {source} WHERE {which}"
-        read = [f"CAST({quoted(columns.key)} AS STRING) AS entity"]
+        order = [f"{instant} DESC"]
+        if columns.created is not None:
+            order.append(f"{quoted(columns.created)} DESC NULLS LAST")
+        if _ROW in types:
+            order.append(f"{quoted(_FILE)} DESC, {quoted(_ROW)} DESC")
+        else:
+            order += [f"{quoted(name)} DESC NULLS LAST" for name in sorted(set(columns.features.values()))]
+        key = self._key(columns, types)
+        number = f"row_number() OVER (PARTITION BY {key} ORDER BY {', '.join(order)})"
+        which = f"{key} IS NOT NULL AND {instant} BETWEEN timestamp_micros({BEGINNING}) AND timestamp_micros({as_of})"
+        rows = f"SELECT *, {number} AS `@number` FROM {source} WHERE {which}"
+        read = [f"{key} AS entity"]
         if columns.view in self._users.ttl:
             read.append(f"unix_micros({instant}) AS {quoted(f'{columns.view}:__updated_at')}")
         for name, column in columns.features.items():
-            if column not in types:
-                raise ProjectError(f"the source of feature `{name}` has no column `{column}`")
-            read.append(f"{as_declared(column, types[column], name, self._users.types[name])} AS {quoted(name)}")
+            read.append(f"{self._feature(source, column, types, name)} AS {quoted(name)}")
         return f"SELECT {', '.join(read)} FROM ({rows}) WHERE `@number` = 1"
+
+    def _key(self, columns: ViewColumns, types: Mapping[str, str]) -> str:
+        key, found = quoted(columns.key), family(types.get(columns.key, "void"))
+        if family(types.get(columns.timestamp, "void")) not in (Family.TIMESTAMP, Family.DATE):
+            raise refused_instants(types.get(columns.timestamp, "nothing"), columns.timestamp)
+        if found in (Family.TEXT, Family.INTEGER):
+            return f"CAST({key} AS STRING)"
+        if found in (Family.FLOAT, Family.DECIMAL):  # a gap in pandas makes whole numbers floats
+            return f"CAST({whole_key(key, found, columns.key)} AS STRING)"
+        raise refused_key(types.get(columns.key, "nothing"), columns.key)
+
+    def _feature(self, source: str, column: str, types: Mapping[str, str], name: str) -> str:
+        declared = self._users.types[name]
+        if column not in types:
+            hint = f"its columns are {', '.join(types)}"
+            raise FeatureColumnError(f"its source has no column `{column}`, which is feature `{name}`", name, hint)
+        try:
+            return as_declared(column, types[column], name, declared)
+        except FeatureColumnError:
+            value = quoted(column)
+            known = f"{value} IS NOT NULL" + (
+                f" AND NOT isnan({value})" if family(types[column]) is Family.FLOAT else ""
+            )
+            if self._session.sql(f"SELECT 1 FROM {source} WHERE {known} LIMIT 1").first() is not None:
+                raise
+            return nothing(declared)  # a column that nobody has may be of any type
 
     def _make_events(self, as_of: int) -> None:
         """The events that the segments read, each once; and everyone who ever did one of them."""

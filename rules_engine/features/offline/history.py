@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rules_engine.features.column_types import as_declared
+from rules_engine.features.column_values import as_declared
 from rules_engine.features.offline import newest
 from rules_engine.features.offline.parquet import unreadable
 from rules_engine.features.offline.point_in_time import OfflineUsers

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rules_engine.features.column_types import as_declared, entity_keys, event_instants
+from rules_engine.features.column_values import as_declared, entity_keys, event_instants
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.offline import newest
 from rules_engine.features.offline.point_in_time import local_sources

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rules_engine.features.column_types import entity_keys, event_instants
+from rules_engine.features.column_values import entity_keys, event_instants
 from rules_engine.features.offline.source_file import BUFFER, SourceFile, text
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from rules_engine.errors import ProjectError
 from rules_engine.features.offline import newest
 from rules_engine.features.offline.newest import Reach
-from rules_engine.features.offline.parquet_rows import PLACE, Newest
+from rules_engine.features.offline.parquet_rows import PLACE, NewestRows
 from rules_engine.features.offline.source_file import SourceFile, quoted
 from rules_engine.features.offline.view_columns import row_instant
 
@@ -113,14 +113,16 @@ def unreadable(sources: Sequence[SourceFile], error: Exception) -> ProjectError:
     )
 
 
-def _newest(connection: duckdb.DuckDBPyConnection, source: SourceFile, as_of: int, others: pa.Array | None) -> Newest:
+def _newest(
+    connection: duckdb.DuckDBPyConnection, source: SourceFile, as_of: int, others: pa.Array | None
+) -> NewestRows:
     """Find which rows of a file are its entities' newest, and the place of each row's entity among the others."""
     found = newest.newest_sql(source, Reach(as_of), "true")
     is_newest = np.zeros(source.rows, dtype=np.bool_)
     if others is None:
         for batch in newest.stream(connection.execute(f"SELECT row FROM ({found})")):
             is_newest[batch.column(0).to_numpy()] = True
-        return Newest(is_newest)
+        return NewestRows(is_newest)
     place_of = np.full(source.rows, -1, dtype=np.int32)
     is_found = np.zeros(len(others), dtype=np.bool_)
     query = f"SELECT row, place FROM ({found}) LEFT JOIN others USING (entity)"
@@ -129,7 +131,7 @@ def _newest(connection: duckdb.DuckDBPyConnection, source: SourceFile, as_of: in
         is_newest[numbers] = True
         place_of[numbers] = places
         is_found[places[places >= 0]] = True
-    return Newest(is_newest, place_of, np.flatnonzero(~is_found))
+    return NewestRows(is_newest, place_of, np.flatnonzero(~is_found))
 
 
 def _joined(

@@ -12,7 +12,7 @@ PLACE = "@"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Newest:
+class NewestRows:
     """Which rows of a file are their users' newest.
 
     Attributes

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rules_engine.features.column_types import entity_keys, event_instants
-from rules_engine.features.offline.parquet_rows import PLACE, Newest
+from rules_engine.features.column_values import entity_keys, event_instants
+from rules_engine.features.offline.parquet_rows import PLACE, NewestRows
 from rules_engine.features.offline.source_file import BUFFER, SourceFile
 from rules_engine.features.offline.view_columns import ViewColumns, row_instant
 
@@ -25,7 +25,7 @@ Places = npt.NDArray[np.signedinteger[Any]]
 
 
 def stream(
-    source: SourceFile, newest: Newest, key: str | None, others: pa.Array | None, rows: int
+    source: SourceFile, newest: NewestRows, key: str | None, others: pa.Array | None, rows: int
 ) -> Iterator[tuple[pa.RecordBatch, float]]:
     """Read the newest rows, and how far the reading is; then a row of nulls for each of the others that has none.
 
@@ -50,7 +50,7 @@ def stream(
                 yield _with_places(pa.record_batch(empty | {key: others.take(pa.array(places))}), places), 1.0
 
 
-def raw_rows(source: SourceFile, newest: Newest, wanted: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+def raw_rows(source: SourceFile, newest: NewestRows, wanted: list[str], rows: int) -> Iterator[pa.RecordBatch]:
     """Read columns of the newest rows as they are in the file, in little memory.
 
     Parameters
@@ -66,7 +66,7 @@ def raw_rows(source: SourceFile, newest: Newest, wanted: list[str], rows: int) -
 
 
 def _chosen(
-    file: pq.ParquetFile, columns: ViewColumns, newest: Newest, key: str | None, rows: int
+    file: pq.ParquetFile, columns: ViewColumns, newest: NewestRows, key: str | None, rows: int
 ) -> Iterator[tuple[pa.RecordBatch, Places | None, int]]:
     """Give batches, the places of their entities among the others, and the number of rows that are done."""
     for batch, places, end in _of_groups(file, _physical(columns, key), newest, rows):
@@ -74,7 +74,7 @@ def _chosen(
 
 
 def _of_groups(
-    file: pq.ParquetFile, wanted: list[str], newest: Newest, rows: int
+    file: pq.ParquetFile, wanted: list[str], newest: NewestRows, rows: int
 ) -> Iterator[tuple[pa.RecordBatch, Places | None, int]]:
     end = 0
     for group in range(file.num_row_groups):

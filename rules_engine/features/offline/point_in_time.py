@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 
 from rules_engine.clock import from_micros
 from rules_engine.errors import ProjectError, UnknownNameError, UnsupportedError, pass_interrupt
-from rules_engine.features.column_types import as_declared, entity_keys, event_instants
+from rules_engine.features.column_values import as_declared, entity_keys, event_instants
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import quiet
 from rules_engine.features.offline import newest, parquet
-from rules_engine.features.offline.parquet_rows import PLACE, Newest
+from rules_engine.features.offline.parquet_rows import PLACE, NewestRows
 from rules_engine.features.offline.parquet_stream import raw_rows
 from rules_engine.features.offline.source_file import SourceFile
 from rules_engine.features.offline.view_columns import ViewColumns, row_instant
@@ -193,7 +193,7 @@ class OfflineUsers:
     def _newest(self, source: SourceFile, as_of: int) -> pa.Table:
         columns = source.columns
         try:
-            chosen = Newest(newest.newest_rows(source, newest.Reach(as_of), self._repo.project.state_dir))
+            chosen = NewestRows(newest.newest_rows(source, newest.Reach(as_of), self._repo.project.state_dir))
             names = list(dict.fromkeys([columns.key, columns.timestamp, *columns.features.values()]))
             schema = pa.schema([source.schema.field(name) for name in names])
             table = pa.Table.from_batches([*raw_rows(source, chosen, names, BATCH_ROWS)], schema)

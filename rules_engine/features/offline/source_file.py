@@ -17,13 +17,12 @@ from rules_engine.diagnostics import nearest
 from rules_engine.errors import FeatureColumnError, ProjectError
 from rules_engine.features.column_types import (
     Family,
-    as_declared,
-    entity_keys,
     family,
     is_accepted,
     refused_instants,
     refused_key,
 )
+from rules_engine.features.column_values import as_declared, entity_keys
 from rules_engine.features.offline.view_columns import ViewColumns
 
 _KEYS = (Family.TEXT, Family.INTEGER, Family.FLOAT, Family.DECIMAL)

@@ -22,7 +22,7 @@ from feast.types import FeastType
 from feast.value_type import ValueType
 
 from rules_engine.errors import FeatureColumnError
-from rules_engine.features.column_types import as_declared
+from rules_engine.features.column_values import as_declared
 from rules_engine.features.writing.ragged import Ints, Part, Ragged, Truths, constant, fixed, join, optional, varint
 
 #: What Feast stores in place of a missing time.

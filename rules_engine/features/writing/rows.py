@@ -17,7 +17,7 @@ from feast.infra.online_stores.helpers import _mmh3, _redis_key, compute_version
 from feast.value_type import ValueType
 
 from rules_engine.clock import to_micros
-from rules_engine.features.column_types import entity_keys, event_instants
+from rules_engine.features.column_values import entity_keys, event_instants
 from rules_engine.features.writing.arrow_values import columns_for, strings, timestamp_parts, value_parts
 from rules_engine.features.writing.ragged import Ints, Part, Ragged, bulk, bulk_string, constant, fixed, join
 

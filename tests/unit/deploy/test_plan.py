@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from rules_engine.deploy.differences import ADDED, CHANGED, REMOVED, differences
-from rules_engine.deploy.plan import Movement, Plan
-from rules_engine.deploy.stages import Keep, Register, Stages
+from rules_engine.deploy.plan import Movement, ProjectPlan
+from rules_engine.deploy.stages import ApplyStages, KeepVersion, Register
 from rules_engine.features.feast.repo import RegistryChange
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
 from rules_engine.rules.program import Program
 
-NOTHING = Stages((Register(RegistryChange((), (), ())),), "a", differs=False)
+NOTHING = ApplyStages((Register(RegistryChange((), (), ())),), "a", differs=False)
 
 
 def program(**conditions: str) -> Program:
@@ -43,9 +43,9 @@ def test_what_differs_is_found_through_references_and_nothing_else() -> None:
 )
 def test_the_change_is_the_part_of_the_members_that_moves(movement: Movement, change: float) -> None:
     assert movement.change == change
-    assert bool(Plan(0, NOTHING, (movement,)).over(0.2)) == (change > 0.2)
+    assert bool(ProjectPlan(0, NOTHING, (movement,)).over(0.2)) == (change > 0.2)
 
 
 def test_a_plan_without_differences_changes_nothing() -> None:
-    assert not Plan(0, NOTHING).changes_anything
-    assert Plan(0, Stages((Keep(1),), "a")).changes_anything
+    assert not ProjectPlan(0, NOTHING).changes_anything
+    assert ProjectPlan(0, ApplyStages((KeepVersion(1),), "a")).changes_anything

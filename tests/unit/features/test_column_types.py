@@ -10,15 +10,8 @@ import pyarrow as pa
 import pytest
 
 from rules_engine.errors import DataError, FeatureColumnError
-from rules_engine.features.column_types import (
-    CONVERSIONS,
-    Family,
-    as_declared,
-    entity_keys,
-    event_instants,
-    family,
-    is_accepted,
-)
+from rules_engine.features.column_types import CONVERSIONS, Family, family, is_accepted
+from rules_engine.features.column_values import as_declared, entity_keys, event_instants
 
 NAN = float("nan")
 MOMENT = datetime(2026, 1, 1, 0, 0, 0, 999_999, tzinfo=UTC)

@@ -17,7 +17,7 @@ from rules_engine.clock import to_micros
 from rules_engine.errors import DataError, FeatureColumnError, ProjectError
 from rules_engine.features.offline import newest
 from rules_engine.features.offline.newest import Reach, Survey, newest_rows, survey
-from rules_engine.features.offline.parquet_rows import Newest
+from rules_engine.features.offline.parquet_rows import NewestRows
 from rules_engine.features.offline.parquet_stream import raw_rows
 from rules_engine.features.offline.source_file import SourceFile
 from rules_engine.features.offline.view_columns import ViewColumns
@@ -95,7 +95,7 @@ def test_the_rows_that_a_loop_finds(folder: Path, unit: str, zone: str | None, c
     assert survey(source, REACH, folder) == odd
     assert odd.ties >= 5
     assert odd.no_key
-    found = list(raw_rows(source, Newest(chosen), ["user", "word"], 7))
+    found = list(raw_rows(source, NewestRows(chosen), ["user", "word"], 7))
     assert max(batch.num_rows for batch in found) <= 7
     assert pa.Table.from_batches(found).to_pylist() == made.select(["user", "word"]).take(expected).to_pylist()
 

@@ -14,7 +14,17 @@ import pyarrow.parquet as pq
 from rules_engine.clock import parse_instant
 from rules_engine.deploy.backfill import Backfill
 from rules_engine.deploy.differences import ADDED, CHANGED, REMOVED, differences
-from rules_engine.deploy.stages import BuildStates, CatchUp, Keep, Names, Register, Stage, Stages, Sweep, Switch
+from rules_engine.deploy.stages import (
+    ApplyStages,
+    BuildStates,
+    CatchUp,
+    KeepVersion,
+    NameChanges,
+    Reevaluate,
+    Register,
+    Stage,
+    Switch,
+)
 from rules_engine.errors import ProjectError, StoreError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.files import write_atomically
@@ -57,7 +67,7 @@ def find_stages(
     repo: FeastRepo,
     *,
     store_needed: bool = True,
-) -> Stages:
+) -> ApplyStages:
     """What applying these definitions would do.
 
     Parameters
@@ -88,7 +98,7 @@ def find_stages(
     if build is not None:
         stages.append(build)
     if is_new:
-        stages.append(Keep(next_number(project)))
+        stages.append(KeepVersion(next_number(project)))
     stages.append(Switch(tuple(_changes(before, definitions))))
     if build is not None:
         stages.append(CatchUp())
@@ -96,12 +106,12 @@ def find_stages(
     if sweep is not None:
         stages.append(sweep)
     differs = bool(is_new or registry or build is not None or sweep is not None)
-    return Stages(tuple(stages), plan_hash(previous), definitions, now, differs)
+    return ApplyStages(tuple(stages), plan_hash(previous), definitions, now, differs)
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[tuple[str, Names]]:
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[tuple[str, NameChanges]]:
     for kind, path in _KINDS:
-        names = Names.between(_part(before, path), _part(after, path))
+        names = NameChanges.between(_part(before, path), _part(after, path))
         if names:
             yield kind, names
 
@@ -175,7 +185,7 @@ def _users(files: list[Path]) -> int | None:
 # --- who is looked at again -----------------------------------------------------------------------------------------
 
 
-def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Sweep | None:
+def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Reevaluate | None:
     """What the workers have to look at again; None if there is no stream to work off, or no segment differs."""
     after = plan.definitions
     is_worked = any(definitions.get(kind) for definitions in (before, after) for kind in ("triggers", "events"))
@@ -191,7 +201,7 @@ def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Sweep
         for trigger in decode_triggers(after).values()
         if isinstance(trigger.on, OnEnter | OnExit) and trigger.on.segment in moving
     ]
-    return Sweep(tuple(sorted(touched)), tuple(sorted(started))) if touched else None
+    return Reevaluate(tuple(sorted(touched)), tuple(sorted(started))) if touched else None
 
 
 def owe_sweep(project: Project, segments: Iterable[str]) -> None:

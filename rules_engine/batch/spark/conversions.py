@@ -1,0 +1,160 @@
+"""Write the table of types (``features/column_types.py``) in Spark's SQL: columns as the online store holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rules_engine.batch.spark.columns import quoted, text
+from rules_engine.features.column_types import Conversion, Family, conversion, element_type, is_in_table, refusal
+
+_FAMILIES = {
+    "boolean": Family.BOOLEAN,
+    "tinyint": Family.INTEGER,
+    "smallint": Family.INTEGER,
+    "int": Family.INTEGER,
+    "bigint": Family.INTEGER,
+    "float": Family.FLOAT,
+    "double": Family.FLOAT,
+    "string": Family.TEXT,
+    "binary": Family.BINARY,
+    "timestamp": Family.TIMESTAMP,
+    "timestamp_ntz": Family.TIMESTAMP,
+    "date": Family.DATE,
+    "void": Family.NOTHING,
+}
+
+#: Spark's type for each declared type, times being microseconds.
+_TYPES = {
+    "Bool": "BOOLEAN",
+    "Int32": "INT",
+    "Int64": "BIGINT",
+    "Float32": "FLOAT",
+    "Float64": "DOUBLE",
+    "String": "STRING",
+    "Bytes": "BINARY",
+    "UnixTimestamp": "BIGINT",
+}
+
+#: The largest whole numbers that a type holds, or holds exactly.
+_LIMITS = {"Int32": 2**31 - 1, "Int64": 2**63 - 1, "Float32": 2**24, "Float64": 2**53}
+
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+
+
+def family(held_as: str) -> Family:
+    """Return the family of a type as Spark names it.
+
+    >>> family("decimal(10,2)"), family("array<int>"), family("map<string,int>")
+    (<Family.DECIMAL: 'decimals'>, <Family.LIST: 'lists'>, <Family.OTHER: 'another type'>)
+    """
+    if held_as.startswith("decimal"):
+        return Family.DECIMAL
+    if held_as.startswith("array<"):
+        return Family.LIST
+    return _FAMILIES.get(held_as, Family.OTHER)
+
+
+def as_declared(column: str, held_as: str, feature: str, declared: str) -> str:
+    """Write a feature's column as the online store holds it, with instants in microseconds.
+
+    A value that the declared type does not hold ends the query with an error that says so.
+
+    Raises
+    ------
+    FeatureColumnError
+        if the column's type cannot give values of the declared type.
+
+    >>> as_declared("seen", "timestamp", "facts:seen", "UnixTimestamp")
+    "unix_micros(date_trunc('SECOND', CAST(`seen` AS TIMESTAMP)))"
+    """
+    value, found = quoted(column), family(held_as)
+    if not is_in_table(declared):
+        return value
+    if found is Family.NOTHING:
+        return nothing(declared)
+    inner = element_type(declared)
+    if inner is None:
+        return _converted(value, found, feature, declared, declared, held_as)
+    if found is not Family.LIST:
+        raise refusal(feature, declared, held_as, found)
+    of_elements = family(held_as[len("array<") : -1])
+    if of_elements is Family.NOTHING:
+        return nothing(declared)
+    element = _converted("element", of_elements, feature, inner, declared, held_as)
+    return f"transform(array_compact({value}), element -> {element})"
+
+
+def whole_key(value: str, found: Family, name: str) -> str:
+    """Write a key that is a float or a decimal as the whole number that it is."""
+    return _whole(value, found, f"the join key `{name}` has to be whole numbers or strings", "Int64")
+
+
+def nothing(declared: str) -> str:
+    """Write a column in which every value is missing.
+
+    >>> nothing("Array(Int64)")
+    'CAST(NULL AS ARRAY<BIGINT>)'
+    """
+    inner = element_type(declared)
+    return f"CAST(NULL AS {_TYPES[declared] if inner is None else f'ARRAY<{_TYPES[inner]}>'})"
+
+
+def _converted(value: str, found: Family, feature: str, target: str, declared: str, held_as: str) -> str:
+    how = conversion(target, found)
+    if how is None:
+        raise refusal(feature, declared, held_as, found)
+    return _WRITERS[how](value, found, f"feature `{feature}` is declared {declared}", target)
+
+
+def _same(value: str, _found: Family, _said: str, _target: str) -> str:
+    return value
+
+
+def _whole(value: str, found: Family, said: str, target: str) -> str:
+    limit = _LIMITS[target]
+    if found is Family.INTEGER:
+        holds = f"{value} BETWEEN {-limit - 1} AND {limit}"
+    elif found is Family.DECIMAL:
+        holds = f"{value} = floor({value}) AND {value} BETWEEN {-limit - 1} AND {limit}"
+    else:  # beyond 2**53 floats leave out whole numbers
+        bound = min(limit, 2**53 - 1)
+        holds = f"{value} = floor({value}) AND {value} BETWEEN {-bound - 1} AND {bound} AND abs({value}) < {2**53}"
+    refused = _raise(f"{said}: its source holds values that are no whole numbers, or outside of its range")
+    known = f"{value} IS NULL" if found is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
+    return f"CASE WHEN {known} THEN NULL WHEN {holds} THEN CAST({value} AS BIGINT) ELSE {refused} END"
+
+
+def _real(value: str, found: Family, said: str, target: str) -> str:
+    made = f"CAST({value} AS {_TYPES[target]})"
+    if found is Family.FLOAT:
+        return made
+    limit = _LIMITS[target]
+    refused = _raise(f"{said}: its source holds numbers beyond {limit}, where floats leave out whole numbers")
+    return f"CASE WHEN {value} IS NULL THEN NULL WHEN abs({value}) <= {limit} THEN {made} ELSE {refused} END"
+
+
+def _epoch_seconds(value: str, found: Family, said: str, _target: str) -> str:
+    seconds = _whole(value, found, said, "Int64")
+    refused = _raise(f"{said}: its source holds seconds after 1970 that no calendar has; are these milliseconds?")
+    holds = f"{value} BETWEEN {_FIRST_SECOND} AND {_LAST_SECOND}"
+    missing = f"{value} IS NULL" if found is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
+    return f"CASE WHEN {missing} THEN NULL WHEN {holds} THEN {seconds} * 1000000 ELSE {refused} END"
+
+
+def _instant(value: str, _found: Family, _said: str, _target: str) -> str:
+    return f"unix_micros(date_trunc('SECOND', CAST({value} AS TIMESTAMP)))"
+
+
+def _raise(said: str) -> str:
+    return f"CAST(raise_error({text(said)}) AS BIGINT)"
+
+
+_WRITERS: Mapping[Conversion, Callable[[str, Family, str, str], str]] = {
+    Conversion.SAME: _same,
+    Conversion.WHOLE: _whole,
+    Conversion.REAL: _real,
+    Conversion.EPOCH_SECONDS: _epoch_seconds,
+    Conversion.INSTANT: _instant,
+}
+if _WRITERS.keys() != set(Conversion):
+    raise TypeError(f"conversions that Spark has no SQL for: {set(Conversion) - _WRITERS.keys()}")
