@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from rules_engine.errors import UnsupportedError
-from rules_engine.features.column_types import as_declared
+from rules_engine.features.column_values import as_declared
 from rules_engine.features.offline import newest
 from rules_engine.features.offline.history import Instants, OfflineHistory, newest_by_step, read_table
 from rules_engine.features.offline.parquet import unreadable

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rules_engine.batch.entities import Everyone
+from rules_engine.batch.entities import EntityReader
 from rules_engine.clock import DAY, HOUR, MINUTE, parse_instant
 from rules_engine.deploy.new_project import new_project
 from rules_engine.errors import UnsupportedError
@@ -156,7 +156,7 @@ def test_memberships_are_those_of_a_batch_as_of_every_instant(seed: int, tmp_pat
     project = project_of(tmp_path, order_rows, profile_rows)
     _, told = simulated(project, visits(tmp_path / "log.jsonl", log), hours=210)
     program = load_folder(project.segments_dir, project_catalog(project)).program
-    everyone = Everyone(FeastRepo(project), (program, program.names))
+    everyone = EntityReader(FeastRepo(project), (program, program.names))
     probes = {BEGIN + hour * HOUR + step for hour in hours if hour >= 0 for step in (-1, 0, 1, 30 * MINUTE)}
     compared = 0
     for instant in sorted(probe for probe in probes if probe >= BEGIN):
