@@ -12,7 +12,7 @@ anything. The mark lies among the data and goes the way they go. It is one hash,
 ``building``
     how far a rebuild of event states is.
 
-docs/adr/0020-a-store-that-forgets.md says what can be noticed this way, and what cannot.
+docs/adr/0017-a-store-that-forgets.md says what can be noticed this way, and what cannot.
 """
 
 from __future__ import annotations
