@@ -35,12 +35,12 @@ _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?\Z"
 
 
 def now_micros() -> int:
-    """The wall clock, in microseconds since the epoch."""
+    """Return the wall clock, in microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
 def to_micros(instant: datetime) -> int:
-    """An aware datetime as microseconds since the epoch.
+    """Return an aware datetime as microseconds since the epoch.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def to_micros(instant: datetime) -> int:
 
 
 def from_micros(micros: int) -> datetime:
-    """Microseconds since the epoch as an aware datetime in UTC.
+    """Return microseconds since the epoch as an aware datetime in UTC.
 
     >>> from_micros(1_500_000).isoformat()
     '1970-01-01T00:00:01.500000+00:00'
@@ -65,7 +65,7 @@ def from_micros(micros: int) -> datetime:
 
 
 def format_instant(micros: int) -> str:
-    """ISO 8601 in UTC with only the digits that are needed; words for what no calendar holds.
+    """Write an instant in ISO 8601, UTC, with the digits that are needed; in words if no calendar holds it.
 
     >>> format_instant(0), format_instant(1_500_000), format_instant(2**62)
     ('1970-01-01T00:00:00Z', '1970-01-01T00:00:01.500000Z', 'after the year 9999')
@@ -77,7 +77,7 @@ def format_instant(micros: int) -> str:
 
 
 def parse_instant(text: str) -> int:
-    """An ISO 8601 instant with an offset, as microseconds since the epoch.
+    """Return an ISO 8601 instant with an offset, as microseconds since the epoch.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def _with_offset(text: str) -> str:
 
 
 def parse_duration(text: str) -> int:
-    """A whole number of ``s m h d w`` as microseconds.
+    """Return a whole number of ``s m h d w`` as microseconds.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(micros: int) -> str:
-    """The shortest exact text of a duration, or a sum of parts where no single unit fits.
+    """Return the shortest exact text of a duration, or a sum of parts where no single unit fits.
 
     >>> format_duration(90 * MINUTE), format_duration(24 * HOUR), format_duration(HOUR + 500_000)
     ('90m', '1d', '1h 0.5s')
@@ -152,7 +152,7 @@ def format_duration(micros: int) -> str:
 
 
 def parse_time_of_day(text: str) -> int:
-    """``HH:MM`` or ``HH:MM:SS`` as microseconds since local midnight.
+    """Return ``HH:MM`` or ``HH:MM:SS`` as microseconds since local midnight.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def parse_time_of_day(text: str) -> int:
 
 
 def format_time_of_day(micros: int) -> str:
-    """The inverse of :func:`parse_time_of_day`, with a fraction where there is one.
+    """Return the inverse of :func:`parse_time_of_day`, with a fraction where there is one.
 
     >>> format_time_of_day(570 * MINUTE)
     '09:30'

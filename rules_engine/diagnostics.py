@@ -82,7 +82,7 @@ def printable(text: str) -> str:
 
 
 def render_all(diagnostics: Sequence[Diagnostic]) -> str:
-    """All diagnostics, in file order, followed by a count.
+    """Return all diagnostics, in file order, followed by a count.
 
     >>> print(render_all([Diagnostic("bad", Span("a.yaml", 1, 1), "no good")]))
     a.yaml:1:1: error[bad]: no good
@@ -100,7 +100,7 @@ def render_all(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """A hint that names the known name closest to a misspelt one, or None if none is close.
+    """Return a hint that names the known name closest to a misspelt one, or None if none is close.
 
     >>> nearest("equal", ["equals", "exists"])
     'did you mean `equals`?'
@@ -116,7 +116,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def listing(names: Iterable[str], limit: int = 12) -> str:
-    """Names for a message, the first few of them.
+    """Return names for a message, the first few of them.
 
     >>> listing(["b", "a"])
     '`a`, `b`'

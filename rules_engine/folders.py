@@ -20,7 +20,7 @@ class Project:
 
     @classmethod
     def open(cls, root: str | Path = ".") -> Project:
-        """The project in a folder.
+        """Return the project in a folder.
 
         Raises
         ------

@@ -131,7 +131,7 @@ class ReadPlan:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def catalog(self) -> Catalog:
-        """The names and types that rules may mention, as they were when the plan was written."""
+        """Return the names and types that rules may mention, as they were when the plan was written."""
         features = (
             Feature(view.name, feature.name, from_feast_name(feature.type), feature.type, feature.description)
             for view in self.views
@@ -141,7 +141,7 @@ class ReadPlan:
         return Catalog({feature.key: feature for feature in features}, ttl)
 
     def to_json(self) -> bytes:
-        """The plan as UTF-8 JSON."""
+        """Return the plan as UTF-8 JSON."""
         content = {"format": FORMAT, "definitions_version": self.definitions_version} | {
             name: asdict(value) if name == "connection" else value
             for name, value in vars(self).items()
@@ -153,7 +153,7 @@ class ReadPlan:
 
     @classmethod
     def from_json(cls, text: bytes, source: str = "the read plan") -> ReadPlan:
-        """The plan from its JSON.
+        """Return the plan from its JSON.
 
         Raises
         ------

@@ -132,7 +132,7 @@ class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types ar
 
     @contextmanager
     def _batches(self, job: Any) -> Iterator[Iterator[Any]]:
-        """A job's rows as record batches: streamed by DuckDB within a limit of memory, else cut from a table."""
+        """Return a job's rows as record batches: streamed by DuckDB within a limit of memory, else cut from a table."""
         table: Any = getattr(job, "table", None)
         if not hasattr(table, "to_pyarrow_batches"):
             yield iter(job.to_arrow().to_batches(max_chunksize=BATCH))
@@ -164,7 +164,7 @@ class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types ar
 
 @cache
 def _folder() -> str:
-    """Where DuckDB may put what does not fit: one folder, as it cannot change to another one once it used one."""
+    """Return the folder for what does not fit into memory: DuckDB cannot change to another once it used this."""
     folder = tempfile.TemporaryDirectory(prefix="feast-segments-")
     atexit.register(folder.cleanup)
     return folder.name
@@ -204,7 +204,7 @@ class _BulkOutput(LocalOutputNode):  # type: ignore[misc]  # Feast's types are A
 
 
 def _is_plain(view: Any, task: Any) -> bool:
-    """Whether a view's rows are those of its source, as they are."""
+    """Tell whether a view's rows are those of its source, as they are."""
     special = ("aggregations", "feature_transformation", "enable_validation", "filter", "source_views", "offline")
     return (
         task.only_latest

@@ -84,7 +84,7 @@ class EmbeddedOnlineStore(BulkStore):
 
 
 def embedded_store(config: RepoConfig) -> EmbeddedStore:
-    """The embedded store of the project whose Feast repository this is: the folder above ``feature_repo/``."""
+    """Return the embedded store of the project whose Feast repository this is: the folder above ``feature_repo/``."""
     if config.repo_path is None:
         raise ProjectError(
             "the embedded store needs to know the project's folder, and this Feast configuration was made without one",

@@ -12,7 +12,7 @@ _EMBEDDED = "rules_engine.features.online_store.EmbeddedOnlineStore"
 
 
 def embedded_store(project: Project) -> EmbeddedStore:
-    """The embedded store of a project.
+    """Return the embedded store of a project.
 
     Raises
     ------

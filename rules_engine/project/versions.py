@@ -55,12 +55,12 @@ def record(project: Project, plan: ReadPlan) -> Version:
 
 
 def next_number(project: Project) -> int:
-    """The number that the next version gets."""
+    """Return the number that the next version gets."""
     return max((int(path.stem) for path in entries(_folder(project), "[0-9]*.json")), default=0) + 1
 
 
 def versions(project: Project) -> list[Version]:
-    """All versions, the oldest first.
+    """Return all versions, the oldest first.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def versions(project: Project) -> list[Version]:
 
 
 def version(project: Project, number: int) -> Version:
-    """One version.
+    """Return a version.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def check_features(old: Version, catalog: Catalog) -> None:
 
 
 def plan_content(plan: ReadPlan) -> tuple[Any, ...]:
-    """What a plan says; two that say the same are one version."""
+    """Return what a plan says; two that say the same are one version."""
     return plan.definitions_version, plan.now, plan.entity, plan.join_key, plan.key_version, plan.connection, plan.views
 
 

@@ -1,5 +1,7 @@
 """Connections to one server for asyncio. Requests share them: each is sent at once, answers come in the same order.
 
+They are our own for the reason that sockets.py gives, and because redis-py gives each request a connection of its own.
+
 An answer belongs to the request that stands first in line, whatever became of who asked: one that was cancelled or ran
 out of time keeps its place, and its answer is thrown away. So no answer can ever reach the wrong request.
 """
@@ -29,7 +31,7 @@ _CLOSED = "the server closed the connection"
 
 
 class _Request:
-    """A place in line: how many answers are still to come, where they go, and until when."""
+    """A request that waits for its answers: how many are to come, where they go, and until when."""
 
     __slots__ = ("accept", "deadline", "done", "left")
 
@@ -140,7 +142,7 @@ class _AsyncConnection(asyncio.BufferedProtocol):
         self._timer = self._loop.call_at(deadline, self._wake)
 
     def _wake(self) -> None:
-        """One timer looks after all requests, so that one that is answered in time costs none."""
+        """End requests that are out of time. There is one timer for all: a request that is answered costs none."""
         self._timer = None
         self._wakes_at = math.inf
         now = self._loop.time()
@@ -174,7 +176,7 @@ class AsyncPool:
         self._retired = False
 
     async def ask(self, command: bytes) -> Any:
-        """The answer to a command that only reads; an error that the server answers with is returned, not raised.
+        """Return the answer to a command that only reads. An error of the server is returned, not raised.
 
         Raises
         ------
@@ -230,7 +232,7 @@ class AsyncPool:
     # --- connections ------------------------------------------------------------------------------------------------
 
     def _pick(self, loop: asyncio.AbstractEventLoop) -> _AsyncConnection | None:
-        """The open connection with the fewest requests; None if another one should be opened."""
+        """Return the open connection with the fewest requests; None if another one should be opened."""
         if loop is not self._loop:
             self._loop, self._connections, self._opening = loop, [], None
         best = None
@@ -258,7 +260,7 @@ class AsyncPool:
         self._connections.append(task.result())
 
     async def _opened(self, loop: asyncio.AbstractEventLoop, deadline: float) -> _AsyncConnection:
-        """A new connection, which all who need one wait for together: one that is cancelled does not stop it."""
+        """Return a new connection, which all who need one wait for together: one that is cancelled does not stop it."""
         async with asyncio.timeout_at(deadline):
             return await asyncio.shield(self._open(loop))
 

@@ -65,13 +65,13 @@ class Address:
         return cls(tuple(nodes), options)
 
     def __str__(self) -> str:
-        """The address without its options, fit for a message."""
+        """Return the address without its options, fit for a message."""
         path = self.options.get("unix_socket_path")
         return str(path) if path else ", ".join(f"{host}:{port}" for host, port in self.nodes)
 
 
 def _option(value: str) -> Any:
-    """Feast reads options as JSON where they are JSON, else as text."""
+    """Read an option as Feast does: as JSON where it is JSON, else as text."""
     try:
         return json.loads(value)
     except ValueError:
@@ -79,7 +79,7 @@ def _option(value: str) -> Any:
 
 
 def connect(connection: Connection, address: Address, timeout: float | None = None) -> redis.Redis | redis.RedisCluster:
-    """A client for the address. A single server is not contacted yet; a cluster tells its layout at once.
+    """Return a client for the address. A single server is not contacted yet; a cluster tells its layout at once.
 
     Parameters
     ----------

@@ -252,7 +252,7 @@ class EmbeddedStore:
 
     @contextlib.contextmanager
     def _server_lock(self, *, shared: bool = False) -> Iterator[int | None]:
-        """The lock that a living server holds, or None while one does. To only ask, take it shared."""
+        """Return the lock that a living server holds, or None while one does. To only ask, take it shared."""
         with self._opened("server.lock") as file:
             yield file if _try_lock(file, shared=shared) else None
 
@@ -342,7 +342,7 @@ class EmbeddedStore:
         return body.decode(errors="replace").strip()
 
     def _ask_to_stop(self) -> None:
-        """By command; by signal if the socket is gone. Both write everything to disk first."""
+        """Ask by command; by signal if the socket is gone. With both the server writes everything to disk first."""
         with contextlib.suppress(OSError):
             # A refusal is the only reply there is: a server that stops hangs up.
             if not self._ask("SHUTDOWN"):

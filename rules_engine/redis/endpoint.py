@@ -46,7 +46,7 @@ class RedisEndpoint:
 
     @classmethod
     def of(cls, address: Address, timeout: float | None) -> RedisEndpoint | None:
-        """The server of an address; None if the address asks for what only redis-py does.
+        """Return the server of an address; None if the address asks for what only redis-py does.
 
         >>> RedisEndpoint.of(Address.parse("cache:6379,db=1"), None).timeout
         5.0
@@ -115,7 +115,7 @@ class RedisEndpoint:
         return context
 
     def greeting(self) -> list[bytes]:
-        """The commands that a new connection begins with."""
+        """Return the commands that a new connection begins with."""
         options = self.address.options
         commands = []
         if options.get("password") is not None:
@@ -142,23 +142,23 @@ class RedisEndpoint:
         return f"is the server up, and is {self.address} its address? it is set in feature_repo/feature_store.yaml"
 
     def timed_out(self) -> StoreTimeoutError:
-        """The error for an answer, or a connection, that took too long."""
+        """Return the error for an answer, or a connection, that took too long."""
         return StoreTimeoutError(f"the online store at {self.address} did not answer in time", hint=self._hint)
 
     def exhausted(self) -> StoreTimeoutError:
-        """The error for a request that no connection became free for."""
+        """Return the error for a request that no connection became free for."""
         return StoreTimeoutError(
             f"all {self.max_connections} connections to the online store at {self.address} stayed busy",
             hint="ask from fewer threads at once, or add max_connections=N to the connection_string",
         )
 
     def unreachable(self, error: Exception) -> StoreError:
-        """The error for a connection that cannot be opened, or broke twice."""
+        """Return the error for a connection that cannot be opened, or broke twice."""
         return StoreUnavailableError(f"cannot reach the online store at {self.address}: {error}", hint=self._hint)
 
 
 def pack_command(*parts: str | bytes) -> bytes:
-    r"""A command as it goes over the wire.
+    r"""Return a command as it goes over the wire.
 
     >>> pack_command("SELECT", "1")
     b'*2\r\n$6\r\nSELECT\r\n$1\r\n1\r\n'
@@ -168,7 +168,7 @@ def pack_command(*parts: str | bytes) -> bytes:
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether a socket's error says that time is up.
+    """Tell whether a socket's error says that time is up.
 
     A socket whose kernel keeps the time says that it would block.
     """

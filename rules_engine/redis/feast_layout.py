@@ -30,7 +30,7 @@ class KeyMaker:
         return self.before(len(value)) + value + self.suffix
 
     def entity(self, key: bytes) -> str | None:
-        """Whose key it is; None if it is not one of this project.
+        """Return whose key it is; None if it is not one of this project.
 
         >>> key = KeyMaker("shop", "user", 3)
         >>> key.entity(key("42")), key.entity(b"something else"), key.entity(KeyMaker("myshop", "user", 3)("42"))
@@ -46,12 +46,12 @@ class KeyMaker:
             return None
 
     def before(self, length: int) -> bytes:
-        """What a key has before the entity itself, which takes so many bytes."""
+        """Return what a key has before the entity itself, which takes so many bytes."""
         return self._prefix + pack("<I", length)
 
 
 def beside(key: bytes, name: bytes) -> bytes:
-    """The key of what is kept of an entity beside its hash: in a cluster it lies in the same slot.
+    """Return the key of what is kept of an entity beside its hash: in a cluster it lies in the same slot.
 
     >>> beside(b"user42shop", b"events:1")
     b'{user42shop}:events:1'
@@ -69,7 +69,7 @@ def project_key(project: str, name: str) -> bytes:
 
 
 def encoded(entity: str) -> bytes:
-    """An entity as it lies in its key.
+    """Return an entity as it lies in its key.
 
     A string that is not valid Unicode is nobody's key; encoding it all the same finds nobody.
     """
@@ -77,7 +77,7 @@ def encoded(entity: str) -> bytes:
 
 
 def key_prefix(join_key: str, version: int) -> bytes:
-    """What all keys of an entity begin with. Version 3 put a count and a length in; 2 and older have neither."""
+    """Return what all keys of an entity begin with. Version 3 put a count and a length in; 2 and older have neither."""
     name = join_key.encode()
     if version >= 3:
         return pack("<3I", 1, _STRING, len(name)) + name
@@ -85,12 +85,12 @@ def key_prefix(join_key: str, version: int) -> bytes:
 
 
 def field_bytes(number: int) -> bytes:
-    """The hash field for a feature's number in the read plan."""
+    """Return the hash field for a feature's number in the read plan."""
     return pack("<I", number)
 
 
 def field_number(stored_view: str, feature: str) -> int:
-    """The number of the hash field that holds a feature: a hash of 32 bits, so two features can share one."""
+    """Return the number of the hash field that holds a feature: a hash of 32 bits, so two features can share one."""
     import mmh3  # only `apply` computes fields: the read plan carries them
 
     return mmh3.hash(f"{stored_view}:{feature}", signed=False)

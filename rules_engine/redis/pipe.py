@@ -41,7 +41,7 @@ class Pipe(Protocol):
     ordered: bool
 
     def run(self, commands: Sequence[Command], scripts: Iterable[Script] = ()) -> list[Any]:
-        """The answers.
+        """Return the answers.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class Pipe(Protocol):
         ...
 
     def call(self, script: Script, keys: Sequence[bytes], arguments: Iterable[Any]) -> Command:
-        """The command that runs a script."""
+        """Return the command that runs a script."""
         ...
 
     def close(self) -> None:

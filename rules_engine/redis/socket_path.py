@@ -16,7 +16,7 @@ _SAFE_SOCKET_PATH = re.compile(r"[A-Za-z0-9/._@+-]+")
 
 
 def socket_path(root: Path, data_dir: Path) -> Path:
-    """Beside the data if a socket may have that path; else a short one that only the root decides.
+    """Return a path beside the data if a socket may have it; else a short one that only the root decides.
 
     Feast's connection strings take no comma and no equals sign. The environment has no say (as it would through
     ``TMPDIR``): every command of every session must find the same socket.

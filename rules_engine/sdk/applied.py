@@ -51,7 +51,7 @@ class Applied:
         self.rules = Rules(ReadPlan.load(path))
 
     def changed(self, held: Rules) -> bool:
-        """Whether there is something newer than the rules that a client holds. Looks only every so often."""
+        """Tell whether there is something newer than the rules that a client holds. Looks only every so often."""
         now = time.monotonic()
         if now < self._look_at:
             return False

@@ -55,7 +55,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
         segments: Iterable[str] | None = None,
         at: datetime | None = None,
     ) -> Membership:
-        """Which segments an entity is in. See :meth:`SegmentClient.lookup`."""
+        """Return which segments an entity is in. See :meth:`SegmentClient.lookup`."""
         current = await self._now()
         request = self._request(current[0], (entity,), context, segments, at)
         try:
@@ -71,7 +71,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
         segments: Iterable[str] | None = None,
         at: datetime | None = None,
     ) -> list[Membership]:
-        """Which segments each entity is in, in order. See :meth:`SegmentClient.lookup_many`."""
+        """Return which segments each entity is in, in order. See :meth:`SegmentClient.lookup_many`."""
         current = await self._now()
         request = self._request(current[0], entities, context, segments, at)
         try:
@@ -96,14 +96,14 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
     async def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
     ) -> bool:
-        """Whether an entity is in a segment. See :meth:`SegmentClient.is_member`."""
+        """Tell whether an entity is in a segment. See :meth:`SegmentClient.is_member`."""
         found = await self.lookup(entity, context=context, segments=[segment], at=at)
         return segment in found.segments
 
     async def explain(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
     ) -> Explanation:
-        """Why an entity is, or is not, in a segment. See :meth:`SegmentClient.explain`."""
+        """Explain why an entity is, or is not, in a segment. See :meth:`SegmentClient.explain`."""
         current = await self._now()
         rules = current[0]
         keys, question, given, now = self._request(rules, (entity,), context, [segment], at)
@@ -113,7 +113,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
     async def features(
         self, entity: str, names: Iterable[str] | None = None, *, at: datetime | None = None
     ) -> dict[str, Any]:
-        """The values of features. See :meth:`SegmentClient.features`."""
+        """Return the values of features. See :meth:`SegmentClient.features`."""
         wanted = wanted_features(names)
         current = await self._now()
         rules = current[0]
@@ -126,7 +126,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
     # --- the store --------------------------------------------------------------------------------------------------
 
     async def _now(self) -> _Current:
-        """The rules and the reader to answer with. Rules are compiled in a thread, while others get the old answer."""
+        """Return the rules and the reader to answer with; new rules are compiled in a thread, beside old answers."""
         current = self._current
         if not self._applied.changed(current[0]):
             return current
@@ -151,7 +151,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
         return await reader.read(keys, question.features, question.beside)
 
     async def _reader(self, current: _Current) -> AsyncOnlineReader:
-        """The reader, opened when it is first needed: a store that is down is an error of the lookup."""
+        """Return the reader, opened when it is first needed: a store that is down is an error of the lookup."""
         rules, reader = current
         if reader is not None:
             return reader
@@ -165,7 +165,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
             return reader
 
     def _lock(self) -> asyncio.Lock:
-        """One lock for each event loop that the client is used in, one after the other."""
+        """Return the lock of the event loop that the client is used in now; loops come one after the other."""
         loop = asyncio.get_running_loop()
         if self._opening is None or self._opening[0] is not loop:
             self._opening = loop, asyncio.Lock()
@@ -206,7 +206,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
 
 
 async def in_turns(answer: Callable[[_Read], Membership], read: Sequence[_Read]) -> list[Membership]:
-    """The answer to each; when there are many, other tasks have their turn in between."""
+    """Return the answer to each; when there are many, other tasks have their turn in between."""
     found: list[Membership] = []
     for start in range(0, len(read), _TURN):
         if start:

@@ -74,7 +74,7 @@ class SegmentClient(BaseClient[OnlineReader]):
         segments: Iterable[str] | None = None,
         at: datetime | None = None,
     ) -> Membership:
-        """Which segments an entity is in. One round trip to the store; only what the segments need is read.
+        """Return which segments an entity is in. One round trip to the store; only what the segments need is read.
 
         An entity that the store does not know has no values, so it is in no segment but those that ask for that.
 
@@ -112,7 +112,7 @@ class SegmentClient(BaseClient[OnlineReader]):
         segments: Iterable[str] | None = None,
         at: datetime | None = None,
     ) -> list[Membership]:
-        """Which segments each entity is in, in order: one round trip for some hundreds of them. See :meth:`lookup`."""
+        """Return which segments each entity is in, in order; one round trip for some hundreds. See :meth:`lookup`."""
         current = self._now()
         request = self._request(current[0], entities, context, segments, at)
         try:
@@ -140,13 +140,13 @@ class SegmentClient(BaseClient[OnlineReader]):
     def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
     ) -> bool:
-        """Whether an entity is in a segment; an unknown answer is no. See :meth:`lookup`."""
+        """Tell whether an entity is in a segment; an unknown answer is no. See :meth:`lookup`."""
         return segment in self.lookup(entity, context=context, segments=[segment], at=at).segments
 
     def explain(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
     ) -> Explanation:
-        """Why an entity is, or is not, in a segment. ``str()`` of it is a tree of values, thresholds and verdicts.
+        """Explain why an entity is, or is not, in a segment; ``str()`` gives a tree of values and verdicts.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class SegmentClient(BaseClient[OnlineReader]):
     def features(
         self, entity: str, names: Iterable[str] | None = None, *, at: datetime | None = None
     ) -> dict[str, Any]:
-        """The values of features, by ``"view:name"``.
+        """Return the values of features, by ``"view:name"``.
 
         Parameters
         ----------
@@ -243,7 +243,7 @@ class SegmentClient(BaseClient[OnlineReader]):
     # --- the store --------------------------------------------------------------------------------------------------
 
     def _now(self) -> _Current:
-        """The rules and the reader to answer with; a request takes them once and keeps to them."""
+        """Return the rules and the reader to answer with; a request takes them once and keeps to them."""
         current = self._current
         if not self._applied.changed(current[0]):
             return current
@@ -251,7 +251,7 @@ class SegmentClient(BaseClient[OnlineReader]):
         return self._replaced()
 
     def _replaced(self) -> _Current:
-        """What is answered with from now on, if the rules are newer than those that were."""
+        """Return what is answered with from now on, if the rules are newer than those that were."""
         with self._lock:
             held, reader = self._current
             rules = self._applied.rules
@@ -271,7 +271,7 @@ class SegmentClient(BaseClient[OnlineReader]):
         return (current[1] or self._reader(current)).read(keys, question.features, question.beside)
 
     def _reader(self, current: _Current) -> OnlineReader:
-        """The reader, opened when it is first needed: a store that is down is an error of the lookup."""
+        """Return the reader, opened when it is first needed: a store that is down is an error of the lookup."""
         rules, reader = current
         if reader is not None:
             return reader

@@ -51,7 +51,7 @@ class EventRules:
         self._nothing = StateReader(empty_state(self.requirements), self.layout)
 
     def reader(self, raw: bytes | None) -> StateReader:
-        """What a stored state says.
+        """Return what a stored state says.
 
         Raises
         ------
@@ -61,15 +61,15 @@ class EventRules:
         return self._nothing if raw is None else StateReader(decode_current(raw, self.requirements), self.layout)
 
     def read(self, state: EventState) -> StateReader:
-        """What a state says that is decoded already."""
+        """Return what a state says that is decoded already."""
         return StateReader(state, self.layout)
 
     def log(self, raw: bytes | None) -> StateEvents:
-        """A stored state in the place of a log, for explanations."""
+        """Return a stored state in the place of a log, for explanations."""
         return StateEvents(self.reader(raw))
 
     def values(self, raw: bytes | None) -> LazyState:
-        """What a stored state says; it is decoded when it is first asked."""
+        """Return what a stored state says; it is decoded when it is first asked."""
         return LazyState(self, raw)
 
 
@@ -132,5 +132,5 @@ class LazyState:
         return self.reader.sequence(sequence, now)
 
     def instants(self, source: EventAggregate | Sequence) -> Iterable[int]:
-        """The instants at which the value may change without new events; others may be among them."""
+        """Return the instants at which the value may change without new events; others may be among them."""
         return self.reader.instants(source)

@@ -89,7 +89,7 @@ class Membership:
         return undecided
 
     def to_dict(self) -> dict[str, Any]:
-        """The membership as JSON data, with sorted segments and instants as ISO 8601.
+        """Return the membership as JSON data, with sorted segments and instants as ISO 8601.
 
         >>> from datetime import UTC
         >>> Membership("42", frozenset({"b", "a"}), datetime(2026, 1, 1, tzinfo=UTC)).to_dict()["segments"]

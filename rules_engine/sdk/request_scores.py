@@ -36,11 +36,11 @@ class RequestScores:
         self._of = {f"{model}:{name}": model for model in content for name in NAMES}
 
     def among(self, features: Iterable[str]) -> tuple[str, ...]:
-        """The models whose scores are among some features."""
+        """Return the models whose scores are among some features."""
         return tuple(sorted({self._of[feature] for feature in features if feature in self._of}))
 
     def read_for(self, features: Iterable[str]) -> list[str]:
-        """What is to be read for some features: for a score what it is made of, and all others as they are."""
+        """Return what is to be read for some features: for a score what it is made of, and all others as they are."""
         wanted: set[str] = set()
         for feature in features:
             model = self._of.get(feature)
@@ -48,7 +48,7 @@ class RequestScores:
         return sorted(wanted)
 
     def filled(self, models: Collection[str], found: EntityFeatures, now: int) -> EntityFeatures:
-        """What was read, with the scores of some models as of now in place of what is stored of them."""
+        """Return what was read, with the scores of some models as of now in place of what is stored of them."""
         values: dict[str, Value] = dict(found.values)
         updated_at, expires_at = dict(found.updated_at), dict(found.expires_at)
         expired = {view for view, at in expires_at.items() if now >= at}

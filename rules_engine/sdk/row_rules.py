@@ -100,7 +100,7 @@ class RowRules:
         self._is_simple = not (plan.ages or plan.others or plan.context or plan.late)
 
     def match(self, row: Row, context: Mapping[str, Any], now: int) -> frozenset[str]:
-        """The names of exactly the segments whose answer is true.
+        """Return the names of exactly the segments whose answer is true.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class RowRules:
         return self._layout.names_of(self._layout.fold(alive))
 
     def _look_further(self, alive: int, row: Row, context: Mapping[str, Any], now: int) -> int:
-        """What is left after the time, the context, and what is asked only while it matters."""
+        """Return what is left after the time, the context, and what is asked only while it matters."""
         rest = self._rest
         features: Mapping[str, Value] = self._values(row, now) if self._reads_values else {}
         alive &= rest.alive(features, context, now)
@@ -141,13 +141,13 @@ class RowRules:
         return unexpired(self.inputs("", row, {}), now)
 
     def inputs(self, entity: str, row: Row, context: Mapping[str, Any]) -> Inputs:
-        """A row as the evaluator takes it."""
+        """Return a row as the evaluator takes it."""
         found = self.layout.decode(entity, row)
         return Inputs(found.values, context, (), found.updated_at, found.expires_at)
 
 
 def _masks_of(plan: Plan) -> dict[str, list[_Mask]]:
-    """What the tables that depend on nothing but a feature's value say, by feature."""
+    """Return what the tables that depend on nothing but a feature's value say, by feature."""
     found: dict[str, list[_Mask]] = {}
 
     def add(key: str, mask: _Mask) -> None:

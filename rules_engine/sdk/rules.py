@@ -104,7 +104,7 @@ class Rules:
         return EventRules(self.program, self.plan.definitions)
 
     def question(self, segments: Iterable[str] | None) -> Question:
-        """What is asked, resolved once for each set of segments.
+        """Return what is asked, resolved once for each set of segments.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class Rules:
         return Question(names, tuple(self._scores.read_for(features)), beside, self._scores.among(features))
 
     def now(self, at: datetime | None) -> int:
-        """The instant that counts as now: the given one, the project's, or the clock's.
+        """Return the instant that counts as now: the given one, the project's, or the clock's.
 
         Raises
         ------
@@ -146,7 +146,7 @@ class Rules:
             raise DataError(f"at: {error}", hint="e.g. datetime(2026, 1, 31, 9, tzinfo=UTC)") from None
 
     def on_rows(self, question: Question) -> RowRules | None:
-        """The rules of a question on undecoded rows; None if it is about more than the rows of a store, or less."""
+        """Return the rules of a question on undecoded rows; None if it needs more than rows, or no rows."""
         if question.beside is not None or question.scored or not question.features:
             return None
         found = self._row_rules.get(question.segments)
@@ -173,7 +173,7 @@ class Rules:
     def membership(
         self, question: Question, found: EntityFeatures, context: Mapping[str, Any], now: int, at: datetime
     ) -> Membership:
-        """Which of the asked segments an entity is in; ``at`` is ``now`` as a datetime."""
+        """Return which of the asked segments an entity is in; ``at`` is ``now`` as a datetime."""
         inputs = _inputs(self._filled(question.scored, found, now), context)
         events = None if question.beside is None else self.events.values(found.beside)
         segments = self._index.match(inputs, now, question.segments, events=events)
@@ -203,7 +203,7 @@ class Rules:
         return frozenset(name for name in unknown if events.lacks(self.program, name, now))
 
     def explain(self, segment: str, found: EntityFeatures, context: Mapping[str, Any], now: int) -> Explanation:
-        """Why an entity is, or is not, in a segment."""
+        """Explain why an entity is, or is not, in a segment."""
         from rules_engine.rules.explain import explain
 
         question = self.question([segment])
@@ -213,7 +213,7 @@ class Rules:
         return explain(self.program, segment, inputs, now, found.entity)
 
     def sources(self, names: Iterable[str] | None) -> tuple[list[str] | None, bytes | None]:
-        """What is to be read for some features: those of Feast (None is all), and the name of the event state."""
+        """Return what to read for some features: features of Feast (None is all), and the name of the event state."""
         if names is None:
             return None, self.events.name if self._windowed else None
         wanted = list(names)
@@ -222,11 +222,11 @@ class Rules:
         return stored if self._scores is None else self._scores.read_for(stored), beside
 
     def _filled(self, models: tuple[str, ...], found: EntityFeatures, now: int) -> EntityFeatures:
-        """What was read, with the scores that are computed from it."""
+        """Return what was read, with the scores that are computed from it."""
         return found if self._scores is None or not models else self._scores.filled(models, found, now)
 
     def features(self, names: Iterable[str] | None, found: EntityFeatures, now: int) -> dict[str, Any]:
-        """Values as Python has them; None for what is missing or past its view's ttl."""
+        """Return values as Python has them; None for what is missing or past its view's ttl."""
         names = list(names) if names is not None else None
         if self._scores is not None:
             found = self._filled(self._scores.among(self._types if names is None else names), found, now)
@@ -245,7 +245,7 @@ class Rules:
 
 
 def _scores(content: Mapping[str, Any] | None) -> RequestScores | None:
-    """The models that score within a request; what computes is loaded only where there are some."""
+    """Return the models that score within a request; what computes is loaded only where there are some."""
     if not content:
         return None
     from rules_engine.sdk.request_scores import RequestScores

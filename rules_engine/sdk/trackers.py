@@ -30,7 +30,7 @@ class Trackers:
         self._closed = False
 
     def of(self, rules: Rules) -> Tracker:
-        """The tracker for these rules. One for older rules ends what it began, and its connections with it."""
+        """Return the tracker for these rules. One for older rules ends what it began, and its connections with it."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the client is closed")

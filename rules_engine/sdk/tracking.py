@@ -24,7 +24,7 @@ _LOOK_EVERY = 100
 
 
 def open_states(rules: Rules, client: Any) -> StateStore:
-    """The states of the definitions that were applied."""
+    """Return the states of the definitions that were applied."""
     plan, name = rules.plan, rules.events.name
     key = KeyMaker(plan.project, plan.join_key, plan.key_version)
     requirements, expires = rules.events.requirements, plan.now is None

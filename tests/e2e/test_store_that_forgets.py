@@ -1,4 +1,4 @@
-"""A store that was emptied, or that evicts, is noticed by everybody who asks it, and filled again by our own commands."""
+"""A store that was emptied, or that evicts, is noticed by whoever asks it, and filled again by our own commands."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _DAMAGE = (LookupError, ValueError, TypeError, AttributeError, OverflowError, st
 
 
 def field_of_type(feast_type: str) -> int:
-    """The field of the ``Value`` message that holds values of a Feast type, by the type's name.
+    """Return the field of the ``Value`` message that holds values of a Feast type, by the type's name.
 
     >>> field_of_type("Array(Int64)")
     14
@@ -76,7 +76,7 @@ class Decoder:
         self._readers = by_tag({number, _NULL}.union(*(pair for pair in _PAIRS if number in pair)))
 
     def __call__(self, raw: bytes, feature: str) -> Value:
-        """The value, or None for null.
+        """Return the value, or None for null.
 
         Raises
         ------
@@ -110,14 +110,14 @@ _USUAL_TIMESTAMP = re.compile(
 
 
 def _number(raw: bytes) -> int:
-    """A whole number of at most five bytes, without a loop."""
+    """Return a whole number of at most five bytes, without a loop."""
     packed = int.from_bytes(raw, "little")
     low = packed & 0x7F | packed >> 1 & 0x3F80 | packed >> 2 & 0x1FC000
     return low | packed >> 3 & 0xFE00000 | packed >> 4 & 0x7F0000000
 
 
 def decode_timestamp(raw: bytes) -> int:
-    """The event timestamp of a row, a ``google.protobuf.Timestamp``, in microseconds.
+    """Return the event timestamp of a row, a ``google.protobuf.Timestamp``, in microseconds.
 
     >>> decode_timestamp(bytes.fromhex("0801 1080ade204"))
     1010000

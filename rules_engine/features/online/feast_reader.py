@@ -119,11 +119,11 @@ class FeastReader:
         return FeastReader(plan, self._root) if plan.connection == self._plan.connection else None
 
     def close(self) -> None:
-        """Nothing to close: Feast's stores have no common way to."""
+        """Do nothing: Feast's stores have no common way to be closed."""
 
 
 def _is_row(at: Any, row: Any) -> bool:
-    """Whether a store found something. For an absent entity some give None, others a row of nulls from 1970."""
+    """Tell whether a store found something. For an absent entity some give None, others a row of nulls from 1970."""
     if at is None or row is None:
         return False
     return at.timestamp() != 0 or any(message.WhichOneof("val") for message in row.values())

@@ -133,19 +133,19 @@ class RowLayout:
         self._tail = key.suffix + b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in self.fields)
 
     def command(self, entity: str) -> bytes:
-        """``HMGET key field...`` as it goes over the wire."""
+        """Return ``HMGET key field...`` as it goes over the wire."""
         value = encoded(entity)
         length = len(value)
         head = self._heads.get(length)
         return (self._head(length) if head is None else head) + value + self._tail
 
     def whole_command(self, entity: str) -> bytes:
-        """``HGETALL key`` as it goes over the wire."""
+        """Return ``HGETALL key`` as it goes over the wire."""
         key = self.key(entity)
         return b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)
 
     def picked(self, contents: Sequence[bytes]) -> Row:
-        """The layout's fields out of a whole hash."""
+        """Return the layout's fields out of a whole hash."""
         fields = iter(contents)
         found = dict(zip(fields, fields, strict=True))
         if len(found) > _WHOLE_AT_MOST * len(self.fields):
@@ -179,7 +179,7 @@ class RowLayout:
     def confirming(
         self, entities: Sequence[str], accept: Callable[[Row], None], refuse: Callable[[Any], None]
     ) -> tuple[list[bytes], Callable[[Any], None]]:
-        """As :meth:`requests`, with the mark of what the store holds asked for in the end, and checked."""
+        """Return the same as :meth:`requests`, with a request for the mark in the end, and a check of it."""
         commands, take = self.requests(entities, accept, refuse)
         left = len(commands)
 
@@ -212,7 +212,7 @@ class RowLayout:
         return commands
 
     def _beside(self, entity: str, name: bytes) -> bytes:
-        """``GET key`` of what is kept beside the entity's features."""
+        """Return ``GET key`` of what is kept beside the entity's features."""
         key = beside(self.key(entity), name)
         return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
 
@@ -241,7 +241,7 @@ class RowLayout:
         return accept
 
     def decoded(self, entity: str, answers: Sequence[Any]) -> EntityFeatures:
-        """An entity from the answers to its commands."""
+        """Return an entity from the answers to its commands."""
         if self.name is None:
             return self.decode(entity, answers[0])
         features = self.decode(entity, answers[0]) if self.fields else EntityFeatures(entity)
@@ -256,13 +256,13 @@ class RowLayout:
         return head
 
     def described(self) -> Iterator[tuple[int, int | None, list[tuple[int, str, Decoder]]]]:
-        """Each view: where its timestamp lies, its ttl, and where its features lie, with names and decoders."""
+        """Return each view: where its timestamp lies, its ttl, and where its features lie, with names and decoders."""
         for _, ttl, position, doubles, others in self._views:
             rest = [(at, name, remembered.decoder) for at, name, remembered in others]
             yield position, ttl, [*doubles, *rest]
 
     def decode(self, entity: str, contents: Sequence[bytes | None]) -> EntityFeatures:
-        """A view without a timestamp has no row; whatever lies in its fields is not Feast's.
+        """Return a view without a timestamp has no row; whatever lies in its fields is not Feast's.
 
         Raises
         ------
@@ -318,7 +318,7 @@ class RowLayouts:
         self._made: dict[tuple[tuple[str, ...] | None, bytes | None], RowLayout] = {}
 
     def of(self, features: Sequence[str] | None, beside: bytes | None = None) -> RowLayout:
-        """The layout of some features, or of all, and of what lies beside them under a name.
+        """Return the layout of some features, or of all, and of what lies beside them under a name.
 
         Raises
         ------

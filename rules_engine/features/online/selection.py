@@ -55,7 +55,7 @@ class Selection:
 
     @classmethod
     def of(cls, plan: ReadPlan, features: Sequence[str] | None) -> Selection:
-        """The named features, or all. Without any, the views' timestamps are still read.
+        """Return the named features, or all. Without any, the views' timestamps are still read.
 
         Raises
         ------

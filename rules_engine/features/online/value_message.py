@@ -36,7 +36,7 @@ class _DamagedError(ValueError):
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """An unsigned whole number of variable length, and the offset behind it."""
+    """Return an unsigned whole number of variable length, and the offset behind it."""
     byte = raw[at]
     if byte < 0x80:
         return byte, at + 1
@@ -53,12 +53,12 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """A whole number of 64 bits as protobuf means it: the upper half is negative."""
+    """Return a whole number of 64 bits as protobuf means it: the upper half is negative."""
     return value - 2**64 if value >= 2**63 else value
 
 
 def _content(raw: bytes, at: int) -> bytes:
-    """The content of a field that fills the rest of the bytes."""
+    """Return the content of a field that fills the rest of the bytes."""
     length, start = _varint(raw, at)
     if start + length != len(raw):
         raise _DamagedError(f"expected {length} bytes of content, found {len(raw) - start}")
@@ -66,7 +66,7 @@ def _content(raw: bytes, at: int) -> bytes:
 
 
 def fields_of(message: bytes) -> Iterator[tuple[int, Any]]:
-    """The fields of a message: number and content; whole numbers are not signed yet."""
+    """Return the fields of a message: number and content; whole numbers are not signed yet."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -181,7 +181,7 @@ def _packed_floats(code: str, size: int) -> Reader:
 
 
 def _json_list(raw: bytes, at: int) -> Value:
-    """A ``null`` in JSON is a value and stays."""
+    """Return a ``null`` in JSON is a value and stays."""
     return tuple(_parsed(content.decode()) for _, content in fields_of(_content(raw, at)))
 
 
@@ -190,13 +190,13 @@ def _json_list(raw: bytes, at: int) -> Value:
 
 
 def _map(message: bytes) -> Value:
-    """A ``Map``: entries of a string and a value."""
+    """Return a ``Map``: entries of a string and a value."""
     entries = (dict(fields_of(entry)) for _, entry in fields_of(message))
     return {entry.get(1, b"").decode(): decode(entry.get(2, b"")) for entry in entries}
 
 
 def _scalar_map(message: bytes) -> Value:
-    """A ``ScalarMap``: entries of a typed key and a value."""
+    """Return a ``ScalarMap``: entries of a typed key and a value."""
     entries = (dict(fields_of(entry)) for _, entry in fields_of(message))
     return {_map_key(entry.get(1, b"")): decode(entry.get(2, b"")) for entry in entries}
 
@@ -285,7 +285,7 @@ FIELDS: Mapping[int, tuple[str, int, Reader]] = {
 
 
 def by_tag(numbers: Iterable[int]) -> dict[int, tuple[Reader, int, str]]:
-    """The readers of some fields, by :func:`tag_key`: how each is read, where its content begins, and its name."""
+    """Return how some fields are read, by :func:`tag_key`: the function, where the content begins, and the name."""
     table = {}
     for number in numbers:
         name, wire, read = FIELDS[number]
@@ -296,7 +296,7 @@ def by_tag(numbers: Iterable[int]) -> dict[int, tuple[Reader, int, str]]:
 
 
 def tag_key(raw: bytes) -> int:
-    """The tag that a value begins with: its one or two bytes as they lie there, read little-endian."""
+    """Return the tag that a value begins with: its one or two bytes as they lie there, read little-endian."""
     return raw[0] if raw[0] < 0x80 else raw[0] | raw[1] << 8
 
 
@@ -304,7 +304,7 @@ BY_TAG = by_tag(FIELDS)
 
 
 def decode(raw: bytes) -> Value:
-    """The value of a stored ``Value`` message of any type; None for null. Damaged bytes raise what they like.
+    """Return the value of a stored ``Value`` message of any type; None for null. Damaged bytes raise what they like.
 
     >>> decode(bytes.fromhex("2007")), decode(bytes.fromhex("12026869")), decode(b"")
     (7, 'hi', None)

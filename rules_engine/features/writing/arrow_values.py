@@ -80,13 +80,13 @@ def value_parts(column: _Array, feast_type: FeastType, feature: str) -> list[Par
 
 
 def feasts_values(column: _Array, kind: ValueType) -> Ragged:
-    """The stored values by Feast's own conversion."""
+    """Return the stored values by Feast's own conversion."""
     messages = python_values_to_proto_values(column.to_numpy(zero_copy_only=False), kind)
     return Ragged.of([message.SerializeToString() for message in messages])
 
 
 def strings(column: _Array) -> Ragged:
-    """The bytes of a column of strings or byte strings; none for a null."""
+    """Return the bytes of a column of strings or byte strings; none for a null."""
     wide = pa.large_binary()
     column = column.cast(pa.large_string()).cast(wide) if _is_text(column.type) else column.cast(wide)
     if column.null_count:  # what lies under a null is not ours to write
@@ -99,7 +99,7 @@ def strings(column: _Array) -> Ragged:
 
 
 def timestamp_parts(instants: Ints) -> list[Part]:
-    """A ``google.protobuf.Timestamp`` for each instant in microseconds."""
+    """Return a ``google.protobuf.Timestamp`` for each instant in microseconds."""
     seconds, rest = np.divmod(instants, 1_000_000)
     return [
         optional(b"\x08", seconds != 0),
@@ -127,7 +127,7 @@ class _Kind:
 
 
 def _list_parts(column: _Array, list_tag: bytes, kind: _Kind) -> list[Part]:
-    """A message with the elements: packed together if they are numbers, one by one if they are strings."""
+    """Return a message with the elements: packed together if they are numbers, one by one if they are strings."""
     present = _present(column)
     column = column.cast(pa.large_list(column.type.value_type))
     if column.null_count:  # what lies under a null is not ours to write
@@ -172,7 +172,7 @@ def _times(column: _Array, present: Truths) -> list[Part]:
 
 
 def _text(column: _Array, present: Truths) -> list[Part]:
-    """A string with its length; in a list each with its tag."""
+    """Return a string with its length; in a list each with its tag."""
     rows = strings(column)
     return [varint(rows.sizes, present), rows]
 
@@ -215,7 +215,7 @@ _LISTS = {
 
 
 def columns_for(names: Sequence[str], batch: Any) -> list[_Array]:
-    """The named columns of a record batch.
+    """Return the named columns of a record batch.
 
     Raises
     ------

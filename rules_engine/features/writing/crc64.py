@@ -24,7 +24,7 @@ _EIGHT = np.uint64(8)
 
 
 def crc64(rows: Ragged) -> Checksums:
-    """The checksum of each row.
+    """Return the checksum of each row.
 
     >>> [hex(value) for value in crc64(Ragged.of([b"123456789", b"", b"9"])).tolist()]
     ['0xe9c6d914c4b8d9ca', '0x0', '0x56e99d30c1e3c78f']
@@ -45,7 +45,7 @@ def crc64(rows: Ragged) -> Checksums:
 
 @lru_cache(maxsize=4)
 def _tables(bits: int) -> Checksums:
-    """What each byte adds, by how many bytes come after it: of as many places as a number with so many bits counts."""
+    """Return the table of what each byte adds to the checksum, by the number of bytes that follow it."""
     tables = np.empty((1 << bits, 256), np.uint64)
     tables[0] = [_shifted(byte) for byte in range(256)]
     for place in range(1, len(tables)):

@@ -59,7 +59,7 @@ class Cells:
         return self.lengths is None
 
     def part(self, start: int, stop: int) -> Cells:
-        """The rows from ``start`` up to ``stop``."""
+        """Return the rows from ``start`` up to ``stop``."""
         return Cells(self.matrix[start:stop], None if self.lengths is None else self.lengths[start:stop])
 
     def width(self) -> int:
@@ -86,7 +86,7 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Sequence[bytes]) -> Ragged:
-        """From Python's own byte strings."""
+        """Make it of Python's own byte strings."""
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return cls(np.frombuffer(b"".join(rows), np.uint8), _offsets(lengths))
 
@@ -104,7 +104,7 @@ class Ragged:
         return self.offsets[1:] - self.offsets[:-1]
 
     def part(self, start: int, stop: int) -> Ragged:
-        """The rows from ``start`` up to ``stop``."""
+        """Return the rows from ``start`` up to ``stop``."""
         return Ragged(self.data, self.offsets[start : stop + 1])
 
     def width(self) -> int:
@@ -117,11 +117,11 @@ class Ragged:
         matrix[counts] = self.data[self.offsets[0] : self.offsets[-1]]  # both row after row
 
     def row(self, number: int) -> bytes:
-        """One row."""
+        """Return a single row."""
         return self.data[self.offsets[number] : self.offsets[number + 1]].tobytes()
 
     def span(self, start: int, stop: int) -> memoryview[Any]:
-        """The bytes of the rows from ``start`` up to ``stop``, without a copy."""
+        """Return the bytes of the rows from ``start`` up to ``stop``, without a copy."""
         return self.data[self.offsets[start] : self.offsets[stop]].data
 
     def grouped(self, offsets: Ints) -> Ragged:
@@ -133,13 +133,13 @@ Part = Cells | Ragged
 
 
 def constant(value: bytes, rows: int) -> Cells:
-    """The same bytes in every row."""
+    """Return the same bytes in every row."""
     repeated = np.ndarray((rows, len(value)), np.uint8, value, strides=(0, 1))  # broadcast_to takes ten times as long
     return Cells(repeated)
 
 
 def optional(value: bytes, present: Truths) -> Cells:
-    """The same bytes in the rows that have them, else nothing."""
+    """Return the same bytes in the rows that have them, else nothing."""
     return Cells(constant(value, len(present)).matrix, present * np.int64(len(value)))
 
 
@@ -170,7 +170,7 @@ def varint(values: Ints, present: Truths | None = None) -> Cells:
 
 
 def join(parts: Sequence[Part]) -> Ragged:
-    r"""The parts of each row, one after the other.
+    r"""Return the parts of each row, one after the other.
 
     >>> join([constant(b"<", 2), Ragged.of([b"a", b"bcd"]), constant(b">", 2)]).row(1)
     b'<bcd>'
@@ -181,7 +181,7 @@ def join(parts: Sequence[Part]) -> Ragged:
 
 
 def _fewer(parts: Sequence[Part]) -> list[Part]:
-    """The parts, with constants that are neighbours made one."""
+    """Return the parts, with constants that are neighbours made one."""
     found: list[Part] = []
     for part in parts:
         last = found[-1] if found else None
@@ -197,7 +197,7 @@ def _is_constant(part: Part) -> TypeGuard[Cells]:
 
 
 def bulk_string(value: bytes) -> bytes:
-    r"""One bulk string of the server's protocol.
+    r"""Return a bulk string of the server's protocol.
 
     >>> bulk_string(b"shop")
     b'$4\r\nshop\r\n'
@@ -206,7 +206,7 @@ def bulk_string(value: bytes) -> bytes:
 
 
 def bulk(parts: Sequence[Part]) -> list[Part]:
-    r"""The parts as one bulk string of the server's protocol: its length before, a line end after.
+    r"""Return the parts as one bulk string of the server's protocol: its length before, a line end after.
 
     >>> join(bulk([Ragged.of([b"shop", b""])])).data.tobytes()
     b'$4\r\nshop\r\n$0\r\n\r\n'
@@ -216,7 +216,7 @@ def bulk(parts: Sequence[Part]) -> list[Part]:
 
 
 def total(parts: Sequence[Part]) -> Ints:
-    """How many bytes the parts have together, by row."""
+    """Return how many bytes the parts have together, by row."""
     found: Ints = np.full(len(parts[0]), sum(part.width() for part in parts if part.is_full), np.int64)
     for part in parts:
         if not part.is_full:
@@ -239,7 +239,7 @@ def _header(sizes: Ints) -> Part:
 
 @lru_cache(maxsize=16)
 def _headers(bits: int) -> tuple[Bytes, Ints]:
-    """The headers of all lengths with so many bits, as lines of a matrix, and how long each is."""
+    """Return the headers of all lengths with so many bits, as lines of a matrix, and how long each is."""
     lines = [b"$%d\r\n" % size for size in range(1 << bits)]
     width = len(lines[-1])
     matrix = np.frombuffer(b"".join(line.ljust(width) for line in lines), np.uint8).reshape(len(lines), width)
@@ -247,7 +247,7 @@ def _headers(bits: int) -> tuple[Bytes, Ints]:
 
 
 def _pieces(parts: Sequence[Part], rows: int) -> Iterable[Sequence[Part]]:
-    """The parts by ranges of rows whose matrix is not too large; one row is never taken apart."""
+    """Return the parts by ranges of rows whose matrix is not too large; one row is never taken apart."""
     if rows <= 1 or rows * sum(part.width() for part in parts) <= _MATRIX:
         yield parts
         return

@@ -38,7 +38,7 @@ _HEADER = 6
 
 
 def restores(piece: BulkRows, key_ttl: int) -> Ragged | None:
-    """The command that puts a row in place whole, of each row; None if some are too large for it.
+    """Return the command that puts a row in place whole, of each row; None if some are too large for it.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def restores(piece: BulkRows, key_ttl: int) -> Ragged | None:
 
 
 def _dumps(piece: BulkRows) -> Ragged | None:
-    """The rows in the server's format, without the checksum."""
+    """Return the rows in the server's format, without the checksum."""
     rows = len(piece)
     elements: list[Part] = []
     for name, value in zip(piece.fields, piece.values, strict=True):
@@ -78,7 +78,7 @@ def _dumps(piece: BulkRows) -> Ragged | None:
 
 
 def _bytes(numbers: Ints) -> Part:
-    """A byte for each row."""
+    """Return a byte for each row."""
     if numbers.min() == numbers.max():
         return constant(bytes([numbers[0]]), len(numbers))
     return fixed(numbers.astype(np.uint8))
@@ -89,7 +89,7 @@ def _element(name: bytes) -> bytes:
 
 
 def _is_plain(name: bytes) -> bool:
-    """Whether the server keeps it as a short string: what reads as a whole number it keeps as a number."""
+    """Tell whether the server keeps it as a short string: what reads as a whole number it keeps as a number."""
     return 0 < len(name) <= _LONGEST and not name.lstrip(b"-").isdigit()
 
 

@@ -18,7 +18,7 @@ _USUAL = 0x008080808008
 
 
 def heads(instants: Ints) -> list[int]:
-    """The number that the stored form of each instant begins with; 0 if it has another form.
+    """Return the number that the stored form of each instant begins with; 0 if it has another form.
 
     >>> [hex(head) for head in heads(np.array([1_800_000_000_000_000, 1_000_000]))]
     ['0x6daa7a48008', '0x0']
@@ -33,7 +33,7 @@ def heads(instants: Ints) -> list[int]:
 
 
 def newer(stored: Sequence[bytes | None], given: Ints, given_heads: Sequence[int], first: int = 0) -> list[int]:
-    """The numbers of the rows whose stored timestamp is later than the given one, counted from ``first``.
+    """Return the numbers of the rows whose stored timestamp is later than the given one, counted from ``first``.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class BulkRows:
         *,
         distinct: bool,
     ) -> BulkRows:
-        r"""From the parts of the keys and of the values of each field but the first, which is that of the timestamp.
+        r"""Make rows of the parts of keys, and of the values of each field but the first, which is the timestamp's.
 
         >>> keys, values = [Ragged.of([b"k"])], [[Ragged.of([b"x"])]]
         >>> rows = BulkRows.of([b"_ts:v", b"f"], keys, np.array([1_000_000]), values, distinct=True)
@@ -82,7 +82,7 @@ class BulkRows:
         return join(parts)
 
     def pairs(self, row: int) -> bytes:
-        """The fields of a row with their values, each a bulk string."""
+        """Return the fields of a row with their values, each a bulk string."""
         command = self.commands.row(row)
         return command[command.index(b"\r\n$") + 12 + len(self.keys.row(row)) :]
 
@@ -139,7 +139,7 @@ class RowMaker:
         return BulkRows.of(fields, self._key_parts(keys), instants.to_numpy(), values, distinct=distinct)
 
     def from_feast(self, rows: Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]]) -> list[BulkRows]:
-        """Rows as Feast hands them to an online store. Neighbours with the same features come together."""
+        """Return rows as Feast hands them to an online store. Neighbours with the same features come together."""
         made: list[BulkRows] = []
         start = 0
         for stop in range(1, len(rows) + 1):

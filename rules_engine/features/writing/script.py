@@ -94,7 +94,7 @@ def write_scripted(pool: Any, piece: BulkRows, rows: Sequence[int], key_ttl: int
 
 
 def _call(piece: BulkRows, rows: Sequence[int], key_ttl: int) -> bytes:
-    """A call of the script for some of the rows, as the server takes it."""
+    """Return a call of the script for some of the rows, as the server takes it."""
     width = len(piece.fields)
     head = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % (5 + len(rows) * (1 + 2 * width), _SHA)
     keys, values = [piece.keys.row(row) for row in rows], [piece.pairs(row) for row in rows]

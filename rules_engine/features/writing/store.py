@@ -146,7 +146,7 @@ def _entity(key: Any) -> str:
 
 
 def _rest(key: bytes, at: int, values: int) -> bytes | None:
-    """What follows the values in a key: the project's name. None if the values do not fit in."""
+    """Return what follows the values in a key: the project's name. None if the values do not fit in."""
     for _ in range(values):
         if len(key) < at + 8:
             return None

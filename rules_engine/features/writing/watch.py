@@ -112,12 +112,12 @@ class _Commands:
         return [self._reads.span(*chunk)]
 
     def older(self, chunk: Chunk, stored: Sequence[bytes | None]) -> list[int]:
-        """The rows that are older than what is stored of them."""
+        """Return the rows that are older than what is stored of them."""
         here = slice(*chunk)
         return newer(stored, self.piece.instants[here], self._heads[here], chunk[0])
 
     def writing(self, chunk: Chunk, older: Sequence[int]) -> tuple[list[Any], int]:
-        """The transaction that writes a chunk but for the older rows, and how many answers it has."""
+        """Return the transaction that writes a chunk but for the older rows, and how many answers it has."""
         spans = list(_spans(chunk, older))
         found: list[Any] = [_MULTI]
         count = 0
@@ -129,7 +129,7 @@ class _Commands:
 
 
 def _spans(chunk: Chunk, left_out: Sequence[int]) -> Iterator[Chunk]:
-    """What is left of a chunk without some of its rows."""
+    """Return what is left of a chunk without some of its rows."""
     start, stop = chunk
     for row in left_out:
         if row > start:

@@ -73,7 +73,7 @@ class Wire:
     @classmethod
     @contextmanager
     def out_of(cls, pool: Any) -> Iterator[Wire]:
-        """One that is given back after the block; closed if the block fails, as answers may be left in it."""
+        """Lend a connection for a block; it is closed if the block fails, as answers may be left in it."""
         wire = cls(pool)
         clean = False
         try:

@@ -1,5 +1,8 @@
 """Writes rows into Redis or Valkey: many at a time, a bounded amount under way, and never an older over a newer one.
 
+It is our own because Feast's writer and redis-py handle values and commands one at a time in Python, which takes ten
+times as long as the server does (docs/adr/0006-bulk-writer.md has the figures).
+
 There are three ways. Users whom the store does not know are put in place whole (``bulk_restore``), until a piece has
 many whom it knows. Rows of known users are written under watch (``bulk_watch``); few of them, and those that were
 refused there, by a script on the server (``bulk_script``), which compares and writes as one step. In all of them no
@@ -88,7 +91,7 @@ class BulkWriter:
         return written
 
     def _made(self, piece: BulkRows) -> Ragged | None:
-        """What will be sent, made while the server works on the piece before: commands that put users in place."""
+        """Make the commands that write new entities whole, while the server works on the piece before."""
         commands = restores(piece, self._key_ttl) if self._restores and len(piece) >= _FEW else None
         if commands is None:
             _ = piece.commands  # it keeps them
@@ -136,7 +139,7 @@ class BulkWriter:
         return written
 
     def _by_node(self, piece: BulkRows, rows: Sequence[int]) -> list[tuple[Any, Sequence[int]]]:
-        """The rows by the node that has their keys, as connections to it."""
+        """Return the rows by the node that has their keys, as connections to it."""
         if not rows:
             return []
         if not self._cluster:
