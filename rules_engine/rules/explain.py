@@ -243,11 +243,12 @@ class _Explainer:
         if isinstance(operand, EventAggregate):
             counted = list(in_window(matching(operand.match, self._inputs.events), self._now, operand.within))
         observed = self._inputs.updated_at.get(operand.view) if isinstance(operand, FeatureRef) else None
+        argument = format_argument(predicate.operator, predicate.argument, predicate.operand_type)
         return Reason(
             str(predicate),
             verdict,
             value=self._shown(predicate, value) if at_least is None else f"at least {at_least}",
-            threshold=f"{predicate.operator} {format_argument(predicate)}",
+            threshold=f"{predicate.operator} {argument}",
             missing=self._missing(predicate, counted) if value is None else None,
             age=None if observed is None else timedelta(microseconds=self._now - observed),
             distance=None if verdict is True or at_least is not None else _distance(predicate, value),

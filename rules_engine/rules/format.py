@@ -1,21 +1,20 @@
-"""Predicates and values as people write them."""
+"""Values and arguments as people write them."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rules_engine.clock import format_duration, format_instant, format_time_of_day
+from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.types import Kind, Value, ValueType
-
-if TYPE_CHECKING:
-    from rules_engine.rules.nodes import Predicate
 
 
 def format_value(value: Value, value_type: ValueType | None = None) -> str:
     """A value for people: instants and times of day spelled out, strings quoted where YAML would need it.
 
-    >>> from rules_engine.rules.types import TIME
+    >>> from rules_engine.rules.operators import OPERATORS, Argument
+    from rules_engine.rules.types import TIME
     >>> format_value("NO"), format_value(True), format_value(0, TIME), format_value(None)
     ('"NO"', 'true', '1970-01-01T00:00:00Z', 'missing')
     """
@@ -34,28 +33,17 @@ def format_value(value: Value, value_type: ValueType | None = None) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
 
 
-def format_argument(predicate: Predicate) -> str:
-    """What a predicate compares with, as it was written."""
-    from rules_engine.rules.operators import OPERATORS, Argument
+def format_argument(operator: str, argument: Any, value_type: ValueType | None = None) -> str:
+    """Return what an operator compares with, as it was written; ``value_type`` is that of the operand.
 
-    argument: Any = predicate.argument
-    shape = OPERATORS[predicate.operator].argument
+    >>> format_argument("in", ("NO", "SE"))
+    '["NO", "SE"]'
+    """
+    shape = OPERATORS[operator].argument
     if shape is Argument.DURATION:
         return format_duration(argument)
     if shape is Argument.PATTERN:
         return json.dumps(argument.removeprefix("(?i)"), ensure_ascii=False)
     if shape in (Argument.FLAG, Argument.TEXT):
         return format_value(argument)
-    return format_value(argument, predicate.operand_type)
-
-
-def format_predicate(predicate: Predicate) -> str:
-    """A predicate in one line.
-
-    >>> from rules_engine.rules.nodes import FeatureRef, Predicate
-    >>> format_predicate(Predicate(FeatureRef("user", "age"), "at_least", 18))
-    'user:age at_least 18'
-    """
-    options = " ignore_case" if predicate.ignore_case else ""
-    options += " or_missing" if predicate.or_missing else ""
-    return f"{predicate.operand} {predicate.operator} {format_argument(predicate)}{options}"
+    return format_value(argument, value_type)

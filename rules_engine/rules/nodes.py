@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from rules_engine.clock import format_duration
 from rules_engine.diagnostics import NO_SPAN, Span
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
+from rules_engine.rules.format import format_argument
 from rules_engine.rules.types import Value, ValueType
 
 # --- operands: what a predicate reads -------------------------------------------------------------------------------
@@ -103,8 +105,6 @@ class EventAggregate:
         return AGGREGATES[self.function].type_of_value(self.of_type)
 
     def __str__(self) -> str:
-        from rules_engine.clock import format_duration
-
         window = "ever" if self.within is None else f"in {format_duration(self.within)}"
         of = f"{self.of} of " if self.of else ""
         return f"{self.function.value} {of}{self.match} {window}"
@@ -158,9 +158,10 @@ class Predicate:
     span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
     def __str__(self) -> str:
-        from rules_engine.rules.format import format_predicate
-
-        return format_predicate(self)
+        options = " ignore_case" if self.ignore_case else ""
+        options += " or_missing" if self.or_missing else ""
+        argument = format_argument(self.operator, self.argument, self.operand_type)
+        return f"{self.operand} {self.operator} {argument}{options}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ def effect(program: Program, condition: Condition, event: str) -> Effect:
     """Return what one more event of that name can do to a condition. It is never less than what happens.
 
     >>> from rules_engine.rules.aggregates import Aggregate
+    >>> from rules_engine.rules.aggregates import Aggregate
     >>> from rules_engine.rules.nodes import EventMatch
     >>> viewed = Predicate(EventAggregate(Aggregate.COUNT, EventMatch("view"), within=10), "at_least", 3)
     >>> [effect(Program({}), one, "view").name for one in (viewed, Not(viewed), AllOf((viewed, Not(viewed))))]

@@ -11,7 +11,7 @@ from rules_engine.rules.inputs import Event
 from rules_engine.rules.nodes import FeatureRef
 from rules_engine.rules.triggers.nodes import QuietHours, QuietPolicy, Trigger
 from rules_engine.rules.types import STRING, conform
-from rules_engine.targets.stepwise.answers import FOREVER, View
+from rules_engine.targets.stepwise.view import FOREVER, View
 from rules_engine.triggers import policy
 from rules_engine.triggers.payload import feature_at, payload_of
 from rules_engine.triggers.record import PENDING_KEPT, Outgoing, Pending, Record, State, SuppressionReason, TriggerStep

@@ -14,7 +14,7 @@ from rules_engine.events.state.entity_state import EventState, update
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.triggers.nodes import OnEvent
-from rules_engine.targets.stepwise.answers import FOREVER
+from rules_engine.targets.stepwise.view import FOREVER
 from rules_engine.triggers.instances import Instances, Moment, Start
 from rules_engine.triggers.record import (
     SEEN_KEPT,

@@ -17,7 +17,8 @@ from rules_engine.rules.triggers.nodes import OnEnter, OnEvent, OnExit, Trigger,
 from rules_engine.rules.types import ValueType, from_feast_name
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.event_rules import EventRules
-from rules_engine.targets.stepwise.answers import FOREVER, Checks, View
+from rules_engine.targets.stepwise.compile import Checks
+from rules_engine.targets.stepwise.view import FOREVER, View
 from rules_engine.triggers.growth import Effect, effect
 from rules_engine.triggers.record import MembershipChange
 

@@ -19,7 +19,8 @@ from rules_engine.targets.columns.column_index import ColumnIndex
 from rules_engine.targets.index.event_values import LoggedEvents
 from rules_engine.targets.index.rule_index import RuleIndex
 from rules_engine.targets.sql import evaluate_duckdb
-from rules_engine.targets.stepwise.answers import Checks, View
+from rules_engine.targets.stepwise.compile import Checks
+from rules_engine.targets.stepwise.view import View
 from rules_engine.testing import CONDITION, Scenario
 from tests.conformance.cases import Case, load_cases
 from tests.reference import reference_changes_at, reference_evaluate

@@ -16,7 +16,8 @@ from rules_engine.rules.changes import candidates, changes_at, clocks_of, first_
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.predicates import Truth
 from rules_engine.targets.index.rule_index import RuleIndex
-from rules_engine.targets.stepwise.answers import Checks, View
+from rules_engine.targets.stepwise.compile import Checks
+from rules_engine.targets.stepwise.view import View
 from rules_engine.testing import CONDITION
 from tests.property.strategies import Example, examples
 from tests.property.test_lasting import LOOKS, load

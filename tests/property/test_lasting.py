@@ -12,7 +12,8 @@ from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.changes import candidates, clocks_of, first_change, reachable
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.predicates import Truth
-from rules_engine.targets.stepwise.answers import Checks, View
+from rules_engine.targets.stepwise.compile import Checks
+from rules_engine.targets.stepwise.view import View
 from rules_engine.testing import CONDITION, Scenario
 from tests.property.strategies import Example, examples
 from tests.state_target import read_through_state

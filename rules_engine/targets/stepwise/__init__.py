@@ -1,4 +1,4 @@
 """Answers with how long they last, condition by condition: what a worker asks after every event.
 
-Begin with ``answers.py``.
+Begin with ``compile.py``.
 """

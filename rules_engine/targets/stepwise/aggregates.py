@@ -1,0 +1,200 @@
+"""Predicates on aggregates of events."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from rules_engine.events.state.reading import AggregatePlan, StateLayout
+from rules_engine.rules.aggregates import Aggregate
+from rules_engine.rules.events import reduce_values
+from rules_engine.rules.nodes import (
+    EventAggregate,
+    Predicate,
+)
+from rules_engine.rules.predicates import judge
+from rules_engine.rules.types import Value, conform
+from rules_engine.targets.stepwise.view import FOREVER, LOOK_AHEAD, Answer, Check, View, next_instant
+
+#: Counts that are told apart by a table; beyond it each is judged.
+_COUNTED = 256
+
+
+def check_aggregate(layout: StateLayout, predicate: Predicate, aggregate: EventAggregate, wanted: bool) -> Check:
+    """Return the check of a predicate on an aggregate of events."""
+    plan = layout.plan(aggregate)
+    assert isinstance(plan, AggregatePlan), aggregate
+    check = _aggregate_of_kept(plan, predicate, aggregate, wanted)
+
+    def answer(view: View, now: int) -> Answer:
+        if view.reader.is_whole or view.reader.dropped_until(aggregate, now) is None:
+            return check(view, now)
+        value = view.reader.aggregate(aggregate, now)
+        return judge(predicate, value, now) is wanted, next_instant(view, aggregate, now)
+
+    return answer
+
+
+def _aggregate_of_kept(plan: AggregatePlan, predicate: Predicate, aggregate: EventAggregate, wanted: bool) -> Check:
+    if aggregate.function is Aggregate.COUNT and plan.limit is not None and plan.limit <= _COUNTED:
+        return _count(plan, predicate, wanted)
+    if aggregate.function is Aggregate.LAST and plan.source.column is not None:
+        return _last(plan, predicate, wanted)
+
+    if plan.total is not None:
+        return _total(plan, predicate, aggregate, wanted)
+    if aggregate.function is Aggregate.DISTINCT and plan.limit is not None and plan.limit <= _COUNTED:
+        return _distinct(plan, predicate, wanted)
+    if aggregate.function in (Aggregate.MIN, Aggregate.MAX):
+        return _extreme(plan, predicate, wanted)
+    return _reduced(plan, predicate, wanted)
+
+
+def _total(plan: AggregatePlan, predicate: Predicate, aggregate: EventAggregate, wanted: bool) -> Check:
+    def answer(view: View, now: int) -> Answer:
+        value = conform(view.reader.aggregate(aggregate, now), predicate.operand_type)
+        ats = view.reader.stream(plan.source).ats
+        comes = bisect_right(ats, now)
+        return judge(predicate, value, now) is wanted, ats[comes] if comes < len(ats) else FOREVER
+
+    return answer
+
+
+def _reduced(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+    function, within, limit = plan.function, plan.within, plan.limit
+
+    def reduced(values: Sequence[Value]) -> Value:
+        value = reduce_values(function, values)
+        return conform(value if limit is None else min(value, limit), predicate.operand_type)
+
+    def answer(view: View, now: int) -> Answer:
+        stream = view.reader.stream(plan.source)
+        ats, column = stream.ats, stream.column(plan.source.column)
+        end = bisect_right(ats, now)
+        start = 0 if within is None else bisect_right(ats, now - within, 0, end)
+        until = ats[end] if end < len(ats) else FOREVER
+        value = reduced(column[start:end])
+        holds = judge(predicate, value, now) is wanted
+        if within is None:
+            return holds, until
+        for tried, place in enumerate(range(start, end), 1):  # one after the other leaves the window
+            leaves = ats[place] + within
+            if leaves >= until:
+                break
+            if place + 1 < end and ats[place + 1] == ats[place]:
+                continue
+            left = reduced(column[place + 1 : end])
+            if tried == LOOK_AHEAD or (left is not value and (judge(predicate, left, now) is wanted) != holds):
+                return holds, leaves
+        return holds, until
+
+    return answer
+
+
+def _counted(predicate: Predicate, limit: int, wanted: bool) -> tuple[list[bool], list[int]]:
+    """By number, whether it is so; and the next smaller number at which it is otherwise, -1 if there is none."""
+    truths = [judge(predicate, number, 0) is wanted for number in range(limit + 1)]
+    falls = [-1]
+    for number in range(1, limit + 1):
+        falls.append(number - 1 if truths[number - 1] != truths[number] else falls[number - 1])
+    return truths, falls
+
+
+def _count(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+    source, within, limit = plan.source, plan.within, plan.limit
+    assert limit is not None
+    key = source.stream
+    truths, falls = _counted(predicate, limit, wanted)
+
+    def answer(view: View, now: int) -> Answer:
+        stream = view.streams.get(key)
+        ats = view.reader.stream(source).ats if stream is None else stream.ats
+        size = len(ats)
+        if not size:
+            return truths[0], FOREVER
+        end = size if ats[-1] <= now else bisect_right(ats, now)
+        start = 0 if within is None else bisect_right(ats, now - within, 0, end)
+        number = end - start
+        if number > limit:
+            number = limit
+        until = FOREVER if end == size else ats[end]
+        falls_to = falls[number]
+        if falls_to >= 0 and within is not None:
+            leaves = ats[end - falls_to - 1] + within
+            if leaves < until:
+                until = leaves
+        return truths[number], until
+
+    return answer
+
+
+def _distinct(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+    within, limit = plan.within, plan.limit
+    assert limit is not None
+    truths, falls = _counted(predicate, limit, wanted)
+
+    def answer(view: View, now: int) -> Answer:
+        stream = view.reader.stream(plan.source)
+        ats, column = stream.ats, stream.column(plan.source.column)
+        end = bisect_right(ats, now)
+        start = 0 if within is None else bisect_right(ats, now - within, 0, end)
+        until = ats[end] if end < len(ats) else FOREVER
+        newest: dict[tuple[bool, Value], int] = {}  # by value, in the order from the newest back
+        for place in range(end - 1, start - 1, -1):
+            value = column[place]
+            if value is not None:
+                newest.setdefault((value is True or value is False, value), ats[place])
+        number = min(len(newest), limit)
+        if within is not None and falls[number] >= 0:
+            until = min(until, list(newest.values())[falls[number]] + within)
+        return truths[number], until
+
+    return answer
+
+
+def _extreme(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+    within, greatest = plan.within, plan.function is Aggregate.MAX
+
+    def answer(view: View, now: int) -> Answer:
+        stream = view.reader.stream(plan.source)
+        ats, column = stream.ats, stream.column(plan.source.column)
+        end = bisect_right(ats, now)
+        start = 0 if within is None else bisect_right(ats, now - within, 0, end)
+        until = ats[end] if end < len(ats) else FOREVER
+        best: list[tuple[int, Value]] = []  # from the newest back, those that no newer one equals or beats
+        for place in range(end - 1, start - 1, -1):
+            value = column[place]
+            if value is not None and (not best or (value > best[-1][1] if greatest else value < best[-1][1])):
+                best.append((ats[place], value))
+        if not best:
+            return judge(predicate, None, now) is wanted, until
+        at, value = best.pop()
+        holds = judge(predicate, conform(value, predicate.operand_type), now) is wanted
+        while within is not None and at + within < until:
+            leaves = at + within
+            at, value = best.pop() if best else (FOREVER, None)
+            if (judge(predicate, conform(value, predicate.operand_type), now) is wanted) != holds:
+                return holds, leaves
+        return holds, until
+
+    return answer
+
+
+def _last(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+    within = plan.within
+    of_nothing = judge(predicate, None, 0) is wanted
+
+    def answer(view: View, now: int) -> Answer:
+        stream = view.reader.stream(plan.source)
+        ats = stream.ats
+        end = bisect_right(ats, now)
+        until = ats[end] if end < len(ats) else FOREVER
+        if not end or (within is not None and ats[end - 1] <= now - within):
+            return of_nothing, until
+        value = conform(stream.column(plan.source.column)[end - 1], predicate.operand_type)
+        holds = judge(predicate, value, now) is wanted
+        if within is not None and holds != of_nothing:
+            until = min(until, ats[end - 1] + within)
+        return holds, until
+
+    return answer

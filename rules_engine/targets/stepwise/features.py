@@ -1,0 +1,84 @@
+"""Predicates on features, context values and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rules_engine.clock import LAST_INSTANT
+from rules_engine.rules.changes import CLOCK_HORIZON
+from rules_engine.rules.local_time import crossings, local_time
+from rules_engine.rules.nodes import (
+    ClockField,
+    ClockRef,
+    ContextRef,
+    FeatureRef,
+    Predicate,
+)
+from rules_engine.rules.operators import OPERATORS
+from rules_engine.rules.predicates import context_value, judge
+from rules_engine.rules.types import STRING, Value, conform
+from rules_engine.targets.stepwise.view import FOREVER, Answer, Check, View
+
+
+def _lasts(predicate: Predicate, value: Value, now: int, until: int) -> int:
+    """Until when a predicate on a value that lasts ``until`` keeps its truth."""
+    boundaries = OPERATORS[predicate.operator].boundaries
+    if boundaries is None or value is None:
+        return until
+    return min([until, *(at for at in boundaries(value, predicate.argument) if at > now)])
+
+
+def check_feature(predicate: Predicate, ref: FeatureRef, wanted: bool) -> Check:
+    """Return the check of a predicate on a feature."""
+    value_type = predicate.operand_type
+
+    def answer(view: View, now: int) -> Answer:
+        raw, until = view.feature(ref, now)
+        value = conform(raw, value_type)
+        return judge(predicate, value, now) is wanted, _lasts(predicate, value, now, until)
+
+    return answer
+
+
+def check_context(predicate: Predicate, ref: ContextRef, wanted: bool) -> Check:
+    """Return the check of a predicate on a context value: there is no request, so there is only the default."""
+    value = context_value(ref, predicate.operand_type, {})
+
+    def answer(_view: View, now: int) -> Answer:
+        return judge(predicate, value, now) is wanted, _lasts(predicate, value, now, FOREVER)
+
+    return answer
+
+
+def check_clock(predicate: Predicate, clock: ClockRef, wanted: bool) -> Check:
+    """Return the check of a predicate on the local time."""
+    times = {0, *_times_of_day(predicate, clock)}
+
+    def read(zone: str, at: int) -> Value:
+        local = local_time(at, zone)
+        return None if local is None else local[0] if clock.field is ClockField.TIME_OF_DAY else local[1]
+
+    def holds(zone: str, at: int) -> bool:
+        return judge(predicate, conform(read(zone, at), predicate.operand_type), at) is wanted
+
+    def answer(view: View, now: int) -> Answer:
+        zone, until = (
+            (clock.timezone, FOREVER) if isinstance(clock.timezone, str) else view.feature(clock.timezone, now)
+        )
+        zone = conform(zone, STRING)
+        if zone is None or read(zone, now) is None:
+            return judge(predicate, None, now) is wanted, until
+        first = holds(zone, now)
+        last = min(now + CLOCK_HORIZON, LAST_INSTANT)
+        change = next((at for at in crossings(now, last, zone, times) if at >= until or holds(zone, at) != first), last)
+        return first, min(until, change)
+
+    return answer
+
+
+def _times_of_day(predicate: Predicate, clock: ClockRef) -> Iterable[int]:
+    if clock.field is not ClockField.TIME_OF_DAY:
+        return ()
+    argument = predicate.argument
+    times = argument if isinstance(argument, tuple) else (argument,)
+    return [at for time in times for at in (time, time + 1)]

@@ -1,0 +1,126 @@
+"""Sequences of events."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Hashable, Sequence
+
+from rules_engine.events.state.reading import SequencePlan, StateLayout
+from rules_engine.rules.events import completing, identity_of
+from rules_engine.rules.nodes import Sequence as SequenceNode
+from rules_engine.rules.nodes import (
+    SequenceStep,
+)
+from rules_engine.targets.stepwise.view import FOREVER, LOOK_AHEAD, NEVER, Answer, Check, View, next_instant
+
+
+def check_sequence(layout: StateLayout, sequence: SequenceNode, wanted: bool) -> Check:
+    """Return the check of a sequence; with ``wanted`` False, of its opposite."""
+    plan = layout.plan(sequence)
+    assert isinstance(plan, SequencePlan), sequence
+    of_kept = (_Sequence(plan) if sequence.match_on is None else _MatchedSequence(plan)).answer
+    check = of_kept if wanted else _negated(of_kept)
+
+    def answer(view: View, now: int) -> Answer:
+        if view.reader.is_whole or view.reader.dropped_until(sequence, now) is None:
+            return check(view, now)
+        return view.reader.sequence(sequence, now) is wanted, next_instant(view, sequence, now)
+
+    return answer
+
+
+def _negated(check: Check) -> Check:
+    def answer(view: View, now: int) -> Answer:
+        holds, until = check(view, now)
+        return not holds, until
+
+    return answer
+
+
+class _Sequence:
+    """A sequence without ``match_on``: the instants of the events are all that it looks at."""
+
+    def __init__(self, plan: SequencePlan) -> None:
+        self._steps: tuple[SequenceStep, ...] = plan.sequence.steps
+        self._sources = [plan.sources[int(step.match.event)] for step in self._steps]
+        self._within = plan.sequence.within
+        self._latest_only = plan.sequence.latest_only
+        trailing = next(number for number, step in enumerate(reversed(self._steps)) if not step.negated)
+        self._last_did = len(self._steps) - 1 - trailing
+        waits = [step.within or 0 for step in self._steps[self._last_did + 1 :]]
+        #: After the last `did`, when the sequence is complete.
+        self._wait = max(waits, default=None)
+
+    def answer(self, view: View, now: int) -> Answer:
+        streams: list[Sequence[int]] = [view.reader.stream(source).ats for source in self._sources]
+        until = FOREVER
+        for place, ats in enumerate(streams):
+            if ats and ats[-1] > now:  # events of the future
+                end = bisect_right(ats, now)
+                until = min(until, ats[end])
+                streams[place] = ats[:end]
+        if not streams[0]:
+            return False, until
+        holds, lasts = self._judged(streams, now, streams[0][-1])
+        return holds, min(until, lasts)
+
+    def _judged(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> Answer:
+        """The answer if nothing happens any more; ``latest`` is the instant of the latest first step."""
+        since = self._holds_since(streams, now, latest)
+        if since is not None:
+            return True, FOREVER if self._within is None else since + self._within
+        return False, self._completes(streams, now, latest)
+
+    def _holds_since(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> int | None:
+        """The latest first step from which the sequence holds."""
+        starts = streams[0]
+        after = None if self._within is None else now - self._within
+        if after is not None and starts[-1] <= after:
+            return None
+        if self._latest_only:
+            if starts[-1] != latest:
+                return None
+            starts = starts[-1:]
+        found = max(completing(self._steps, [starts, *streams[1:]], now), default=None)
+        return None if found is None or (after is not None and found <= after) else found
+
+    def _completes(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> int:
+        """When a wait that is under way makes the sequence hold."""
+        if self._wait is None:
+            return FOREVER
+        dids = streams[self._last_did]
+        if self._latest_only and self._last_did == 0:
+            dids = dids[-1:]
+        begun = dids[bisect_right(dids, now - self._wait) :]
+        for tried, at in enumerate(dict.fromkeys(begun)):
+            complete = at + self._wait
+            if tried == LOOK_AHEAD or self._holds_since(streams, complete, latest) is not None:
+                return complete
+        return FOREVER
+
+
+class _MatchedSequence(_Sequence):
+    """A sequence with ``match_on``: the events of each value are a sequence of their own, and one of them is enough."""
+
+    def answer(self, view: View, now: int) -> Answer:
+        groups: dict[Hashable, list[list[int]]] = {}
+        until, latest = FOREVER, NEVER
+        for place, source in enumerate(self._sources):
+            stream = view.reader.stream(source)
+            for at, value in zip(stream.ats, stream.column(source.column), strict=True):
+                identity = identity_of(value)
+                if identity is None:
+                    continue
+                if at > now:
+                    until = min(until, at)
+                    break
+                if identity not in groups:
+                    groups[identity] = [[] for _ in self._steps]
+                groups[identity][place].append(at)
+                if place == 0 and at > latest:
+                    latest = at
+        answers = [self._judged(streams, now, latest) for streams in groups.values() if streams[0]]
+        held = max((lasts for holds, lasts in answers if holds), default=None)
+        if held is not None:
+            return True, min(until, held)
+        return False, min([until, *(lasts for _, lasts in answers)])
