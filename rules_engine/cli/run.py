@@ -87,6 +87,9 @@ def run(
     if bridge is not None:
         taken = output.plural(bridge.progress.taken, "event")
         output.say(f"  {taken} came from Kafka, and {bridge.progress.refused:,} messages that are none")
+    if progress.late:
+        late = output.plural(progress.late, "event")
+        output.say(f"  {late} came too late for a total: `segments ingest --rebuild` counts them")
     if progress.transitions or progress.fired:
         moved = output.plural(progress.transitions, "membership")
         output.say(f"  {moved} began or ended, {output.plural(progress.fired, 'trigger')} fired")
