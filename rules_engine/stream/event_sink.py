@@ -13,7 +13,7 @@ from rules_engine.clock import from_micros, now_micros
 from rules_engine.errors import StoreUnavailableError
 from rules_engine.events.declarations.events_yaml import EventDeclarations
 from rules_engine.events.declarations.plan_data import decode_declarations
-from rules_engine.events.declarations.validation import Rejection, check_entity
+from rules_engine.events.declarations.validation import MAX_BYTES, Rejection, check_entity
 from rules_engine.events.log.event_log import EventLog, Logged
 from rules_engine.events.state.store import StateStore
 from rules_engine.events.streams import (
@@ -36,6 +36,9 @@ from rules_engine.stream.commit import RECORD
 
 _T = TypeVar("_T")
 
+#: A refused event of more bytes is too large to become a good one; of it, only the beginning is kept.
+MAX_KEPT, CUT_TO = 2 * MAX_BYTES, 10_000
+
 #: Seconds to wait for workers when as many events wait as may.
 _ROOM_WAIT = 60.0
 
@@ -56,7 +59,7 @@ class Refused:
         """Return what was given, and the reason, for the stream of refused events."""
         at = from_micros(now_micros()).isoformat()
         reason = {"code": self.rejection.code, "message": self.rejection.message, "source": source, "refused_at": at}
-        return self.raw, orjson.dumps(reason)
+        return self.raw if len(self.raw) <= MAX_KEPT else self.raw[:CUT_TO], orjson.dumps(reason)
 
 
 class EventSink:

@@ -29,7 +29,7 @@ def parquet_columns(path: Path) -> tuple[str, ...]:
 
     try:
         return tuple(pq.read_schema(path).names)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError) as error:  # names of columns may be no UTF-8
         raise DataError(f"cannot read {path}: {error}", hint="is it a Parquet file, and whole?") from error
 
 
@@ -50,7 +50,7 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
                 columns = [_values(column) for column in batch.columns]
                 for values in zip(*columns, strict=True):
                     yield dict(zip(batch.schema.names, values, strict=True))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError) as error:  # names of columns may be no UTF-8
         raise DataError(f"cannot read {path}: {error}", hint="is it a Parquet file, and whole?") from error
 
 

@@ -22,6 +22,9 @@ from rules_engine.stream.files.parquet import parquet_columns, parquet_rows
 #: A line of a text file may have so many bytes. An event is much smaller.
 MAX_LINE = 1 << 20
 
+#: So many bytes of a row that is refused are kept.
+KEPT = 10_000
+
 #: So many rows of a file without a header are looked at to see whether it has the columns.
 LOOKED_AT = 100
 
@@ -149,7 +152,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
 
 
 def _too_long(raw: bytes) -> BadRow:
-    return BadRow(raw[:1_000], Rejection("event-too-large", f"a line has at most {MAX_LINE:,} bytes"))
+    return BadRow(raw[:KEPT], Rejection("event-too-large", f"a line has at most {MAX_LINE:,} bytes"))
 
 
 # --- JSON lines -----------------------------------------------------------------------------------------------------
@@ -185,9 +188,9 @@ def _json_row(text: bytes) -> dict[str, Any] | BadRow:
     try:
         row = orjson.loads(text)
     except ValueError as error:
-        return BadRow(text, Rejection("invalid-event", f"the line is no JSON: {error}"))
+        return BadRow(text[:KEPT], Rejection("invalid-event", f"the line is no JSON: {error}"))
     if not isinstance(row, dict):
-        return BadRow(text, Rejection("invalid-event", "an event is an object of JSON"))
+        return BadRow(text[:KEPT], Rejection("invalid-event", "an event is an object of JSON"))
     return row
 
 
@@ -219,6 +222,8 @@ def _csv(path: Path, file: BinaryIO, separator: str) -> Rows:
         raise DataError(f"cannot read the first line of {path}: {error}") from error
     if header and header[0][:1] in ("\udcff", "\udcfe"):
         raise DataError(f"{path} is UTF-16", hint="save it as UTF-8")
+    if not is_text("".join(header).encode("utf-8", "surrogateescape")):
+        raise DataError(f"the first line of {path} holds bytes that are no UTF-8", hint="save the file as UTF-8")
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
         raise DataError(f"{path} has several columns `{doubled[0]}`", hint="give each column a name of its own")
@@ -242,13 +247,14 @@ def _csv_rows(lines: _Texts, reader: Any, header: Sequence[str]) -> Iterator[dic
 
 
 def _csv_row(fields: Sequence[str], header: Sequence[str], *, is_cut: bool) -> dict[str, Any] | BadRow:
-    raw = ",".join(fields).encode("utf-8", "surrogateescape")[:10_000]
+    row = ",".join(fields).encode("utf-8", "surrogateescape")
+    raw = row[:KEPT]
     if is_cut:
         return _too_long(raw)
     if len(fields) != len(header):
         message = f"{len(fields)} fields, and the header has {len(header)}"
         return BadRow(raw, Rejection("wrong-columns", message))
-    if not is_text(raw):
+    if not is_text(row):
         return BadRow(raw, Rejection("invalid-text", "the row holds bytes that are no UTF-8"))
     return {name: value for name, value in zip(header, fields, strict=True) if value != ""}
 

@@ -116,6 +116,7 @@ def test_every_kind_of_text_file_is_read(tmp_path: Path, name: str, content: str
         ("", "is empty", "first line"),
         ("entity,event,at,sku,sku\nu,buy,x,a,b\n", "several columns `sku`", "name of its own"),
         ("entity,event,at\n".encode("utf-16"), "is UTF-16", "UTF-8"),
+        ("entity,event,at,größe\n".encode("latin-1"), "no UTF-8", "save the file as UTF-8"),
     ],
 )
 def test_a_wrong_file_is_one_error(tmp_path: Path, content: str | bytes, message: str, hint: str) -> None:
@@ -181,6 +182,13 @@ def test_a_bad_row_of_csv_ends_nothing_but_itself(tmp_path: Path, row: str | byt
     content = b"\n".join([b"entity,event,at,sku", GOOD.encode(), raw, GOOD.encode(), b""])
     found = properties(read(text(tmp_path, content)))
     assert found == [{"sku": "x"}, code, {"sku": "x"}]
+
+
+def test_a_long_row_is_text_to_its_end_and_no_further(tmp_path: Path) -> None:
+    row = f"u,buy,{AT},{'å' * 15_000}\n".encode()
+    found = read(text(tmp_path, b"entity,event,at,sku\n" + row + row.replace(b"\n", b"\xff\n")))
+    assert isinstance(found[0], tuple), found
+    assert found[1] == "invalid-text"
 
 
 def test_a_quote_that_is_not_closed_costs_the_rows_behind_it_and_not_the_file(tmp_path: Path) -> None:
