@@ -1,4 +1,4 @@
-"""What other packages bring as entry points: found, loaded, and refused with the package's name if it is no use."""
+"""Find and load what other packages bring as entry points; refuse it with the package's name if it is no use."""
 
 from __future__ import annotations
 

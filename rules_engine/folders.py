@@ -1,4 +1,4 @@
-"""Where a project keeps things: one folder with ``feature_repo/`` and ``segments/`` in it."""
+"""Name the places of a project: one folder with ``feature_repo/`` and ``segments/`` in it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Project:
 
     @property
     def state_dir(self) -> Path:
-        """What commands keep between runs; not under version control."""
+        """Return the folder of what commands keep between runs; it is not under version control."""
         return self.root / ".segments"
 
     @property

@@ -29,7 +29,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How the online store is reached.
+    """Describe how the online store is reached.
 
     Attributes
     ----------

@@ -188,7 +188,7 @@ def _too_deep(span: Span) -> Diagnostic:
 
 
 def _height(node: Node) -> int:
-    """How many levels of lists and mappings a node holds below itself."""
+    """Count the levels of lists and mappings that a node holds below itself."""
     inside = node.items if isinstance(node, Items) else ()
     if isinstance(node, Mapping):
         inside = tuple(entry.value for entry in node)
