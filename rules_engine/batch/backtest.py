@@ -1,4 +1,4 @@
-"""What `segments backtest` finds: how a segment would have grown, shrunk and flapped, and whom it shared, over time."""
+"""Find how a segment would have grown, shrunk and flapped over time, and whom it shared: `segments backtest`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Backtest:
 
     @property
     def moves(self) -> int:
-        """How often someone entered or left."""
+        """Count how often an entity entered or left."""
         return sum(point.entered + point.left for point in self.points)
 
     @property

@@ -113,7 +113,7 @@ class BatchRules:
         self.key = self._everyone.key
 
     def answers(self, as_of: int, keys: Sequence[str] | None = None) -> Iterator[Answered]:
-        """Everyone's answers as of an instant, or those of the users with these keys.
+        """Answer for all entities as of an instant, or for those with these keys.
 
         Raises
         ------
@@ -132,7 +132,7 @@ class BatchRules:
         )
 
     def sizes(self, as_of: int, progress: Progress = lambda _users, _done: None) -> Sizes:
-        """How many are in each segment as of an instant: faster than to ask for their answers and count them.
+        """Count the members of each segment as of an instant: faster than asking for answers and counting them.
 
         Raises
         ------
@@ -151,12 +151,12 @@ class BatchRules:
         return Sizes.of(crowd.batch.num_rows, self._matches(crowd, as_of).counts()), crowd.done
 
     def inputs(self, as_of: int, keys: Sequence[str]) -> dict[str, Inputs]:
-        """What the rules read of some users as of an instant. Someone unknown then is absent."""
+        """Read what the rules read of some entities as of an instant. One that was unknown then is absent."""
         found = self._everyone.inputs(as_of, keys)
         return {entity: replace(inputs, context=self._context) for entity, inputs in found.items()}
 
     def explain(self, segment: str, entity: str, inputs: Inputs, as_of: int) -> Explanation:
-        """Why somebody was, or was not, in a segment."""
+        """Explain why an entity was, or was not, in a segment."""
         return explain(self.program, segment, inputs, as_of, entity)
 
 

@@ -1,4 +1,4 @@
-"""Everyone with all that some rules read of them, as of an instant: features of the offline store, and events."""
+"""Read all entities with what some rules read of them, as of an instant: features of the offline store, and events."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class EntityReader:
         self.key = self._users.key
 
     def at(self, as_of: int, keys: Sequence[str] | None = None, *, to_count: bool = False) -> Iterator[Crowd]:
-        """Everyone as of an instant, or the users with these keys among them; in any order.
+        """Read all entities as of an instant, or those with these keys; in any order.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ class EntityReader:
         return found
 
     def inputs(self, as_of: int, keys: Sequence[str]) -> dict[str, Inputs]:
-        """What the rules read of some users as of an instant, without a context. Someone unknown then is absent."""
+        """Read what the rules read of some entities, without a context. One that was unknown then is absent."""
         wanted = sorted(set(keys))
         events = {} if self._events is None else self._events.events(as_of, wanted)
         found = {}

@@ -1,10 +1,10 @@
-"""What `segments evaluate` does: who is in which segment, of all users, as of an instant."""
+"""Find who is in which segment, of all entities, as of an instant: `segments evaluate`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from rules_engine.batch import membership_files as audience
+from rules_engine.batch import membership_files
 from rules_engine.batch.engine import BatchRules, Progress, Sizes
 
 
@@ -41,9 +41,13 @@ def evaluate(
     if out is None:
         return rules.sizes(as_of, progress)
     sizes = Sizes.none(rules.names, unknown=rules.unknown)
-    rows = audience.matrix if as_matrix else audience.pairs
-    schema = audience.matrix_schema(rules.key, rules.names) if as_matrix else audience.pairs_schema(rules.key)
-    with audience.TableFile(out, schema, csv_formulas=csv_formulas) as file:
+    rows = membership_files.matrix if as_matrix else membership_files.pairs
+    schema = (
+        membership_files.matrix_schema(rules.key, rules.names)
+        if as_matrix
+        else membership_files.pairs_schema(rules.key)
+    )
+    with membership_files.TableFile(out, schema, csv_formulas=csv_formulas) as file:
         for answered in rules.answers(as_of):
             sizes.add(answered.sizes())
             progress(sizes.users, answered.done)

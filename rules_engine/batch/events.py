@@ -1,4 +1,4 @@
-"""What event conditions come to for everybody, as of an instant: from the offline log, a piece of users at a time.
+"""Work out event conditions for all entities, as of an instant: from the offline log, some entities at a time.
 
 Counting is array work. What needs the values of properties is done event by event with the plain evaluator's own
 functions, on each different set of properties once.
@@ -47,7 +47,7 @@ def sources_of(program: Program, names: Collection[str]) -> tuple[Source, ...]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EventFacts:
-    """What event conditions come to for everyone who did one of their events.
+    """Hold what event conditions come to for each entity that did one of their events.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class BatchEvents:
         self._log = OfflineEvents(event_log(repo.project), self._sources, repo.project.state_dir)
 
     def facts(self, as_of: int, keys: Sequence[str] | None = None) -> EventFacts:
-        """What the conditions come to as of an instant, for everyone or for the users with these keys.
+        """Work out the conditions as of an instant, for all entities or for those with these keys.
 
         Raises
         ------
@@ -104,11 +104,11 @@ class BatchEvents:
         return EventFacts(pa.concat_arrays([recent, others]), columns)
 
     def entities(self, as_of: int, keys: Sequence[str] | None = None) -> pa.Array:
-        """Everyone who did one of the events at or before the instant, however long ago."""
+        """Return the entities that did one of the events at or before the instant, however long ago."""
         return self._log.entities(as_of, keys)
 
     def first_seen(self, as_of: int) -> pa.Table:
-        """Everyone who did one of the events at or before the instant: ``entity``, and the first time, ``at``."""
+        """Return the entities that did one of the events by the instant: ``entity``, and the first time, ``at``."""
         return self._log.first_seen(as_of)
 
     def rows(self, first: int, last: int) -> int:
@@ -136,7 +136,7 @@ class BatchEvents:
 
 
 class EventHistory:
-    """What event conditions come to for some users, as of any instant up to one.
+    """Work out event conditions for some entities, as of any instant up to one.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class EventHistory:
         self._entities = pa.concat_arrays([no_keys, *(reader.entities for reader in self._readers)])
 
     def at(self, as_of: int, entities: pa.Array) -> dict[Source, EventColumn]:
-        """By condition the values for users, whether or not they have events."""
+        """Return by condition the values for entities, whether or not they have events."""
         readers = [reader.at(as_of) for reader in self._readers]
         places = pc.index_in(entities.cast(pa.large_string()), value_set=self._entities)
         rows = pc.fill_null(places, len(self._entities))
@@ -167,7 +167,7 @@ class EventHistory:
 
 
 def _of_nothing(source: Source) -> Value:
-    """What a condition comes to without events."""
+    """Return what a condition comes to without events."""
     return False if isinstance(source, SequenceNode) else reduce_values(source.function, ())
 
 
@@ -197,7 +197,7 @@ class _PieceReader:
 
     @cached_property
     def _starts(self) -> Integers:
-        """Where each user's events begin, and behind them the end."""
+        """Return where each entity's events begin, and behind them the end."""
         return np.searchsorted(self._piece.owners, np.arange(self._users + 1))
 
     def at(self, as_of: int) -> _PieceReader:

@@ -1,4 +1,4 @@
-"""What `segments export` does: the users of one segment to a file, all of them or what changed since the last time."""
+"""Write the members of one segment to a file, all of them or what changed since the last time: `segments export`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AS_OF = b"as_of"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """How many users are in the segment, and how many entered and left since the last export, if there was one.
+    """Count who is in the segment, and who entered and left since the last export, if there was one.
 
     ``since`` is the instant of the last export, in microseconds.
     """

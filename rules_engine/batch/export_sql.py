@@ -1,4 +1,4 @@
-"""What `segments export --to URL` does: the users of one segment to a table of a SQL database, in one transaction.
+"""Write the members of one segment to a table of a SQL database, in one transaction: `segments export --to URL`.
 
 What the last export held is kept in the database too, and changes with the rows: an export that failed leaves nothing
 behind and is simply done again, from any machine.

@@ -1,4 +1,4 @@
-"""What `segments overlap` does: how far segments have the same users."""
+"""Measure how far segments have the same members: `segments overlap`."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _percent(part: float) -> str:
 
 
 def _parts(found: Overlap, names: list[str]) -> npt.NDArray[Any]:
-    """By row and column; not a number where nobody is in the row's segment."""
+    """Return the shares by row and column; NaN where nobody is in the row's segment."""
     parts = np.full((len(names), len(names)), np.nan)
     for at, name in enumerate(names):
         if found.sizes[name]:

@@ -1,4 +1,4 @@
-"""What `segments parity` does: the same users and instant, answered at request time and in batch."""
+"""Compare the answers of request time and of batch for the same entities and instant: `segments parity`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What was compared, and what differs.
+    """Report what was compared, and what differs.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ def _compared(
 
 
 def sample_users(everyone: EntityReader, as_of: int, sample: int, seed: int) -> list[str]:
-    """Users at random, sorted; the same for the same seed."""
+    """Draw entities at random, sorted; the same for the same seed."""
     draw = np.random.default_rng(seed)
     keys = sorted(key for some in everyone.entities(as_of) for key in some.to_pylist())
     chosen = draw.choice(len(keys), min(sample, len(keys)), replace=False)
@@ -154,7 +154,7 @@ class _Comparison:
         self._sources = [operand for operand in everything if not isinstance(operand, str)]
 
     def of(self, crowd: Crowd) -> Iterator[Disagreement]:
-        """What differs for some users."""
+        """Yield what differs for some entities."""
         users, at = crowd.batch.column(self._batch.key).to_pylist(), from_micros(self._now)
         online = self._client.lookup_many(users, segments=self._batch.names, at=at)
         offline = self._batch.answer(crowd, self._now).matches.segments()

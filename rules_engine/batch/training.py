@@ -206,7 +206,7 @@ class _Windows:
         self._documents = [decode_properties(text) for text in encoded.dictionary.to_pylist()]
 
     def values(self, aggregate: EventAggregate) -> Iterator[Value]:
-        """By row the aggregate over the events in its window."""
+        """Yield by row the aggregate over the events in its window."""
         rows = self._meant(aggregate)
         starts, ends = self._bounds(rows, aggregate.within)
         if aggregate.function is Aggregate.COUNT:
@@ -227,7 +227,7 @@ class _Windows:
         return np.flatnonzero(meant)
 
     def _bounds(self, rows: Integers, within: int | None) -> tuple[Integers, Integers]:
-        """By row where its window begins and ends among these events, which are in order of user and instant."""
+        """Find by row where its window begins and ends among these events, which are in order of entity and instant."""
         instants = np.unique(self._piece.ats[rows])
         width = len(instants) + 1
         events = self._piece.owners[rows] * width + np.searchsorted(instants, self._piece.ats[rows])

@@ -33,7 +33,7 @@ from rules_engine.stream.sweep import NEW_SEGMENTS, request
 
 @dataclass(frozen=True, slots=True)
 class ApplyReport:
-    """What an apply did.
+    """Report what an apply did.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class ApplyReport:
 
     @property
     def changed(self) -> bool:
-        """Whether anything differs from before."""
+        """Tell whether anything differs from before."""
         previous = self.previous
         return bool(self.registry) or previous is None or plan_content(previous) != plan_content(self.plan)
 

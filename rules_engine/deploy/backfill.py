@@ -51,7 +51,7 @@ _log = logging.getLogger("rules_engine.apply")
 
 @dataclass(frozen=True, slots=True)
 class BackfillProgress:
-    """How far a backfill is: days of the log that are done, of how many, and how many events they had."""
+    """Report the days of the log that are done, of how many, and how many events they had."""
 
     done: int
     days: int
@@ -93,12 +93,12 @@ class Backfill:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the definitions read events, and the store is one that keeps them."""
+        """Tell whether the definitions read events, and the store is one that keeps them."""
         return bool(self._names) and is_direct(self._rules.plan.connection)
 
     @property
     def is_pending(self) -> bool:
-        """Whether states are needed that are not complete yet.
+        """Tell whether states are needed that are not complete yet.
 
         Raises
         ------
@@ -214,7 +214,7 @@ class Backfill:
             time.sleep(0.05)
 
     def _take_stream(self) -> None:
-        """What waits for a worker goes behind the states, where reported events are: it is seen, and judged later."""
+        """Put what waits for a worker behind the states, where reported events are: it is seen, and judged later."""
         sink = self._open()
         for key in stream_keys(self._rules.plan.project):
             start: bytes | None = b"-"

@@ -1,4 +1,4 @@
-"""What `segments validate` does: every file of definitions and of their tests is checked, then the rules themselves."""
+"""Check every file of definitions and of their tests, then the rules and the sources: `segments validate`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rules_engine.simulation.segment_tests import load_cases
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """How much was checked, and every problem that was found; counts are 0 where the files cannot be read."""
+    """Report how much was checked, and every problem found; counts are 0 where the files cannot be read."""
 
     files: int
     test_files: int
@@ -74,7 +74,7 @@ def _of_characters(project: Project) -> Iterator[Diagnostic]:
 
 
 def _of_models(project: Project, catalog: Catalog, segments: Collection[str]) -> Iterable[Diagnostic]:
-    """What is wrong with the definitions of models, if there are any."""
+    """Find what is wrong with the definitions of models, if there are any."""
     if not (project.feature_repo / FILE).is_file():
         return ()
     try:
@@ -85,7 +85,7 @@ def _of_models(project: Project, catalog: Catalog, segments: Collection[str]) ->
 
 
 def _of_clusters(project: Project, catalog: Catalog) -> Iterable[Diagnostic]:
-    """What is wrong with the definitions of clusters, if there are any."""
+    """Find what is wrong with the definitions of clusters, if there are any."""
     if not (project.feature_repo / CLUSTERS_FILE).is_file():
         return ()
     try:

@@ -48,7 +48,7 @@ def load_project(project: Project) -> Loaded:
 def project_stages(
     project: Project, repo: FeastRepo, *, to: int | None = None, store_needed: bool = True
 ) -> ApplyStages:
-    """What applying the files of a project would do, or with ``to`` going back to the segments of a version.
+    """Find what applying the files of a project would do, or with ``to`` going back to the segments of a version.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def apply_project(
 
 
 def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], int | None]:
-    """What to put into effect, and what counts as now."""
+    """Return what to put into effect, and what counts as now."""
     declared = read_events(project.events_yaml)
     definitions = load_folder(project.segments_dir, catalog)
     return encode_definitions(definitions, declared) | _of_models(project, catalog), definitions.settings.now

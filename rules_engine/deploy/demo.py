@@ -1,4 +1,4 @@
-"""What the demo does beyond the ordinary commands: build the offline data, and ask for every customer's segments."""
+"""Do what the demo does beyond the ordinary commands: build offline data, and ask for every customer's segments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Everyone's segments.
+    """Look up the segments of all entities.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ def build(script: Path) -> None:
 
 
 def customers(project: Project) -> list[str]:
-    """Everyone in the offline data, in order."""
+    """Return all entities in the offline data, in order."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Which segments differ between two sets of definitions, themselves or through those that they refer to."""
+"""Find the segments that differ between two sets of definitions, themselves or through those they refer to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ADDED, CHANGED, AFFECTED, REMOVED = "added", "changed", "affected", "removed"
 
 
 def differences(before: Program, after: Program) -> dict[str, str]:
-    r"""By segment what happens to it, where something does.
+    r"""Return by segment what happens to it, where something does.
 
     >>> from rules_engine.rules.catalog import Catalog
     >>> from rules_engine.rules.load import load_text

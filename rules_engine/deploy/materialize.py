@@ -51,7 +51,7 @@ _BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ViewProgress:
-    """How far a run is: rows of a view that are written so far, in how long. The last call for a view has ``done``."""
+    """Report the rows of a view that are written so far, and in how long. The last call for a view has ``done``."""
 
     view: str
     number: int
@@ -63,7 +63,7 @@ class ViewProgress:
 
 @dataclass(frozen=True, slots=True)
 class ViewReport:
-    """What was done for one view.
+    """Report what was done for one view.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class ViewReport:
 
 @dataclass(frozen=True, slots=True)
 class MaterializeReport:
-    """What a run did, by view in the order of the run."""
+    """Report what a run did, by view in the order of the run."""
 
     views: tuple[ViewReport, ...]
 
@@ -288,7 +288,7 @@ class _ViewWriter:
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
-    """What our compute engine takes for a progress bar. Feast's engines show none."""
+    """Pass rows on: our compute engine takes this for a progress bar. Feast's engines show none."""
 
     update: Callable[[int], None]
 

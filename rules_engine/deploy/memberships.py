@@ -1,4 +1,4 @@
-"""What `segments materialize --memberships` writes: everyone's memberships as rows of the feature view user_segments.
+"""Write all memberships as rows of the feature view user_segments: `segments materialize --memberships`.
 
 Memberships are a history like any feature: a row says what was true from its instant on, so that training sets get the
 membership of their time. Only who changed gets a new row.
@@ -52,7 +52,7 @@ _ROW_GROUP = 100_000
 
 @dataclass(slots=True)
 class Memberships:
-    """What was written: how many users there are, how many of them got a new row, and how many are in each segment.
+    """Report how many entities there are, how many of them got a new row, and how many are in each segment.
 
     ``is_new`` says whether the feature view was defined, or defined anew for other segments.
     """

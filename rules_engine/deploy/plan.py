@@ -1,4 +1,4 @@
-"""What `segments plan` finds: how the files differ from what is applied, and whom that moves."""
+"""Find how the files differ from what is applied, and whom that moves: `segments plan`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rules_engine.batch import membership_files as audience
+from rules_engine.batch import membership_files
 from rules_engine.batch.engine import BatchRules
 from rules_engine.batch.entities import EntityReader, features_read
 from rules_engine.clock import now_micros
@@ -81,7 +81,7 @@ class Movement:
     uncounted: str | None = None
 
     def moving(self, move: str) -> int:
-        """How many users enter, or leave."""
+        """Return how many entities enter, or leave."""
         return self.enters if move == ENTERS else self.leaves
 
     @property
@@ -99,7 +99,7 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class ProjectPlan:
-    """What applying the files would do, and whom it moves, as of an instant (microseconds) and among so many users."""
+    """Say what applying the files would do, and whom it moves, as of an instant (microseconds), among how many."""
 
     as_of: int
     stages: ApplyStages
@@ -108,7 +108,7 @@ class ProjectPlan:
 
     @property
     def changes_anything(self) -> bool:
-        """Whether the files differ from what is applied."""
+        """Tell whether the files differ from what is applied."""
         return bool(self.stages.differs or self.movements)
 
     def over(self, limit: float) -> tuple[Movement, ...]:
@@ -233,7 +233,7 @@ class _Tally:
                 pass
             return
         schema = pa.schema([(self._reading.key, pa.string()), ("segment", pa.string()), ("change", pa.string())])
-        with audience.TableFile(out, schema) as file:
+        with membership_files.TableFile(out, schema) as file:
             for name, move, entities in self._moves(progress):
                 columns = [entities.cast(pa.string()), *(pa.repeat(text, len(entities)) for text in (name, move))]
                 file.write(pa.record_batch(columns, schema=schema))

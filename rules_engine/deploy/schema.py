@@ -20,7 +20,7 @@ from rules_engine.rules.settings.sinks import sink_kind
 
 
 def schema_file(project: Project) -> Path:
-    """Where the first line of a definition file points: ``# yaml-language-server: $schema=...``."""
+    """Return where the first line of a definition file points: ``# yaml-language-server: $schema=...``."""
     return project.state_dir / "schema.json"
 
 

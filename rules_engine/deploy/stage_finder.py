@@ -68,7 +68,7 @@ def find_stages(
     *,
     store_needed: bool = True,
 ) -> ApplyStages:
-    """What applying these definitions would do.
+    """Find what applying these definitions would do.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def _extent(project: Project, events: Iterable[str]) -> BuildStates:
 
 
 def _users(files: list[Path]) -> int | None:
-    """How many users have events in some files; None where that cannot be counted."""
+    """Count the entities that have events in some files; None where that cannot be counted."""
     if not files:
         return 0
     try:
@@ -186,7 +186,7 @@ def _users(files: list[Path]) -> int | None:
 
 
 def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Reevaluate | None:
-    """What the workers have to look at again; None if there is no stream to work off, or no segment differs."""
+    """Find what workers have to evaluate anew; None if there is no stream to work off, or no segment differs."""
     after = plan.definitions
     is_worked = any(definitions.get(kind) for definitions in (before, after) for kind in ("triggers", "events"))
     if not is_worked or not is_direct(plan.connection):

@@ -1,4 +1,4 @@
-"""What applying does, as a list of stages: found once, shown by `segments plan`, and walked by `segments apply`.
+"""List what applying does as stages: found once, shown by `segments plan`, and walked by `segments apply`.
 
 A stage is plain frozen data that says what will be done, and nothing of how. So what is shown is what is done.
 """
@@ -32,7 +32,7 @@ class NameChanges:
 
     @classmethod
     def between(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> NameChanges:
-        """What leads from one set of definitions to another."""
+        """Find what leads from one set of definitions to another."""
         return cls(
             added=tuple(sorted(after.keys() - before.keys())),
             changed=tuple(sorted(name for name in after.keys() & before.keys() if after[name] != before[name])),
@@ -57,7 +57,7 @@ class Register:
     change: RegistryChange
 
     def lines(self) -> Iterator[str]:
-        """What is done, in lines; the first one says it all if it stands alone."""
+        """Say in lines what is done; the first one says it all if it stands alone."""
         yield "bring Feast's registry up to date"
         change = self.change
         yield from NameChanges(change.added, change.updated, change.removed).lines("features")
@@ -85,7 +85,7 @@ class BuildStates:
     users: int | None = None
 
     def lines(self) -> Iterator[str]:
-        """What is done, in lines."""
+        """Say in lines what is done."""
         yield f"build the states of {', '.join(self.events)} from the event log"
         if self.since is None:
             yield "the log has no such event yet"
@@ -102,7 +102,7 @@ class KeepVersion:
     number: int
 
     def lines(self) -> Iterator[str]:
-        """What is done, in lines."""
+        """Say in lines what is done."""
         yield f"keep it as version {self.number}"
 
 
@@ -116,7 +116,7 @@ class Switch:
     definitions: tuple[tuple[str, NameChanges], ...]
 
     def lines(self) -> Iterator[str]:
-        """What is done, in lines."""
+        """Say in lines what is done."""
         yield "put it into effect"
         for kind, names in self.definitions:
             yield from names.lines(kind)
@@ -127,7 +127,7 @@ class CatchUp:
     """Take the events into the new states that came while they were built, and let the old states expire."""
 
     def lines(self) -> Iterator[str]:
-        """What is done, in lines."""
+        """Say in lines what is done."""
         yield "take up the events that came meanwhile; the old states expire after a day"
 
 
@@ -142,7 +142,7 @@ class Reevaluate:
     triggers: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
-        """What is done, in lines."""
+        """Say in lines what is done."""
         yield f"let the workers evaluate everyone again by {', '.join(self.segments)}"
         if self.triggers:
             yield f"triggers that may start: {', '.join(self.triggers)}"

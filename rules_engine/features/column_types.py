@@ -102,7 +102,9 @@ def family(kind: pa.DataType) -> Family:
     """
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return next((found for found, checks in _FAMILIES if any(check(kind) for check in checks)), Family.OTHER)
+    return next(
+        (held_family for held_family, checks in _FAMILIES if any(check(kind) for check in checks)), Family.OTHER
+    )
 
 
 def element_type(declared: str) -> str | None:
@@ -124,12 +126,12 @@ def is_in_table(declared: str) -> bool:
     return (element_type(declared) or declared) in CONVERSIONS
 
 
-def conversion(declared: str, found: Family) -> Conversion | None:
+def conversion(declared: str, held_family: Family) -> Conversion | None:
     """Return how a column that is no list becomes the declared type; None if it is refused."""
-    return CONVERSIONS[declared].get(found)
+    return CONVERSIONS[declared].get(held_family)
 
 
-def refusal(feature: str, declared: str, held: object, found: Family) -> FeatureColumnError:
+def refusal(feature: str, declared: str, held: object, held_family: Family) -> FeatureColumnError:
     """Make the error that refuses a column by its type.
 
     Parameters
@@ -140,10 +142,10 @@ def refusal(feature: str, declared: str, held: object, found: Family) -> Feature
         the feature's type, as Feast names it.
     held
         the column's type, as it is shown.
-    found
+    held_family
         the family of that type, or of the elements of a list.
     """
-    fitting = _FITTING.get(found)
+    fitting = _FITTING.get(held_family)
     wanted = element_type(declared) or declared
     accepted = " or ".join(each.value for each in CONVERSIONS[wanted]) if wanted in CONVERSIONS else declared
     write = f"write the column as {'lists of ' if element_type(declared) else ''}{accepted}"

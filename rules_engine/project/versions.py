@@ -1,4 +1,4 @@
-"""What was applied, and when and by whom: every read plan that differs from the one before is kept."""
+"""Keep what was applied, when and by whom: every read plan that differs from the one before."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def property_fields(event: str, properties: Iterable[tuple[str, ValueType]]) -> 
 
 
 def property_columns(event: str, properties: Iterable[tuple[str, ValueType]]) -> tuple[list[str], list[str]]:
-    """What reads properties out of the log's JSON: the columns of a first and of a second step over it.
+    """Write what reads properties out of the log's JSON: the columns of a first and of a second step over it.
 
     Raises
     ------

@@ -67,16 +67,16 @@ def as_declared(column: str, held_as: str, feature: str, declared: str) -> str:
     >>> as_declared("seen", "timestamp", "facts:seen", "UnixTimestamp")
     "unix_micros(date_trunc('SECOND', CAST(`seen` AS TIMESTAMP)))"
     """
-    value, found = quoted(column), family(held_as)
+    value, held_family = quoted(column), family(held_as)
     if not is_in_table(declared):
         return value
-    if found is Family.NOTHING:
+    if held_family is Family.NOTHING:
         return nothing(declared)
     inner = element_type(declared)
     if inner is None:
-        return _converted(value, found, feature, declared, declared, held_as)
-    if found is not Family.LIST:
-        raise refusal(feature, declared, held_as, found)
+        return _converted(value, held_family, feature, declared, declared, held_as)
+    if held_family is not Family.LIST:
+        raise refusal(feature, declared, held_as, held_family)
     of_elements = family(held_as[len("array<") : -1])
     if of_elements is Family.NOTHING:
         return nothing(declared)
@@ -84,9 +84,9 @@ def as_declared(column: str, held_as: str, feature: str, declared: str) -> str:
     return f"transform(array_compact({value}), element -> {element})"
 
 
-def whole_key(value: str, found: Family, name: str) -> str:
+def whole_key(value: str, held_family: Family, name: str) -> str:
     """Write a key that is a float or a decimal as the whole number that it is."""
-    return _whole(value, found, f"the join key `{name}` has to be whole numbers or strings", "Int64")
+    return _whole(value, held_family, f"the join key `{name}` has to be whole numbers or strings", "Int64")
 
 
 def nothing(declared: str) -> str:
@@ -99,45 +99,45 @@ def nothing(declared: str) -> str:
     return f"CAST(NULL AS {_TYPES[declared] if inner is None else f'ARRAY<{_TYPES[inner]}>'})"
 
 
-def _converted(value: str, found: Family, feature: str, target: str, declared: str, held_as: str) -> str:
-    how = conversion(target, found)
+def _converted(value: str, held_family: Family, feature: str, target: str, declared: str, held_as: str) -> str:
+    how = conversion(target, held_family)
     if how is None:
-        raise refusal(feature, declared, held_as, found)
-    return _WRITERS[how](value, found, f"feature `{feature}` is declared {declared}", target)
+        raise refusal(feature, declared, held_as, held_family)
+    return _WRITERS[how](value, held_family, f"feature `{feature}` is declared {declared}", target)
 
 
 def _same(value: str, _found: Family, _said: str, _target: str) -> str:
     return value
 
 
-def _whole(value: str, found: Family, said: str, target: str) -> str:
+def _whole(value: str, held_family: Family, said: str, target: str) -> str:
     limit = _LIMITS[target]
-    if found is Family.INTEGER:
+    if held_family is Family.INTEGER:
         holds = f"{value} BETWEEN {-limit - 1} AND {limit}"
-    elif found is Family.DECIMAL:
+    elif held_family is Family.DECIMAL:
         holds = f"{value} = floor({value}) AND {value} BETWEEN {-limit - 1} AND {limit}"
     else:  # beyond 2**53 floats leave out whole numbers
         bound = min(limit, 2**53 - 1)
         holds = f"{value} = floor({value}) AND {value} BETWEEN {-bound - 1} AND {bound} AND abs({value}) < {2**53}"
     refused = _raise(f"{said}: its source holds values that are no whole numbers, or outside of its range")
-    known = f"{value} IS NULL" if found is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
+    known = f"{value} IS NULL" if held_family is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
     return f"CASE WHEN {known} THEN NULL WHEN {holds} THEN CAST({value} AS BIGINT) ELSE {refused} END"
 
 
-def _real(value: str, found: Family, said: str, target: str) -> str:
+def _real(value: str, held_family: Family, said: str, target: str) -> str:
     made = f"CAST({value} AS {_TYPES[target]})"
-    if found is Family.FLOAT:
+    if held_family is Family.FLOAT:
         return made
     limit = _LIMITS[target]
     refused = _raise(f"{said}: its source holds numbers beyond {limit}, where floats leave out whole numbers")
     return f"CASE WHEN {value} IS NULL THEN NULL WHEN abs({value}) <= {limit} THEN {made} ELSE {refused} END"
 
 
-def _epoch_seconds(value: str, found: Family, said: str, _target: str) -> str:
-    seconds = _whole(value, found, said, "Int64")
+def _epoch_seconds(value: str, held_family: Family, said: str, _target: str) -> str:
+    seconds = _whole(value, held_family, said, "Int64")
     refused = _raise(f"{said}: its source holds seconds after 1970 that no calendar has; are these milliseconds?")
     holds = f"{value} BETWEEN {_FIRST_SECOND} AND {_LAST_SECOND}"
-    missing = f"{value} IS NULL" if found is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
+    missing = f"{value} IS NULL" if held_family is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
     return f"CASE WHEN {missing} THEN NULL WHEN {holds} THEN {seconds} * 1000000 ELSE {refused} END"
 
 

@@ -151,7 +151,7 @@ class SparkBatch:
     # --- what is read -----------------------------------------------------------------------------------------------
 
     def _make_features(self, as_of: int) -> None:
-        """Everyone with the newest rows of all views, side by side."""
+        """Join the newest rows of all views, with a row for each entity."""
         views = []
         for number, (view, columns) in enumerate(self._users.sources):
             source = self._source(view, number)

@@ -46,7 +46,7 @@ class MembershipView:
 
     @property
     def columns(self) -> dict[str, str]:
-        """By name Feast's name of the type."""
+        """Return by column Feast's name of its type."""
         return {
             column: kind
             for name in self.segments
@@ -71,17 +71,17 @@ class MembershipView:
 
 
 def definition_file(project: Project) -> Path:
-    """Where the definition is written."""
+    """Return the path of the definition."""
     return project.feature_repo / f"{VIEW}.py"
 
 
 def data_file(project: Project) -> Path:
-    """Where the rows are kept."""
+    """Return the path of the rows."""
     return project.feature_repo / "data" / f"{VIEW}.parquet"
 
 
 def is_written_here(project: Project) -> bool:
-    """Whether the definition is one of ours, which may be written anew."""
+    """Tell whether the definition is one of ours, which may be written anew."""
     try:
         return definition_file(project).read_text(encoding="utf-8").startswith(_MARK)
     except (OSError, UnicodeDecodeError):
@@ -89,7 +89,7 @@ def is_written_here(project: Project) -> bool:
 
 
 def has_view(repo: FeastRepo, view: MembershipView) -> bool:
-    """Whether the Feast repository defines the view for exactly these segments.
+    """Tell whether the Feast repository defines the view for exactly these segments.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def _refuse_taken(repo: FeastRepo) -> None:
 
 
 def restore_rows(repo: FeastRepo) -> None:
-    """Where the definition is there and its rows are not, as in a clone, let there be none.
+    """Make an empty file of rows where the definition is there and its rows are not, as in a clone.
 
     Otherwise nothing could be read from the offline store, as every view that is served is looked into.
     """

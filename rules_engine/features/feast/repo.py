@@ -36,7 +36,7 @@ class EntityKey:
 
 @dataclass(frozen=True, slots=True)
 class RegistryChange:
-    """What applying the definitions changed in Feast's registry: names, by what happened to them."""
+    """List the names that applying the definitions changed in Feast's registry, by what happened to them."""
 
     added: tuple[str, ...]
     updated: tuple[str, ...]
@@ -267,7 +267,7 @@ class FeastRepo:
         _check_fields(self._plan_views(self._desired()))
 
     def pending(self) -> RegistryChange:
-        """What :meth:`apply` would change in Feast's registry, found without changing anything."""
+        """Find what :meth:`apply` would change in Feast's registry, without changing anything."""
         with quiet():
             registry = self.store.registry
             registry.refresh(self.name)
@@ -300,7 +300,7 @@ class FeastRepo:
         return _change(before, after)
 
     def _specs(self, definitions: Iterable[Any]) -> dict[tuple[str, str], Any]:
-        """What each definition says, without what Feast keeps beside it (versions, states, materialized intervals)."""
+        """Return what each definition says, without what Feast adds to it (versions, states, intervals)."""
         specs = {}
         for definition in definitions:
             spec = definition.to_proto().spec
@@ -340,7 +340,7 @@ class FeastRepo:
         )
 
     def plan_view(self, view: Any) -> PlanView:
-        """How a feature view of the registry lies in the store."""
+        """Return how a feature view of the registry lies in the store."""
         return self._plan_views([view])[0]
 
     def _plan_views(self, views: Iterable[Any]) -> tuple[PlanView, ...]:
@@ -361,13 +361,13 @@ class FeastRepo:
 
     @property
     def writes_in_bulk(self) -> bool:
-        """Whether the online store is one of ours, which take Arrow columns and never put an older row over a newer."""
+        """Tell whether the online store is one of ours, which take Arrow columns and keep a newer row from an older."""
         from rules_engine.features.writing.store import BulkStore
 
         return isinstance(self.store.provider.online_store, BulkStore)
 
     def connection(self) -> Connection:
-        """How the online store is reached, with environment variables unexpanded, as ``feature_store.yaml`` has it."""
+        """Return how the online store is reached, as ``feature_store.yaml`` says it, variables unexpanded."""
         config = self.store.config.online_store
         name = "" if config is None else str(config.type)
         if name in ("redis", "rules_engine.features.online_store.BulkRedisOnlineStore"):

@@ -99,7 +99,7 @@ class _ViewRows:
         self._seen = 0
 
     def newest(self, step: int) -> Integers:
-        """By user the place of the newest row; -1 without one."""
+        """Return by entity the place of the newest row; -1 without one."""
         end = int(np.searchsorted(self._steps, step, side="right"))
         rows = self._order[self._seen : end]  # in the order of the steps, so that the newest is written last
         self._newest[self._owners[rows]] = rows
@@ -116,7 +116,7 @@ class OfflineHistory(OfflineUsers):
 
     @property
     def is_available(self) -> bool:
-        """Whether the views lie in files that can be read so."""
+        """Tell whether the views lie in files that can be read so."""
         return newest.has_duckdb() and all(path is not None for path in self._paths())
 
     def groups(self, instants: Instants, others: pa.Table | None = None, least: int = 1) -> Iterator[History]:

@@ -57,7 +57,7 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is odd about the rows of a source.
+    """Count what is odd about the rows of a source.
 
     Attributes
     ----------

@@ -117,15 +117,15 @@ def _newest(
     connection: duckdb.DuckDBPyConnection, source: SourceFile, as_of: int, others: pa.Array | None
 ) -> NewestRows:
     """Find which rows of a file are its entities' newest, and the place of each row's entity among the others."""
-    found = newest.newest_sql(source, Reach(as_of), "true")
+    query_of_newest = newest.newest_sql(source, Reach(as_of), "true")
     is_newest = np.zeros(source.rows, dtype=np.bool_)
     if others is None:
-        for batch in newest.stream(connection.execute(f"SELECT row FROM ({found})")):
+        for batch in newest.stream(connection.execute(f"SELECT row FROM ({query_of_newest})")):
             is_newest[batch.column(0).to_numpy()] = True
         return NewestRows(is_newest)
     place_of = np.full(source.rows, -1, dtype=np.int32)
     is_found = np.zeros(len(others), dtype=np.bool_)
-    query = f"SELECT row, place FROM ({found}) LEFT JOIN others USING (entity)"
+    query = f"SELECT row, place FROM ({query_of_newest}) LEFT JOIN others USING (entity)"
     for batch in newest.stream(connection.execute(query)):
         numbers, places = batch.column(0).to_numpy(), batch.column(1).fill_null(-1).to_numpy()
         is_newest[numbers] = True
@@ -149,8 +149,8 @@ def _joined(
         which = "entity IN (SELECT entity FROM wanted)"
     most = 0
     for number, source in enumerate(sources):
-        found = newest.newest_sql(source, Reach(as_of), which)
-        connection.execute(f"CREATE TEMP TABLE newest{number} AS SELECT row FROM ({found})")
+        query_of_newest = newest.newest_sql(source, Reach(as_of), which)
+        connection.execute(f"CREATE TEMP TABLE newest{number} AS SELECT row FROM ({query_of_newest})")
         (count,) = connection.execute(f"SELECT count(*) FROM newest{number}").fetchone() or (0,)
         most = max(most, count)
     order = "ORDER BY entity" if most <= _SORTED_UP_TO else ""

@@ -13,7 +13,7 @@ PLACE = "@"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NewestRows:
-    """Which rows of a file are their users' newest.
+    """Mark the rows of a file that are their entities' newest.
 
     Attributes
     ----------

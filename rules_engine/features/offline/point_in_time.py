@@ -100,7 +100,7 @@ class OfflineUsers:
 
     @property
     def types(self) -> dict[str, str]:
-        """By feature the type that it declares, as Feast names it."""
+        """Return by feature the type that it declares, as Feast names it."""
         return dict(self._types)
 
     def batches(
@@ -111,7 +111,7 @@ class OfflineUsers:
         *,
         to_count: bool = False,
     ) -> Iterator[Part]:
-        """Everyone, or only the users with these keys, in any order.
+        """Read all entities, or only those with these keys, in any order.
 
         Parameters
         ----------
