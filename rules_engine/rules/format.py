@@ -11,10 +11,9 @@ from rules_engine.rules.types import Kind, Value, ValueType
 
 
 def format_value(value: Value, value_type: ValueType | None = None) -> str:
-    """A value for people: instants and times of day spelled out, strings quoted where YAML would need it.
+    """Return a value for people: instants and times of day spelled out, strings quoted where YAML would need it.
 
-    >>> from rules_engine.rules.operators import OPERATORS, Argument
-    from rules_engine.rules.types import TIME
+    >>> from rules_engine.rules.types import TIME
     >>> format_value("NO"), format_value(True), format_value(0, TIME), format_value(None)
     ('"NO"', 'true', '1970-01-01T00:00:00Z', 'missing')
     """
