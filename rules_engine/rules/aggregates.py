@@ -20,7 +20,7 @@ ANY = frozenset(Kind)
 
 
 class Aggregate(Enum):
-    """How the matching events of a window become one value."""
+    """Names how the matching events of a window become one value."""
 
     COUNT = "count"
     SUM = "sum"

@@ -1,4 +1,4 @@
-"""What rules may mention: features with their types, and events with their properties."""
+"""Lists what rules may mention: features with their types, and events with their properties."""
 
 from __future__ import annotations
 

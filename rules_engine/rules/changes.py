@@ -150,7 +150,7 @@ def _predicate_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
 
 
 def _value_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
-    """Where an operator such as ``in_last`` moves a window over a time."""
+    """Return where an operator such as ``in_last`` moves a window over a time."""
     boundaries = OPERATORS[predicate.operator].boundaries
     value = Evaluation(Program({}), inputs, _BEFORE_EXPIRY).value(predicate) if boundaries else None
     if boundaries is not None and value is not None:

@@ -16,7 +16,7 @@ from rules_engine.rules.schema_parts import JsonSchema, SchemaParts
 
 @dataclass(slots=True)
 class Scope:
-    """What a document may name, and the problems found so far.
+    """Holds what a document may name, and the problems found so far.
 
     A parser leaves out what it refuses and adds the reason to ``problems``; under a name whose value was refused
     stands None, so that what refers to it is not refused as well.

@@ -1,4 +1,4 @@
-"""What event conditions say of an entity's ordered events at an instant: windows, aggregates and sequences."""
+"""Tells what event conditions say of an entity's ordered events at an instant: windows, aggregates and sequences."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def reduce_values(function: Aggregate, values: Sequence[Value]) -> Value:
 
 
 def sequence_matches(sequence: SequenceNode, events: Sequence[Event], now: int) -> bool:
-    """Whether some choice of events takes every step, completes at or before now, and starts within the own window.
+    """Say whether some choice of events takes every step, completes at or before now, and starts within the own window.
 
     >>> from rules_engine.clock import MINUTE
     >>> from rules_engine.rules.nodes import SequenceStep
@@ -118,7 +118,7 @@ def _identity(match_on: str | None, event: Event) -> Hashable:
 
 
 def identity_of(value: Value) -> Hashable:
-    """What makes events agree; None for what is no single value. 1 and 1.0 are one value; True is another.
+    """Return what makes events agree; None for what is no single value. 1 and 1.0 are one value; True is another.
 
     >>> identity_of(1) == identity_of(1.0), identity_of(True) == identity_of(1), identity_of(("a",)) is None
     (True, False, True)
@@ -167,7 +167,7 @@ def _followed(times: Sequence[int], later: Sequence[int], within: int | None) ->
 
 
 def _stayed_away(absent: Sequence[tuple[int | None, Sequence[int]]], at: int, now: int) -> bool:
-    """Whether the last ``did_not`` steps have completed: their time has passed and no such event came."""
+    """Say whether the last ``did_not`` steps have completed: their time has passed and no such event came."""
     for within, times in absent:
         assert within is not None, "the parser requires `within` on a last did_not step"
         if at + within > now or _first_after(times, at, within) is not None:
@@ -176,7 +176,7 @@ def _stayed_away(absent: Sequence[tuple[int | None, Sequence[int]]], at: int, no
 
 
 def _goes_on(absent: Sequence[tuple[int | None, Sequence[int]]], following: int | None, at: int) -> bool:
-    """Whether there is a following event, and no forbidden one between the two."""
+    """Say whether there is a following event, and no forbidden one between the two."""
     if following is None:
         return False
     found = (_first_after(times, at, within) for within, times in absent)

@@ -365,7 +365,7 @@ def _is_null(value: Value) -> bool:
 
 
 def _distance(predicate: Predicate, value: Value) -> str | None:
-    """How far a number or time is from fulfilling a comparison; None where there is no telling."""
+    """Return how far a number or time is from fulfilling a comparison; None where there is no telling."""
     argument, kind = predicate.argument, predicate.operand_type.kind if predicate.operand_type else None
     if isinstance(value, bool) or not isinstance(value, int | float) or kind is Kind.TIME_OF_DAY:
         return None

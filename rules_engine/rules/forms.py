@@ -12,7 +12,7 @@ from rules_engine.rules.aggregates import AGGREGATES, Aggregation
 
 
 class Shape(Enum):
-    """What is written after a form's first key."""
+    """Names what is written after a form's first key."""
 
     CONDITIONS = "a list of conditions"
     CONDITION = "a condition"

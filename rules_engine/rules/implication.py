@@ -12,7 +12,7 @@ from rules_engine.rules.program import Program
 
 
 def implies(program: Program, condition: Condition, other: Condition) -> bool:
-    """Whether everyone for whom ``condition`` is true is one for whom ``other`` is true.
+    """Say whether everyone for whom ``condition`` is true is one for whom ``other`` is true.
 
     >>> from rules_engine.rules.nodes import FeatureRef
     >>> age = FeatureRef("user", "age")
@@ -44,7 +44,7 @@ def _resolved(program: Program, condition: Condition) -> Condition:
 
 
 def _false_implies_false(program: Program, condition: Condition, other: Condition) -> bool:
-    """Whether ``condition`` being false makes ``other`` false; shown only for groups of the same parts."""
+    """Say whether ``condition`` being false makes ``other`` false; shown only for groups of the same parts."""
     condition, other = _resolved(program, condition), _resolved(program, other)
     if condition == other:
         return True

@@ -1,4 +1,4 @@
-"""What a rule is evaluated on: features, context and events of one entity."""
+"""Holds what a rule is evaluated on: features, context and events of one entity."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Event:
         return self.at, self.id
 
     def is_meant_by(self, match: EventMatch) -> bool:
-        """Whether the event is one of those that a match means."""
+        """Say whether the event is one of those that a match means."""
         return selects(match, self.name, self.properties)
 
 
@@ -57,7 +57,7 @@ class KeptEvents(tuple[Event, ...]):
         raise NotImplementedError
 
     def note(self, condition: EventAggregate | Sequence, now: int) -> str | None:
-        """What people have to know of the events behind an answer, because not all of them are here."""
+        """Return what people have to know of the events behind an answer, because not all of them are here."""
         raise NotImplementedError
 
 

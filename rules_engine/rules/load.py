@@ -39,7 +39,7 @@ class Definitions:
 
     @property
     def settings(self) -> Settings:
-        """What the ``project:`` document says; the defaults without one."""
+        """Return what the ``project:`` document says; the defaults without one."""
         return next(iter(self.values.get("project", {}).values()), Settings())
 
     def with_now(self, now: int | None) -> Definitions:

@@ -46,7 +46,7 @@ class ContextRef:
 
 
 class ClockField(Enum):
-    """What a clock condition reads of the time of evaluation."""
+    """Names what a clock condition reads of the time of evaluation."""
 
     TIME_OF_DAY = "time_of_day"
     DAY_OF_WEEK = "day_of_week"
@@ -65,7 +65,7 @@ class ClockRef:
 
 @dataclass(frozen=True, slots=True)
 class EventMatch:
-    """Which events are meant: a name, and predicates on properties that must all be true."""
+    """Says which events are meant: a name, and predicates on properties that must all be true."""
 
     event: str
     where: tuple[Predicate, ...] = ()

@@ -22,7 +22,7 @@ EVERYTHING = frozenset(Kind)
 
 
 class Argument(Enum):
-    """What is written after the operator."""
+    """Names what is written after the operator."""
 
     LITERAL = "a value of the operand's type"
     LITERALS = "a list of values of the operand's type"
@@ -67,7 +67,7 @@ class Operator:
 
     @property
     def missing(self) -> str:
-        """What it gives on a missing value."""
+        """Return what it gives on a missing value."""
         return "known" if self.name == "exists" else "unknown"
 
 

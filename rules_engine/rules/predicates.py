@@ -76,7 +76,7 @@ def _context_scalar(value: Any, wants_time: bool) -> Value:
 
 
 def selects(match: EventMatch, name: str, properties: Mapping[str, Value], now: int = 0) -> bool:
-    """Whether an event is one of those meant: its name fits and every ``where`` predicate is true.
+    """Say whether an event is one of those meant: its name fits and every ``where`` predicate is true.
 
     No operator on a property reads the clock (times relative to now are refused there), so ``now`` does not matter.
 

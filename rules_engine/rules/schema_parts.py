@@ -37,7 +37,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class SchemaParts:
-    """What the schemas of all kinds of documents are made of.
+    """Holds what the schemas of all kinds of documents are made of.
 
     Attributes
     ----------

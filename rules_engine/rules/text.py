@@ -1,4 +1,4 @@
-"""How rules compare strings: case folding by code point, and regular expressions that every target runs alike."""
+"""Compares strings as rules do: case folding by code point, and regular expressions that every target runs alike."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _escape_problem(letter: str, in_class: bool) -> str | None:
 
 
 def searches(pattern: str, text: str) -> bool:
-    r"""Whether a part of the text matches. Half of a surrogate pair, which UTF-8 cannot hold, is read as U+FFFD.
+    r"""Say whether a part of the text matches. Half of a surrogate pair, which UTF-8 cannot hold, is read as U+FFFD.
 
     >>> searches("^a.$", "aé"), searches("^a.$", "a\ud800"), searches("^a$", "ab")
     (True, True, False)

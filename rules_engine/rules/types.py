@@ -16,7 +16,7 @@ Value = Any
 
 
 class Kind(Enum):
-    """What a single value is. Integers and floats compare with each other; nothing else is ever converted."""
+    """Names what a single value is. Integers and floats compare with each other; nothing else is ever converted."""
 
     BOOLEAN = "boolean"
     INTEGER = "integer"

@@ -166,7 +166,7 @@ class Scorer:
         return [column.of(values.get(column.feature), now) for column in self.columns]
 
     def score(self, values: Mapping[str, Any], now: int) -> float | None:
-        """How likely a user is to do it, from 0 to 1; None if all of the features are missing.
+        """Return how likely a user is to do it, from 0 to 1; None if all of the features are missing.
 
         Parameters
         ----------
@@ -183,7 +183,7 @@ class Scorer:
         return None if row is None else self.probability(self.raw(row))
 
     def raw(self, row: Sequence[float]) -> float:
-        """What the model says before it is calibrated: log odds, or of a forest a share of votes."""
+        """Return what the model says before it is calibrated: log odds, or of a forest a share of votes."""
         if self.algorithm == "logistic_regression":
             total = self.intercept
             for weight, x in zip(self.weights, row, strict=True):

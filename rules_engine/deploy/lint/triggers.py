@@ -61,13 +61,13 @@ def _of_trigger(program: Program, trigger: Trigger) -> Iterator[Diagnostic]:
 
 
 def _waits(trigger: Trigger) -> bool:
-    """Whether it may be due later than it starts."""
+    """Say whether it may be due later than it starts."""
     hours = trigger.quiet_hours
     return bool(trigger.delay) or (hours is not None and hours.policy is QuietPolicy.DEFER)
 
 
 def _known_at_start(trigger: Trigger, condition: Condition) -> list[Condition]:
-    """What is true when the trigger starts, as far as the condition may ask for it."""
+    """Return what is true when the trigger starts, as far as the condition may ask for it."""
     if isinstance(trigger.on, OnEnter):
         return [SegmentRef(trigger.on.segment)]
     if isinstance(trigger.on, OnExit):

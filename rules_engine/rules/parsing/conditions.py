@@ -162,7 +162,7 @@ class ConditionParser:
         return self._predicate(node, form, operand, value_type)
 
     def feature(self, node: Node) -> tuple[Operand, ValueType | None]:
-        """What `VIEW:NAME` stands for, and its type, where one is known.
+        """Return what `VIEW:NAME` stands for, and its type, where one is known.
 
         Raises
         ------

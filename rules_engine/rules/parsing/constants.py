@@ -31,7 +31,7 @@ _UPPER = {"less_than": True, "before": True, "at_most": False}
 
 
 def constant_problem(condition: Condition, span: Span) -> Diagnostic | None:
-    """What is wrong with a condition whose answer does not depend on anybody; None if it does.
+    """Return what is wrong with a condition whose answer does not depend on anybody; None if it does.
 
     >>> from rules_engine.diagnostics import NO_SPAN
     >>> from rules_engine.rules.nodes import FeatureRef
@@ -93,7 +93,7 @@ def _contradicting_operand(conditions: Iterable[Condition]) -> Operand | None:
 
 
 def contradictory(predicates: list[Predicate]) -> bool:
-    """Whether no value, and no missing value either, fulfils all of these predicates on one operand."""
+    """Say whether no value, and no missing value either, fulfils all of these predicates on one operand."""
     if any(predicate.operator == "exists" for predicate in predicates):
         flags = {predicate.argument for predicate in predicates if predicate.operator == "exists"}
         others = [predicate for predicate in predicates if predicate.operator != "exists"]
@@ -151,7 +151,7 @@ def _empty_range(predicates: list[Predicate]) -> bool:
 
 
 def _is_whole(predicate: Predicate) -> bool:
-    """Whether the operand has whole values only; the type INTEGER may be no more than what a literal looks like."""
+    """Say whether the operand has whole values only; the type INTEGER may be no more than what a literal looks like."""
     is_time = predicate.operand_type is not None and predicate.operand_type.kind is Kind.TIME
     return is_time or _is_count(predicate.operand)
 

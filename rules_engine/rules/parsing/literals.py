@@ -1,4 +1,4 @@
-"""What is written after an operator: checked against the operand's type and converted to what evaluation compares."""
+"""Reads what follows an operator: checked against the operand's type, converted to what evaluation compares."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Refusal(Exception):
 
 
 def describe(node: Node) -> str:
-    """What stands there, for a message.
+    """Return what stands there, for a message.
 
     >>> from rules_engine.definitions.source import from_plain
     >>> describe(from_plain("5")), describe(from_plain(5)), describe(from_plain([1]))

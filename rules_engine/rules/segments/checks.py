@@ -1,4 +1,4 @@
-"""What segments say together: no references in a circle, and no nesting that Python's stack could not follow."""
+"""Checks segments together: no references in a circle, and no nesting that Python's stack could not follow."""
 
 from __future__ import annotations
 

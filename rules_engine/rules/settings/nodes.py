@@ -1,4 +1,4 @@
-"""What a project's settings hold: the instant that counts as now, the consents, and the sinks that actions go to."""
+"""Holds a project's settings: the instant that counts as now, the consents, and the sinks that actions go to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SinkRef:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the ``project:`` document says. ``now`` is in microseconds; None is the wall clock.
+    """Holds what the ``project:`` document says. ``now`` is in microseconds; None is the wall clock.
 
     ``consent`` has by name the feature that is true where somebody consented; ``sinks`` where actions may go.
     """

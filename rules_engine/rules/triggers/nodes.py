@@ -62,7 +62,7 @@ class Cap:
 
 
 class QuietPolicy(Enum):
-    """What becomes of a trigger that is due in quiet hours."""
+    """Names what becomes of a trigger that is due in quiet hours."""
 
     DEFER = "defer"
     DROP = "drop"
@@ -171,7 +171,7 @@ def _conditions(trigger: Trigger) -> Iterator[tuple[str, Condition]]:
 
 
 def payload_aggregates(triggers: Iterable[Trigger]) -> dict[str, EventAggregate]:
-    """What payloads read of events, by ``trigger.NAME.payload.KEY``: it has to be kept exactly, to be shown."""
+    """Return what payloads read of events, by ``trigger.NAME.payload.KEY``: it has to be kept exactly, to be shown."""
     return {
         f"trigger.{trigger.name}.payload.{key}": value
         for trigger in triggers

@@ -221,7 +221,7 @@ def python_value(scalar: pa.Scalar) -> Value:
 
 
 def _presence_codes(table: Steps, column: pa.Array) -> Codes:
-    """Where rules only ask whether there is a value."""
+    """Make the table of a column of which rules only ask whether there is a value."""
     value_type = table.slot.type
     if value_type is not None and not holds_kind(column.type, value_type.kind):
         return _all_missing(column)
@@ -327,7 +327,7 @@ def _narrowest(most: int) -> npt.DTypeLike:
 
 
 def _nulls(column: pa.Array) -> Flags | None:
-    """Where the column is null or NaN; None for nowhere."""
+    """Return where the column is null or NaN; None for nowhere."""
     if column.null_count == 0 and not pa.types.is_floating(column.type):
         return None
     found: Flags = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
@@ -386,7 +386,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def holds_kind(column: pa.DataType, kind: Kind) -> bool:
-    """Whether values of an Arrow type are of a kind, as :func:`rules_engine.rules.types.conform` judges them."""
+    """Say whether values of an Arrow type are of a kind, as :func:`rules_engine.rules.types.conform` judges them."""
     if kind is Kind.TIME:
         return _is_time(column) or bool(pa.types.is_integer(column))
     if kind is Kind.STRING:

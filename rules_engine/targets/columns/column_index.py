@@ -53,7 +53,7 @@ EventColumns = Mapping[EventAggregate | Sequence, EventColumn]
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Which rows are in which segments.
+    """Holds which rows are in which segments.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Matches:
         return (self.bits[:, position // 8] >> (position % 8) & 1).astype(np.bool_)
 
     def counts(self) -> dict[str, int]:
-        """How many rows are in each segment."""
+        """Return how many rows are in each segment."""
         totals: list[int] = []
         for column in range(self.bits.shape[1]):
             of_values = np.bincount(self.bits[:, column], minlength=256)
@@ -259,7 +259,7 @@ class _Batch:
         return _Batch(self.batch.slice(offset, rows), self.now, events, expired, self.known)
 
     def is_coded(self, table: ColumnTable) -> bool:
-        """Whether a table's column has few different values, of which the batch has each but once."""
+        """Say whether a table's column has few different values, of which the batch has each but once."""
         source = table.table.slot.source
         if not isinstance(source, FeatureRef):
             return False
@@ -353,7 +353,7 @@ def _take(column: pa.Array, rows: Rows | None) -> pa.Array:
 
 
 def _is_constant(slot: Slot) -> bool:
-    """Whether its value is the same for all rows."""
+    """Say whether its value is the same for all rows."""
     return isinstance(slot.source, ContextRef) or (
         isinstance(slot.source, ClockRef) and isinstance(slot.source.timezone, str)
     )

@@ -52,12 +52,12 @@ class Ranges:
 
     @property
     def nothing_present(self) -> bool:
-        """Whether no value is in; a missing one may be."""
+        """Say whether no value is in; a missing one may be."""
         return not self.low and not self.cuts
 
     @property
     def all_present(self) -> bool:
-        """Whether every value is in; a missing one may be out."""
+        """Say whether every value is in; a missing one may be out."""
         return self.low and not self.cuts
 
 

@@ -1,4 +1,4 @@
-"""Where the index gets what events say: from a log of events, or from whatever holds the same knowledge."""
+"""Gives the index what events say: from a log of events, or from whatever holds the same knowledge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _order = attrgetter("order")
 
 
 class EventValues(Protocol):
-    """What the events of one entity say. Asked only for what can still change the answer."""
+    """Tells what the events of one entity say. Asked only for what can still change the answer."""
 
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
         """Return the aggregate's value at an instant; None if it is missing, :class:`Undecided` if it is not known."""
@@ -30,7 +30,7 @@ class EventValues(Protocol):
 
 
 class LoggedEvents:
-    """What a log of events says, or what is kept of one.
+    """Tells what a log of events says, or what is kept of one.
 
     >>> from rules_engine.rules.aggregates import Aggregate
     >>> logged = LoggedEvents((Event("view", 5, "a"), Event("view", 9, "b")))

@@ -1,4 +1,4 @@
-"""Which bit stands for which conjunction, and how bits become names.
+"""Decides which bit stands for which conjunction, and how bits become names.
 
 Segments are sorted by how many conjunctions they have, most first. Layer 0 holds the first conjunction of every segment
 in that order, layer 1 the second of those that have one, and so on: one shift and one "or" per layer fold conjunctions

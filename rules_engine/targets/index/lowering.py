@@ -1,4 +1,4 @@
-"""How each operator becomes a set of allowed values on a slot."""
+"""Lowers each operator to a set of allowed values on a slot."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Conjunction:
         return Conjunction(domains, self.parts | other.parts)
 
     def key(self) -> object:
-        """What makes two conjunctions the same."""
+        """Return what makes two conjunctions the same."""
         return frozenset(self.domains.items()), self.parts
 
 

@@ -27,7 +27,7 @@ Mask = Callable[[Value, int], int]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to look at for some segments.
+    """Lists what to look at for some segments.
 
     Each loop below knows one kind of feature by heart and judges the exact type of the value first: that is both the
     check that a value is of its type and what keeps ``1`` and ``True`` apart. Whatever it does not know (a subclass, a
@@ -111,7 +111,7 @@ class Plan:
 
 
 def look_late(alive: int, late: Iterable[Late], request: Request) -> int:
-    """What is left of the conjunctions after the late tables."""
+    """Return what is left of the conjunctions after the late tables."""
     for table in late:
         if alive & table.mentions:
             alive = table.narrow(alive, request.raw(table.slot), request.now)
@@ -160,7 +160,7 @@ def make_plan(start: int, tables: Iterable[Table], strings: Strings) -> Plan:
 
 
 def _kind(table: Table) -> str:
-    """Which loop of a plan looks at a table."""
+    """Return which loop of a plan looks at a table."""
     slot = table.slot
     if isinstance(slot.source, FeatureRef):
         if slot.type == STRING:
@@ -179,7 +179,7 @@ def _steps(tables: list[Table]) -> list[Steps]:
 
 
 def _cost(slot: Slot) -> int:
-    """How dear it is to get at a slot's value, for the order of the late tables."""
+    """Return how dear it is to get at a slot's value, for the order of the late tables."""
     if isinstance(slot.source, SequenceNode):
         return 3
     if isinstance(slot.source, EventAggregate):

@@ -20,7 +20,7 @@ Source = Operand | Sequence
 
 
 class Reading(Enum):
-    """What is looked up of a value."""
+    """Names what is looked up of a value."""
 
     PLAIN = "the value"
     FOLDED = "the value in lower case"
@@ -69,14 +69,14 @@ class Slot:
 
     @property
     def reads_clock(self) -> bool:
-        """Whether the same raw value may be read otherwise at another time."""
+        """Say whether the same raw value may be read otherwise at another time."""
         if self.test is not None:
             return OPERATORS[self.test.operator].boundaries is not None
         return self.reading is Reading.AGE
 
     @property
     def varies(self) -> bool:
-        """Whether its value can change with time alone, expiry aside."""
+        """Say whether its value can change with time alone, expiry aside."""
         return self.reads_clock or isinstance(self.source, ClockRef | EventAggregate | Sequence)
 
     def reader(self) -> Callable[[Value, int], Value]:

@@ -24,7 +24,7 @@ Mentions = list[tuple[int, Domain]]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Table:
-    """What every table has.
+    """Holds what every table has.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Table:
         return self.missing if value is None else self.present(value)
 
     def narrow(self, alive: int, raw: Value, now: int) -> int:
-        """What is left of the conjunctions that are alive."""
+        """Return what is left of the conjunctions that are alive."""
         return alive & self.mask(raw, now)
 
     def present(self, value: Value) -> int:

@@ -67,7 +67,7 @@ class ManyTests:
                 self._by_bit.setdefault(bit, []).append(table)
 
     def narrow(self, alive: int, raw: Value, now: int) -> int:
-        """What is left of the conjunctions that are alive."""
+        """Return what is left of the conjunctions that are alive."""
         done = set()
         for bit in set_bits(alive & self.mentions):
             for table in self._by_bit[bit]:

@@ -272,7 +272,7 @@ def _extreme(function: Callable[..., Sql], smaller: bool) -> Callable[[Counted],
 
 
 def _distinct(counted: Counted) -> list[Stored]:
-    """How many values: numbers that are equal are one, and no number is a string or a boolean."""
+    """Return how many values: numbers that are equal are one, and no number is a string or a boolean."""
     require_scalars(counted.forms, f"`{counted.aggregate}`")
     values = [form.read() for form in counted.forms]
     if counted.whole and counted.floats:

@@ -1,4 +1,4 @@
-"""What SQL engines do differently, one small class per dialect. Everything else comes from one tree."""
+"""Writes what SQL engines do differently, one small class per dialect. Everything else comes from one tree."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Engine:
         return call("ENDS_WITH", value, self.text(text))
 
     def matches(self, value: Sql, pattern: str) -> Sql:
-        """Whether a part of the value matches the RE2 pattern."""
+        """Say whether a part of the value matches the RE2 pattern."""
         return call("REGEXP_MATCHES", value, self._pattern(pattern))
 
     def _pattern(self, pattern: str) -> Sql:
@@ -115,7 +115,7 @@ class Engine:
     # --- lists ------------------------------------------------------------------------------------------------------
 
     def includes(self, values: Sql, element: Sql) -> Sql:
-        """Whether a list has an element; NULL for no list, and NULL elements do not matter."""
+        """Say whether a list has an element; NULL for no list, and NULL elements do not matter."""
         return case((is_not_null(values), coalesce(self._includes(values.copy(), element), exp.false())))
 
     def _includes(self, values: Sql, element: Sql) -> Sql:
@@ -164,7 +164,7 @@ class Engine:
         ]
 
     def _infinite(self, value: Callable[[], Sql]) -> list[tuple[Sql, Sql]]:
-        """What a sum is if there are infinities among the values; of both signs there is no sum."""
+        """Return what a sum is if there are infinities among the values; of both signs there is no sum."""
         high, low = (self.double(sign * math.inf) for sign in (1, -1))
         rises = compare(exp.EQ, exp.Max(this=value()), high)
         falls = compare(exp.EQ, exp.Min(this=value()), low)
@@ -336,7 +336,7 @@ class Postgres(_WithoutZero):
         return cast(exp.Mul(this=epoch, expression=integer(1_000_000)), "BIGINT")
 
     def folded(self, value: Sql) -> Sql:
-        """By Unicode's rules whatever the database's locale is; needs a server with ICU, as all packaged ones are."""
+        """Fold case by Unicode's rules whatever the locale of the database; needs a server with ICU, as packaged."""
         translated = call("TRANSLATE", value, self.text("Σİ"), self.text("σi"))
         return exp.Lower(this=_collated(translated, "und-x-icu"))
 

@@ -50,7 +50,7 @@ class Joined:
 
 @dataclass
 class EventLog:
-    """What is read of the events of one name: their properties, and whether they match a ``where``."""
+    """Holds what is read of the events of one name: their properties, and whether they match a ``where``."""
 
     event: str
     name: str

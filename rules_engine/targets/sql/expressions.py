@@ -68,12 +68,12 @@ def coalesce(first: Sql, *others: Sql) -> Sql:
 
 
 def is_null(value: Sql) -> Sql:
-    """Whether a value is NULL."""
+    """Say whether a value is NULL."""
     return exp.Is(this=_term(value), expression=exp.Null())
 
 
 def is_not_null(value: Sql) -> Sql:
-    """Whether a value is not NULL."""
+    """Say whether a value is not NULL."""
     return exp.Is(this=_term(value), expression=exp.Not(this=exp.Null()))
 
 

@@ -116,7 +116,7 @@ class FeatureStep:
         return [replace(value, time_is_integer=False) for value in values]
 
     def context_given(self, name: str) -> Sql:
-        """Whether a context value was passed at all; NaN is a value here."""
+        """Say whether a context value was passed at all; NaN is a value here."""
         flag = f"{name} (given)"
         raw = [is_not_null(column(each.name)) for each in self._tables.context_columns[name]]
         if flag not in self._projection.columns:

@@ -68,7 +68,7 @@ class Wanted:
 
 
 def wanted_by(conditions: Iterable[Condition]) -> Wanted:
-    """What some conditions read."""
+    """Return what some conditions read."""
     wanted = Wanted()
     for condition in conditions:
         for node in walk(condition):
@@ -114,7 +114,7 @@ def _list_types(value_type: ValueType | None) -> set[ValueType]:
 
 
 def _storage(value: Value) -> Storage:
-    """What a value is stored as. An empty list, also one of only nulls, is a list of strings for now."""
+    """Return what a value is stored as. An empty list, also one of only nulls, is a list of strings for now."""
     if isinstance(value, list | tuple):
         kinds = {_kind(element) for element in value if not _is_null(element)}
         if kinds <= {Kind.INTEGER, Kind.FLOAT} and kinds:

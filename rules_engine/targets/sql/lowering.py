@@ -33,7 +33,7 @@ from rules_engine.targets.sql.values import INTEGERS, Stored, at_least, at_most,
 
 @dataclass(frozen=True)
 class Judged:
-    """What a lowering is given: one predicate, and the forms in which its operand may be stored."""
+    """Holds what a lowering is given: one predicate, and the forms in which its operand may be stored."""
 
     engine: Engine
     now: int
@@ -176,7 +176,7 @@ def _matches(judged: Judged, stored: Stored) -> Sql:
 
 
 def _includes(judged: Judged, element: Any) -> Sql:
-    """Whether the list has an element. A list of integers and floats is stored in two arrays, and each may have it."""
+    """Say whether the list has an element. Integers and floats of one list lie in two arrays."""
     return any_of([_array_includes(judged.engine, stored, element) for stored in judged.values])
 
 

@@ -23,7 +23,7 @@ _QUANTIFIER = re.compile(r"(?:[*+?]|\{([0-9]+)(?:,([0-9]*))?\})\??")
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    r"""How one regular expression engine writes what RE2 means.
+    r"""Describes how one regular expression engine writes what RE2 means.
 
     ``escape_controls`` writes control characters as ``\u000a``; ``look_around`` is needed for word boundaries (else
     the engine's own is taken); ``plain_groups`` means there are neither non-capturing groups nor lazy quantifiers,

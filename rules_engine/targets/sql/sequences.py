@@ -49,7 +49,7 @@ class SequenceSteps:
         self._known: dict[Sequence, tuple[str, list[Step]]] = {}
 
     def sequence(self, sequence: Sequence) -> Sql:
-        """Whether the sequence is complete, to be read after the joins. It is never unknown."""
+        """Say whether the sequence is complete, to be read after the joins. It is never unknown."""
         if sequence not in self._known:
             flag = self._events.names.numbered("sequence")
             self._known[sequence] = flag, list(_Writer(self._events, sequence, flag).steps())

@@ -50,7 +50,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Tables:
-    """Which columns hold what.
+    """Says which columns hold what.
 
     A key is usually one column. Where nothing declares a type (in tests), values of several types are kept in several
     columns, of which at most one is not NULL per row (a list of integers and floats fills two).

@@ -1,4 +1,4 @@
-"""What a predicate compares: the value of an operand as SQL, per type that it may be stored in."""
+"""Finds what a predicate compares: the value of an operand as SQL, per type that it may be stored in."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Stored:
     time_is_integer: bool = True
 
     def reads_as(self, wanted: ValueType) -> bool:
-        """Whether a value of the wanted type may be in this form."""
+        """Say whether a value of the wanted type may be in this form."""
         if self.type is None or self.type.is_list != wanted.is_list or self.type.kind not in _READ_AS[wanted.kind]:
             return False
         return self.time_is_integer or (self.type.kind is Kind.TIME) == (wanted.kind is Kind.TIME)
 
     def is_scalar(self, kinds: Collection[Kind]) -> bool:
-        """Whether it is a single value of one of these kinds."""
+        """Say whether it is a single value of one of these kinds."""
         return self.type is not None and not self.type.is_list and self.type.kind in kinds
 
     def read(self) -> Sql:
@@ -149,7 +149,7 @@ def as_float(value: float) -> float | None:
 
 
 def at_least(engine: Engine, stored: Stored, bound: float, *, strict: bool = False) -> Sql:
-    """Whether value >= bound, or > if strict, as exactly as Python compares integers with floats.
+    """Say whether value >= bound, or > if strict, as exactly as Python compares integers with floats.
 
     >>> from rules_engine.rules.types import INTEGER
     >>> [at_least(Engine(), Stored(INTEGER, exp.column("a")), bound, strict=True).sql() for bound in (2, 2.5, 2**70)]
@@ -169,7 +169,7 @@ def at_least(engine: Engine, stored: Stored, bound: float, *, strict: bool = Fal
 
 
 def at_most(engine: Engine, stored: Stored, bound: float, *, strict: bool = False) -> Sql:
-    """Whether value <= bound, or < if strict."""
+    """Say whether value <= bound, or < if strict."""
     if _kind(stored) in INTEGERS:
         whole = math.floor(bound)
         strict = strict and whole == bound
@@ -184,7 +184,7 @@ def at_most(engine: Engine, stored: Stored, bound: float, *, strict: bool = Fals
 
 
 def between(engine: Engine, stored: Stored, low: float, high: float) -> Sql:
-    """Whether low <= value <= high."""
+    """Say whether low <= value <= high."""
     return all_of([at_least(engine, stored, low), at_most(engine, stored, high)])
 
 
@@ -212,12 +212,12 @@ def _is_whole(engine: Engine, number: Stored) -> Sql:
 
 
 def not_above(engine: Engine, whole: Stored, number: Stored) -> Sql:
-    """Whether whole <= number, exactly: a BIGINT made a double would be rounded."""
+    """Say whether whole <= number, exactly: a BIGINT made a double would be rounded."""
     return _compare_exactly(engine, exp.LTE, whole, number, "FLOOR", when_above=True)
 
 
 def not_below(engine: Engine, whole: Stored, number: Stored) -> Sql:
-    """Whether whole >= number, exactly."""
+    """Say whether whole >= number, exactly."""
     return _compare_exactly(engine, exp.GTE, whole, number, "CEIL", when_above=False)
 
 

@@ -38,7 +38,7 @@ class ZoneStep:
 
     @property
     def used(self) -> bool:
-        """Whether any rule reads local time in a feature's zone."""
+        """Say whether any rule reads local time in a feature's zone."""
         return bool(self._joins)
 
     def local(self, field: ClockField, zones: list[Stored]) -> list[Stored]:

@@ -92,7 +92,7 @@ def _reduced(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
 
 
 def _counted(predicate: Predicate, limit: int, wanted: bool) -> tuple[list[bool], list[int]]:
-    """By number, whether it is so; and the next smaller number at which it is otherwise, -1 if there is none."""
+    """Return for each number whether it is so, and the next smaller number where that differs; -1 if none does."""
     truths = [judge(predicate, number, 0) is wanted for number in range(limit + 1)]
     falls = [-1]
     for number in range(1, limit + 1):

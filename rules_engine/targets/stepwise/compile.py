@@ -57,14 +57,14 @@ class Checks:
         self._segments: dict[tuple[str, bool], Check] = {}
 
     def segment(self, name: str, wanted: bool = True) -> Check:
-        """Whether a segment is true; with ``wanted`` False, whether it is false."""
+        """Say whether a segment is true; with ``wanted`` False, whether it is false."""
         key = (name, wanted)
         if key not in self._segments:
             self._segments[key] = self.condition(self._program.segment(name).when, wanted)
         return self._segments[key]
 
     def condition(self, condition: Condition, wanted: bool = True) -> Check:
-        """Whether a condition is true; with ``wanted`` False, whether it is false."""
+        """Say whether a condition is true; with ``wanted`` False, whether it is false."""
         match condition:
             case AllOf(conditions) | AnyOf(conditions):
                 parts = [self.condition(part, wanted) for part in sorted(conditions, key=_cost)]
@@ -91,7 +91,7 @@ def _cost(condition: Condition) -> int:
 
 
 def _remembered(check: Check, key: tuple[str, bool]) -> Check:
-    """What several segments refer to is judged once."""
+    """Remember the answer at an instant: several segments refer to it."""
 
     def answer(view: View, now: int) -> Answer:
         known = view.known.get(key)

@@ -1,4 +1,4 @@
-"""What is known of an entity at an instant, and the answers that conditions give on it."""
+"""Holds what is known of an entity at an instant, and the answers that conditions give on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answer = tuple[bool, int]
 
 
 class View:
-    """What is known of an entity: its features, and its events as they are kept."""
+    """Holds what is known of an entity: its features, and its events as they are kept."""
 
     __slots__ = ("expires_at", "known", "reader", "streams", "values")
 
