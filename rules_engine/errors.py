@@ -14,7 +14,7 @@
     └── StoreError               the online store
         ├── StoreUnavailableError  it cannot be reached or refuses the connection
         ├── StoreTimeoutError      it did not answer in time
-        └── StoreDataError         it holds bytes that do not match the read plan
+        └── StoreDataError         it holds other bytes than the read plan says, or forgot what it held
 
 A command prints the message of a ``SegmentsError`` and exits with 1; it never prints a traceback for one.
 """
@@ -103,7 +103,7 @@ class StoreTimeoutError(StoreError):
 
 
 class StoreDataError(StoreError):
-    """The online store holds bytes that the read plan cannot explain."""
+    """The online store holds bytes that the read plan cannot explain, or does not hold what an answer rests on."""
 
 
 _SYSTEM_HINTS: Mapping[int, str] = {

@@ -42,6 +42,7 @@ CLIENT = {
 MEMBERSHIP = {
     "at": "attribute",
     "changes_at": "property",
+    "undecided": "property",
     "entity": "attribute",
     "error": "attribute",
     "segments": "attribute",
@@ -55,6 +56,7 @@ ERRORS = {
     "DefinitionError": "SegmentsError",
     "UnknownNameError": "SegmentsError",
     "DataError": "SegmentsError",
+    "FeatureColumnError": "DataError",
     "UnsupportedError": "SegmentsError",
     "MissingExtraError": "SegmentsError",
     "StoreError": "SegmentsError",

@@ -73,7 +73,7 @@ when: {did: view, within: 1d, count: {at_least: 900}}
 
 
 def test_more_events_than_are_kept_leave_answers_unknown_and_say_so(project: Project, store: EmbeddedStore) -> None:
-    shop_plan(Connection("redis", store.connection_string), BUSY).save(project.read_plan)
+    put_into_effect(shop_plan(Connection("redis", store.connection_string), BUSY), project)
     with SegmentClient(project) as client:
         for number in range(2_110):
             at = NOW - timedelta(seconds=2_110 - number)
