@@ -29,7 +29,8 @@ _VALUES_PER_GROUP = 10_000_000
 
 _MEMORY_LIMIT = "1GB"
 
-_NOBODY = pa.table({"entity": pa.array([], pa.large_string()), "at": pa.array([], pa.int64())})
+#: Of nobody; a table of this type made here would import pandas with the module.
+_OTHERS = pa.schema([("entity", pa.large_string()), ("at", pa.int64())])
 
 Integers = npt.NDArray[np.int64]
 
@@ -139,7 +140,7 @@ class OfflineHistory(OfflineUsers):
         sources = [source for source in self._opened() if source is not None]
         try:
             with newest.database(self._repo.project.state_dir, _MEMORY_LIMIT) as connection:
-                connection.register("others", _NOBODY if others is None else others)
+                connection.register("others", _OTHERS.empty_table() if others is None else others)
                 count = max(least, _groups(sources))
                 for group in range(count):
                     which = f"hash(entity) % {count} = {group}"
