@@ -62,7 +62,7 @@ layers: $(STAMP)
 
 docs: $(STAMP)
 	@echo "== sphinx"
-	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build/site
+	@$(BIN)/sphinx-build --fresh-env --quiet --fail-on-warning --keep-going --conf-dir docs . build/site
 	@echo "build/site/index.html"
 
 pytest: $(STAMP)
