@@ -179,7 +179,7 @@ def test_an_interrupt_while_duckdb_reads_is_one_and_no_damaged_log(
         return engine._connection.execute(slow)
 
     interrupt = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
-    monkeypatch.setattr(offline._OutsideMemory, "_run", run)
+    monkeypatch.setattr(offline.OutsideMemory, "_run", run)
     events = OfflineEvents(log, [EventAggregate(Aggregate.COUNT, EventMatch("view"), None)], tmp_path)
     with pytest.raises(KeyboardInterrupt):
         events.entities(DAY)
