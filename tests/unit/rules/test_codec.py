@@ -87,5 +87,5 @@ def test_what_has_no_place_in_a_rule_is_refused(value: Any) -> None:
     ],
 )
 def test_what_was_not_written_by_us_is_refused(data: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="not an encoded program"):
+    with pytest.raises(ValueError, match="not encoded segments"):
         decode_program(data)
