@@ -10,6 +10,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,9 @@ pyspark = pytest.importorskip("pyspark.sql")
 if shutil.which("java") is None:
     pytest.skip("Java is not installed", allow_module_level=True)
 
-from rules_engine.batch.spark.engine import SparkBatch  # noqa: E402  # only where PySpark is there
+from rules_engine.batch.spark.conversions import as_declared as in_spark  # noqa: E402  # only where PySpark is there
+from rules_engine.batch.spark.engine import SparkBatch  # noqa: E402
+from rules_engine.features.column_values import as_declared as in_arrow  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -145,3 +149,34 @@ def test_the_command_has_an_engine(shop: BatchProject) -> None:
     done, here = (CliRunner().invoke(main.app, [*arguments, "--engine", engine]) for engine in ("spark", "local"))
     assert json.loads(done.stdout) == json.loads(here.stdout)
     assert json.loads(here.stdout)["segments"]["rich_and_idle"]["users"] > 0
+
+
+def test_the_table_of_types_gives_the_same_values_in_spark(tmp_path: Path, session: Any) -> None:
+    columns = {
+        "whole": (pa.array([2**53 + 1, None, -(2**63)]), "Int64"),
+        "floats": (pa.array([3.0, float("nan"), -1.0]), "Int64"),
+        "decimals": (pa.array([Decimal("3.00"), None, Decimal("-7.00")]), "Int32"),
+        "real": (pa.array([Decimal("0.1"), None, Decimal("-1.50")], pa.decimal128(38, 20)), "Float64"),
+        "wide": (pa.array([2**53, None, 0]), "Float64"),
+        "time": (pa.array([NOW + timedelta(microseconds=7), None, NOW], pa.timestamp("us", "UTC")), "UnixTimestamp"),
+        "epoch": (pa.array([1_700_000_000, None, -1]), "UnixTimestamp"),
+        "day": (pa.array([NOW.date(), None, NOW.date()]), "UnixTimestamp"),
+        "tags": (pa.array([["a", None], None, []], pa.list_(pa.string())), "Array(String)"),
+    }
+    pq.write_table(pa.table({name: column for name, (column, _) in columns.items()}), tmp_path / "t.parquet")
+    rows = session.read.parquet(str(tmp_path / "t.parquet"))
+    rows.createOrReplaceTempView("typed")
+    held_as = dict(rows.dtypes)
+    written = [f"{in_spark(name, held_as[name], f'v:{name}', kind)} AS {name}" for name, (_, kind) in columns.items()]
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+    found = [row.asDict() for row in session.sql(f"SELECT {', '.join(written)} FROM typed").collect()]
+    expected = {}
+    for name, (column, kind) in columns.items():
+        values = in_arrow(column, f"v:{name}", kind)
+        expected[name] = (values.cast(pa.int64()) if kind == "UnixTimestamp" else values).to_pylist()
+    assert found == [dict(zip(expected, row, strict=True)) for row in zip(*expected.values(), strict=True)]
+    for values, kind in (([1.5], "Int64"), ([2**53 + 1], "Float64"), ([2**31], "Int32"), ([10**12], "UnixTimestamp")):
+        session.createDataFrame([(value,) for value in values], ["x"]).createOrReplaceTempView("odd")
+        column = in_spark("x", dict(session.table("odd").dtypes)["x"], "v:x", kind)
+        with pytest.raises(Exception, match=f"feature `v:x` is declared {kind}"):
+            session.sql(f"SELECT {column} FROM odd").collect()
