@@ -22,7 +22,7 @@ MEASURES = {
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How far one thing has drifted.
+    """The drift of one thing.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Drift:
     now: float | None = None
 
     def beyond(self, limits: Mapping[str, float]) -> list[str]:
-        """The measures that reach their limit.
+        """Return the measures that reach their limit.
 
         >>> Drift("m v1", "feature", "v:a", {"psi": 0.3, "ks": 0.1}).beyond({"psi": 0.25, "ks": 0.2})
         ['psi']
@@ -55,12 +55,12 @@ class Drift:
 
 
 def beyond(drifts: Sequence[Drift], limits: Mapping[str, float]) -> list[tuple[Drift, list[str]]]:
-    """What has drifted too far, with the measures that say so."""
+    """Return what has drifted too far, with the measures that say so."""
     return [(drift, found) for drift in drifts if (found := drift.beyond(limits))]
 
 
 def parse_limits(given: Sequence[str]) -> dict[str, float]:
-    """Limits out of texts such as ``psi=0.25`` and ``share=5%``; whoever gives none gets :data:`DEFAULT_LIMITS`.
+    """Parse limits such as ``psi=0.25`` and ``share=5%``; without any, return :data:`DEFAULT_LIMITS`.
 
     Raises
     ------

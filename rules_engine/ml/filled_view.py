@@ -12,7 +12,7 @@ from rules_engine.features.feast.repo import FeastRepo
 
 @dataclass(frozen=True, slots=True)
 class FilledView:
-    """What a view that is filled consists of; types are Feast's names.
+    """The shape of a view that is filled here; types are Feast's names.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ _LAST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def features_as_of(repo: FeastRepo, features: Sequence[str], as_of: int) -> pd.DataFrame:
-    """Every user's features as they were at an instant: one row per user, one column per ``VIEW:NAME``.
+    """Read every user's features as of an instant: one row per user, one column per ``VIEW:NAME``.
 
     A user appears if one of the features' views has a row of theirs that was valid then; what another view lacks is
     missing in the row.
@@ -61,7 +61,7 @@ def features_as_of(repo: FeastRepo, features: Sequence[str], as_of: int) -> pd.D
 
 
 def latest_rows(repo: FeastRepo, view_name: str, until: int | None = None) -> pd.DataFrame:
-    """Every user's newest row of a view, indexed by user, with its instant in ``event_timestamp``.
+    """Read every user's newest row of a view, indexed by user, with its instant in ``event_timestamp``.
 
     ``until``, in microseconds, leaves out later rows.
     """

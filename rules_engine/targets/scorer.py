@@ -52,7 +52,7 @@ class ModelColumn:
     typical: float = 0.0
 
     def of(self, value: Any, now: int) -> float:
-        """The column for a feature's value; None is a missing one.
+        """Return the column for a feature's value; None is a missing one.
 
         >>> ModelColumn("v:n", "number", log=True, fill=1.0).of(0, now=0)
         0.0
@@ -69,7 +69,7 @@ class ModelColumn:
 
 
 def number_of(kind: str, value: Any, now: int) -> float | None:
-    """A feature's value as the number that a column starts from; None if it is missing."""
+    """Return a feature's value as the number that a column starts from; None if it is missing."""
     if value is None:
         return None
     if kind == "age":
@@ -94,7 +94,7 @@ class Tree:
     value: Sequence[float]
 
     def of(self, row: Sequence[float]) -> float:
-        """The value of the leaf that a row falls into.
+        """Return the value of the leaf that a row falls into.
 
         >>> Tree((0, 0, 0), (1.5, 0, 0), (1, -1, -1), (2, -1, -1), (0.0, 0.1, 0.9)).of([2.0])
         0.9
@@ -107,7 +107,7 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class FeatureEffect:
-    """What one feature does to a score: how much higher it is than with the values of other users, on average."""
+    """The effect of one feature on a score: the mean difference to the score with other users' values."""
 
     feature: str
     value: Any
@@ -156,11 +156,11 @@ class Scorer:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The features that the score is made of."""
+        """Return the features that the score is made of."""
         return tuple(dict.fromkeys(column.feature for column in self.columns))
 
     def row(self, values: Mapping[str, Any], now: int) -> list[float] | None:
-        """The columns for a user's values; None if all are missing, and then there is no score."""
+        """Return the columns for a user's values; None if all are missing, and then there is no score."""
         if all(values.get(feature) is None for feature in self.features):
             return None
         return [column.of(values.get(column.feature), now) for column in self.columns]
@@ -183,7 +183,7 @@ class Scorer:
         return None if row is None else self.probability(self.raw(row))
 
     def raw(self, row: Sequence[float]) -> float:
-        """Return what the model says before it is calibrated: log odds, or of a forest a share of votes."""
+        """Return the uncalibrated result: log odds, or for a forest a share of votes."""
         if self.algorithm == "logistic_regression":
             total = self.intercept
             for weight, x in zip(self.weights, row, strict=True):
@@ -197,7 +197,7 @@ class Scorer:
         return total / len(self.trees) if self.algorithm == "random_forest" else total
 
     def probability(self, raw: float) -> float:
-        """The calibrated probability."""
+        """Return the calibrated probability."""
         if self.calibration == "isotonic":
             return interpolated(self.knots, self.levels, raw)
         if self.calibration == "sigmoid":
@@ -205,7 +205,7 @@ class Scorer:
         return raw if self.algorithm == "random_forest" else expit(raw)
 
     def percentile(self, score: float) -> float:
-        """The share of users in the test whose score was lower, from 0 to 1.
+        """Return the share of users in the test whose score was lower, from 0 to 1.
 
         >>> Scorer("v1", "random_forest", (), quantiles=(0.0, 0.2, 1.0)).percentile(0.1)
         0.25
@@ -249,7 +249,7 @@ class Scorer:
     # --- plain data --------------------------------------------------------------------------------------------------
 
     def to_plain(self) -> dict[str, Any]:
-        """The scorer as data for JSON."""
+        """Return the scorer as data for JSON."""
         return {
             "version": self.version,
             "algorithm": self.algorithm,
@@ -267,7 +267,7 @@ class Scorer:
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Scorer:
-        """The inverse of :meth:`to_plain`.
+        """Return the inverse of :meth:`to_plain`.
 
         Raises
         ------
@@ -312,7 +312,7 @@ _TREE = ("column", "threshold", "left", "right", "value")
 
 
 def _check_tree(tree: Tree, columns: int) -> None:
-    """A child comes after its parent, so that every walk ends."""
+    """Refuse a tree whose walks might not end: a child must come after its parent."""
     size = len(tree.left)
     if not size or any(len(getattr(tree, name)) != size for name in _TREE):
         raise ValueError("a tree of it is cut off")
@@ -322,7 +322,7 @@ def _check_tree(tree: Tree, columns: int) -> None:
 
 
 def expit(x: float) -> float:
-    """1 / (1 + exp(-x)).
+    """Return 1 / (1 + exp(-x)).
 
     >>> expit(0.0), expit(-1e6)
     (0.5, 0.0)
@@ -333,7 +333,7 @@ def expit(x: float) -> float:
 
 
 def interpolated(knots: Sequence[float], levels: Sequence[float], x: float) -> float:
-    """The line through the knots at x; level beyond its ends.
+    """Return the line through the knots at x; level beyond its ends.
 
     >>> interpolated((0.0, 2.0), (0.1, 0.3), 1.0)
     0.2

@@ -1,4 +1,4 @@
-"""What `segments cluster` prints."""
+"""The output of `segments cluster`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _chosen(model: ClusterModel) -> str:
 
 
 def measure(score: KScore, choose_by: str) -> str:
-    """The measure that chooses, of one number of clusters."""
+    """Return the measure that chooses, of one number of clusters."""
     name, digits = _SHOWN[choose_by]
     value = getattr(score, name)
     return "-" if value is None else format(value, digits)
@@ -136,7 +136,7 @@ _DIRECTIONS = {"born": "were in", "merged": "were in", "died": "now in", "split"
 
 
 def change_row(change: ClusterChange) -> list[str]:
-    """What became of a cluster, as a row."""
+    """Return what became of a cluster, as a row."""
     shares = [f"{label} ({share:.0%})" for label, share in change.others.items()]
     if change.kind == "renamed":
         shares = list(change.others)
@@ -162,7 +162,7 @@ def show_attached(model: ClusterModel, attached: Attached, as_of: int) -> None:
 
 
 def attached_data(model: ClusterModel, attached: Attached, as_of: int) -> dict[str, Any]:
-    """What attaching did, for JSON."""
+    """Return what attaching did, as JSON data."""
     return {
         "clusters": model.definition.name,
         "model_version": model.version,
@@ -180,7 +180,7 @@ _HEADERS = ["version", "fitted", "as of", "algorithm", "k", "silhouette", "users
 
 
 def version_row(model: ClusterModel) -> list[str]:
-    """A version, as a row of the list."""
+    """Return a version, as a row of the list."""
     silhouette = model.score.silhouette
     return [
         model.version,
@@ -196,7 +196,7 @@ def version_row(model: ClusterModel) -> list[str]:
 
 
 def version_data(model: ClusterModel, store: VersionStore[ClusterModel]) -> dict[str, Any]:
-    """A version, for JSON."""
+    """Return a version, for JSON."""
     report = store.report(model.version)
     return {
         "version": model.version,
@@ -255,7 +255,7 @@ def _facts(model: ClusterModel) -> dict[str, str]:
 
 
 def day(instant: int) -> str:
-    """An instant, without the time if that is midnight."""
+    """Return an instant, without the time if that is midnight."""
     return format_instant(instant).removesuffix("T00:00:00Z")
 
 

@@ -1,4 +1,4 @@
-"""What `segments model` prints."""
+"""The output of `segments model`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _METRIC_HEADERS = ["users at cuts", "did it", "mean score", *METRICS.values()]
 
 
 def day(instant: int) -> str:
-    """An instant without what is not needed of it."""
+    """Return an instant, without the time if that is midnight."""
     return format_instant(instant).removesuffix("T00:00:00Z")
 
 
 def minute(instant: int) -> str:
-    """An instant to the minute."""
+    """Return an instant to the minute."""
     return format_instant(instant)[:16].replace("T", " ")
 
 
@@ -62,7 +62,7 @@ def show_fit(model: PropensityModel, *, unchanged: bool = False) -> None:
 
 
 def show_differences(found: Mapping[str, Sequence[Difference]], what: str) -> None:
-    """Print by how much one is better than others, and whether that may be luck."""
+    """Print by how much one is better than others, with intervals."""
     rows = [[name, *map(interval, differences)] for name, differences in found.items()]
     table([what, *METRICS.values()], rows, right=list(METRICS.values()))
 
@@ -89,7 +89,7 @@ def show_compared(first: PropensityModel, second: PropensityModel) -> None:
 
 
 def version_row(model: PropensityModel) -> list[str]:
-    """A version for the table of `list`."""
+    """Return a version for the table of `list`."""
     judged = model.judgement.overall
     return [
         model.version,
@@ -105,7 +105,7 @@ def version_row(model: PropensityModel) -> list[str]:
 
 
 def version_data(model: PropensityModel, store: VersionStore[PropensityModel]) -> dict[str, Any]:
-    """A version as JSON data."""
+    """Return a version as JSON data."""
     judged = model.judgement.overall
     return {
         "version": model.version,
@@ -154,7 +154,7 @@ def show_reasons(what: str, percentile: float, reasons: list[FeatureEffect], val
 
 
 def value_text(value: Any) -> str:
-    """A feature's value for a table.
+    """Return a feature's value for a table.
 
     >>> value_text(None), value_text(1.5), value_text("mobile")
     ('missing', '1.5', 'mobile')

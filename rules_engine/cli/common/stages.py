@@ -9,7 +9,7 @@ from rules_engine.cli.common.output import say
 
 
 class Stages:
-    """How long each stage takes, and what is shown while it lasts.
+    """Shows each stage of a command while it lasts, and measures its time.
 
     >>> stages = Stages(lambda text: print(text))
     >>> stages("Finding clusters", 1, 4)
@@ -24,7 +24,7 @@ class Stages:
         self._current, self._since = "", time.perf_counter()
 
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
-        """A stage goes on, or the next one begins."""
+        """Go on with a stage, or begin the next one."""
         self._count()
         self._current = what
         self.seconds.setdefault(what, 0.0)
@@ -32,7 +32,7 @@ class Stages:
         self._show(f"{what}: {done:,}{of}" if done else what)
 
     def rounded(self) -> dict[str, float]:
-        """The seconds of each stage so far, to the millisecond."""
+        """Return the seconds of each stage so far, to the millisecond."""
         self._count()
         return {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
 

@@ -33,7 +33,7 @@ WhichVersion = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Pages(Generic[M]):
-    """What the common commands print of one kind.
+    """The output of the common commands for one kind.
 
     Attributes
     ----------

@@ -24,7 +24,7 @@ _READABLE = 400
 
 
 def encode(values: Matrix | Positions) -> Any:
-    """Numbers for JSON."""
+    """Return numbers as data for JSON."""
     if values.dtype.kind == "i":
         values = values.astype(np.float64)  # positions and counts are far below 2**53
     values = np.ascontiguousarray(values, dtype="<f8")
@@ -34,7 +34,7 @@ def encode(values: Matrix | Positions) -> Any:
 
 
 def decode(content: Any) -> Matrix:
-    """The numbers again.
+    """Return the numbers that :func:`encode` was given.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def decode(content: Any) -> Matrix:
 
 
 def finite(content: Any, dimensions: int) -> Matrix:
-    """The numbers, refused if one is missing or infinite, or they are not so many lists within lists.
+    """Decode numbers, and refuse missing and infinite ones, and arrays of other dimensions.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def finite(content: Any, dimensions: int) -> Matrix:
 
 
 class EqualByContent:
-    """What is equal if its plain data are, with numbers in arrays that have no equality of their own."""
+    """Base of records with arrays, which have no equality of their own: equal if their plain data are."""
 
     __slots__ = ()
 

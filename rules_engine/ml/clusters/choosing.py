@@ -1,4 +1,4 @@
-"""How many clusters: each number is judged by several measures, and one of them decides."""
+"""Choose the number of clusters: several measures are taken of each, and one of them decides."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SILHOUETTE_SAMPLE = 4000
 
 @dataclass(frozen=True, slots=True)
 class KScore:
-    """How well one number of clusters fits.
+    """Measures of one number of clusters.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class KScore:
 
 
 def measured(found: Clustering, points: Matrix, sample: Positions) -> KScore:
-    """The measures of one result. Users in no cluster do not count."""
+    """Measure one clustering. Users in no cluster do not count."""
     from sklearn.metrics import davies_bouldin_score, silhouette_score
 
     inside = found.clusters >= 0
@@ -59,7 +59,7 @@ def measured(found: Clustering, points: Matrix, sample: Positions) -> KScore:
 
 
 def choose(choose_by: str, scores: Sequence[KScore]) -> int:
-    """The position of the best score. Of equals, the smallest number of clusters.
+    """Return the position of the best score; of equals, that with the smallest number of clusters.
 
     >>> scores = [KScore(2, 0.5, 90.0, 0.7), KScore(3, 0.6, 30.0, 0.9), KScore(4, 0.4, 28.0, 0.8)]
     >>> [choose(by, scores) for by in ("silhouette", "davies_bouldin", "elbow")]

@@ -1,4 +1,4 @@
-"""What ``feature_repo/clusters.yaml`` says: which features the users are grouped by, and how.
+"""The definitions in ``feature_repo/clusters.yaml``: the features that users are grouped by, and the method.
 
 ::
 
@@ -47,7 +47,7 @@ class ClusterFeature:
     high: str = ""
 
     def word(self, *, high: bool) -> str:
-        """The word for an end of the feature's range.
+        """Return the word for an end of the feature's range.
 
         >>> ClusterFeature("rfm:frequency", high="frequent").word(high=True)
         'frequent'
@@ -61,7 +61,7 @@ class ClusterFeature:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How groups are found, and how their number is chosen.
+    """The method of finding groups, and of choosing their number.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class ClusterDefinition:
-    """How users are grouped.
+    """The definition of one clustering.
 
     Attributes
     ----------
@@ -160,12 +160,12 @@ class ClusterDefinition:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The features' names, ``VIEW:NAME``."""
+        """Return the features' names, ``VIEW:NAME``."""
         return tuple(feature.feature for feature in self.features)
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> ClusterDefinition:
-        """A definition that follows the schema, from plain data.
+        """Return a definition that follows the schema, from plain data.
 
         >>> features = [{"feature": "a:b"}, {"feature": "a:c"}]
         >>> definition = ClusterDefinition.from_plain({"clusters": "c", "features": features})
@@ -188,7 +188,7 @@ class ClusterDefinition:
         )
 
     def to_plain(self) -> dict[str, Any]:
-        """The inverse of :meth:`from_plain`, with every default written out."""
+        """Return the inverse of :meth:`from_plain`, with every default written out."""
         pca = {"components": self.components} if self.components else {}
         if self.variance is not None:
             pca = {"variance": f"{self.variance * 100:g}%"}  # type: ignore[dict-item]
@@ -210,7 +210,7 @@ def _share(percent: str) -> float:
 
 
 def load_cluster_definitions(project: Project, catalog: Catalog) -> dict[str, ClusterDefinition]:
-    """Every definition of the project's ``clusters.yaml``, by name.
+    """Return every definition of the project's ``clusters.yaml``, by name.
 
     Raises
     ------

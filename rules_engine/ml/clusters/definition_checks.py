@@ -1,4 +1,4 @@
-"""What is wrong with a document of kind ``clusters:``, each problem at its place."""
+"""Check a document of kind ``clusters:``, and show each problem at its place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ELBOW = 2
 
 
 def problems(document: Node, catalog: Catalog) -> list[Diagnostic]:
-    """Every problem of a document of kind ``clusters:``."""
+    """Return every problem of a document of kind ``clusters:``."""
     found = check_schema(document, schema())
     if found or not isinstance(document, MappingNode):
         return found
@@ -96,7 +96,7 @@ def _name_problems(node: Node | None) -> list[Diagnostic]:
 
 
 def _method_problems(document: MappingNode, features: int) -> list[Diagnostic]:
-    """What the algorithm does not know, and choices that cannot be made."""
+    """Return keys that the algorithm does not know, and choices that cannot be made."""
     said = {entry.key: to_plain(entry.value) for entry in document.entries}
     algorithm = said.get("algorithm", DEFAULT)
     found = []

@@ -19,7 +19,7 @@ from rules_engine.ml.drift import Drift
 
 
 def cluster_drift(model: ClusterModel, pieces: Iterable[pd.DataFrame]) -> list[Drift]:
-    """How far users have drifted since a clustering was fitted.
+    """Measure how far users have drifted since a clustering was fitted.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def _shares(model: ClusterModel, everyone: Any) -> list[Drift]:
 
 
 def title(model: ClusterModel) -> str:
-    """What the model is called in messages."""
+    """Return the model's name and version, for messages."""
     return f"{model.definition.name} {model.version}".rstrip()
 
 

@@ -140,13 +140,13 @@ def fit_closely(
 
 
 def matrix(frame: pd.DataFrame) -> Matrix:
-    """The frame as numbers; what is missing or infinite is NaN."""
+    """Return the frame as numbers; what is missing or infinite is NaN."""
     values: Matrix = frame.to_numpy(dtype=np.float64, na_value=np.nan)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def sample_rows(users: pd.Index[Any], most: int, seed: int) -> Any:
-    """The positions of at most so many users, in their order: always the same users, whoever else there is.
+    """Return the positions of at most so many users, in their order: always the same users, whoever else there is.
 
     A user is drawn by a hash of the key, so a tenth more users change a tenth of the sample.
     """
@@ -156,7 +156,7 @@ def sample_rows(users: pd.Index[Any], most: int, seed: int) -> Any:
 
 
 def key_hashes(users: pd.Index[Any], seed: int) -> Any:
-    """A number for each user that looks drawn by lot."""
+    """Return a pseudo-random number for each user, derived from the key."""
     keys = pd.Series(users, dtype=object)
     return pd.util.hash_pandas_object(keys, index=False, hash_key=f"{seed % 10**16:016d}").to_numpy()
 
@@ -191,7 +191,7 @@ def _check_enough(definition: ClusterDefinition, fitted: Matrix) -> None:
 def _clusters(
     definition: ClusterDefinition, found: Clustering, standardized: Matrix, values: Matrix, stable: list[float | None]
 ) -> tuple[Cluster, ...]:
-    """The clusters with number, name and profile."""
+    """Return the clusters with number, name and profile."""
     count = found.assigner.count
     members = [found.clusters == position for position in range(count)]
     centroids = np.array([standardized[own].mean(axis=0) for own in members])

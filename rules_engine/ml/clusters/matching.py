@@ -1,4 +1,4 @@
-"""What became of the clusters of the version before: which are the same, which were born, died, split or merged."""
+"""The relation of clusters to those of the version before: kept, born, died, split or merged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ClusterChange:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """How a model's clusters relate to those of the version before, by the users that both can label.
+    """The relation of a model's clusters to those of the version before, by the users that both can label.
 
     Attributes
     ----------
@@ -64,12 +64,12 @@ class Matching:
 
     @property
     def share_moved(self) -> float:
-        """The share of users who moved; all of them, if nobody can be compared."""
+        """Return the share of users who moved; all of them, if nobody can be compared."""
         return self.moved / self.users if self.users else 1.0
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Matching:
-        """The inverse of :meth:`to_plain`."""
+        """Return the inverse of :meth:`to_plain`."""
         return cls(
             previous=content["previous"],
             users=content["users"],
@@ -81,7 +81,7 @@ class Matching:
         )
 
     def to_plain(self) -> dict[str, Any]:
-        """The matching as data for JSON."""
+        """Return the matching as data for JSON."""
         return {
             "previous": self.previous,
             "users": self.users,

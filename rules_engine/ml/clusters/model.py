@@ -128,27 +128,27 @@ class ClusterModel:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The clusters' names, by number."""
+        """Return the clusters' names, by number."""
         return tuple(cluster.label for cluster in self.clusters)
 
     @property
     def has_outliers(self) -> bool:
-        """Whether users may be in no cluster."""
+        """Return whether users may be in no cluster."""
         return self.definition.method.finds_k
 
     @property
     def score(self) -> KScore:
-        """The score of the number of clusters that was chosen."""
+        """Return the score of the number of clusters that was chosen."""
         return self.scores[self.chosen]
 
     @property
     def shares(self) -> dict[int, float]:
-        """By number of a cluster, the share of the fitted users in it; 0 is for those in none."""
+        """Return the share of the fitted users in each cluster, by its number; 0 is for those in none."""
         found = {cluster.number: cluster.size / self.users for cluster in self.clusters}
         return found | ({0: self.metrics.get("outliers", 0.0)} if self.has_outliers else {})
 
     def is_same_fit(self, other: ClusterModel) -> bool:
-        """Whether both are what the same definition finds in the same data, whatever their clusters are called."""
+        """Return whether both are the same fit: equal definitions, data and results, whatever the names."""
         return self._fit() == other._fit()
 
     def _fit(self) -> tuple[Any, ...]:
@@ -157,11 +157,11 @@ class ClusterModel:
         return (definition, self.preprocessing, self.assigner, *numbers)
 
     def usable(self, values: Matrix) -> Any:
-        """For each row of features, whether the user can be given a cluster."""
+        """Return for each row of features whether the user can be given a cluster."""
         return self.preprocessing.usable(values)
 
     def standardize(self, values: Matrix) -> Matrix:
-        """Users' values, one row each, in the units of the centroids.
+        """Return users' values, one row each, in the units of the centroids.
 
         Raises
         ------
@@ -171,11 +171,11 @@ class ClusterModel:
         return self.preprocessing.standardize(values)
 
     def points(self, values: Matrix) -> Matrix:
-        """Users' values as the points that the assigner places."""
+        """Return users' values as the points that the assigner places."""
         return self.preprocessing.project(self.preprocessing.standardize(values))
 
     def assign(self, values: Matrix) -> Assigned:
-        """For each row of values where the user belongs. Positions are those in :attr:`clusters`.
+        """Place each row of values. Positions are those in :attr:`clusters`.
 
         No fitting takes place: a user who came after the fit gets a cluster too.
         """
@@ -189,7 +189,7 @@ class ClusterModel:
     # --- JSON --------------------------------------------------------------------------------------------------------
 
     def content(self) -> dict[str, Any]:
-        """The model as plain data, without its version and checksum."""
+        """Return the model as plain data, without its version and checksum."""
         return {
             "format": FORMAT,
             "definition": self.definition.to_plain(),
@@ -221,7 +221,7 @@ class ClusterModel:
 
 
 def _fields(record: Any) -> dict[str, Any]:
-    """A record as plain data."""
+    """Return a record as plain data."""
     return {name: getattr(record, name) for name in record.__slots__}
 
 

@@ -20,7 +20,7 @@ _USUAL = 2
 
 
 def propose_names(features: Sequence[ClusterFeature], centroids: Matrix, taken: Collection[str] = ()) -> list[str]:
-    """A name for each cluster, from the features in which its centre lies farthest from the mean of all users.
+    """Return a name for each cluster, from the features in which its centre lies farthest from the mean of all users.
 
     Two features make a name; more are added only where two clusters would be called the same, in whatever order. Where
     that does not help, the one that has most of its first word is called very much so.
@@ -50,14 +50,14 @@ def propose_names(features: Sequence[ClusterFeature], centroids: Matrix, taken: 
 
 
 def words(features: Sequence[ClusterFeature], centroid: Matrix) -> list[str]:
-    """Words for what sets a cluster apart, the most telling first."""
+    """Return words for what sets a cluster apart, the most telling first."""
     by_weight = sorted(range(len(features)), key=lambda column: -abs(centroid[column]))
     notable = [column for column in by_weight if abs(centroid[column]) >= NOTABLE]
     return [features[column].word(high=bool(centroid[column] > 0)) for column in notable] or [MIDDLING]
 
 
 def _told_apart(chosen: list[list[str]], weights: list[float], reserved: set[frozenset[str]]) -> list[str]:
-    """Names out of words. Of those with the same words the most extreme is "very", one plain, the others numbered."""
+    """Make names of words. Of clusters with the same words, the most extreme is "very", the others numbered."""
     names: dict[int, str] = {}
     used = set(reserved)
     for kind in dict.fromkeys(map(frozenset, chosen)):

@@ -35,7 +35,7 @@ class PopulationPart:
 
 
 def pieces(repo: FeastRepo, features: Sequence[str], extra: Sequence[str], as_of: int) -> Iterator[PopulationPart]:
-    """Everyone who has a row in any view, with the features as they were at an instant.
+    """Yield everyone who has a row in any view, with the features as they were at an instant.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def sample(
     seed: int,
     progress: Callable[[float], None] = lambda _done: None,
 ) -> Sample:
-    """At most so many users with their features as of an instant: the same ones each time, drawn by their key.
+    """Draw at most ``most`` users by their key, the same ones each time, with their features as of an instant.
 
     Raises
     ------
@@ -130,7 +130,7 @@ class _Lowest:
             self._count = len(self._parts[0])
 
     def frame(self) -> pd.DataFrame:
-        """The users, sorted by key."""
+        """Return the users, sorted by key."""
         whole = pd.concat(self._parts) if self._parts else pd.DataFrame()
         if len(whole) > self._most:
             # A tie is broken by the key, so that the order of the pieces does not matter.

@@ -39,7 +39,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class FitRun:
-    """What a fit gave: the version or its refusal, what it was made of, and the version before."""
+    """The result of a fit: the version or its refusal, the material it was made of, and the version before."""
 
     published: Published
     fitted: Fit

@@ -1,4 +1,4 @@
-"""How a number was distributed when a model was fitted, and how far it has drifted since.
+"""The distribution of a number at the time of a fit, and the measures of its drift since.
 
 >>> reference = Reference.of("v:orders", np.arange(1000.0))
 >>> round(reference.psi(np.arange(1000.0)), 3), round(reference.psi(np.arange(1000.0) + 300), 1)
@@ -56,7 +56,7 @@ class Reference(EqualByContent):
 
     @classmethod
     def of(cls, name: str, values: Matrix) -> Reference:
-        """The distribution of some values; what is not finite counts as missing."""
+        """Return the distribution of some values; what is not finite counts as missing."""
         present = np.sort(values[np.isfinite(values)])
         if not len(present):
             nothing = np.zeros(0)
@@ -67,7 +67,7 @@ class Reference(EqualByContent):
         return cls(name, float(missing), float(present.mean()), quantiles, edges, _parts(present, edges))
 
     def psi(self, values: Matrix) -> float:
-        """The population stability index: 0 for the same distribution; beyond 0.25 it is another one, by convention.
+        """Return the population stability index: 0 for the same distribution, beyond 0.25 another one by convention.
 
         Missing values are a part of their own.
         """
@@ -78,7 +78,7 @@ class Reference(EqualByContent):
         return psi(before, now)
 
     def ks(self, values: Matrix) -> float:
-        """The two-sample Kolmogorov-Smirnov statistic: the largest difference of the shares of users below a value.
+        """Return the Kolmogorov-Smirnov statistic: the largest difference of the shares of users below a value.
 
         Of the fitted values 500 quantiles are known, so it is right to 0.001.
         """
@@ -96,7 +96,7 @@ class Reference(EqualByContent):
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Reference:
-        """The inverse of :meth:`to_plain`.
+        """Return the inverse of :meth:`to_plain`.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Reference(EqualByContent):
 
 
 def psi(before: Matrix, now: Matrix) -> float:
-    """The population stability index of two lists of shares.
+    """Return the population stability index of two lists of shares.
 
     >>> round(psi(np.array([0.5, 0.5]), np.array([0.9, 0.1])), 3)
     0.879
@@ -120,7 +120,7 @@ def psi(before: Matrix, now: Matrix) -> float:
 
 
 def _parts(present: Matrix, edges: Matrix) -> Matrix:
-    """The share of the values in each part. A value at an edge is in the part below."""
+    """Return the share of the values in each part. A value at an edge is in the part below."""
     counts = np.bincount(np.searchsorted(edges, present, side="left"), minlength=len(edges) + 1)
     result: Matrix = counts / max(len(present), 1)
     return result

@@ -126,7 +126,7 @@ def _refusal(matching: Matching, limit: float, trouble: str) -> DataError:
 
 
 def first_labels(model: ClusterModel) -> ClusterModel:
-    """A first version with its names: those that the definition gives, else those that were proposed."""
+    """Return a first version with names: those that the definition gives, else the proposed ones."""
     if not model.definition.names:
         return model
     return _with_labels(model, [cluster.number for cluster in model.clusters], {}, len(model.clusters))
@@ -139,7 +139,7 @@ def keep_labels(
     before: pd.DataFrame | None,
     last_number: int,
 ) -> ClusterModel:
-    """The model with the numbers and names of the version before, where a cluster is the same.
+    """Return the model with the numbers and names of the version before, where a cluster is the same.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def keep_labels(
 
 
 def jaccard(counts: Counts) -> Matrix:
-    """For each pair of an old (row) and a new (column) cluster, the users in both by the users in either.
+    """Return for each old (row) and new (column) cluster the users in both, as a part of those in either.
 
     >>> jaccard(np.array([[30, 10], [0, 60]])).round(2).tolist()
     [[0.75, 0.1], [0.0, 0.86]]
@@ -197,7 +197,7 @@ def jaccard(counts: Counts) -> Matrix:
 
 
 def match(shares: Matrix, distances: Matrix) -> dict[int, int]:
-    """By position of a new cluster, the position of the old one that it is. Both appear at most once.
+    """Match clusters: return, by position of a new one, the position of the old one. Both appear at most once.
 
     >>> match(np.array([[0.5, 0.5], [0.0, 0.1]]), np.array([[3.0, 1.0], [1.0, 9.0]]))  # split in halves
     {1: 0}
@@ -214,7 +214,7 @@ def match(shares: Matrix, distances: Matrix) -> dict[int, int]:
 
 
 def match_centers(counts: Counts, distances: Matrix, gaps: Matrix, heirs: Mapping[int, int]) -> dict[int, int]:
-    """Of clusters with too few users to be matched by them, those whose centres lie together: position by position.
+    """Match clusters with too few users to compare by their centres: positions of old by those of new ones.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def match_centers(counts: Counts, distances: Matrix, gaps: Matrix, heirs: Mappin
 def _memberships(
     model: ClusterModel, previous: ClusterModel, frame: pd.DataFrame, before: pd.DataFrame | None
 ) -> tuple[Counts, Counts, Matrix]:
-    """Each user's new and old cluster, by position, and the place among the new centroids.
+    """Return each user's new and old cluster, by position, and the place among the new centroids.
 
     Users in no cluster are at the position after the last cluster.
     """
@@ -266,7 +266,7 @@ def _memberships(
 
 
 def _distances(model: ClusterModel, previous: ClusterModel, points: Matrix, old: Counts) -> Matrix:
-    """From the centre of each old cluster to each new one, in the new model's units; infinite where it is not known.
+    """Return distances from each old centre to each new one, in the new model's units; infinite if not known.
 
     The old centre is where its users are now; of a cluster with few of them, where it was when it was fitted.
     """
@@ -286,7 +286,7 @@ def _distances(model: ClusterModel, previous: ClusterModel, points: Matrix, old:
 
 
 def _moved_over(centroid: Sequence[float], previous: ClusterModel, model: ClusterModel) -> Matrix:
-    """An old centre in the new model's units."""
+    """Return an old centre in the new model's units."""
     plain = {
         scaler.feature: scaler.unscale(np.array([value]))
         for scaler, value in zip(previous.preprocessing.scalers, centroid, strict=True)
@@ -295,7 +295,7 @@ def _moved_over(centroid: Sequence[float], previous: ClusterModel, model: Cluste
 
 
 def _gaps(model: ClusterModel) -> Matrix:
-    """From each centre to its nearest neighbour."""
+    """Return the distance from each centre to its nearest neighbour."""
     centroids = np.array([cluster.centroid for cluster in model.clusters])
     apart = np.sqrt(((centroids[:, None, :] - centroids[None, :, :]) ** 2).sum(axis=2))
     np.fill_diagonal(apart, np.inf)
@@ -316,7 +316,7 @@ def _with_labels(
     last_number: int,
     reserved: Sequence[str] = (),
 ) -> ClusterModel:
-    """The model with these numbers. Names that the definition gives win, then kept ones, then proposed ones.
+    """Return the model with these numbers. Names that the definition gives win, then kept ones, then proposed ones.
 
     ``reserved`` names, those of the version before, go to no cluster that is born.
     """
@@ -340,7 +340,7 @@ def _with_labels(
 
 
 def _deviations(model: ClusterModel, centroids: Matrix) -> Matrix:
-    """Centres, in deviations from the mean of all users, as far as the model tells: by its clusters' centres."""
+    """Return centres as deviations from the mean of all users, which the clusters' centres and sizes give."""
     everyone = np.array([cluster.centroid for cluster in model.clusters])
     sizes = np.array([float(cluster.size) for cluster in model.clusters])
     mean = np.average(everyone, axis=0, weights=sizes)
@@ -350,7 +350,7 @@ def _deviations(model: ClusterModel, centroids: Matrix) -> Matrix:
 def _changes(
     old: Sequence[Cluster], new: Sequence[Cluster], counts: Counts, heirs: Mapping[int, int]
 ) -> list[ClusterChange]:
-    """What is not simply kept: splits and deaths of old clusters, merges, births and new names of new ones."""
+    """Return what became of clusters that are not kept as they were: split, died, merged, born, renamed."""
     found = []
     going = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[:-1, :-1]
     coming = (counts / np.maximum(counts.sum(axis=0, keepdims=True), 1))[:-1, :-1]
@@ -372,6 +372,6 @@ def _changes(
 
 
 def _shares(shares: Any, clusters: Sequence[Cluster], only: Sequence[int] | None = None) -> dict[str, float]:
-    """The shares by label, largest first; without ``only`` those that are worth naming."""
+    """Return the shares by label, largest first; without ``only`` those that are worth naming."""
     chosen = [at for at in range(len(clusters)) if shares[at] >= _NAMED] if only is None else only
     return {clusters[at].label: float(shares[at]) for at in sorted(chosen, key=lambda at: -shares[at])}

@@ -1,4 +1,4 @@
-"""How alike clusters are when other users are drawn.
+"""The stability of clusters when other users are drawn.
 
 C. Hennig, "Cluster-wise assessment of cluster stability", Computational Statistics & Data Analysis 52 (2007), 258-271.
 Users are drawn with replacement, clusters are looked for among those, and each first cluster is compared with the one
@@ -28,7 +28,7 @@ STABLE = 0.85
 def stability(
     method: Method, points: Matrix, found: Clustering, resamples: int, progress: Callable[[int, int], None]
 ) -> list[float | None]:
-    """Each cluster's stability, by position; None if nothing was drawn."""
+    """Return each cluster's stability, by position; None if nothing was drawn."""
     count = found.assigner.count
     if not resamples:
         return [None] * count
@@ -47,7 +47,7 @@ def stability(
 
 
 def _overlaps(method: Method, points: Matrix, before: Positions, count: int) -> tuple[Matrix, Matrix]:
-    """By cluster, the share of users in both its forms, and whether any user of it was drawn."""
+    """Return by cluster the share of users in both its forms, and whether any user of it was drawn."""
     present = np.bincount(before[before >= 0], minlength=count) > 0
     now = _find_again(method, points, count)
     found = int(now.max()) + 1
@@ -62,7 +62,7 @@ def _overlaps(method: Method, points: Matrix, before: Positions, count: int) -> 
 
 
 def _find_again(method: Method, points: Matrix, count: int) -> Positions:
-    """The drawn users' clusters. A user drawn twice is two users at the same place."""
+    """Return the drawn users' clusters. A user drawn twice is two users at the same place."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():

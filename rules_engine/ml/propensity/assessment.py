@@ -40,7 +40,7 @@ _ADDRESSED = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """How much worse the ranking gets when a feature's values are shuffled among the test rows: the loss of ROC AUC.
+    """A feature's importance: the loss of ROC AUC when its values are shuffled among the test rows.
 
     L. Breiman, "Random forests", Machine Learning 45 (2001), 5-32, as in scikit-learn's ``permutation_importance``.
     """
@@ -72,7 +72,7 @@ class Subgroup:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """How good a model is on the test rows.
+    """Metrics of a model on the test rows.
 
     Attributes
     ----------
@@ -95,12 +95,12 @@ class Assessment:
     subgroups: tuple[Subgroup, ...]
 
     def to_plain(self) -> dict[str, Any]:
-        """The judgement as data for JSON."""
+        """Return the judgement as data for JSON."""
         return asdict(self)
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Assessment:
-        """The inverse of :meth:`to_plain`."""
+        """Return the inverse of :meth:`to_plain`."""
         return cls(
             overall=ScoreMetrics(**content["overall"]),
             by_cut={cut: ScoreMetrics(**found) for cut, found in content["by_cut"].items()},
@@ -119,7 +119,7 @@ class Assessment:
 def assess(
     scorer: Scorer, rows: Rows, others: Mapping[str, Matrix], subgroups: tuple[str, ...], seed: int
 ) -> tuple[Assessment, Matrix]:
-    """The judgement on some rows, and their scores.
+    """Return the judgement on some rows, and their scores.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def assess(
 
 
 def importances(scorer: Scorer, columns: Matrix, rows: Rows, seed: int) -> tuple[Importance, ...]:
-    """The features' importances, the highest first."""
+    """Return the features' importances, the highest first."""
     random = np.random.default_rng(seed)
     which = np.argsort(hashes(rows.users), kind="stable")[:_SHUFFLED_ROWS]
     sample, did = columns[which], rows.did[which]
@@ -179,7 +179,7 @@ def _groups(feature: str, rows: Rows, score: Matrix) -> list[Subgroup]:
 
 
 def _parts(values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
-    """Which rows are in which group: by value, or by quarters of many numbers."""
+    """Return the rows of each group: by value, or by quarters of many numbers."""
     gone = missing(values)
     groups: dict[str, NDArray[np.bool_]] = {}
     if values.dtype == object:

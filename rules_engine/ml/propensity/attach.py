@@ -46,7 +46,7 @@ Progress = Callable[[str], None]
 
 @dataclass(slots=True)
 class Scored:
-    """What a run did.
+    """The result of a run of scores.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ def _spooled(
 
 
 def _instant(repo: FeastRepo, name: str, as_of: int) -> tuple[int, int | None]:
-    """From when on the scores hold, and the instant of the newest that are there.
+    """Return the instant from which the scores hold, and that of the newest stored ones.
 
     They hold from ``as_of``. Where a source can only be added to, scores that correct others of the same instant come a
     microsecond later, so that they are the newer ones.
@@ -236,7 +236,7 @@ def _write_offline(repo: FeastRepo, name: str, spool: Path, instant: int) -> Non
 
 
 def _shaped(batch: pa.RecordBatch, schema: pa.Schema, created: str) -> pa.RecordBatch:
-    """The rows as the file has them: of its types, in its order."""
+    """Return the rows as the file has them: of its types, in its order."""
     columns = []
     for column in schema:
         if column.name in batch.schema.names:

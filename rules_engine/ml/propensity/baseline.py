@@ -1,4 +1,4 @@
-"""What a model has to beat: recency and frequency alone, in two ways.
+"""Baselines that a model has to beat: recency and frequency alone, in two ways.
 
 ``cells`` is the marketer's table: users in five classes of recency by five of frequency, each cell scored with the
 share of its users who did it before (A. M. Hughes, "Strategic Database Marketing", 1994; J. R. Bult and T. Wansbeek,
@@ -19,7 +19,7 @@ _CLASSES = 5
 
 
 def baselines(definition: ModelDefinition, train: Rows, test: Rows) -> dict[str, Matrix]:
-    """The test rows' scores by recency and frequency alone, learned from the training rows, by name."""
+    """Return the test rows' scores by recency and frequency alone, learned from the training rows, by name."""
     names = (definition.recency, definition.frequency)
     middle = [float(np.nanmedian(train.values[name])) if _any(train, name) else 0.0 for name in names]
     learned, judged = (

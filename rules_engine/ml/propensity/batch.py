@@ -55,7 +55,7 @@ def _values(column: pa.Array, kind: Kind, now: int) -> NDArray[Any]:
 
 
 def missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which of a feature's values are missing."""
+    """Return which of a feature's values are missing."""
     if values.dtype == object:
         return np.array([value is None for value in values], dtype=np.bool_)
     found: NDArray[np.bool_] = np.isnan(values)
@@ -63,13 +63,13 @@ def missing(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def anything(values: Values, features: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Which users have at least one of the features, and so a score."""
+    """Return which users have at least one of the features, and so a score."""
     found: NDArray[np.bool_] = ~np.logical_and.reduce([missing(values[feature]) for feature in features])
     return found
 
 
 def column_of(column: ModelColumn, values: Values) -> Matrix:
-    """A model's column for all users, before it is standardized."""
+    """Return a model's column for all users, before it is standardized."""
     given = values[column.feature]
     if column.kind == "category":
         return np.array([1.0 if value == column.value else 0.0 for value in given])
@@ -83,13 +83,13 @@ def column_of(column: ModelColumn, values: Values) -> Matrix:
 
 
 def matrix(columns: tuple[ModelColumn, ...], values: Values) -> Matrix:
-    """The columns of all users, finished."""
+    """Return the columns of all users, finished."""
     made = [(column_of(column, values) - column.mean) / column.deviation for column in columns]
     return np.column_stack(made)
 
 
 def raw(scorer: Scorer, rows: Matrix) -> Matrix:
-    """What the model says of each row before it is calibrated."""
+    """Return each row's uncalibrated result."""
     total = np.full(len(rows), scorer.intercept)
     if scorer.algorithm == "logistic_regression":
         for at, weight in enumerate(scorer.weights):
@@ -104,19 +104,19 @@ def raw(scorer: Scorer, rows: Matrix) -> Matrix:
 
 
 def probabilities(scorer: Scorer, values: Matrix) -> Matrix:
-    """What the model says, calibrated."""
+    """Return calibrated probabilities."""
     return _each(scorer.probability, values)
 
 
 def scores(scorer: Scorer, values: Values) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
-    """Every user's score and percentile, and who has one."""
+    """Return every user's score and percentile, and who has one."""
     scored = anything(values, scorer.features)
     found = probabilities(scorer, raw(scorer, matrix(scorer.columns, values)))
     return found, _each(scorer.percentile, found), scored
 
 
 def _leaves(tree: Tree, rows: Matrix) -> Matrix:
-    """Each row's leaf value: all rows go down a level at a time."""
+    """Return each row's leaf value: all rows go down a level at a time."""
     here = np.arange(len(tree.left))
     left, right = np.array(tree.left), np.array(tree.right)
     is_leaf = left < 0
@@ -140,7 +140,7 @@ def _depth(tree: Tree) -> int:
 
 
 def _each(function: Callable[[float], float], values: Matrix) -> Matrix:
-    """A function of one number for many: numpy's own may differ from it in the last bit."""
+    """Return a function of one number for many: numpy's own may differ from it in the last bit."""
     return np.fromiter(map(function, values.tolist()), np.float64, len(values))
 
 

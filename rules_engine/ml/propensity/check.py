@@ -39,7 +39,7 @@ _JSON_TYPES: dict[str, Any] = {
 def load_model_definitions(
     project: Project, catalog: Catalog, segments: Collection[str] | None = None
 ) -> dict[str, ModelDefinition]:
-    """Every definition of the project's ``models.yaml``, by name.
+    """Return every definition of the project's ``models.yaml``, by name.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def load_model_definitions(
 def definitions_of(
     documents: list[Node], catalog: Catalog, segments: Collection[str] | None, problems: list[Diagnostic]
 ) -> dict[str, ModelDefinition]:
-    """The definitions of documents that were read, by name.
+    """Return the definitions of documents that were read, by name.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def definitions_of(
 
 
 def event_match(target: Mapping[str, Any], catalog: Catalog) -> EventAggregate:
-    """What a target of events counts, with its ``where`` checked and converted.
+    """Return what a target of events counts, with its ``where`` checked and converted.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def event_match(target: Mapping[str, Any], catalog: Catalog) -> EventAggregate:
 
 
 def resolved(schema: Any, value: Any) -> Any:
-    """The schema with each ``anyOf`` replaced by the choice that is meant, so that messages are about that one.
+    """Return the schema with each ``anyOf`` replaced by the choice that is meant, so that messages are about that one.
 
     >>> resolved({"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]}, [])
     {'type': 'array', 'minItems': 1}
@@ -135,7 +135,7 @@ def _problems(document: Node, catalog: Catalog, segments: Collection[str] | None
 
 
 class _Check:
-    """What the schema cannot say of one document, which follows it."""
+    """Checks of one document beyond its schema, which it follows."""
 
     def __init__(self, document: MappingNode, catalog: Catalog, segments: Collection[str] | None) -> None:
         self._document = document

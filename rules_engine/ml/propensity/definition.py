@@ -1,4 +1,4 @@
-"""What ``feature_repo/models.yaml`` says: what is predicted, from what, for whom, and how models are chosen.
+"""The definitions in ``feature_repo/models.yaml``: target, features, population, and the search for a model.
 
 ::
 
@@ -39,7 +39,7 @@ Parameters = dict[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is predicted: that an event comes, or a row of a feature view, in (cut, cut + within].
+    """The target: an event, or a new row of a feature view, in (cut, cut + within].
 
     ``where`` is the event's condition as the definition writes it. ``within`` is in microseconds.
     """
@@ -54,7 +54,7 @@ class Target:
         return f"{what} within {format_duration(self.within)}"
 
     def to_plain(self) -> dict[str, Any]:
-        """The target as in the definition."""
+        """Return the target as in the definition."""
         what: dict[str, Any] = {"did": self.did} if self.did else {"new_row": self.new_row}
         where = {"where": dict(self.where)} if self.where else {}
         return what | where | {"within": duration_text(self.within)}
@@ -77,7 +77,7 @@ class Cuts:
     count: int = 0
 
     def instants(self, now: int, horizon: int) -> tuple[int, ...]:
-        """The cuts, earliest first, all with their horizon over by ``now``.
+        """Return the cuts, earliest first, all with their horizon over by ``now``.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Cuts:
         return self.listed
 
     def to_plain(self) -> Any:
-        """The cuts as in the definition."""
+        """Return the cuts as in the definition."""
         if self.listed:
             return [format_instant(cut) for cut in self.listed]
         return {"every": duration_text(self.every), "count": self.count}
@@ -108,7 +108,7 @@ class Cuts:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How parameters are chosen: by cross-validation, on a sample of ``rows``."""
+    """The search for parameters, by cross-validation on a sample of ``rows``."""
 
     kind: str = "grid"
     tries: int = DEFAULT_TRIES
@@ -152,7 +152,7 @@ class ModelDefinition:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The features' names, ``VIEW:NAME``."""
+        """Return the features' names, ``VIEW:NAME``."""
         return tuple(feature.feature for feature in self.features)
 
     @property
@@ -161,7 +161,7 @@ class ModelDefinition:
         return tuple(dict.fromkeys([*self.keys, self.recency, self.frequency, *self.subgroups]))
 
     def grid(self) -> list[tuple[str, Parameters]]:
-        """Every algorithm with every combination of its parameters' values.
+        """Return every algorithm with every combination of its parameters' values.
 
         >>> plain = {"model": "m", "target": {"did": "buy", "within": "7d"}, "features": ["v:x"],
         ...     "cuts": {"every": "7d", "count": 2}, "baseline": {"recency": "v:r", "frequency": "v:f"},
@@ -176,12 +176,12 @@ class ModelDefinition:
         ]
 
     def candidates(self) -> int:
-        """How many combinations there are."""
+        """Return how many combinations there are."""
         return sum(prod(len(found) for found in values.values()) for values in self.algorithms.values())
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> ModelDefinition:
-        """A definition that was checked, from plain data."""
+        """Return a definition that was checked, from plain data."""
         target, baseline = content["target"], content["baseline"]
         optional = {
             name: content[name]
@@ -210,7 +210,7 @@ class ModelDefinition:
         )
 
     def to_plain(self) -> dict[str, Any]:
-        """The inverse of :meth:`from_plain`, with every default written out."""
+        """Return the inverse of :meth:`from_plain`, with every default written out."""
         algorithms = {
             name: {key: list(values) for key, values in found.items()} for name, found in self.algorithms.items()
         }
@@ -234,7 +234,7 @@ class ModelDefinition:
 
 
 def split(cuts: Sequence[int], test_cuts: int, horizon: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The cuts to learn from and those to judge on, earliest first.
+    """Return the cuts to learn from and those to judge on, earliest first.
 
     The horizon of each of the former is over when the first of the latter begins: nothing that the model learned from
     happened in the time that it is judged on. Cuts in between are in neither.
@@ -247,7 +247,7 @@ def split(cuts: Sequence[int], test_cuts: int, horizon: int) -> tuple[tuple[int,
 
 
 def duration_text(micros: int) -> str:
-    """A duration as a definition writes it.
+    """Return a duration as a definition writes it.
 
     >>> duration_text(parse_duration("1441m"))
     '1441m'
@@ -257,7 +257,7 @@ def duration_text(micros: int) -> str:
 
 
 def nodes_of(name: str, parameters: Mapping[str, Value]) -> int:
-    """The most nodes that all trees of a model can have together.
+    """Return the most nodes that all trees of a model can have together.
 
     >>> nodes_of("gradient_boosting", {"max_iter": 100, "max_leaf_nodes": 15})
     2900

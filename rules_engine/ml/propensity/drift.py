@@ -1,4 +1,4 @@
-"""Whether a model's scores are still what they were: their distribution, and what became of them once it is known.
+"""Measure the drift of a model's scores: their distribution, and how good they were once that is known.
 
 The distribution is compared with that of the test: the population stability index over its tenths (N. Siddiqi, "Credit
 Risk Scorecards", 2006: below 0.1 little, above 0.25 much), and the largest distance of the two distribution functions
@@ -33,7 +33,7 @@ _PARTS = 10
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """How good the scores of an earlier run were: of which version, as of when (microseconds), and the metrics."""
+    """The metrics of an earlier run of scores, with its version and its instant in microseconds."""
 
     version: str
     at: int
@@ -42,7 +42,7 @@ class Performance:
 
 @dataclass(frozen=True, slots=True)
 class ModelDrift:
-    """How a model's scores have moved since its test.
+    """The drift of a model's scores since its test.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class ModelDrift:
 
     @property
     def loss(self) -> float | None:
-        """How much less ROC AUC there is than in the test; None if that is not known."""
+        """Return the loss of ROC AUC since the test; None if it is not known."""
         found = self.performance.metrics.roc_auc if self.performance else None
         return None if found is None or self.expected_auc is None else self.expected_auc - found
 
@@ -98,7 +98,7 @@ class ModelDrift:
 def model_drift(
     project: ModelProject, model: PropensityModel, report: Callable[[str], None] = lambda _text: None
 ) -> ModelDrift:
-    """How the scores of a stored model have moved, by the project's data as of now.
+    """Measure how far the scores of a stored model have moved, by the project's data as of now.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def model_drift(
 
 
 def stability(edges: Matrix, counts: NDArray[np.float64]) -> float:
-    """The population stability index over the tenths of the reference.
+    """Return the population stability index over the tenths of the reference.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def stability(edges: Matrix, counts: NDArray[np.float64]) -> float:
 
 
 def distance(edges: Matrix, counts: NDArray[np.float64]) -> float:
-    """The largest distance of the two distribution functions at the edges.
+    """Return the largest distance of the two distribution functions at the edges.
 
     >>> distance(np.linspace(0, 1, 11), np.array([0, *[0] * 9, 10, 0]))
     0.9
@@ -159,7 +159,7 @@ def distance(edges: Matrix, counts: NDArray[np.float64]) -> float:
 
 
 def _tenths(edges: Matrix, counts: NDArray[np.float64]) -> tuple[Matrix, Matrix]:
-    """The shares of the reference and of the values between tenths of the reference; equal tenths are one."""
+    """Return the shares of the reference and of the values between tenths of the reference; equal tenths are one."""
     inner = np.unique(np.quantile(edges, np.linspace(0, 1, _PARTS + 1)[1:-1], method="nearest"))
     size = len(edges) - 1
     expected = np.diff([0.0, *(np.searchsorted(edges, inner, side="left") / size), 1.0])
@@ -168,7 +168,7 @@ def _tenths(edges: Matrix, counts: NDArray[np.float64]) -> tuple[Matrix, Matrix]
 
 
 def performance(project: ModelProject) -> Performance | None:
-    """How good the newest scores were whose horizon is over; None if there are none, or they say nothing yet."""
+    """Measure the newest scores whose horizon is over; None if there are none."""
     definition, repo = project.definition, project.repo
     SCORES.check(repo, definition.name)
     horizon = definition.target.within

@@ -102,7 +102,7 @@ def _frequent(given: NDArray[Any]) -> list[str]:
 
 
 def _typical(kind: Kind, given: NDArray[Any]) -> Any:
-    """A typical value, for people: the median, or the most frequent value."""
+    """Return a typical value, for people: the median, or the most frequent value."""
     there = given[~missing(given)]
     if not len(there) or len(there) * 2 < len(given):
         return None

@@ -39,7 +39,7 @@ _LIBRARIES = ("feast-segments", "feast", "numpy", "scikit-learn", "scipy")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Material:
-    """What a model is fitted to and judged on, and the cuts that are in neither."""
+    """The rows that a model is fitted to and assessed on, and the cuts that are in neither."""
 
     train: Rows
     test: Rows
@@ -98,7 +98,7 @@ def fit(
 
 
 def calibrated(scorer: Scorer, how: str, votes: Matrix, did: NDArray[np.bool_]) -> Scorer:
-    """The scorer with a calibration, learned from votes on rows that were left out of each fit.
+    """Return the scorer with a calibration, learned from votes on rows that were left out of each fit.
 
     ``sigmoid``: J. Platt, "Probabilistic outputs for support vector machines" (1999). ``isotonic``: B. Zadrozny and
     C. Elkan, "Transforming classifier scores into accurate multiclass probability estimates", KDD 2002.
@@ -120,7 +120,7 @@ def calibrated(scorer: Scorer, how: str, votes: Matrix, did: NDArray[np.bool_]) 
 def _search(
     definition: ModelDefinition, material: Material, sample: Rows, report: Report
 ) -> tuple[list[Trial], list[Matrix]]:
-    """Every candidate with its score in cross-validation, and its votes on the rows that were left out."""
+    """Score every candidate in cross-validation; return trials, and votes on the rows that were left out."""
     candidates = _candidates(definition)
     _check_folds(sample, definition.search.folds)
     folds = list(_folds(sample, definition.search.folds, definition.seed))
@@ -150,7 +150,7 @@ def _candidates(definition: ModelDefinition) -> list[tuple[str, Parameters]]:
 
 
 def _folds(rows: Rows, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Parts with the same share of those who did it; a user's rows at all cuts are in the same one.
+    """Yield folds with the same share of those who did it; a user's rows at all cuts are in one fold.
 
     Users are dealt out like cards, sorted by how often they did it and at how many cuts they are: what scikit-learn's
     ``StratifiedGroupKFold`` finds user by user, in one step for all of them.
@@ -169,14 +169,14 @@ def _folds(rows: Rows, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64
 
 
 def _score(name: str, algorithm: str, votes: Matrix, did: NDArray[np.bool_]) -> float:
-    """Higher is better."""
+    """Score votes; higher is better."""
     score = votes if algorithm == "random_forest" else np.array([expit(vote) for vote in votes])
     found = metrics(did, score)
     return -found.brier if name == "brier" else float(getattr(found, name) or 0.0)
 
 
 def _sample(rows: Rows, most: int) -> Rows:
-    """About so many rows at most: all rows of the users with the lowest hashes."""
+    """Take about ``most`` rows: all rows of the users with the lowest hashes."""
     if len(rows) <= most:
         return rows
     numbers = hashes(rows.users)
@@ -194,7 +194,7 @@ def _check(rows: Rows, where: str) -> None:
 
 
 def _check_folds(rows: Rows, folds: int) -> None:
-    """Each fold needs users who did it and users who did not."""
+    """Refuse rows with too few users of either kind for the folds."""
     least = min(len(set(rows.users[rows.did == which].tolist())) for which in (True, False))
     if least < folds:
         raise DataError(
@@ -218,7 +218,7 @@ def _data(rows: Rows, definition: ModelDefinition) -> DataSummary:
 
 
 def describe(data: DataSummary) -> str:
-    """The data in a few words, for messages.
+    """Return the data in a few words, for messages.
 
     >>> describe(DataSummary((0,), 10, 5, 5, 0.2, 1.0, "sha256:0"))
     '5 rows at 1 cut, 1970-01-01T00:00:00Z'

@@ -1,4 +1,4 @@
-"""How good scores are: ranking, calibration, lift and gain; and whether a difference is more than luck."""
+"""Metrics of scores: ranking, calibration, lift and gain, and intervals of differences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TAILS = (2.5, 97.5)
 
 @dataclass(frozen=True, slots=True)
 class ScoreMetrics:
-    """How scores fit what happened.
+    """Metrics of scores, given what happened.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Difference:
 
 
 def metrics(did: Flags, score: Numbers) -> ScoreMetrics:
-    """The metrics of some scores; without a ranking if everyone did it, or nobody.
+    """Return the metrics of some scores; without a ranking if everyone did it, or nobody.
 
     >>> found = metrics(np.array([False, True, True]), np.array([0.1, 0.8, 0.6]))
     >>> found.roc_auc, round(found.brier, 3)
@@ -103,7 +103,7 @@ def metrics(did: Flags, score: Numbers) -> ScoreMetrics:
 
 
 def lift_table(did: Flags, score: Numbers, parts: int = 10) -> tuple[LiftRow, ...]:
-    """Rows by score, in parts of equal size.
+    """Return the rows by score, in parts of equal size.
 
     >>> did = np.array([True, True, False, False])
     >>> [(row.lift, row.gain) for row in lift_table(did, np.array([0.9, 0.8, 0.2, 0.1]), parts=2)]
@@ -132,7 +132,7 @@ def lift_table(did: Flags, score: Numbers, parts: int = 10) -> tuple[LiftRow, ..
 
 
 def calibration_table(did: Flags, score: Numbers, parts: int = 10) -> tuple[CalibrationRow, ...]:
-    """What was said and what happened, in parts of equal size from the lowest scores on."""
+    """Compare mean score and rate, in parts of equal size from the lowest scores on."""
     order = np.argsort(score, kind="stable")
     return tuple(
         CalibrationRow(len(rows), float(score[rows].mean()), float(did[rows].mean()))
@@ -142,7 +142,7 @@ def calibration_table(did: Flags, score: Numbers, parts: int = 10) -> tuple[Cali
 
 
 def differences(users: NDArray[np.int64], did: Flags, score: Numbers, other: Numbers, seed: int) -> list[Difference]:
-    """By how much scores are better than others on the same rows.
+    """Measure by how much scores are better than others on the same rows.
 
     A user's rows at several cuts are much alike, so users are drawn with all of their rows.
 
@@ -178,7 +178,7 @@ def _bins(score: Numbers) -> NDArray[np.int64]:
 
 
 def _ranking(did: Flags, bins: NDArray[np.int64], weight: Numbers) -> tuple[float, float]:
-    """Area under the curve and average precision out of counts per bin."""
+    """Return area under the curve and average precision, from counts per bin."""
     size = int(bins.max()) + 1
     hits = np.bincount(bins, weights=weight * did, minlength=size)[::-1]
     misses = np.bincount(bins, weights=weight * ~did, minlength=size)[::-1]

@@ -111,11 +111,11 @@ class PropensityModel:
 
     @property
     def best(self) -> Trial:
-        """The candidate that was taken."""
+        """Return the candidate that was taken."""
         return max(self.trials, key=lambda trial: trial.score)
 
     def is_same_fit(self, other: PropensityModel) -> bool:
-        """Whether both are what the same definition learns from the same rows with the same libraries."""
+        """Return whether both are the same fit: equal definition, rows, scorer and libraries."""
         return self._fit() == other._fit()
 
     def _fit(self) -> tuple[Any, ...]:
@@ -124,7 +124,7 @@ class PropensityModel:
         return definition, rows, replace(self.scorer, version="", background=()), self.libraries
 
     def content(self) -> dict[str, Any]:
-        """The model as plain data, without its version and checksum."""
+        """Return the model as plain data, without its version and checksum."""
         return {
             "format": FORMAT,
             "definition": self.definition.to_plain(),

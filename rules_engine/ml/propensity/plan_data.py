@@ -1,4 +1,4 @@
-"""What the read plan carries of models that score within a request: the promoted versions' numbers."""
+"""Put the numbers of promoted models that score within requests into the read plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rules_engine.rules.catalog import Catalog
 
 
 def request_models(project: Project, catalog: Catalog) -> dict[str, Any]:
-    """The part of the definitions about models: empty, or ``models`` with a scorer for each, as plain data.
+    """Return the part of the definitions about models: empty, or ``models`` with a scorer for each, as plain data.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def request_models(project: Project, catalog: Catalog) -> dict[str, Any]:
 
 
 def publish(project: Project) -> bool:
-    """Put the promoted versions into the read plan that requests are answered by; whether that changed anything.
+    """Put the promoted versions into the read plan of requests, and return whether that changed anything.
 
     Without a plan there is nothing to do: ``segments apply`` puts them into the first one.
     """

@@ -95,7 +95,7 @@ class ModelProject:
         return model, scored
 
     def material(self, report: Callable[[str], None] = lambda _text: None) -> Material:
-        """What the model is fitted to and judged on.
+        """Read what the model is fitted to and assessed on.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class ModelProject:
         return Material(train, test, skipped, people.types)
 
     def population(self, model: PropensityModel) -> Population:
-        """Whom a stored model is for, with what it looks at.
+        """Return the population of a stored model, with the features that it reads.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class ModelProject:
 
 
 def _refuse_own_score(program: Program, definition: ModelDefinition) -> None:
-    """A population that depends on the model's own score would be another one after every run."""
+    """Refuse a population that depends on the model's own score: it would be another one after every run."""
     if not definition.population:
         return
     for reached in program.closure([definition.population]):

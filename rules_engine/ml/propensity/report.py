@@ -18,7 +18,7 @@ METRICS = {"roc_auc": "ROC AUC", "average_precision": "average precision", "brie
 
 
 def page(model: PropensityModel) -> Page:
-    """The report of a stored model."""
+    """Return the report of a stored model."""
     judged, definition = model.judgement, model.definition
     first = judged.lift[0]
     made = Page(
@@ -59,7 +59,7 @@ _SUBGROUP_LEAD = (
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A metric for people; there is none where everyone did it, or nobody.
+    """Return a metric for people; there is none where everyone did it, or nobody.
 
     >>> number(0.12345), number(None)
     ('0.123', '-')
@@ -68,7 +68,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def interval(found: Difference) -> str:
-    """A difference with its interval.
+    """Return a difference with its interval.
 
     >>> interval(Difference("roc_auc", 0.01, -0.002, 0.02))
     '+0.0100 (-0.0020 to +0.0200)'
@@ -94,7 +94,7 @@ def _ranking(section: Section, model: PropensityModel) -> None:
 
 
 def lift_table(model: PropensityModel) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of the lift and gain table."""
+    """Return headers and rows of the lift and gain table."""
     headers = ["tenth", "users at cuts", "did it", "rate", "scores from", "lift so far", "gain so far"]
     rows = []
     for row in model.judgement.lift:
@@ -159,7 +159,7 @@ def _trust(section: Section, model: PropensityModel) -> None:
 
 
 def metric_cells(found: ScoreMetrics) -> list[str]:
-    """Rows, rate, mean score, and the metrics, for a table."""
+    """Return rows, rate, mean score and the metrics, for a table."""
     ranking = [number(found.roc_auc), number(found.average_precision), number(found.brier, 4)]
     return [f"{found.rows:,}", f"{found.rate:.1%}", f"{found.mean:.1%}", *ranking]
 

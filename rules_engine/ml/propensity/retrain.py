@@ -26,7 +26,7 @@ Store = VersionStore[PropensityModel]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """By how much a new version is better than the promoted one, on the new one's test rows."""
+    """The differences of metrics between a new version and the promoted one, on the new one's test rows."""
 
     promoted: str
     differences: tuple[Difference, ...]
@@ -34,7 +34,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class FitRun:
-    """What a fit gave.
+    """The result of a fit.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ _FEATURE = {"type": "string", "description": "VIEW:NAME."}
 
 
 def _several(kind: dict[str, Any], description: str) -> dict[str, Any]:
-    """One value, or a list of values to try."""
+    """Return the schema of one value, or a list of values to try."""
     return {
         "anyOf": [kind, {"type": "array", "minItems": 1, "maxItems": 20, "items": kind}],
         "description": description + " One value, or a list to try.",

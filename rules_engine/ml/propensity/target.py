@@ -34,7 +34,7 @@ class Occurrences:
     at: NDArray[np.int64]
 
     def did(self, users: NDArray[Any], start: int, end: int) -> NDArray[np.bool_]:
-        """For each of some users whether they did it in (start, end].
+        """Return for each of some users whether they did it in (start, end].
 
         >>> did = Occurrences(pd.Index(["a", "b"]), np.array([0, 1]), np.array([5, 9]))
         >>> did.did(np.array(["a", "b", "c"]), start=5, end=9).tolist()
@@ -47,7 +47,7 @@ class Occurrences:
 
 
 def occurrences(repo: FeastRepo, target: Target, catalog: Catalog, start: int, end: int) -> Occurrences:
-    """Everything in (start, end] that a target counts.
+    """Return everything in (start, end] that a target counts.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def occurrences(repo: FeastRepo, target: Target, catalog: Catalog, start: int, e
 
 
 def _rows(repo: FeastRepo, view_name: str, start: int, end: int) -> pa.Table:
-    """The rows of a view's source; Feast reads them, whatever kind of source that is."""
+    """Return the rows of a view's source; Feast reads them, whatever kind of source that is."""
     views = {str(view.name): view for view in [*repo.contents.feature_views, *repo.contents.stream_feature_views]}
     view = views[view_name]  # the definition was checked
     source, key = view.batch_source, repo.entity().join_key

@@ -62,7 +62,7 @@ class Rows:
         return len(self.users)
 
     def take(self, which: NDArray[Any]) -> Rows:
-        """Some of the rows."""
+        """Return some of the rows."""
         values = {name: found[which] for name, found in self.values.items()}
         return Rows(self.users[which], self.cuts[which], values, self.did[which], self.share)
 
@@ -119,11 +119,11 @@ class Population:
 
     @property
     def key(self) -> str:
-        """The name of the users' column: Feast's join key."""
+        """Return the name of the users' column: Feast's join key."""
         return self._users.key
 
     def batches(self, as_of: int) -> Iterator[Batch]:
-        """Everyone of them, a bounded number at a time."""
+        """Yield everyone of them, a bounded number at a time."""
         members = None if self._rules is None else self._members(self._rules, as_of)
         for part in self._users.batches(as_of):
             keys = part.batch.column(self.key).cast(pa.large_string())
@@ -159,7 +159,7 @@ def training_rows(
     max_rows: int,
     report: Callable[[str], None] = lambda _text: None,
 ) -> Rows:
-    """The rows of some cuts, by cut and user. Of more than ``max_rows`` a share of the users is taken, by hash.
+    """Return the rows of some cuts, by cut and user. Of more than ``max_rows`` a share of the users is taken, by hash.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def training_rows(
 
 
 def hashes(users: NDArray[Any]) -> NDArray[np.int64]:
-    """A number below 2**32 for each key, the same everywhere."""
+    """Return a number below 2**32 for each key, the same everywhere."""
     found: NDArray[np.int64] = (pd.util.hash_array(users, categorize=False) >> np.uint64(32)).astype(np.int64)
     return found
 

@@ -43,7 +43,7 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """The picture as an address that holds the picture itself.
+        """Return the picture as an address that holds the picture itself.
 
         >>> Picture(b"x", "nothing").source
         'data:image/png;base64,eA=='
@@ -117,7 +117,7 @@ class Page:
         return added
 
     def html(self) -> str:
-        """The report as HTML. All text in it is escaped."""
+        """Return the report as HTML. All text in it is escaped."""
         import jinja2
 
         environment = jinja2.Environment(

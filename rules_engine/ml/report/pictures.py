@@ -49,18 +49,18 @@ _STYLE: Any = {
 
 
 def colour(position: int) -> str:
-    """The colour of the cluster or the curve at a position, from 0 on."""
+    """Return the colour of the cluster or the curve at a position, from 0 on."""
     return COLOURS[position % len(COLOURS)]
 
 
 def can_draw() -> bool:
-    """Whether matplotlib is installed."""
+    """Return whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
 @contextlib.contextmanager
 def drawing(width: float = 6.0, height: float = 4.0, **subplots: Any) -> Iterator[tuple[Any, Any]]:
-    """A figure and its axes, in our style as long as the block lasts: draw and save inside it.
+    """Return a figure and its axes, in our style as long as the block lasts: draw and save inside it.
 
     No window and no global state: the figure goes when nobody holds it any more.
 
@@ -87,7 +87,7 @@ def drawing(width: float = 6.0, height: float = 4.0, **subplots: Any) -> Iterato
 
 
 def as_svg(figure: Any) -> str:
-    """The figure as an SVG document; for lines, bars and text."""
+    """Return the figure as an SVG document; for lines, bars and text."""
     written = io.StringIO()
     figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     text = written.getvalue()
@@ -95,7 +95,7 @@ def as_svg(figure: Any) -> str:
 
 
 def as_png(figure: Any) -> bytes:
-    """The figure as a PNG file; for thousands of points."""
+    """Return the figure as a PNG file; for thousands of points."""
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=170, metadata={"Software": None})
     return written.getvalue()

@@ -1,4 +1,4 @@
-"""What a customer will still buy: BG/NBD for how often, Gamma-Gamma for how much.
+"""Models of customers' future purchases: BG/NBD for their number, Gamma-Gamma for their value.
 
 - P. S. Fader, B. G. S. Hardie and K. L. Lee, "Counting your customers the easy way: an alternative to the Pareto/NBD
   model", Marketing Science 24 (2005), 275-284.
@@ -44,7 +44,7 @@ class BgNbd:
     b: float
 
     def expected_purchases(self, t: ArrayLike, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Numbers:
-        """How many purchases a customer will make in the next ``t``, given what they did so far: equation (10)."""
+        """Return the purchases to expect of a customer in the next ``t``, by what they did so far: equation (10)."""
         from scipy.special import hyp2f1  # type: ignore[import-untyped]  # ships no types
 
         horizon, x, recency_, age_ = _broadcast(t, frequency, recency, age)
@@ -57,7 +57,7 @@ class BgNbd:
         return found
 
     def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Numbers:
-        """How likely a customer has not stopped; 1 for one who never bought again, who had no occasion to.
+        """Return the probability that a customer has not stopped; 1 for one who never bought again.
 
         >>> BgNbd(0.243, 4.414, 0.793, 2.426).probability_alive([0, 5], [0, 10], [30, 30]).round(3).tolist()
         [1.0, 0.078]
@@ -70,7 +70,7 @@ class BgNbd:
         return found
 
     def purchases_of_anyone(self, t: ArrayLike) -> Numbers:
-        """How many purchases a customer of whom nothing is known makes in the first ``t``: equation (9)."""
+        """Return the purchases to expect of an unknown customer in the first ``t``: equation (9)."""
         from scipy.special import hyp2f1
 
         (horizon,) = _broadcast(t)
@@ -81,7 +81,7 @@ class BgNbd:
         return found
 
     def log_likelihood(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Numbers:
-        """For each customer, the logarithm of the likelihood: equation (6)."""
+        """Return the logarithm of each customer's likelihood: equation (6)."""
         from scipy.special import gammaln
 
         x, recency_, age_ = _broadcast(frequency, recency, age)
@@ -125,7 +125,7 @@ class GammaGamma:
         return found
 
     def log_likelihood(self, frequency: ArrayLike, mean_value: ArrayLike) -> Numbers:
-        """For each customer who bought again, the logarithm of the likelihood."""
+        """Return the logarithm of the likelihood of each customer who bought again."""
         from scipy.special import gammaln
 
         x, mean = _broadcast(frequency, mean_value)
@@ -143,7 +143,7 @@ class GammaGamma:
 
 
 def fit_bg_nbd(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> BgNbd:
-    """The BG/NBD model of some customers, by maximum likelihood.
+    """Return the BG/NBD model of some customers, by maximum likelihood.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def fit_bg_nbd(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> BgNb
 
 
 def fit_gamma_gamma(frequency: ArrayLike, mean_value: ArrayLike) -> GammaGamma:
-    """The Gamma-Gamma model of the customers who bought again for more than nothing, by maximum likelihood.
+    """Return the Gamma-Gamma model of the customers who bought again for more than nothing, by maximum likelihood.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def fit_gamma_gamma(frequency: ArrayLike, mean_value: ArrayLike) -> GammaGamma:
 def _maximize(
     likelihood: Callable[[tuple[float, ...]], Numbers], counts: NDArray[Any], parameters: int, name: str
 ) -> tuple[float, ...]:
-    """The positive parameters of the highest likelihood."""
+    """Return the positive parameters of the highest likelihood."""
     from scipy.optimize import minimize  # type: ignore[import-untyped]  # ships no types
 
     def cost(logs: Numbers) -> float:

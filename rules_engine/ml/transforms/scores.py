@@ -52,7 +52,7 @@ class RFMScore(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: 
         return self
 
     def transform(self, X: Any) -> Matrix:  # noqa: N803  # scikit-learn's name
-        """The class of each value."""
+        """Return the class of each value."""
         check_is_fitted(self)
         values = validate_data(self, X, dtype=np.float64, reset=False)
         columns = [np.searchsorted(edges, values[:, at]) + 1.0 for at, edges in enumerate(self.edges_)]
@@ -62,7 +62,7 @@ class RFMScore(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: 
 
 
 class EngagementScore(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped
-    """How active somebody is, 0 to 100: activity that lies back counts less, and everyone else is the measure.
+    """Scores activity from 0 to 100, relative to everyone fitted; earlier activity counts less.
 
     Columns are counts of what was done in one period each, the newest first. A period counts half as much as the one
     ``half_life`` periods later: simple exponential smoothing (R. G. Brown, "Statistical Forecasting for Inventory
@@ -95,7 +95,7 @@ class EngagementScore(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         return self
 
     def transform(self, X: Any) -> Matrix:  # noqa: N803  # scikit-learn's name
-        """One column: the score."""
+        """Return one column, the score."""
         check_is_fitted(self)
         values = self._smoothed(validate_data(self, X, dtype=np.float64, reset=False))
         sides = (np.searchsorted(self.reference_, values, side=side) for side in ("left", "right"))
@@ -104,7 +104,7 @@ class EngagementScore(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         return found.reshape(-1, 1)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:  # noqa: ARG002
-        """The name of the column."""
+        """Return the name of the column."""
         return np.array(["engagement"], dtype=object)
 
     def _smoothed(self, values: Matrix) -> Matrix:

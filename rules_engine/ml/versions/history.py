@@ -1,4 +1,4 @@
-"""What was promoted, rolled back and attached, and when: ``history.json`` beside the versions of one name."""
+"""The history of promotions, rollbacks and attachments: ``history.json`` beside the versions of one name."""
 
 from __future__ import annotations
 

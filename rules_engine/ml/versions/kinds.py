@@ -1,4 +1,4 @@
-"""What the store of versions can keep, and how one version is written: JSON, with a checksum over all of it."""
+"""The kinds of models that the store keeps, and the file of one version: JSON with a checksum over all of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an algorithm has to have, what it finds, and what it leaves behind to place newcomers."""
+"""The base of algorithms, with the clustering that one finds and the assigner that it leaves behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NONE = -1
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """Where users belong.
+    """Assigned clusters, one entry for each user.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Assigned:
 
     @classmethod
     def together(cls, parts: list[Assigned]) -> Assigned:
-        """One after the other."""
+        """Return the parts one after the other."""
         found = [part.probabilities for part in parts if part.probabilities is not None]
         return cls(
             position=np.concatenate([part.position for part in parts]),
@@ -54,7 +54,7 @@ class Assigned:
 
 
 class Assigner(Protocol):
-    """What places entities among clusters; two are equal if their numbers are.
+    """Places entities among clusters; two assigners are equal if their numbers are.
 
     ``kind`` names it in files. ``from_plain`` raises ValueError, KeyError or TypeError for numbers that make no sense.
     """

@@ -60,7 +60,7 @@ class Centers(EqualByContent):
 
 
 def around(points: Matrix, clusters: Positions, centers: Matrix) -> Clustering:
-    """Clusters around centres, and from which distance on each has outliers."""
+    """Return clusters around centres, with the distance from which on an entity is an outlier of each."""
     distances = np.sqrt(((points - centers[clusters]) ** 2).sum(axis=1))
     limits = np.zeros(len(centers))
     for at in range(len(centers)):

@@ -109,7 +109,7 @@ class Dbscan(Algorithm):
 
 
 def knee_of_neighbours(points: Matrix, neighbours: int) -> float:
-    """The distance within which most users have so many neighbours, and beyond which it takes much more.
+    """Return the distance within which most users have that many neighbours.
 
     The users' distances to their n-th neighbour, in order, bend upwards where the dense places end (M. Ester et al., "A
     density-based algorithm for discovering clusters", KDD 1996, section 4.2).

@@ -105,7 +105,7 @@ class GaussianMixture(Algorithm):
 
 
 def _full(scales: Matrix, covariance: str, k: int, dimensions: int) -> Matrix:
-    """The components' Cholesky factors as matrices, whatever shape they are restricted to."""
+    """Return the components' Cholesky factors as matrices, whatever shape they are restricted to."""
     if covariance == "full":
         return scales
     if covariance == "tied":

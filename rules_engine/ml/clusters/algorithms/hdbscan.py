@@ -122,7 +122,7 @@ class Hdbscan(Algorithm):
 
 
 def _reachable(points: Matrix, clusters: Positions, neighbours: int) -> Reachable:
-    """What it takes to place others: how dense each user's place is, and how far each cluster reaches."""
+    """Return what places others: the density at each user's place, and the reach of each cluster."""
     cores = np.concatenate(
         [nearest(points[at : at + _CHUNK], points, neighbours)[0][:, -1] for at in range(0, len(points), _CHUNK)]
     )
@@ -136,7 +136,7 @@ def _reachable(points: Matrix, clusters: Positions, neighbours: int) -> Reachabl
 
 
 def _joined(points: Matrix, cores: Matrix) -> Matrix:
-    """Of each of a cluster's users the least mutual reachability to another one."""
+    """Return, for each user of a cluster, the least mutual reachability to another user of it."""
     result = np.empty(len(points))
     for start in range(0, len(points), _CHUNK):
         rows = slice(start, start + _CHUNK)

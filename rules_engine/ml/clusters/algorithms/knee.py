@@ -8,7 +8,7 @@ from rules_engine.ml.clusters.arrays import Matrix
 
 
 def knee(x: Matrix, y: Matrix) -> int:
-    """Where a curve bends most: the point farthest above, or below, the line between its ends.
+    """Return where a curve bends most: the point farthest above, or below, the line between its ends.
 
     V. Satopää et al., "Finding a 'kneedle' in a haystack", ICDCS workshops 2011, without the smoothing.
 

@@ -14,7 +14,7 @@ _CHUNK = 4096
 
 
 def nearest(points: Matrix, others: Matrix, count: int) -> tuple[Matrix, Positions]:
-    """Of each point the nearest of some others: how far away, nearest first, and which.
+    """Find the nearest of some others for each point: return distances, nearest first, and positions.
 
     >>> distances, which = nearest(np.array([[0.0, 1.0]]), np.array([[0.0, 9.0], [0.0, 2.0], [3.0, 1.0]]), 2)
     >>> distances.tolist(), which.tolist()

@@ -43,7 +43,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(slots=True)
 class Attached:
-    """What attaching did.
+    """The result of attaching labels.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ def _label_everyone(
 
 
 def _users(repo: FeastRepo, model: ClusterModel, source: LabelSource, as_of: int) -> Iterator[_Users]:
-    """All users, in pieces if the label's source is a file on this machine."""
+    """Yield all users, in pieces if the label's source is a file on this machine."""
     wanted = {f"{source.name}:{column}": column for column in source.columns}
     if source.path is not None:
         try:
@@ -151,7 +151,7 @@ def _users(repo: FeastRepo, model: ClusterModel, source: LabelSource, as_of: int
 
 
 def _newest(model: ClusterModel, source: LabelSource, users: _Users, as_of: int, done: Attached) -> pd.DataFrame:
-    """These users' newest rows, of which the new ones are marked, and counted."""
+    """Return these users' newest rows, with a mark at the new ones, and count them."""
     labels = label_all(model, users.features.loc[users.present])
     before = users.before
     for column in source.columns.keys() - labels.columns:
@@ -171,7 +171,7 @@ def _newest(model: ClusterModel, source: LabelSource, users: _Users, as_of: int,
 
 
 def _changed(labels: pd.DataFrame, old: pd.DataFrame, columns: dict[str, str]) -> Any:
-    """Whose label, or anything that goes with it, is not what it was."""
+    """Return a mask of the users whose label, or anything that goes with it, has changed."""
     same = np.ones(len(labels), dtype=bool)
     for column, kind in columns.items():
         if kind == "Float64":  # the last digit may depend on whom a user is computed together with
@@ -183,7 +183,7 @@ def _changed(labels: pd.DataFrame, old: pd.DataFrame, columns: dict[str, str]) -
 
 
 def _refuse_earlier(latest: Any, as_of: int) -> None:
-    """The newest row is what the online store holds, so an older label would not be seen, or undo a newer one."""
+    """Refuse an instant before the newest labels: the online store holds those, and would not show older ones."""
     if latest is not None and latest > pd.Timestamp(from_micros(as_of)) + _CORRECTIONS:
         shown = format_instant(to_micros(latest.to_pydatetime()))
         raise DataError(
@@ -193,7 +193,7 @@ def _refuse_earlier(latest: Any, as_of: int) -> None:
 
 
 def _instants(source: LabelSource, users: pd.Index[Any], before: pd.DataFrame, as_of: int) -> pd.Series[Any]:
-    """From when on the labels hold: from ``as_of``.
+    """Return the instants from which the labels hold: ``as_of``.
 
     Where a source can only be added to, a label that corrects another one of the same instant comes a microsecond
     later, so that it is the newer one.

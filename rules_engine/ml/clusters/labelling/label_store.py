@@ -25,7 +25,7 @@ _TYPES = {"String": pa.string(), "Int64": pa.int64(), "Float64": pa.float64(), "
 
 
 def arrow_type(feast_type: str) -> pa.DataType:
-    """The Arrow type of a label's column."""
+    """Return the Arrow type of a label's column."""
     return _TYPES[feast_type]
 
 
@@ -56,7 +56,7 @@ class LabelSource:
             self._add_missing_columns(self.path)
 
     def latest(self) -> Any:
-        """The instant of the newest row of all; None if there are no rows."""
+        """Return the instant of the newest row of all; None if there are no rows."""
         if self.path is None:
             rows = self.rows()
             return rows["event_timestamp"].max() if len(rows) else None
@@ -70,7 +70,7 @@ class LabelSource:
         return instant if instant.tzinfo else instant.tz_localize("UTC")
 
     def rows(self) -> pd.DataFrame:
-        """Everyone's newest row, at once."""
+        """Return everyone's newest row."""
         if self._rows is None:
             self._rows = latest_rows(self._repo, self.name)
         return self._rows
@@ -96,7 +96,7 @@ class LabelSource:
         partial.replace(self.path)
 
     def _add_missing_columns(self, path: Path) -> None:
-        """A view that got another feature since its file was written: the rows so far lack it."""
+        """Add the columns of features that the view got after its file was written, empty."""
         schema = pq.read_schema(path)
         absent = [pa.field(name, _TYPES[kind]) for name, kind in self.columns.items() if name not in schema.names]
         if not absent:
@@ -144,7 +144,7 @@ def _fresh(newest: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _others(batch: pa.RecordBatch, key: str, timestamp: str, replaced: pa.Array, as_of: int) -> pa.RecordBatch:
-    """The rows that are not replaced: of another instant, or another user's."""
+    """Return the rows that are not replaced: of another instant, or another user's."""
     instants = batch.column(timestamp)
     same_instant = pc.equal(instants.cast(pa.timestamp("us", tz="UTC"), safe=False), from_micros(as_of))
     if not pc.any(same_instant).as_py():
@@ -154,7 +154,7 @@ def _others(batch: pa.RecordBatch, key: str, timestamp: str, replaced: pa.Array,
 
 
 def _as_schema(batch: pa.RecordBatch, schema: pa.Schema, named: Mapping[str, str]) -> pa.RecordBatch:
-    """The batch with the columns of a schema, those that it lacks as nulls. ``named``: by column, its name here."""
+    """Return the batch with the columns of a schema, absent ones as nulls. ``named``: by column, its name here."""
     columns = []
     for column in schema:
         name = named.get(column.name, column.name)

@@ -1,4 +1,4 @@
-"""What a user's label consists of, and which feature view can hold it."""
+"""Make rows of labels, and find segments that look for labels which do not exist."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_probabilities(model: ClusterModel, columns: Mapping[str, str]) -> None
 
 
 def label(model: ClusterModel, frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Each user's row of labels, and how many users have none because a feature is missing.
+    """Return each user's row of labels, and how many users have none because a feature is missing.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def label(model: ClusterModel, frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def nobody(model: ClusterModel) -> DataError:
-    """What is said if no user can be labelled."""
+    """Return the error for a model that can label no user."""
     return DataError(
         f"no user has all of the features that the model needs: {', '.join(model.features)}",
         hint=f"the model is of {format_instant(model.as_of)}; is there data for the instant you attach at?",
@@ -60,7 +60,7 @@ def nobody(model: ClusterModel) -> DataError:
 
 
 def label_all(model: ClusterModel, frame: pd.DataFrame) -> pd.DataFrame:
-    """A row of labels for each user that the model can place, with everything that a view may hold."""
+    """Return a row of labels for each user that the model can place, with everything that a view may hold."""
     values = matrix(frame.loc[:, list(model.features)])
     usable = model.usable(values)
     found = model.assign(values[usable])
@@ -80,7 +80,7 @@ def label_all(model: ClusterModel, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def unknown_labels(program: Program, model: ClusterModel) -> dict[str, list[str]]:
-    """By segment, the labels that it looks for and no cluster of the model has. It would find nobody by them."""
+    """Return, by segment, the labels that it looks for and no cluster has: it would find nobody by them."""
     feature = f"{model.definition.name}:label"
     known = {*model.labels, *([OUTLIER] if model.has_outliers else [])}
     found: dict[str, list[str]] = {}

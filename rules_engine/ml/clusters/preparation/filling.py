@@ -33,7 +33,7 @@ class Constants(EqualByContent):
     kind: ClassVar[str] = "constants"
 
     def fill(self, scaled: Matrix) -> Matrix:
-        """The values, with the constants in place of missing ones."""
+        """Return the values, with the constants in place of missing ones."""
         result: Matrix = np.where(np.isnan(scaled), self.values, scaled)
         return result
 
@@ -79,7 +79,7 @@ class Neighbours(EqualByContent):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rounds(EqualByContent):
-    """What the other features predict: each feature in turn by a linear model, in several rounds.
+    """Fills each feature in turn by a linear model of the others, in several rounds.
 
     S. van Buuren and K. Groothuis-Oudshoorn, "mice", Journal of Statistical Software 45 (2011).
 
@@ -100,7 +100,7 @@ class Rounds(EqualByContent):
     kind: ClassVar[str] = "rounds"
 
     def fill(self, scaled: Matrix) -> Matrix:
-        """The values, with predicted ones in place of missing ones."""
+        """Return the values, with predicted ones in place of missing ones."""
         missing = np.isnan(scaled)
         result = np.where(missing, self.start, scaled)
         for column, coefficients, intercept in zip(
@@ -130,7 +130,7 @@ _KINDS: dict[str, Any] = {kind.kind: kind for kind in (Constants, Neighbours, Ro
 
 
 def filling_from_plain(content: Mapping[str, Any], features: int) -> Filling:
-    """The inverse of ``to_plain``.
+    """Return the inverse of ``to_plain``.
 
     Raises
     ------

@@ -96,7 +96,7 @@ class PrincipalComponents(EqualByContent):
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any], features: int) -> PrincipalComponents:
-        """The inverse of :meth:`to_plain`.
+        """Return the inverse of :meth:`to_plain`.
 
         Raises
         ------
@@ -129,12 +129,12 @@ class Preprocessing:
     projection: PrincipalComponents | None = None
 
     def usable(self, values: Matrix) -> Any:
-        """For each row of features, whether the user can be placed: nothing is missing, or something is there."""
+        """Return for each row whether the user can be placed: nothing is missing, or gaps are filled."""
         present = np.isfinite(values)
         return present.all(axis=1) if self.filling is None else present.any(axis=1)
 
     def standardize(self, values: Matrix) -> Matrix:
-        """Users' values, one row each, in scaled units and without gaps.
+        """Return users' values, one row each, in scaled units and without gaps.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Preprocessing:
         return result if self.filling is None else self.filling.fill(result)
 
     def project(self, standardized: Matrix) -> Matrix:
-        """Standardized values as the points that clusters consist of."""
+        """Return standardized values as the points that clusters consist of."""
         return standardized if self.projection is None else self.projection.project(standardized)
 
     def to_plain(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Preprocessing:
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Preprocessing:
-        """The inverse of :meth:`to_plain`.
+        """Return the inverse of :meth:`to_plain`.
 
         Raises
         ------
@@ -298,7 +298,7 @@ def transformed(feature: str, transform: str, column: Matrix, learned: Mapping[s
 
 
 def column_means(features: Sequence[str], values: Matrix) -> dict[str, float]:
-    """By feature, the mean of what is there."""
+    """Return the mean of each feature's present values."""
     with np.errstate(invalid="ignore"):
         present = np.isfinite(values)
         sums = np.where(present, values, 0.0).sum(axis=0)

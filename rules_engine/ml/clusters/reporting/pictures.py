@@ -29,7 +29,7 @@ _LEAVES = 24
 
 
 def named(model: ClusterModel, at: int, width: int = 30) -> str:
-    """A cluster's number and name, broken into lines."""
+    """Return a cluster's number and name, broken into lines."""
     if at < 0:
         return OUTLIER
     cluster = model.clusters[at]
@@ -37,14 +37,14 @@ def named(model: ClusterModel, at: int, width: int = 30) -> str:
 
 
 def _across(model: ClusterModel, positions: Sequence[int]) -> list[str]:
-    """The clusters' names side by side; their numbers only, where names would not fit."""
+    """Return the clusters' names side by side; their numbers only, where names would not fit."""
     if len(positions) <= _NAMES_ACROSS:
         return [named(model, at, 110 // len(positions)) for at in positions]
     return [str(model.clusters[at].number) if at >= 0 else OUTLIER for at in positions]
 
 
 def sizes(model: ClusterModel) -> Picture:
-    """How many users each cluster has."""
+    """Draw the number of users of each cluster."""
     names = [named(model, at) for at in range(len(model.clusters))]
     shares = [cluster.size / model.users for cluster in model.clusters]
     colours = [colour(at) for at in range(len(names))]
@@ -63,7 +63,7 @@ def sizes(model: ClusterModel) -> Picture:
 
 
 def stability(model: ClusterModel) -> Picture | None:
-    """Which clusters other users would show too."""
+    """Draw the stability of each cluster."""
     found = [cluster.stability for cluster in model.clusters]
     if any(value is None for value in found):
         return None
@@ -83,7 +83,7 @@ def stability(model: ClusterModel) -> Picture | None:
 
 
 def heat_map(model: ClusterModel) -> Picture:
-    """What sets each cluster apart."""
+    """Draw the features that set each cluster apart, as a heat map."""
     centroids = np.array([cluster.centroid for cluster in model.clusters])
     weights = np.array([max(cluster.size, 1) for cluster in model.clusters], dtype=float)
     deviations = centroids - np.average(centroids, axis=0, weights=weights)
@@ -109,7 +109,7 @@ def heat_map(model: ClusterModel) -> Picture:
 
 
 def number(value: float) -> str:
-    """A number with as many digits as tell something.
+    """Return a number with as many digits as tell something.
 
     >>> [number(value) for value in (12345.6, 123.4, 1.234, 0.0, 0.0123, 0.0004)]
     ['12,346', '123', '1.2', '0', '0.01', '<0.01']
@@ -122,7 +122,7 @@ def number(value: float) -> str:
 
 
 def map_of_users(model: ClusterModel, fit: Fit) -> Picture:
-    """Where clusters lie, and where they touch."""
+    """Draw a map of all users, by the two directions in which they differ most."""
     from sklearn.decomposition import PCA
 
     rows = _drawn(len(fit.points), _DOTS, model.definition.method.seed)
@@ -159,7 +159,7 @@ def map_of_users(model: ClusterModel, fit: Fit) -> Picture:
 
 
 def _axes(model: ClusterModel, flat: Matrix, points: Matrix) -> list[str]:
-    """What the two directions of the map are: the features that go most with them."""
+    """Describe the two directions of the map by the features that go most with them."""
     names = ["first direction", "second direction"]
     if model.preprocessing.projection is not None:
         return names
@@ -172,7 +172,7 @@ def _axes(model: ClusterModel, flat: Matrix, points: Matrix) -> list[str]:
 
 
 def silhouettes(model: ClusterModel, fit: Fit) -> Picture | None:
-    """How clearly users belong to their clusters."""
+    """Draw the silhouettes: how clearly users belong to their clusters."""
     from sklearn.metrics import silhouette_samples
 
     inside = np.flatnonzero(fit.clusters >= 0)
@@ -211,7 +211,7 @@ _CURVES = {
 
 
 def curves(model: ClusterModel) -> Picture | None:
-    """Why so many clusters."""
+    """Draw the measures for each number of clusters that was tried."""
     shown = [name for name in _CURVES if _known(model.scores, name)]
     if len(model.scores) < 2 or not shown:
         return None
@@ -239,7 +239,7 @@ def _known(scores: Sequence[KScore], name: str) -> bool:
 
 
 def dendrogram(model: ClusterModel, fit: Fit) -> Picture | None:
-    """What merges with what, where the algorithm goes that way."""
+    """Draw the tree of merges, for agglomerative clustering."""
     if model.definition.method.algorithm != Agglomerative.name:
         return None
     from scipy.cluster import hierarchy  # type: ignore[import-untyped]  # ships no types
@@ -262,14 +262,14 @@ def dendrogram(model: ClusterModel, fit: Fit) -> Picture | None:
 
 
 def _cut(tree: Matrix, clusters: int) -> float:
-    """The height at which the tree falls into so many clusters."""
+    """Return the height at which the tree falls into so many clusters."""
     heights = tree[:, 2]
     below = heights[-clusters] if clusters <= len(heights) else 0.0
     return float((below + heights[-clusters + 1]) / 2)
 
 
 def movers(before: ClusterModel, model: ClusterModel, old: Positions, new: Positions) -> Picture:
-    """Where the users of each old cluster are now."""
+    """Draw where the users of each old cluster are now."""
     froms = [*range(len(before.clusters)), *([-1] if (old < 0).any() else [])]
     tos = [*range(len(model.clusters)), *([-1] if (new < 0).any() else [])]
     counts = np.array([[((old == row) & (new == column)).sum() for column in tos] for row in froms], dtype=float)

@@ -23,7 +23,7 @@ _WHAT = {
 
 
 def report(model: ClusterModel, fit: Fit, before: ClusterModel | None, frame: pd.DataFrame) -> Page:
-    """The report on a fit.
+    """Return the report on a fit.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def _fill(section: Section, blocks: list[Block | None]) -> None:
 
 
 def _reordered(model: ClusterModel, fit: Fit) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The fitted users' clusters by the order of the labelled model, whose numbers may be others than the fit's."""
+    """Return the fitted users' clusters in the order of the labelled model, which may differ from the fit's."""
     order = [cluster.position for cluster in fit.model.clusters]
     places = {cluster.position: at for at, cluster in enumerate(model.clusters)}
     return np.array([*(places[position] for position in order), -1], dtype=np.int64)[fit.clusters]
