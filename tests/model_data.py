@@ -10,7 +10,7 @@ import numpy as np
 from rules_engine.clock import DAY, parse_instant
 from rules_engine.ml.propensity.definition import ModelDefinition
 from rules_engine.ml.propensity.fit import Material
-from rules_engine.ml.propensity.training import Rows
+from rules_engine.ml.propensity.training import TrainingRows
 from rules_engine.rules.types import FLOAT, INTEGER, STRING, TIME, Kind, ValueType
 
 NOW = parse_instant("2026-07-01T00:00:00Z")
@@ -53,7 +53,7 @@ def definition(**changes: Any) -> ModelDefinition:
     return ModelDefinition.from_plain(plain(**changes))
 
 
-def rows(users: int = 1500, cuts: int = 3, seed: int = 0, first: int = 0) -> Rows:
+def rows(users: int = 1500, cuts: int = 3, seed: int = 0, first: int = 0) -> TrainingRows:
     """Users at cuts. Who came lately, orders often and lives by the sea buys; the basket says nothing."""
     random = np.random.default_rng(seed)
     size = users * cuts
@@ -72,7 +72,7 @@ def rows(users: int = 1500, cuts: int = 3, seed: int = 0, first: int = 0) -> Row
     did = random.random(size) < 1 / (1 + np.exp(-odds))
     at = np.repeat(np.arange(first, first + cuts) * 30 * DAY, users)
     names = np.tile(np.array([f"u{number:05d}" for number in range(users)], dtype=object), cuts)
-    return Rows(names, at, values, did)
+    return TrainingRows(names, at, values, did)
 
 
 def material(users: int = 1500, seed: int = 0) -> Material:
@@ -80,7 +80,7 @@ def material(users: int = 1500, seed: int = 0) -> Material:
     return Material(rows(users, 3, seed), rows(users, 1, seed + 1, first=6), (4 * 30 * DAY,), TYPES)
 
 
-def values_of_user(found: Rows, at: int, now: int) -> dict[str, Any]:
+def values_of_user(found: TrainingRows, at: int, now: int) -> dict[str, Any]:
     """A row as the online store has it: times as instants, nothing for what is missing."""
     values: dict[str, Any] = {}
     for name, column in found.values.items():
@@ -96,7 +96,7 @@ def values_of_user(found: Rows, at: int, now: int) -> dict[str, Any]:
     return values
 
 
-def with_whole_ages(found: Rows) -> Rows:
+def with_whole_ages(found: TrainingRows) -> TrainingRows:
     """The rows with ages that are whole microseconds, so that an instant says them exactly."""
     ages = np.round(found.values["habits:joined"] * DAY) / DAY
     return replace(found, values={**found.values, "habits:joined": ages})

@@ -9,7 +9,7 @@ import typer
 from rules_engine.cli.common.drift_limits import Limit
 from rules_engine.cli.common.options import HERE, At, Format, OutputFormat, Repo, percent
 from rules_engine.cli.common.output import print_json, remark, say, warn, working
-from rules_engine.cli.common.stages import Stages
+from rules_engine.cli.common.stages import StageTimes
 from rules_engine.cli.common.versions import Pages, add_version_commands
 from rules_engine.diagnostics import listing
 from rules_engine.folders import Project
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rules_engine.ml.clusters.model import ClusterModel
-    from rules_engine.ml.clusters.project import ClusterProject, FitRun
+    from rules_engine.ml.clusters.project import ClusterFitRun, ClusterProject
     from rules_engine.ml.clusters.refit import Published
 
 app = typer.Typer(
@@ -75,7 +75,7 @@ def fit(
             if output_format is Format.JSON:
                 print_json({"version": opened.labelled_by(), "new": False, "drifted": False})
             return
-        stages = Stages(show)
+        stages = StageTimes(show)
         run = opened.fit(stages, max_moved=max_moved, accept_drift=accept_drift)
         if report:
             stages("Drawing the report")
@@ -106,7 +106,7 @@ def _has_drifted(opened: ClusterProject, limits: list[str]) -> bool:
     return bool(found)
 
 
-def _show_fitted(opened: ClusterProject, run: FitRun, report: Path | None, stages: Stages) -> None:
+def _show_fitted(opened: ClusterProject, run: ClusterFitRun, report: Path | None, stages: StageTimes) -> None:
     from rules_engine.cli.common import cluster_output as out
 
     published, model = run.published, run.published.model
@@ -131,7 +131,9 @@ def _show_fitted(opened: ClusterProject, run: FitRun, report: Path | None, stage
         say(f"Next: `segments cluster promote {model.version}` lets `attach` take it, instead of {promoted}")
 
 
-def _fitted_data(opened: ClusterProject, published: Published, report: Path | None, stages: Stages) -> dict[str, Any]:
+def _fitted_data(
+    opened: ClusterProject, published: Published, report: Path | None, stages: StageTimes
+) -> dict[str, Any]:
     version = published.model.version
     return {
         "version": version or None,
@@ -165,7 +167,7 @@ def attach(
         from rules_engine.ml.clusters.project import ClusterProject
 
         opened = ClusterProject.open(Project.open(repo), name, at)
-        stages = Stages(show)
+        stages = StageTimes(show)
         stages("Labelling users")
         model, attached = opened.attach(version, stages)
     if output_format is Format.JSON:

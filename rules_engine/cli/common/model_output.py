@@ -16,7 +16,7 @@ from rules_engine.ml.propensity.metrics import Difference
 from rules_engine.ml.propensity.model import MODELS, PropensityModel
 from rules_engine.ml.propensity.plan_data import publish
 from rules_engine.ml.propensity.report import METRICS, interval, lift_table, metric_cells, number
-from rules_engine.ml.propensity.retrain import FitRun
+from rules_engine.ml.propensity.retrain import ModelFitRun
 from rules_engine.ml.versions.store import VersionStore
 from rules_engine.targets.scorer import FeatureEffect
 
@@ -166,7 +166,7 @@ def value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def fitted_data(store: VersionStore[PropensityModel], run: FitRun, why: str) -> dict[str, Any]:
+def fitted_data(store: VersionStore[PropensityModel], run: ModelFitRun, why: str) -> dict[str, Any]:
     """Return what a fit did, as JSON data."""
     model, compared = run.model, run.compared
     return {
@@ -184,7 +184,7 @@ def fitted_data(store: VersionStore[PropensityModel], run: FitRun, why: str) -> 
     }
 
 
-def show_fitted(store: VersionStore[PropensityModel], run: FitRun, why: str, report: Path) -> None:
+def show_fitted(store: VersionStore[PropensityModel], run: ModelFitRun, why: str, report: Path) -> None:
     """Print what a fit did, and what can be done next."""
     model = run.model
     if why:

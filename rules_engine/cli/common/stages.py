@@ -8,10 +8,10 @@ from collections.abc import Callable
 from rules_engine.cli.common.output import say
 
 
-class Stages:
+class StageTimes:
     """Shows each stage of a command while it lasts, and measures its time.
 
-    >>> stages = Stages(lambda text: print(text))
+    >>> stages = StageTimes(lambda text: print(text))
     >>> stages("Finding clusters", 1, 4)
     Finding clusters: 1 of 4
     >>> stages.seconds.keys()

@@ -15,8 +15,8 @@ from rules_engine.clock import now_micros
 from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.ml.versions.kinds import Kind
-    from rules_engine.ml.versions.store import Entry, VersionStore
+    from rules_engine.ml.versions.kinds import ModelKind
+    from rules_engine.ml.versions.store import StoredVersion, VersionStore
 
 M = TypeVar("M")
 
@@ -53,7 +53,7 @@ class Pages(Generic[M]):
         what to do after a promotion.
     """
 
-    kind: Kind[Any]
+    kind: ModelKind[Any]
     headers: Sequence[str]
     right: Sequence[str]
     row: Callable[[M], list[str]]
@@ -134,13 +134,13 @@ def add_version_commands(app: typer.Typer, pages: Callable[[], Pages[Any]]) -> N
         say(page.next_step)
 
 
-def _entry_data(page: Pages[Any], store: VersionStore[Any], entry: Entry[Any]) -> dict[str, Any]:
+def _entry_data(page: Pages[Any], store: VersionStore[Any], entry: StoredVersion[Any]) -> dict[str, Any]:
     if entry.model is None:
         return {"version": entry.version, "damaged": str(entry.error)}
     return page.data(entry.model, store)
 
 
-def _show_entries(page: Pages[Any], store: VersionStore[Any], entries: Sequence[Entry[Any]]) -> None:
+def _show_entries(page: Pages[Any], store: VersionStore[Any], entries: Sequence[StoredVersion[Any]]) -> None:
     marked = {"attached": store.attached(), "promoted": store.promoted()}
     rows = []
     for entry in entries:

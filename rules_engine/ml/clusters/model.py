@@ -20,7 +20,7 @@ from rules_engine.ml.clusters.definition import DEFAULT_MAX_MOVED, ClusterDefini
 from rules_engine.ml.clusters.matching import Matching
 from rules_engine.ml.clusters.preparation.preprocessing import Preprocessing
 from rules_engine.ml.clusters.reference import Reference
-from rules_engine.ml.versions.kinds import Kind
+from rules_engine.ml.versions.kinds import ModelKind
 
 FORMAT = 2
 
@@ -262,7 +262,7 @@ def _model(content: dict[str, Any]) -> ClusterModel:
 
 
 #: How clusters are kept. Labels come from the newest version until one is promoted.
-CLUSTERS = Kind(
+CLUSTERS = ModelKind(
     folder="clusters",
     noun="clusters",
     file="clusters.yaml",

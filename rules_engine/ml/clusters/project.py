@@ -38,7 +38,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class FitRun:
+class ClusterFitRun:
     """The result of a fit: the version or its refusal, the material it was made of, and the version before."""
 
     published: Published
@@ -108,7 +108,7 @@ class ClusterProject:
         model = previous_version(self.store)
         return [] if model is None else beyond(drift_now(self.feast, model, self.now), limits)
 
-    def fit(self, progress: Progress, *, max_moved: float | None = None, accept_drift: bool = False) -> FitRun:
+    def fit(self, progress: Progress, *, max_moved: float | None = None, accept_drift: bool = False) -> ClusterFitRun:
         """Fit clusters as of now, and store them unless too many entities would move.
 
         Raises
@@ -131,9 +131,9 @@ class ClusterProject:
             self.store, fitted.model, drawn.frame, self._features_of_before, now_micros(),
             max_moved=max_moved, accept_drift=accept_drift,
         )  # fmt: skip
-        return FitRun(published, fitted, before, drawn.frame)
+        return ClusterFitRun(published, fitted, before, drawn.frame)
 
-    def write_report(self, run: FitRun) -> Path | None:
+    def write_report(self, run: ClusterFitRun) -> Path | None:
         """Write the report of a fit that is new or was refused; None if there is nothing to draw with."""
         published = run.published
         if not can_draw() or (not published.is_new and published.refusal is None):

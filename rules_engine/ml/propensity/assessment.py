@@ -23,7 +23,7 @@ from rules_engine.ml.propensity.metrics import (
     lift_table,
     metrics,
 )
-from rules_engine.ml.propensity.training import Rows, hashes
+from rules_engine.ml.propensity.training import TrainingRows, hashes
 from rules_engine.targets.scorer import Scorer
 
 #: Each feature is shuffled so often, over so many rows.
@@ -117,7 +117,7 @@ class Assessment:
 
 
 def assess(
-    scorer: Scorer, rows: Rows, others: Mapping[str, Matrix], subgroups: tuple[str, ...], seed: int
+    scorer: Scorer, rows: TrainingRows, others: Mapping[str, Matrix], subgroups: tuple[str, ...], seed: int
 ) -> tuple[Assessment, Matrix]:
     """Return the judgement on some rows, and their scores.
 
@@ -145,7 +145,7 @@ def assess(
     return found, score
 
 
-def importances(scorer: Scorer, columns: Matrix, rows: Rows, seed: int) -> tuple[Importance, ...]:
+def importances(scorer: Scorer, columns: Matrix, rows: TrainingRows, seed: int) -> tuple[Importance, ...]:
     """Return the features' importances, the highest first."""
     random = np.random.default_rng(seed)
     which = np.argsort(hashes(rows.users), kind="stable")[:_SHUFFLED_ROWS]
@@ -165,7 +165,7 @@ def importances(scorer: Scorer, columns: Matrix, rows: Rows, seed: int) -> tuple
     return tuple(sorted(found, key=lambda importance: -importance.loss))
 
 
-def _groups(feature: str, rows: Rows, score: Matrix) -> list[Subgroup]:
+def _groups(feature: str, rows: TrainingRows, score: Matrix) -> list[Subgroup]:
     threshold = np.quantile(score, 1 - _ADDRESSED)
     addressed = score >= threshold
     found = []

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from rules_engine.ml.propensity.batch import Matrix
 from rules_engine.ml.propensity.definition import ModelDefinition
-from rules_engine.ml.propensity.training import Rows
+from rules_engine.ml.propensity.training import TrainingRows
 
 _CLASSES = 5
 
 
-def baselines(definition: ModelDefinition, train: Rows, test: Rows) -> dict[str, Matrix]:
+def baselines(definition: ModelDefinition, train: TrainingRows, test: TrainingRows) -> dict[str, Matrix]:
     """Return the test rows' scores by recency and frequency alone, learned from the training rows, by name."""
     names = (definition.recency, definition.frequency)
     middle = [float(np.nanmedian(train.values[name])) if _any(train, name) else 0.0 for name in names]
@@ -29,7 +29,7 @@ def baselines(definition: ModelDefinition, train: Rows, test: Rows) -> dict[str,
     return {"cells": _cells(learned, train.did, judged), "regression": _regression(learned, train.did, judged)}
 
 
-def _any(rows: Rows, name: str) -> bool:
+def _any(rows: TrainingRows, name: str) -> bool:
     return bool(np.isfinite(rows.values[name]).any())
 
 

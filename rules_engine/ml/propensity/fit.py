@@ -24,7 +24,7 @@ from rules_engine.ml.propensity.definition import ModelDefinition, Parameters
 from rules_engine.ml.propensity.families import learn
 from rules_engine.ml.propensity.metrics import metrics
 from rules_engine.ml.propensity.model import DataSummary, PropensityModel, Trial
-from rules_engine.ml.propensity.training import Rows, hashes
+from rules_engine.ml.propensity.training import TrainingRows, hashes
 from rules_engine.rules.types import ValueType
 from rules_engine.targets.scorer import Scorer, expit
 
@@ -41,8 +41,8 @@ _LIBRARIES = ("feast-segments", "feast", "numpy", "scikit-learn", "scipy")
 class Material:
     """The rows that a model is fitted to and assessed on, and the cuts that are in neither."""
 
-    train: Rows
-    test: Rows
+    train: TrainingRows
+    test: TrainingRows
     skipped: tuple[int, ...]
     types: Mapping[str, ValueType]
 
@@ -118,7 +118,7 @@ def calibrated(scorer: Scorer, how: str, votes: Matrix, did: NDArray[np.bool_]) 
 
 
 def _search(
-    definition: ModelDefinition, material: Material, sample: Rows, report: Report
+    definition: ModelDefinition, material: Material, sample: TrainingRows, report: Report
 ) -> tuple[list[Trial], list[Matrix]]:
     """Score every candidate in cross-validation; return trials, and votes on the rows that were left out."""
     candidates = _candidates(definition)
@@ -149,7 +149,7 @@ def _candidates(definition: ModelDefinition) -> list[tuple[str, Parameters]]:
     return [grid[at] for at in sorted(drawn.tolist())]
 
 
-def _folds(rows: Rows, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _folds(rows: TrainingRows, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield folds with the same share of those who did it; a user's rows at all cuts are in one fold.
 
     Users are dealt out like cards, sorted by how often they did it and at how many cuts they are: what scikit-learn's
@@ -175,7 +175,7 @@ def _score(name: str, algorithm: str, votes: Matrix, did: NDArray[np.bool_]) -> 
     return -found.brier if name == "brier" else float(getattr(found, name) or 0.0)
 
 
-def _sample(rows: Rows, most: int) -> Rows:
+def _sample(rows: TrainingRows, most: int) -> TrainingRows:
     """Take about ``most`` rows: all rows of the users with the lowest hashes."""
     if len(rows) <= most:
         return rows
@@ -183,7 +183,7 @@ def _sample(rows: Rows, most: int) -> Rows:
     return rows.take(np.flatnonzero(numbers <= np.partition(numbers, most - 1)[most - 1]))
 
 
-def _check(rows: Rows, where: str) -> None:
+def _check(rows: TrainingRows, where: str) -> None:
     did = int(rows.did.sum())
     if min(did, len(rows) - did) < _FEWEST:
         raise DataError(
@@ -193,7 +193,7 @@ def _check(rows: Rows, where: str) -> None:
         )
 
 
-def _check_folds(rows: Rows, folds: int) -> None:
+def _check_folds(rows: TrainingRows, folds: int) -> None:
     """Refuse rows with too few users of either kind for the folds."""
     least = min(len(set(rows.users[rows.did == which].tolist())) for which in (True, False))
     if least < folds:
@@ -203,7 +203,7 @@ def _check_folds(rows: Rows, folds: int) -> None:
         )
 
 
-def _data(rows: Rows, definition: ModelDefinition) -> DataSummary:
+def _data(rows: TrainingRows, definition: ModelDefinition) -> DataSummary:
     cuts = sorted({int(cut) for cut in rows.cuts})
     return DataSummary(
         cuts=tuple(cuts),

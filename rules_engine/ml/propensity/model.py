@@ -12,7 +12,7 @@ from typing import Any
 
 from rules_engine.ml.propensity.assessment import Assessment
 from rules_engine.ml.propensity.definition import ModelDefinition, Parameters
-from rules_engine.ml.versions.kinds import Kind
+from rules_engine.ml.versions.kinds import ModelKind
 from rules_engine.targets.scorer import Scorer
 
 FORMAT = 1
@@ -169,4 +169,11 @@ def _data(content: Mapping[str, Any]) -> DataSummary:
 
 
 #: How models are kept. A version gives scores once it was promoted.
-MODELS = Kind(folder="models", noun="model", file="models.yaml", command="segments model", format=FORMAT, build=_model)
+MODELS = ModelKind(
+    folder="models",
+    noun="model",
+    file="models.yaml",
+    command="segments model",
+    format=FORMAT,
+    build=_model,
+)

@@ -18,7 +18,7 @@ from rules_engine.ml.propensity.metrics import Difference, differences
 from rules_engine.ml.propensity.model import PropensityModel
 from rules_engine.ml.propensity.plan_data import publish
 from rules_engine.ml.propensity.project import ModelProject
-from rules_engine.ml.propensity.training import Rows
+from rules_engine.ml.propensity.training import TrainingRows
 from rules_engine.ml.versions.store import VersionStore
 
 Store = VersionStore[PropensityModel]
@@ -33,7 +33,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class FitRun:
+class ModelFitRun:
     """The result of a fit.
 
     Attributes
@@ -87,7 +87,7 @@ def due(project: ModelProject, store: Store, *, older: int | None, drifted: bool
 
 def fit_version(
     project: ModelProject, store: Store, *, promote: bool, report: Callable[[str], None] = lambda _text: None
-) -> FitRun:
+) -> ModelFitRun:
     """Fit a model as of now, store it, and promote it if it may take over.
 
     The first version is promoted; a later one where ``promote`` asks for it. Neither is if it ranks entities worse, by
@@ -108,10 +108,12 @@ def fit_version(
         if refusal is None:
             store.promote(model.version, now_micros())
     publish(project.repo.project)
-    return FitRun(model, is_new, compared, not_compared, refusal)
+    return ModelFitRun(model, is_new, compared, not_compared, refusal)
 
 
-def _compare(store: Store, promoted: str | None, model: PropensityModel, rows: Rows) -> tuple[Comparison | None, str]:
+def _compare(
+    store: Store, promoted: str | None, model: PropensityModel, rows: TrainingRows
+) -> tuple[Comparison | None, str]:
     if promoted in (None, model.version):
         return None, ""
     assert promoted is not None
@@ -146,7 +148,7 @@ def _worse(found: tuple[Difference, ...]) -> float:
     return -ranking.value if ranking.high < 0 else 0.0
 
 
-def against(model: PropensityModel, previous: PropensityModel, rows: Rows) -> list[Difference]:
+def against(model: PropensityModel, previous: PropensityModel, rows: TrainingRows) -> list[Difference]:
     """Return by how much a new model is better than an earlier one, on the new one's test rows.
 
     Raises

@@ -35,7 +35,7 @@ _HASHES = 2**32
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Rows:
+class TrainingRows:
     """Users at cuts.
 
     Attributes
@@ -61,10 +61,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.users)
 
-    def take(self, which: NDArray[Any]) -> Rows:
+    def take(self, which: NDArray[Any]) -> TrainingRows:
         """Return some of the rows."""
         values = {name: found[which] for name, found in self.values.items()}
-        return Rows(self.users[which], self.cuts[which], values, self.did[which], self.share)
+        return TrainingRows(self.users[which], self.cuts[which], values, self.did[which], self.share)
 
     def labels_digest(self) -> str:
         """Return what tells who is in these rows, at which cuts, and who did it, from all others."""
@@ -158,7 +158,7 @@ def training_rows(
     did: Occurrences,
     max_rows: int,
     report: Callable[[str], None] = lambda _text: None,
-) -> Rows:
+) -> TrainingRows:
     """Return the rows of some cuts, by cut and user. Of more than ``max_rows`` a share of the users is taken, by hash.
 
     Raises
@@ -166,7 +166,7 @@ def training_rows(
     DataError
         if nobody has any of the features at any of the cuts.
     """
-    parts: list[Rows] = []
+    parts: list[TrainingRows] = []
     limit, total = _HASHES, 0
     for cut in cuts:
         report(f"Reading features as of {format_instant(cut)}")
@@ -174,7 +174,7 @@ def training_rows(
             users, values = batch.users, batch.values
             kept = anything(values, definition.keys) & (hashes(users) < limit)
             labels = did.did(users, cut, cut + definition.target.within)
-            part = Rows(users, np.full(len(users), cut, dtype=np.int64), values, labels).take(kept)
+            part = TrainingRows(users, np.full(len(users), cut, dtype=np.int64), values, labels).take(kept)
             parts.append(part)
             total += len(part)
             while total > max_rows:
@@ -196,9 +196,9 @@ def hashes(users: NDArray[Any]) -> NDArray[np.int64]:
     return found
 
 
-def _joined(parts: Sequence[Rows], share: float) -> Rows:
+def _joined(parts: Sequence[TrainingRows], share: float) -> TrainingRows:
     users = np.concatenate([part.users for part in parts])
     cuts = np.concatenate([part.cuts for part in parts])
     values = {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values}
-    whole = Rows(users, cuts, values, np.concatenate([part.did for part in parts]), share)
+    whole = TrainingRows(users, cuts, values, np.concatenate([part.did for part in parts]), share)
     return whole.take(np.lexsort((users.astype(str), cuts)))

@@ -15,7 +15,7 @@ FILE = "history.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class HistoryStep:
     """Something done with a version: ``promote``, ``rollback`` (back to it) or ``attach``, at an instant in µs."""
 
     action: str
@@ -23,7 +23,7 @@ class Step:
     at: int
 
 
-def read_history(folder: Path) -> tuple[Step, ...]:
+def read_history(folder: Path) -> tuple[HistoryStep, ...]:
     """Return every step of a folder of versions, oldest first.
 
     Raises
@@ -34,7 +34,7 @@ def read_history(folder: Path) -> tuple[Step, ...]:
     path = folder / FILE
     try:
         content = orjson.loads(path.read_bytes())
-        return tuple(Step(step["action"], step["version"], parse_instant(step["at"])) for step in content)
+        return tuple(HistoryStep(step["action"], step["version"], parse_instant(step["at"])) for step in content)
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -42,16 +42,16 @@ def read_history(folder: Path) -> tuple[Step, ...]:
         raise DataError(message, hint="remove it, and promote a version anew") from error
 
 
-def write_history(folder: Path, steps: tuple[Step, ...]) -> None:
+def write_history(folder: Path, steps: tuple[HistoryStep, ...]) -> None:
     """Replace the file in one step."""
     content = [{"action": step.action, "version": step.version, "at": format_instant(step.at)} for step in steps]
     write_atomically(folder / FILE, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
 
 
-def promotions(steps: tuple[Step, ...]) -> list[str]:
+def promotions(steps: tuple[HistoryStep, ...]) -> list[str]:
     """Return the promoted versions that were not rolled back, the current one last.
 
-    >>> promotions((Step("promote", "v1", 0), Step("promote", "v2", 1), Step("rollback", "v1", 2)))
+    >>> promotions((HistoryStep("promote", "v1", 0), HistoryStep("promote", "v2", 1), HistoryStep("rollback", "v1", 2)))
     ['v1']
     """
     standing: list[str] = []

@@ -32,7 +32,7 @@ M = TypeVar("M", bound=Versioned)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[M]):
+class ModelKind(Generic[M]):
     """One kind of model that the store keeps.
 
     Attributes

@@ -21,7 +21,7 @@ from pathlib import Path
 from rules_engine.errors import ProjectError
 from rules_engine.files import entries
 from rules_engine.folders import Project
-from rules_engine.ml.versions.history import FILE, Step, write_history
+from rules_engine.ml.versions.history import FILE, HistoryStep, write_history
 from rules_engine.project.lock import project_lock
 
 #: The start of a file of clusters. Files of models start with ``{"format":1,"definition":{"model":``.
@@ -82,10 +82,10 @@ def _move(old: Path, new: Path) -> None:
         old.parent.rmdir()
 
 
-def _steps(folder: Path, name: str, action: str) -> tuple[Step, ...]:
+def _steps(folder: Path, name: str, action: str) -> tuple[HistoryStep, ...]:
     """Return the steps of a file with a version in each line. It does not say when; the file's own time stands in."""
     path = folder / name
     if not path.exists():
         return ()
     at = path.stat().st_mtime_ns // 1000
-    return tuple(Step(action, version, at) for version in path.read_text(encoding="utf-8").split())
+    return tuple(HistoryStep(action, version, at) for version in path.read_text(encoding="utf-8").split())

@@ -20,8 +20,8 @@ from rules_engine.diagnostics import listing, nearest
 from rules_engine.errors import DataError, ProjectError, UnknownNameError
 from rules_engine.files import entries, write_atomically
 from rules_engine.folders import Project
-from rules_engine.ml.versions.history import Step, promotions, read_history, write_history
-from rules_engine.ml.versions.kinds import Kind, M
+from rules_engine.ml.versions.history import HistoryStep, promotions, read_history, write_history
+from rules_engine.ml.versions.kinds import M, ModelKind
 from rules_engine.ml.versions.layout import take_over
 from rules_engine.project.lock import project_lock
 
@@ -29,7 +29,7 @@ _VERSION_FILE = re.compile(r"v([1-9][0-9]{0,8})\.json\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Generic[M]):
+class StoredVersion(Generic[M]):
     """A stored version: the model, or the error that reading its file gave."""
 
     version: str
@@ -44,13 +44,13 @@ class VersionStore(Generic[M]):
     ----------
     project : Project
         the project.
-    kind : Kind
+    kind : ModelKind
         what is kept.
     name : str
         of the clusters or the model.
     """
 
-    def __init__(self, project: Project, kind: Kind[M], name: str) -> None:
+    def __init__(self, project: Project, kind: ModelKind[M], name: str) -> None:
         take_over(project)
         self.project = project
         self.kind = kind
@@ -100,14 +100,14 @@ class VersionStore(Generic[M]):
             raise DataError(message, hint="put it back where it was")
         return model
 
-    def entries(self) -> list[Entry[M]]:
+    def entries(self) -> list[StoredVersion[M]]:
         """Return every stored version, oldest first. A damaged one comes with its error, and hides no other."""
-        found: list[Entry[M]] = []
+        found: list[StoredVersion[M]] = []
         for version in self.versions():
             try:
-                found.append(Entry(version, self.load(version)))
+                found.append(StoredVersion(version, self.load(version)))
             except DataError as error:
-                found.append(Entry(version, None, error))
+                found.append(StoredVersion(version, None, error))
         return found
 
     def newest(self) -> M | None:
@@ -220,7 +220,7 @@ class VersionStore(Generic[M]):
         steps = [step.version for step in self.history() if step.action == "attach"]
         return steps[-1] if steps and steps[-1] in self.versions() else None
 
-    def history(self) -> tuple[Step, ...]:
+    def history(self) -> tuple[HistoryStep, ...]:
         """Return everything that was promoted, rolled back and attached, oldest first.
 
         Raises
@@ -237,20 +237,20 @@ class VersionStore(Generic[M]):
 
     def _note(self, action: str, version: str, at: int) -> None:
         with project_lock(self.project):
-            write_history(self.path, (*self.history(), Step(action, version, at)))
+            write_history(self.path, (*self.history(), HistoryStep(action, version, at)))
 
     def _nothing_fitted(self) -> UnknownNameError:
         return UnknownNameError(f"no version of `{self.name}` was fitted yet", hint=f"run `{self.kind.command} fit`")
 
 
-def fitted_names(project: Project, kind: Kind[M]) -> list[str]:
+def fitted_names(project: Project, kind: ModelKind[M]) -> list[str]:
     """Return the names of a kind that have a version, sorted."""
     take_over(project)
     folders = [path.name for path in entries(project.state_dir / kind.folder, "*")]
     return [name for name in folders if VersionStore(project, kind, name).versions()]
 
 
-def open_fitted(project: Project, kind: Kind[M], name: str | None) -> VersionStore[M]:
+def open_fitted(project: Project, kind: ModelKind[M], name: str | None) -> VersionStore[M]:
     """Open the store of the given name, or of the only one that was fitted. Feast is not asked.
 
     Raises

@@ -20,10 +20,10 @@ PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
 _NO_VERBS = re.compile(r"(What|Whether|How|Which|By|Where)\b")
 
 #: Modules whose docstrings are still to be rewritten, as prefixes of their paths; shrinks to none.
-_TO_REWRITE = ("batch/", "cli/", "deploy/", "features/", "ml/", "project/", "redis/", "rules/", "sdk/", "targets/")
+_TO_REWRITE = ("batch/", "cli/", "deploy/", "features/", "project/", "redis/", "rules/", "sdk/", "targets/")
 
 #: Public classes of one name in several modules; shrinks to none.
-_SHARED_NAMES = {"Entry", "EventLog", "FitRun", "Kind", "Names", "Rows", "Setting", "Step"}
+_SHARED_NAMES = {"Entry", "EventLog", "Names"}
 
 #: So many modules fit into a folder without folders inside.
 _MODULES = 25

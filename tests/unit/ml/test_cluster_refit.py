@@ -28,7 +28,7 @@ from rules_engine.ml.clusters.fitting import fit, fit_closely
 from rules_engine.ml.clusters.labelling.labels import label
 from rules_engine.ml.clusters.matching import ClusterChange
 from rules_engine.ml.clusters.model import CLUSTERS, ClusterModel
-from rules_engine.ml.clusters.project import FitRun
+from rules_engine.ml.clusters.project import ClusterFitRun
 from rules_engine.ml.clusters.refit import Published, jaccard, keep_labels, match, publish
 from rules_engine.ml.versions.store import VersionStore
 from tests.cluster_data import NOW, definition, four_groups
@@ -309,9 +309,9 @@ def test_a_kept_name_about_a_feature_that_is_gone_is_in_doubt(tmp_path: Path) ->
     orders = {"feature": "habits:orders", "scale": "log", "low": "rare", "high": "frequent"}
     wanted = definition(features=[orders, {"feature": "habits:age", "low": "young", "high": "old"}])
 
-    def again(definition: ClusterDefinition) -> FitRun:
+    def again(definition: ClusterDefinition) -> ClusterFitRun:
         fitted = fit_closely(definition, frame, NOW)
-        return FitRun(publish(store, fitted.model, frame, frame.get, 1), fitted, first, frame)
+        return ClusterFitRun(publish(store, fitted.model, frame, frame.get, 1), fitted, first, frame)
 
     run = again(wanted)
     assert run.published.model.labels == first.labels

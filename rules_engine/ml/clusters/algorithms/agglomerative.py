@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rules_engine.ml.clusters.algorithms.base import Algorithm, Clustering, Setting
+from rules_engine.ml.clusters.algorithms.base import Algorithm, AlgorithmSetting, Clustering
 from rules_engine.ml.clusters.algorithms.centers import Centers, around
 from rules_engine.ml.clusters.arrays import Matrix
 
-_LINKAGE = Setting(
+_LINKAGE = AlgorithmSetting(
     {
         "enum": ["ward", "average", "complete"],
         "description": "What agglomerative clustering merges by. Default: ward.",
@@ -26,7 +26,7 @@ class Agglomerative(Algorithm):
     name = "agglomerative"
     assigner = Centers
     sample = 5_000
-    settings: ClassVar[Mapping[str, Setting]] = {"linkage": _LINKAGE}
+    settings: ClassVar[Mapping[str, AlgorithmSetting]] = {"linkage": _LINKAGE}
 
     def find(
         self,

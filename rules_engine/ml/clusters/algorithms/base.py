@@ -94,7 +94,7 @@ class Clustering:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class AlgorithmSetting:
     """A setting of an algorithm: its JSON Schema with a description, and its default; None: read off the data."""
 
     schema: Mapping[str, Any]
@@ -102,7 +102,7 @@ class Setting:
 
 
 #: Settings that several algorithms have.
-STARTS = Setting(
+STARTS = AlgorithmSetting(
     {
         "type": "integer",
         "minimum": 1,
@@ -111,7 +111,7 @@ STARTS = Setting(
     },
     3,
 )
-MIN_USERS = Setting(
+MIN_USERS = AlgorithmSetting(
     {
         "type": "integer",
         "minimum": 2,
@@ -149,7 +149,7 @@ class Algorithm(ABC):
     name: ClassVar[str]
     assigner: ClassVar[type[Assigner]]
     sample: ClassVar[int]
-    settings: ClassVar[Mapping[str, Setting]] = {}
+    settings: ClassVar[Mapping[str, AlgorithmSetting]] = {}
     finds_k: ClassVar[bool] = False
     has_likelihood: ClassVar[bool] = False
     has_probabilities: ClassVar[bool] = False

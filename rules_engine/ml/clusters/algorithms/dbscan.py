@@ -13,16 +13,16 @@ from rules_engine.ml.clusters.algorithms.base import (
     MIN_USERS,
     NONE,
     Algorithm,
+    AlgorithmSetting,
     Assigned,
     Clustering,
-    Setting,
     check_numbers,
 )
 from rules_engine.ml.clusters.algorithms.knee import knee
 from rules_engine.ml.clusters.algorithms.neighbours import in_chunks, nearest
 from rules_engine.ml.clusters.arrays import EqualByContent, Matrix, Positions, encode, finite
 
-_EPS = Setting(
+_EPS = AlgorithmSetting(
     {
         "type": "number",
         "exclusiveMinimum": 0,
@@ -83,7 +83,7 @@ class Dbscan(Algorithm):
     name = "dbscan"
     assigner = CorePoints
     sample = 10_000
-    settings: ClassVar[Mapping[str, Setting]] = {"eps": _EPS, "min_users": MIN_USERS}
+    settings: ClassVar[Mapping[str, AlgorithmSetting]] = {"eps": _EPS, "min_users": MIN_USERS}
     finds_k = True
 
     def find(

@@ -8,7 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rules_engine.ml.clusters.algorithms.base import STARTS, Algorithm, Assigned, Clustering, Setting, check_numbers
+from rules_engine.ml.clusters.algorithms.base import (
+    STARTS,
+    Algorithm,
+    AlgorithmSetting,
+    Assigned,
+    Clustering,
+    check_numbers,
+)
 from rules_engine.ml.clusters.arrays import EqualByContent, Matrix, encode, finite
 
 #: A user farther from a mixture's component than all but one in a thousand would be, is an outlier.
@@ -18,7 +25,7 @@ _UNLIKELY = 0.001
 #: By the words of clusters.yaml, scikit-learn's.
 _SHAPES = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
 
-_COVARIANCE = Setting(
+_COVARIANCE = AlgorithmSetting(
     {"enum": list(_SHAPES), "description": "The shape of a mixture's components. Default: full."}, "full"
 )
 
@@ -83,7 +90,7 @@ class GaussianMixture(Algorithm):
     name = "gaussian_mixture"
     assigner = Mixture
     sample = 20_000
-    settings: ClassVar[Mapping[str, Setting]] = {"starts": STARTS, "covariance": _COVARIANCE}
+    settings: ClassVar[Mapping[str, AlgorithmSetting]] = {"starts": STARTS, "covariance": _COVARIANCE}
     has_likelihood = True
     has_probabilities = True
 

@@ -13,9 +13,9 @@ from rules_engine.ml.clusters.algorithms.base import (
     MIN_USERS,
     NONE,
     Algorithm,
+    AlgorithmSetting,
     Assigned,
     Clustering,
-    Setting,
     check_numbers,
 )
 from rules_engine.ml.clusters.algorithms.neighbours import in_chunks, nearest
@@ -98,7 +98,7 @@ class Hdbscan(Algorithm):
     name = "hdbscan"
     assigner = Reachable
     sample = 10_000
-    settings: ClassVar[Mapping[str, Setting]] = {"min_users": MIN_USERS}
+    settings: ClassVar[Mapping[str, AlgorithmSetting]] = {"min_users": MIN_USERS}
     finds_k = True
 
     def find(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rules_engine.ml.clusters.algorithms.base import STARTS, Algorithm, Clustering, Setting
+from rules_engine.ml.clusters.algorithms.base import STARTS, Algorithm, AlgorithmSetting, Clustering
 from rules_engine.ml.clusters.algorithms.centers import Centers, around
 from rules_engine.ml.clusters.arrays import Matrix
 
@@ -18,7 +18,7 @@ class KMeans(Algorithm):
     name = "kmeans"
     assigner = Centers
     sample = 100_000
-    settings: ClassVar[Mapping[str, Setting]] = {"starts": STARTS}
+    settings: ClassVar[Mapping[str, AlgorithmSetting]] = {"starts": STARTS}
     resampled = 4000
 
     def find(

@@ -8,7 +8,7 @@ from typing import Any
 
 from rules_engine.extensions import Extensions
 from rules_engine.ml.clusters.algorithms.agglomerative import Agglomerative
-from rules_engine.ml.clusters.algorithms.base import Algorithm, Assigner, Clustering, Setting
+from rules_engine.ml.clusters.algorithms.base import Algorithm, AlgorithmSetting, Assigner, Clustering
 from rules_engine.ml.clusters.algorithms.dbscan import Dbscan
 from rules_engine.ml.clusters.algorithms.gaussian_mixture import GaussianMixture
 from rules_engine.ml.clusters.algorithms.hdbscan import Hdbscan
@@ -109,7 +109,7 @@ def _wrong_setting(candidate: type[Algorithm], known: Mapping[str, Algorithm]) -
     return ""
 
 
-def settings() -> dict[str, Setting]:
+def settings() -> dict[str, AlgorithmSetting]:
     """Return every setting of any algorithm, by its key in clusters.yaml."""
     return {key: setting for algorithm in algorithms().values() for key, setting in algorithm.settings.items()}
 

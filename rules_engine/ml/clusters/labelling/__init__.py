@@ -1,4 +1,4 @@
-"""Give every entity the label of a cluster: what a label is, where it is kept, and the run that writes them.
+"""Give every entity the label of a cluster: rows of labels, the sources that hold them, and the run that writes them.
 
-Begin with ``labels.py``.
+Begin with ``attach.py``, which does the run; ``labels.py`` makes rows and ``label_store.py`` keeps them.
 """
