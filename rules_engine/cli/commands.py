@@ -1,4 +1,4 @@
-"""Every command: its name and what it does. Help is shown from here, so it imports no command."""
+"""List every command with its help. The help of ``segments`` is printed from this list, without importing commands."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ START, DEFINE, RUN, ASK = "Start", "Define", "Run", "Ask"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A command. Its module ``rules_engine.cli.NAME`` has a function NAME, or for several verbs a Typer ``app``."""
+class CommandEntry:
+    """Lists a command. Its module ``cli.NAME`` has a function NAME, or a Typer ``app`` for several verbs."""
 
     name: str
     help: str
@@ -22,38 +22,38 @@ class Entry:
 
 
 COMMANDS = (
-    Entry("init", "Make a new project that works at once.", START),
-    Entry("demo", "Show the main job on real purchases, end to end.", START),
-    Entry("validate", "Check all definitions and show every problem.", DEFINE),
-    Entry("schema", "Write the JSON Schema that editors complete and check with.", DEFINE),
-    Entry("test", "Run the tests beside the definitions.", DEFINE),
-    Entry("sql", "Print a segment as SQL.", DEFINE),
-    Entry("plan", "Show what applying the files would change, and whom it moves.", RUN),
-    Entry("apply", "Put features and definitions into effect.", RUN),
-    Entry("materialize", "Bring the online store up to date.", RUN),
-    Entry("ingest", "Take events from a file; replay refused ones; rebuild states.", RUN),
-    Entry("run", "Work off the streams of events.", RUN),
-    Entry("cluster", "Group users by their features; the labels are features too.", RUN),
-    Entry("model", "Learn how likely users are to act; the scores are features too.", RUN),
-    Entry("drift", "Show how far users have drifted since the fits.", RUN),
-    Entry("store", "Look after the embedded online store.", RUN),
-    Entry("evaluate", "Evaluate all users as of an instant.", ASK),
-    Entry("backtest", "Show how a segment would have changed over time.", ASK),
-    Entry("simulate", "Show what segments and triggers do with recorded events.", ASK),
-    Entry("parity", "Compare request-time answers with batch answers.", ASK),
-    Entry("overlap", "Show how far segments have the same users.", ASK),
-    Entry("export", "Write the users of a segment to a file or a table.", ASK),
-    Entry("lookup", "Show which segments someone is in.", ASK),
-    Entry("history", "Show who entered and left segments, when and why.", ASK),
-    Entry("triggers", "Show what waits, what fired, and what did not and why.", ASK),
-    Entry("explain", "Show why someone is, or is not, in a segment.", ASK),
+    CommandEntry("init", "Make a new project that works at once.", START),
+    CommandEntry("demo", "Show the main job on real purchases, end to end.", START),
+    CommandEntry("validate", "Check all definitions and show every problem.", DEFINE),
+    CommandEntry("schema", "Write the JSON Schema that editors complete and check with.", DEFINE),
+    CommandEntry("test", "Run the tests beside the definitions.", DEFINE),
+    CommandEntry("sql", "Print a segment as SQL.", DEFINE),
+    CommandEntry("plan", "Show what applying the files would change, and whom it moves.", RUN),
+    CommandEntry("apply", "Put features and definitions into effect.", RUN),
+    CommandEntry("materialize", "Bring the online store up to date.", RUN),
+    CommandEntry("ingest", "Take events from a file; replay refused ones; rebuild states.", RUN),
+    CommandEntry("run", "Work off the streams of events.", RUN),
+    CommandEntry("cluster", "Group users by their features; the labels are features too.", RUN),
+    CommandEntry("model", "Learn how likely users are to act; the scores are features too.", RUN),
+    CommandEntry("drift", "Show how far users have drifted since the fits.", RUN),
+    CommandEntry("store", "Look after the embedded online store.", RUN),
+    CommandEntry("evaluate", "Evaluate all users as of an instant.", ASK),
+    CommandEntry("backtest", "Show how a segment would have changed over time.", ASK),
+    CommandEntry("simulate", "Show what segments and triggers do with recorded events.", ASK),
+    CommandEntry("parity", "Compare request-time answers with batch answers.", ASK),
+    CommandEntry("overlap", "Show how far segments have the same users.", ASK),
+    CommandEntry("export", "Write the users of a segment to a file or a table.", ASK),
+    CommandEntry("lookup", "Show which segments someone is in.", ASK),
+    CommandEntry("history", "Show who entered and left segments, when and why.", ASK),
+    CommandEntry("triggers", "Show what waits, what fired, and what did not and why.", ASK),
+    CommandEntry("explain", "Show why someone is, or is not, in a segment.", ASK),
 )
 
 _BY_NAME = {entry.name: entry for entry in COMMANDS}
 
 
-def load(entry: Entry) -> Any:
-    """The command itself; imports its module."""
+def load(entry: CommandEntry) -> Any:
+    """Import the module of a command, and return its click command."""
     module = import_module(f"rules_engine.cli.{entry.name}")
     app = getattr(module, "app", None)
     if app is None:

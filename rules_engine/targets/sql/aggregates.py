@@ -43,20 +43,20 @@ from rules_engine.targets.sql.values import (
 
 @dataclass
 class Totals:
-    """The grouping of the events of one name: columns, each with what it is for an entity without such events."""
+    """Holds the grouping of the events of one name: columns, each with its default for an entity without events."""
 
     name: str
-    log: str
+    events: str
     columns: list[tuple[str, Sql, Sql | None, str]] = field(default_factory=list)
     prepared: list[tuple[str, Sql]] = field(default_factory=list)
 
 
 @dataclass
 class Pick:
-    """The first or last event of a window, and the properties that are read of it."""
+    """Holds the first or last event of a window, and the properties that are read of it."""
 
     name: str
-    log: str
+    events: str
     conditions: list[Sql]
     descending: bool
     comment: str
@@ -136,7 +136,7 @@ class AggregateSteps:
     def _totals_of(self, aggregate: EventAggregate) -> Totals:
         event = aggregate.match.event
         if event not in self._totals:
-            self._totals[event] = Totals(self._names.unique(f"{event}_totals"), self.events.log(event).name)
+            self._totals[event] = Totals(self._names.unique(f"{event}_totals"), self.events.of(event).name)
         return self._totals[event]
 
     # --- first and last ---------------------------------------------------------------------------------------------
@@ -145,10 +145,10 @@ class AggregateSteps:
         descending = aggregate.function is Aggregate.LAST
         key = (aggregate.match, aggregate.within, descending)
         if key not in self._picks:
-            log = self.events.log(aggregate.match.event)
+            rows = self.events.of(aggregate.match.event)
             conditions = [*self.events.matches(aggregate.match), *self.events.inside(aggregate.within)]
-            name = self._names.numbered(f"{aggregate.function.value}_{log.name}".removesuffix("_events"))
-            self._picks[key] = Pick(name, log.name, conditions, descending, str(aggregate))
+            name = self._names.numbered(f"{aggregate.function.value}_{rows.name}".removesuffix("_events"))
+            self._picks[key] = Pick(name, rows.name, conditions, descending, str(aggregate))
         columns = self._picks[key].columns
         for form in forms:
             columns.setdefault(form.sql.name, self._names.numbered(aggregate.function.value))
@@ -166,11 +166,11 @@ class AggregateSteps:
 
     def _grouping(self, totals: Totals) -> Joined:
         columns = [aliased(sql, name, comment=comment) for name, sql, _, comment in totals.columns]
-        source: exp.Expr = table(totals.log)
+        source: exp.Expr = table(totals.events)
         if totals.prepared:
             prepared = [aliased(sql, name) for name, sql in totals.prepared]
             subquery = select(exp.Star(), *prepared, source=source)
-            source = subquery.subquery(self._names.unique(f"counted_{totals.log}"), copy=False)
+            source = subquery.subquery(self._names.unique(f"counted_{totals.events}"), copy=False)
         query = select(column(ENTITY), *columns, source=source)
         query.set("group", exp.Group(expressions=[column(ENTITY)]))
         read = []
@@ -187,7 +187,7 @@ class AggregateSteps:
         order = [column(AT), self.engine.ordered_text(column(EVENT_ID))]
         number = aliased(row_number([column(ENTITY)], order, pick.descending), position)
         values = [column(name) for name in pick.columns]
-        ranked = select(column(ENTITY), *values, number, source=table(pick.log), where=pick.conditions)
+        ranked = select(column(ENTITY), *values, number, source=table(pick.events), where=pick.conditions)
         query = select(
             column(ENTITY),
             *(aliased(column(name), alias) for name, alias in pick.columns.items()),

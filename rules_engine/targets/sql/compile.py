@@ -50,7 +50,7 @@ from rules_engine.targets.sql.expressions import (
 )
 from rules_engine.targets.sql.features import FeatureStep
 from rules_engine.targets.sql.lowering import lower_predicate
-from rules_engine.targets.sql.names import Names
+from rules_engine.targets.sql.names import UniqueNames
 from rules_engine.targets.sql.sequences import SequenceSteps
 from rules_engine.targets.sql.tables import ENTITY, Tables
 from rules_engine.targets.sql.values import Stored
@@ -86,7 +86,7 @@ class Compiler:
         self._context = context
         self._order = program.closure(segments)
         self._labels = {name: (labels or {}).get(name, name) for name in self._order}
-        names = Names([*self._labels.values(), ENTITY, tables.features, tables.events])
+        names = UniqueNames([*self._labels.values(), ENTITY, tables.features, tables.events])
         self._names = names
         self._features = FeatureStep(engine, tables, now)
         self._events = EventSteps(engine, tables, now, names)

@@ -1,4 +1,4 @@
-"""The steps over the table of events: one clean pass, one step per event name, one grouping per event name."""
+"""Write the steps over the table of events: one clean pass, one step per event name, one grouping per event name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rules_engine.targets.sql.expressions import (
 )
 from rules_engine.targets.sql.features import Projection, as_projection
 from rules_engine.targets.sql.lowering import lower_predicate
-from rules_engine.targets.sql.names import Names
+from rules_engine.targets.sql.names import UniqueNames
 from rules_engine.targets.sql.tables import AT, ENTITY, EVENT, EVENT_ID, SEQUENCE_NUMBER, Tables
 from rules_engine.targets.sql.values import Stored, at_least, at_most
 
@@ -33,7 +33,7 @@ PAST = "past_events"
 
 @dataclass(frozen=True)
 class Step:
-    """One named step of the query."""
+    """Holds one named step of the query."""
 
     name: str
     query: exp.Select
@@ -42,14 +42,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Joined:
-    """A step with a row per entity, and the columns that the rules read of it; a column says what no row means."""
+    """Holds a step with a row per entity, and the columns that rules read of it, each with its default for no row."""
 
     step: Step
     columns: tuple[Sql, ...]
 
 
 @dataclass
-class EventLog:
+class EventTable:
     """Holds what is read of the events of one name: their properties, and whether they match a ``where``."""
 
     event: str
@@ -59,30 +59,30 @@ class EventLog:
 
 
 def instant(table_name: str | None = None) -> Stored:
-    """When the event at hand happened."""
+    """Return the column of the instant of an event."""
     return Stored(TIME, column(AT, table_name))
 
 
 class EventSteps:
     """Collects what rules read of the table of events, and writes the steps before any aggregate or sequence."""
 
-    def __init__(self, engine: Engine, tables: Tables, now: int, names: Names) -> None:
+    def __init__(self, engine: Engine, tables: Tables, now: int, names: UniqueNames) -> None:
         self.engine = engine
         self.now = now
         self.names = names
         self._tables = tables
         self._past = names.unique(PAST)
         self._projection = Projection(engine, tables.timestamps)
-        self._logs: dict[str, EventLog] = {}
+        self._by_event: dict[str, EventTable] = {}
 
-    def log(self, event: str) -> EventLog:
-        """The step with the events of one name."""
-        if event not in self._logs:
-            self._logs[event] = EventLog(event, self.names.unique(f"{event}_events"))
-        return self._logs[event]
+    def of(self, event: str) -> EventTable:
+        """Return the table of the events of one name; a step of the query is written for it."""
+        if event not in self._by_event:
+            self._by_event[event] = EventTable(event, self.names.unique(f"{event}_events"))
+        return self._by_event[event]
 
     def property(self, event: str, name: str, folded: bool = False) -> list[Stored]:
-        """The forms in which a property is stored."""
+        """Return the forms in which a property is stored."""
         columns = self._tables.property_columns.get((event, name))
         if columns is None:
             raise UnsupportedError(
@@ -90,18 +90,18 @@ class EventSteps:
             )
         values = self._projection.read(columns, folded)
         read = [each.sql.name for each in values] + [each.folded.name for each in values if each.folded is not None]
-        self.log(event).columns.update(dict.fromkeys(read))
+        self.of(event).columns.update(dict.fromkeys(read))
         return values
 
     def matches(self, match: EventMatch, alias: str | None = None) -> list[Sql]:
-        """Conditions on a row of ``match.event``'s step: those of ``where`` are judged once and read as a flag."""
-        log = self.log(match.event)
+        """Return conditions on a row of ``match.event``'s step; those of ``where`` are computed once, as a flag."""
+        events = self.of(match.event)
         if not match.where:
             return []
-        if match.where not in log.flags:
+        if match.where not in events.flags:
             conditions = [self._where(match.event, predicate) for predicate in match.where]
-            log.flags[match.where] = self.names.numbered("matches"), all_of(conditions), str(match)
-        return [own(log.flags[match.where][0], alias)]
+            events.flags[match.where] = self.names.numbered("matches"), all_of(conditions), str(match)
+        return [own(events.flags[match.where][0], alias)]
 
     def _where(self, event: str, predicate: Predicate) -> Sql:
         assert isinstance(predicate.operand, PropertyRef), predicate
@@ -109,18 +109,18 @@ class EventSteps:
         return lower_predicate(self.engine, self.now, predicate, self.property(event, predicate.operand.name, folded))
 
     def inside(self, within: int | None) -> list[Sql]:
-        """Conditions on an event of the past to lie in the window."""
+        """Return the conditions that a past event lies in the window."""
         return [] if within is None else [at_least(self.engine, instant(), self.now - within, strict=True)]
 
     def steps(self) -> Iterator[Step]:
-        """The clean pass, and one step per event name."""
-        if self._logs:
+        """Yield the clean pass, and one step per event name."""
+        if self._by_event:
             yield Step(self._past, self._past_events(), "what has happened by now, each event once")
-            yield from (self._log_step(log) for log in self._logs.values())
+            yield from (self._event_step(events) for events in self._by_event.values())
 
     def _past_events(self) -> exp.Select:
         when = self.engine.micros(column(AT)) if self._tables.timestamps else column(AT)
-        names = [self.engine.text(event) for event in self._logs]
+        names = [self.engine.text(event) for event in self._by_event]
         named = (
             compare(exp.EQ, column(EVENT), names[0])
             if len(names) == 1
@@ -136,20 +136,20 @@ class EventSteps:
         first = compare(exp.EQ, own(delivery), integer(1))
         return select(*columns, source=_numbered(source, delivery, self.names), where=[first, named, until])
 
-    def _log_step(self, log: EventLog) -> Step:
-        columns = [column(ENTITY), column(AT), column(EVENT_ID), *(column(name) for name in log.columns)]
-        flags = [aliased(condition, name, comment=text) for name, condition, text in log.flags.values()]
-        where = [compare(exp.EQ, column(EVENT), self.engine.text(log.event))]
-        return Step(log.name, select(*columns, *flags, source=table(self._past), where=where))
+    def _event_step(self, events: EventTable) -> Step:
+        columns = [column(ENTITY), column(AT), column(EVENT_ID), *(column(name) for name in events.columns)]
+        flags = [aliased(condition, name, comment=text) for name, condition, text in events.flags.values()]
+        where = [compare(exp.EQ, column(EVENT), self.engine.text(events.event))]
+        return Step(events.name, select(*columns, *flags, source=table(self._past), where=where))
 
 
-def _numbered(source: exp.Expr, delivery: str, names: Names) -> exp.Expr:
-    """Rows with the number of their delivery: 1 for the row of an event that was stored first."""
+def _numbered(source: exp.Expr, delivery: str, names: UniqueNames) -> exp.Expr:
+    """Number the deliveries of each event: 1 for the row that was stored first."""
     number = row_number([column(ENTITY), column(EVENT_ID)], [column(SEQUENCE_NUMBER)])
     return select(exp.Star(), aliased(number, delivery), source=source).subquery(names.unique("deliveries"), copy=False)
 
 
 def row_number(partition: list[Sql], order: list[Sql], descending: bool = False) -> Sql:
-    """ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...); what it orders by is never NULL."""
+    """Return ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...); what it orders by is never NULL."""
     ordered = [exp.Ordered(this=each, desc=True) if descending else each for each in order]
     return exp.Window(this=exp.RowNumber(), partition_by=partition, order=exp.Order(expressions=ordered))

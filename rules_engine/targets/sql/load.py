@@ -1,4 +1,4 @@
-"""Features, context and events of entities as the two tables that the query reads, in Arrow."""
+"""Load features, context and events of entities into the two Arrow tables that the query reads."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Storage = ValueType | None
 
 @dataclass
 class Wanted:
-    """What a program reads, and the types of list that it expects: an empty list is a list of each of them."""
+    """Names what a program reads, with the types of list that it expects: an empty list counts as each of them."""
 
     features: dict[str, set[ValueType]] = field(default_factory=dict)
     context: dict[str, set[ValueType]] = field(default_factory=dict)
@@ -140,7 +140,7 @@ def _is_empty(value: Value) -> bool:
 def _columns(
     key: str, values: Sequence[Value], list_types: set[ValueType], taken: set[str]
 ) -> list[tuple[Column, pa.Array]]:
-    """The columns that hold the values of a key: one per type that occurs. Names differ in more than case."""
+    """Return the columns that hold the values of a key: one per type that occurs. Names differ in more than case."""
     while key.lower() in taken:
         key += "'"
     taken.add(key.lower())
@@ -170,7 +170,7 @@ def _array(storage: Storage, values: Sequence[Value], key: str) -> pa.Array:
 
 
 def _elements(value: Value, kind: Kind) -> list[Value] | None:
-    """The elements of a list that this column holds: numbers lie in two columns, what is empty is so in each."""
+    """Return the elements of a list that the column of a kind holds: numbers are in two columns, empty lists in all."""
     if not isinstance(value, list | tuple):
         return None
     storage = _storage(value)
@@ -183,7 +183,7 @@ def _elements(value: Value, kind: Kind) -> list[Value] | None:
 
 
 def _plain(value: Value) -> Value:
-    """An instant that is given as a datetime (only context values are) in microseconds."""
+    """Return a value, in microseconds if it is a datetime, as only context values are."""
     return to_micros(value) if isinstance(value, datetime) else value
 
 
@@ -191,7 +191,7 @@ def _plain(value: Value) -> Value:
 
 
 def load(users: Sequence[Inputs], conditions: Sequence[Condition]) -> tuple[Tables, pa.Table, pa.Table]:
-    """The description and the contents of the tables for some entities, who are named by their position.
+    """Return the description and the contents of the tables for some entities, which are named by their position.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Names that the query makes up: readable, unique, and never those of a segment or of an input table."""
+"""Make up names for the query: readable, unique, and never those of a segment or of an input table."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _NOT_IN_A_NAME = re.compile(r"[^a-z0-9_]+")
 _LONGEST = 40
 
 
-class Names:
-    """Hands out names; case does not make a difference between two.
+class UniqueNames:
+    """Hands out names that differ from each other, and from those taken, in more than case.
 
-    >>> names = Names(["Features"])
+    >>> names = UniqueNames(["Features"])
     >>> names.unique("features"), names.unique("features"), names.numbered("count"), names.numbered("count")
     ('features_2', 'features_3', 'count_1', 'count_2')
     """
@@ -21,13 +21,13 @@ class Names:
         self._taken = {name.lower() for name in taken}
 
     def unique(self, wanted: str) -> str:
-        """The wanted name as an identifier that needs no quotes, with a number behind it where it is taken."""
+        """Return the wanted name as an identifier that needs no quotes, with a number appended if it is taken."""
         name = _NOT_IN_A_NAME.sub("_", wanted.lower()).strip("_")[:_LONGEST] or "x"
         name = f"_{name}" if name[0].isdigit() else name
         return self._first_free(name, name, 2)
 
     def numbered(self, stem: str) -> str:
-        """stem_1, stem_2 and so on."""
+        """Return the next free name of ``stem_1``, ``stem_2`` and so on."""
         return self._first_free(f"{stem}_1", stem, 2)
 
     def _first_free(self, name: str, stem: str, number: int) -> str:

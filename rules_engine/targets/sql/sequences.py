@@ -92,13 +92,13 @@ class _Writer:
 
     def _start(self) -> Step:
         first = self._sequence.steps[0]
-        log = self._events.log(first.match.event).name
+        events = self._events.of(first.match.event).name
         keys = self._key(first)
         conditions = self._events.matches(first.match)
         if self._sequence.match_on is not None:
             conditions.append(any_of([is_not_null(key.copy()) for key in keys.values()]))
         columns = [column(ENTITY), column(AT), *(aliased(key, self._keys[kind]) for kind, key in keys.items())]
-        source = table(log)
+        source = table(events)
         inside = self._events.inside(self._sequence.within)
         if self._sequence.latest_only:
             source, conditions = self._latest(source, columns, conditions)
@@ -116,14 +116,14 @@ class _Writer:
 
     def _follow(self, previous: str, number: int, step: SequenceStep, forbidden: Many[SequenceStep]) -> Step:
         """The chains of the previous step that go on to an event of this one."""
-        log = self._events.log(step.match.event).name
+        events = self._events.of(step.match.event).name
         at = column(AT, _NEXT)
         conditions = [*self._events.matches(step.match, _NEXT)]
         for each in forbidden:
             conditions += self._absent(each, previous, compare(exp.LT, column(AT, _FORBIDDEN), at.copy()))
         keys = [own(name, previous) for name in self._keys.values()]
         query = select(column(ENTITY, previous), at, *keys, source=table(previous), where=conditions, distinct=True)
-        join(query, table(log, _NEXT), all_of(self._after(step, previous, _NEXT)))
+        join(query, table(events, _NEXT), all_of(self._after(step, previous, _NEXT)))
         return Step(self._events.names.unique(f"{self._flag}_step_{number}"), query, self._describe(step))
 
     def _finish(self, previous: str, forbidden: Many[SequenceStep]) -> Step:
@@ -142,9 +142,9 @@ class _Writer:
         """No event of a ``did_not`` step came after the previous event, within the step's wait."""
         if self._sequence.match_on is not None and self._keys.keys().isdisjoint(self._key(step)):
             return []  # no such event has the same value, so none is forbidden
-        log = self._events.log(step.match.event).name
+        events = self._events.of(step.match.event).name
         conditions = [*self._after(step, previous, _FORBIDDEN), *before, *self._events.matches(step.match, _FORBIDDEN)]
-        return [negation(exp.Exists(this=select(integer(1), source=table(log, _FORBIDDEN), where=conditions)))]
+        return [negation(exp.Exists(this=select(integer(1), source=table(events, _FORBIDDEN), where=conditions)))]
 
     def _after(self, step: SequenceStep, previous: str, alias: str) -> list[Sql]:
         """An event of the same entity after the previous one, within the step's wait, with the same ``match_on``."""

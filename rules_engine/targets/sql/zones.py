@@ -18,7 +18,7 @@ from rules_engine.rules.types import STRING, Kind, ValueType
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.events import Step
 from rules_engine.targets.sql.expressions import Sql, compare, integer, join, own, select, table
-from rules_engine.targets.sql.names import Names
+from rules_engine.targets.sql.names import UniqueNames
 from rules_engine.targets.sql.values import Stored, readable
 
 _COLUMNS = ("zone", "time_of_day", "day_of_week")
@@ -28,7 +28,7 @@ _TYPES = {ClockField.TIME_OF_DAY: ValueType(Kind.TIME_OF_DAY), ClockField.DAY_OF
 class ZoneStep:
     """Collects the features that name zones; each is joined to the table of zones once."""
 
-    def __init__(self, engine: Engine, now: int, names: Names) -> None:
+    def __init__(self, engine: Engine, now: int, names: UniqueNames) -> None:
         self._engine = engine
         self._now = now
         self._names = names

@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from rules_engine.cli import commands, main, reference
-from rules_engine.cli.commands import COMMANDS, Entry, load
+from rules_engine.cli.commands import COMMANDS, CommandEntry, load
 from rules_engine.cli.common.context import read_context
 from rules_engine.cli.sql import Dialect
 from rules_engine.errors import SegmentsError
@@ -54,7 +54,7 @@ def test_every_command_and_every_option_says_what_it_does(path: str, command: An
 
 
 @pytest.mark.parametrize("entry", COMMANDS, ids=lambda entry: entry.name)
-def test_the_table_says_of_a_command_what_the_command_says(entry: Entry) -> None:
+def test_the_table_says_of_a_command_what_the_command_says(entry: CommandEntry) -> None:
     assert inspect.cleandoc(load(entry).help).splitlines()[0] == entry.help
 
 
@@ -178,7 +178,7 @@ def test_usage_errors_exit_with_2_and_say_what_is_expected(arguments: list[str],
 
 
 @pytest.mark.parametrize("entry", [entry for entry in COMMANDS if entry.name != "init"], ids=lambda entry: entry.name)
-def test_a_folder_that_is_no_project_is_an_error_of_every_command(entry: Entry, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_project_is_an_error_of_every_command(entry: CommandEntry, tmp_path: Path) -> None:
     path = {
         "backtest": ["backtest", "vip", "--from", "2026-01-01T00:00:00Z"],
         "ingest": ["ingest", "x.csv"],
