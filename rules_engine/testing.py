@@ -46,7 +46,7 @@ ConditionLike = Mapping[str, Any] | str
 
 
 class Scenario:
-    """A condition, parsed against the types of the given values, with these values as inputs.
+    """Holds a condition, parsed against the types of the given values, with these values as inputs.
 
     ``updated_at`` says when each view's row was observed, and ``ttl`` (durations such as ``30d``) how long it counts.
     Every target's tests start from here: ``program`` holds the condition as the segment :data:`CONDITION`, beside the
@@ -95,7 +95,7 @@ class Scenario:
         return stored(converted, known.type if known else None)
 
     def _event(self, given: Mapping[str, Any], position: int) -> Event:
-        """An event; where a property is a time, only a datetime is one."""
+        """Return an event; a property that is declared as a time is kept only if it is a datetime."""
         event = _event(given, position)
         times = self.catalog.events[event.name].properties if event.name in self.catalog.events else {}
         wrong = {name for name in times if not isinstance(given.get(name), datetime)}
@@ -103,11 +103,11 @@ class Scenario:
         return Event(event.name, event.at, event.id, kept)
 
     def truth(self) -> Truth:
-        """The answer of the plain evaluator."""
+        """Return the answer of the plain evaluator."""
         return Evaluation(self.program, self.inputs, self.now).segment(CONDITION)
 
     def changes_at(self) -> int | None:
-        """When the answer next changes by time alone, in microseconds."""
+        """Return the next instant at which the answer changes by time alone, in microseconds; None if never."""
         return next_change(self.program, self.program.segment(CONDITION).when, self.inputs, self.now)
 
 
@@ -121,7 +121,7 @@ def evaluate(
     types: Mapping[str, str] | None = None,
     segments: Mapping[str, ConditionLike] | None = None,
 ) -> bool | None:
-    """The answer of a condition on the given values: True, False, or None for unknown.
+    """Return the answer of a condition on the given values: True, False, or None for unknown.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def evaluate_sql(
     types: Mapping[str, str] | None = None,
     segments: Mapping[str, ConditionLike] | None = None,
 ) -> bool | None:
-    """The same as :func:`evaluate`, through the SQL target on DuckDB (needs the extra ``duckdb``).
+    """Return the same as :func:`evaluate`, through the SQL target on DuckDB (needs the extra ``duckdb``).
 
     >>> evaluate_sql({"feature": "user:age", "at_least": 18}, features={"user:age": 17})
     False
@@ -208,7 +208,7 @@ def _named_type(key: str, name: str) -> tuple[ValueType | None, str]:
 
 
 def _inferred_type(value: Any) -> ValueType | None:
-    """The type that a Python value shows; None for a missing value or an empty list, which show none."""
+    """Infer the type of a Python value; None for a missing value or an empty list, which have no type."""
     if isinstance(value, list | tuple | set | frozenset):
         kinds = {found.kind for item in value if (found := _inferred_type(item)) is not None}
         if len(kinds) > 1 and not all(kind.is_number for kind in kinds):
@@ -226,7 +226,7 @@ def _inferred_type(value: Any) -> ValueType | None:
 
 
 def _value(value: Any) -> Value:
-    """A Python or numpy value as rules read it."""
+    """Return a Python or numpy value as rules read it."""
     if isinstance(value, datetime):
         return _instant(value)
     if isinstance(value, list | tuple | set | frozenset):

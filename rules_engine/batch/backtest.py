@@ -28,7 +28,7 @@ MAX_INSTANTS = 10_000
 
 @dataclass(slots=True)
 class Point:
-    """A segment at one instant.
+    """Counts the entities of a segment at one instant.
 
     Attributes
     ----------
@@ -59,11 +59,11 @@ class Point:
 
     @property
     def share(self) -> float:
-        """The part of all users who were in the segment; 0 if there were none."""
+        """Return the share of all users who were in the segment; 0 if there were no users."""
         return self.size / self.users if self.users else 0.0
 
     def jaccard(self, other: str) -> float:
-        """Those in both segments, as a part of those in either; 0 if nobody was.
+        """Return the Jaccard index: the users in both segments as a share of those in either; 0 if there are none.
 
         >>> Point(0, size=4, others={"b": 2}, both={"b": 1}).jaccard("b")
         0.2
@@ -74,7 +74,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """A segment over time; ``every`` and ``flap_within`` are in microseconds."""
+    """Holds the points of a segment over time; ``every`` and ``flap_within`` are in microseconds."""
 
     segment: str
     every: int
@@ -88,17 +88,17 @@ class Backtest:
 
     @property
     def flap_rate(self) -> float:
-        """The part of the moves that undid the same user's previous move, soon after it; 0 if nobody moved."""
+        """Return the share of the moves that soon undid the same user's previous move; 0 if nobody moved."""
         return sum(point.flaps for point in self.points) / self.moves if self.moves else 0.0
 
     def alike(self) -> list[str]:
-        """The other segments, those first that have most in common with it, over all instants."""
+        """Return the other segments, the most similar first: by their Jaccard index, summed over all instants."""
         others = self.points[0].others if self.points else {}
         return sorted(others, key=lambda name: (-sum(point.jaccard(name) for point in self.points), name))
 
 
 def instants(start: int, end: int, every: int) -> Instants:
-    """The instants of a backtest: ``start``, and from there at equal distances up to ``end``.
+    """Return the instants of a backtest: ``start``, and from there at equal distances up to ``end``.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def backtest(
 
 
 def _count(point: Point, answered: Answered, segment: str, others: Sequence[str]) -> pa.Array:
-    """Add some users to an instant; gives the members' keys."""
+    """Add the answers for some users to an instant; return the keys of the members among them."""
     flags = answered.members(segment)
     point.users += len(answered.entities)
     point.size += int(np.count_nonzero(flags))
@@ -170,7 +170,7 @@ def _count(point: Point, answered: Answered, segment: str, others: Sequence[str]
 
 
 class _Moves:
-    """Who entered and left from instant to instant, among the users of one group."""
+    """Counts the users of one group who enter, leave and flap from instant to instant."""
 
     def __init__(self, within: int) -> None:
         self._within = within
@@ -179,7 +179,7 @@ class _Moves:
         self._moved_at = np.zeros(0, dtype=np.int64)
 
     def step(self, point: Point, members: pa.Array) -> None:
-        """Go on to the next instant, and add to it who moved."""
+        """Compare the members with those of the previous instant, and add the moves to ``point``."""
         if self._members is not None:
             entered, left = _without(members, self._members), _without(self._members, members)
             point.entered += len(entered)
@@ -188,7 +188,7 @@ class _Moves:
         self._members = members
 
     def _remember(self, point: Point, movers: pa.Array) -> None:
-        """Count the moves that undo one that is still remembered: a user's moves go in and out by turns."""
+        """Count the flaps: moves of users who moved within the last ``within``. A user enters and leaves by turns."""
         recent = self._moved_at >= point.at - self._within
         self._movers, self._moved_at = self._movers.filter(pa.array(recent)), self._moved_at[recent]
         point.flaps += int(pc.sum(pc.is_in(movers, value_set=self._movers)).as_py() or 0)
@@ -209,7 +209,7 @@ def _no_keys() -> pa.Array:
 
 
 def write(found: Backtest, path: Path) -> None:
-    """Write a row for each instant; of each other segment its size and how many are in both.
+    """Write a row for each instant, with the size of each other segment and how many users are in both.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def write(found: Backtest, path: Path) -> None:
 
 
 def shown_points(found: Backtest, most: int) -> Iterator[Point | None]:
-    """The points, or the first and last of them with None for those between, if they are more than ``most``."""
+    """Yield the points; of more than ``most`` only the first and the last, with None for those between."""
     if len(found.points) <= most:
         yield from found.points
         return

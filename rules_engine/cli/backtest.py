@@ -130,7 +130,7 @@ def _row(point: Point) -> list[str]:
 
 
 def _common(found: Backtest, name: str) -> list[str]:
-    """How alike another segment is, by Jaccard's measure."""
+    """Return the row of another segment: its Jaccard index at the first instant, on average, and at the last."""
     measures = [point.jaccard(name) for point in found.points]
     shown = (measures[0], sum(measures) / len(measures), measures[-1])
     return [name, *(f"{measure:.1%}" for measure in shown)]

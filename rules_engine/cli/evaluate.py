@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class EvaluationEngine(StrEnum):
-    """What evaluates."""
+    """Names the engines that can evaluate."""
 
     LOCAL = "local"
     SPARK = "spark"

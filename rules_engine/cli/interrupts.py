@@ -1,13 +1,13 @@
-"""Ctrl-C: it ends a command at any instant, with one sentence and exit code 130, whoever loses it on its way.
+"""End a command on Ctrl-C: at any instant, with one line and exit code 130, even where other code loses the interrupt.
 
 Python raises ``KeyboardInterrupt`` wherever the program is just then, and what runs there may lose it: a callback of
 the import system or of a weak reference, whose exceptions Python drops; a library in C that makes an ``ImportError``
 or a ``RuntimeError`` of it; an ``except:``. A command then went on to its end, and exited with 0. So an interrupt is
 noted as well as raised. It is raised again once its exception is gone while the program still runs, and what ends the
-process looks at the note. And if seconds later the process is still there, as DuckDB's threads work on for as long as
-a query takes while its connection is closed, it is ended all the same: whatever we write survives a kill.
+process looks at the note. And if seconds later the process is still there, as when DuckDB's threads finish
+a query although its connection is closed, it is ended all the same: whatever we write survives a kill.
 
-It imports little, as it comes before everything else: until it is there, Python answers Ctrl-C with a traceback.
+This module is imported before all others and imports little: until then Python answers Ctrl-C with a traceback.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 #: What a shell reports for a program that Ctrl-C stopped.
 INTERRUPTED = 130
 
-#: After so many seconds it is looked whether an interrupt was lost, again and again.
+#: Seconds between two checks of whether an interrupt was lost.
 _LOOK = 0.02
 
-#: So long a further Ctrl-C changes nothing, as what the first one ended is being cleared away.
+#: Seconds for which a further Ctrl-C is ignored, while the program cleans up after the first one.
 _PATIENCE = 1.0
 
-#: So long a command may clear away what the interrupt ended.
+#: Seconds that a command has for cleaning up after an interrupt.
 _CLEARING = 3.0
 
 
 class _Interrupt(KeyboardInterrupt):
-    """Python's own, but one can ask whether it still exists."""
+    """A ``KeyboardInterrupt`` that weak references can refer to, so that one sees when it is gone."""
 
 
 class _Watch:
-    """What became of Ctrl-C in this process.
+    """Notes Ctrl-C in this process, and ends the process after it.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class _Watch:
         self._leaving = _thread.allocate_lock()
 
     def begin(self) -> None:
-        """Note interrupts from now on; not if somebody else sees to them, as a shell does that runs us behind."""
+        """Note interrupts from now on, unless SIGINT is handled otherwise, as in a shell's background job."""
         if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             return
         with contextlib.suppress(ValueError):  # in a thread, where no signal comes
@@ -70,9 +70,9 @@ class _Watch:
             sys.unraisablehook = self._dropped
 
     def end(self) -> None:
-        """End the watch: with the process if there was an interrupt; else what comes from now on is ignored.
+        """End the process if there was an interrupt; otherwise ignore those that come from now on.
 
-        The command's work is done then, and so much is said of it; to leave Python takes half a second after Feast.
+        The command has done its work and printed its result by then. Python takes half a second to exit after Feast.
         """
         if not self.on:
             return
@@ -84,14 +84,14 @@ class _Watch:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def leave(self) -> NoReturn:
-        """End the process as one that was interrupted. What is half imported is not asked for anything any more."""
+        """End the process with the exit code of an interrupt, not by Python's exit: modules may be half imported."""
         self._over = True
         try:
             if self._leaving.acquire(blocking=False):
                 for step in (self._say, sys.stdout.flush, _at_exit):
                     with contextlib.suppress(Exception):
                         step()
-            else:  # another thread is at it, or waits for whom its output goes to
+            else:  # another thread does it, or waits for the reader of its output
                 time.sleep(_CLEARING)
         finally:
             os._exit(INTERRUPTED)
@@ -151,7 +151,7 @@ class _Watch:
 
 
 def _at_exit() -> None:
-    """What Python would do at its end, such as to remove temporary folders."""
+    """Run the exit functions that Python would run, such as those that remove temporary folders."""
     import atexit
 
     atexit._run_exitfuncs()  # noqa: SLF001  # it has no other name

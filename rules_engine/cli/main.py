@@ -1,4 +1,4 @@
-"""What every command has in common."""
+"""Run the command line: the group of all commands, their common options, and how their errors are shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rules_engine.errors import SegmentsError, of_the_system
 
 
 class _Segments(LazyGroup):
-    """The group of all commands. What goes wrong in one ends here, as a message and an exit code."""
+    """Groups all commands, and turns an error of one into a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -26,7 +26,7 @@ class _Segments(LazyGroup):
         except BrokenPipeError:  # whoever reads our output has seen enough, as `head` has
             raise typer.Exit(0) from None
         except (SegmentsError, OSError) as error:
-            if WATCH.came:  # and this is what became of it
+            if WATCH.came:  # the error is a consequence of the interrupt
                 WATCH.leave()
             output.show_error(of_the_system(error) if isinstance(error, OSError) else error)
             raise typer.Exit(1) from None
@@ -40,7 +40,7 @@ class _Segments(LazyGroup):
 
 
 def _flush() -> None:
-    """Print what is still to be printed; to nowhere if nobody reads it, or Python would complain at its end."""
+    """Flush stdout; if its reader is gone, discard what is left, or Python would report an error when it exits."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PlanFormat(StrEnum):
-    """How a plan is printed."""
+    """Names the formats in which a plan is printed."""
 
     TEXT = "text"
     JSON = "json"
@@ -114,26 +114,26 @@ def _text(found: ProjectPlan) -> None:
 
 
 def stage_lines(stages: ApplyStages) -> list[str]:
-    """The stages as numbered lines; one that does nothing is left out."""
+    """Return the stages as numbered lines, without those that change nothing."""
     shown = (stage_text(stage) for stage in stages.stages if shows(stage))
     return [f"{number}. {text}" for number, text in enumerate(shown, 1)]
 
 
 def shows(stage: Stage) -> bool:
-    """Whether a stage changes anything that one would look for. Feast's registry is always brought up to date."""
+    """Tell whether a stage is shown: Feast's registry is always updated, but shown only if definitions changed."""
     from rules_engine.deploy.stages import Register
 
     return not isinstance(stage, Register) or bool(stage.change)
 
 
 def stage_text(stage: Stage) -> str:
-    """A stage as one line."""
+    """Return a stage as one line."""
     head, *details = stage.lines()
     return f"{head}: {'; '.join(details)}" if details else head
 
 
 def _remarks(movement: Movement) -> Iterator[str]:
-    """What stands below the table about a segment."""
+    """Yield the remarks about a segment that are printed below the table."""
     if movement.uncounted is not None:
         yield f"{movement.segment} is not counted: {movement.uncounted}"
     if movement.dependents:

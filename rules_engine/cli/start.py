@@ -1,4 +1,4 @@
-"""Where the process of a command begins. It is ready for Ctrl-C before it imports anything of weight."""
+"""Start the process of a command, and be ready for Ctrl-C before importing anything heavy."""
 
 from __future__ import annotations
 

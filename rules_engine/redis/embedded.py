@@ -1,12 +1,12 @@
-"""The online store that needs no installation: a Valkey server out of a wheel, one for each project.
+"""Run the online store that needs no installation: a Valkey server out of a wheel, one for each project.
 
 The first command that needs it starts it, later ones find it again, and it runs on between commands until
 ``segments store stop`` or until its folder is deleted. Its data lies in ``ROOT/.segments/store/`` and survives a stop,
 a kill and a reboot.
 
-Two locks keep it single. ``start.lock`` is held by whoever starts or stops the server, so others wait and then find
-what was done. ``server.lock`` is handed down to the server itself, which never lets go of it: whether a server lives is
-asked of the kernel, and no stale process id or socket can mislead.
+Two locks make sure that there is only one server. ``start.lock`` is held by whoever starts or stops the server, so that
+others wait and then find what was done. ``server.lock`` is inherited by the server, which holds it until it ends:
+whether a server lives is asked of the kernel, and no stale process id or socket can mislead.
 
 Nothing is ever evicted and memory is not limited: a feature store that forgets would answer wrongly without a word.
 
@@ -40,7 +40,7 @@ _DISK_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """What ``segments store status`` shows. What only a running server knows is None when it does not answer."""
+    """Holds the status of an embedded server. What only a running server knows is None if it does not answer."""
 
     running: bool
     socket: Path
@@ -53,7 +53,7 @@ class StoreStatus:
 
 
 class EmbeddedStore:
-    """The embedded Valkey server of one project.
+    """Starts, stops and describes the embedded Valkey server of one project.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ class EmbeddedStore:
 
     @property
     def connection_string(self) -> str:
-        """The address as Feast's Redis store takes it."""
+        """Return the address in the form that Feast's Redis store takes."""
         return f"localhost:0,unix_socket_path={self.socket_path}"
 
     @property
     def url(self) -> str:
-        """The address as Redis clients take it."""
+        """Return the address in the form that Redis clients take."""
         return f"unix://{self.socket_path}"
 
     def ensure_running(self, timeout: float = 60.0) -> str:
@@ -151,7 +151,7 @@ class EmbeddedStore:
         return True
 
     def status(self) -> StoreStatus:
-        """Say what can be said without starting or changing anything.
+        """Return the status, without starting or changing anything.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""One Redis or Valkey server as the direct connections need it, and what its answers and failures mean."""
+"""Describe a Redis or Valkey server for direct connections, and turn its error answers and failures into errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OPTIONS = frozenset(
 
 @dataclass(frozen=True)
 class RedisEndpoint:
-    """A single server.
+    """Describes a single server.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class RedisEndpoint:
 
     @property
     def path(self) -> str | None:
-        """The path of the unix socket, if it is one."""
+        """Return the path of the unix socket; None if the server is reached over TCP."""
         path = self.address.options.get("unix_socket_path")
         return None if path is None else str(path)
 
@@ -84,7 +84,7 @@ class RedisEndpoint:
 
     @functools.cached_property
     def encryption(self) -> ssl.SSLContext | None:
-        """How connections are encrypted, by the options that redis-py has for it; None if they are not.
+        """Return the TLS context of connections, by redis-py's ``ssl`` options; None if they are not encrypted.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class RedisEndpoint:
         return commands
 
     def refuse(self, error: Exception) -> Never:
-        """Raise what an error that the server answered with means.
+        """Raise the error of ours that an error answer of the server means.
 
         Raises
         ------
@@ -176,7 +176,7 @@ def is_timeout(error: BaseException) -> bool:
 
 
 def tune(sock: Any) -> None:
-    """Send at once; notice a peer that is gone."""
+    """Set a socket to send at once, and to notice a peer that is gone."""
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,4 +1,4 @@
-"""What a server does when its memory is full: one that evicts keys answers as if people had never done anything."""
+"""Check that a server evicts no keys when its memory is full: an evicted entity would look like an unknown one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def policy_in(info: object) -> str | None:
 
 
 def check_eviction(server: RedisServer) -> None:
-    """Refuse a server that evicts keys; one that does not say so is named in a warning.
+    """Refuse a server that evicts keys; warn of one that does not tell its policy.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Where Feast's Redis store puts things: one hash for each entity, one field for each feature.
+"""Compute the keys and fields of Feast's Redis store: one hash for each entity, one field for each feature.
 
-See ``feast/infra/online_stores/redis.py`` and ``feast/infra/key_encoding_utils.py``; a contract test holds this
-module equal to them.
+See ``feast/infra/online_stores/redis.py`` and ``feast/infra/key_encoding_utils.py``; a contract test compares
+this module with them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class KeyMaker:
         return self.before(len(value)) + value + self.suffix
 
     def entity(self, key: bytes) -> str | None:
-        """Return whose key it is; None if it is not one of this project.
+        """Return the entity of a key; None if the key is not one of this project.
 
         >>> key = KeyMaker("shop", "user", 3)
         >>> key.entity(key("42")), key.entity(b"something else"), key.entity(KeyMaker("myshop", "user", 3)("42"))
@@ -46,7 +46,7 @@ class KeyMaker:
             return None
 
     def before(self, length: int) -> bytes:
-        """Return what a key has before the entity itself, which takes so many bytes."""
+        """Return the bytes of a key before the entity, which takes ``length`` bytes."""
         return self._prefix + pack("<I", length)
 
 

@@ -1,4 +1,4 @@
-"""The mark in the store of what it holds for a project: written last, and checked by whoever reads.
+"""Read and write the mark of what the store holds for a project: written last, and checked by every reader.
 
 A server may be emptied, replaced, or brought back from an older copy, and then answers as if nobody had ever done
 anything. The mark lies among the data and goes the way they go. It is one hash, ``segments:{PROJECT}:held``:
@@ -47,7 +47,7 @@ def view_field(view: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class HeldView:
-    """What the store holds of a feature view.
+    """Describes what the store holds of a feature view.
 
     Attributes
     ----------
@@ -66,12 +66,12 @@ class HeldView:
     features: str
 
     def encode(self) -> bytes:
-        """Write it as it stands in the mark."""
+        """Return the value as it is stored in the mark."""
         return orjson.dumps({"end": self.end, "features": self.features})
 
     @classmethod
     def decode(cls, raw: bytes | None) -> HeldView | None:
-        """Read it from the mark; None if nothing was materialized, or what stands there cannot be read."""
+        """Read the value from the mark; None if nothing was materialized, or the mark cannot be read."""
         try:
             content = orjson.loads(raw or b"")
             return cls(int(content["end"]), str(content["features"]))
@@ -119,7 +119,7 @@ class Held:
 
     @property
     def states(self) -> bytes | None:
-        """The name of the event states that are complete; None if none are."""
+        """Return the name of the event states that are complete; None if none are."""
         name: bytes | None = self._client.hget(self._key, STATES)
         return name
 
@@ -135,11 +135,11 @@ class Held:
 
     @property
     def is_building(self) -> bool:
-        """Whether a rebuild of event states has begun, and did not end."""
+        """Tell whether a rebuild of event states has begun and not ended."""
         return bool(self._client.hexists(self._key, BUILDING))
 
     def building(self, name: bytes) -> tuple[int, int] | None:
-        """Give the last day of the log that an interrupted rebuild of these states had done, and when it began."""
+        """Return the last day of the log that an interrupted rebuild of these states completed, and when it began."""
         try:
             content = orjson.loads(self._client.hget(self._key, BUILDING) or b"")
             return (int(content["day"]), int(content["began"])) if content["name"] == name.decode() else None
@@ -147,7 +147,7 @@ class Held:
             return None
 
     def note_building(self, name: bytes, day: int, began: int) -> None:
-        """Write how far a rebuild of event states is, and when it began, in microseconds."""
+        """Write the last day that a rebuild of event states completed, and when it began, in microseconds."""
         content = {"name": name.decode(), "day": day, "began": began}
         self._client.hset(self._key, BUILDING, orjson.dumps(content))
 

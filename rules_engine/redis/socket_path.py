@@ -1,4 +1,4 @@
-"""Where the socket of an embedded server lies: beside its data, or in a short path if that one is too long."""
+"""Choose the path of an embedded server's socket: next to its data, or a short one where that is too long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAFE_SOCKET_PATH = re.compile(r"[A-Za-z0-9/._@+-]+")
 
 
 def socket_path(root: Path, data_dir: Path) -> Path:
-    """Return a path beside the data if a socket may have it; else a short one that only the root decides.
+    """Return a path next to the data if a socket can have it; else a short one that depends on the root only.
 
     Feast's connection strings take no comma and no equals sign. The environment has no say (as it would through
     ``TMPDIR``): every command of every session must find the same socket.
@@ -31,7 +31,7 @@ def socket_path(root: Path, data_dir: Path) -> Path:
 
 
 def check_private(folder: Path) -> None:
-    """Refuse a folder, in a place where others may write, that they made or may enter: its socket could be theirs."""
+    """Refuse a folder that another user owns or may enter: the socket in it could be theirs."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise StoreUnavailableError(

@@ -1,7 +1,7 @@
-"""When an answer changes by time alone.
+"""Compute the next instant at which an answer changes by time alone.
 
 Every condition is constant between certain instants: an event enters or leaves a window, a wait ends, a value expires,
-the local time crosses a boundary. So the exact answer to "when next" is to look again at each of these instants, in
+the local time crosses a boundary. So the next change is found exactly by evaluating at each of these instants, in
 order.
 """
 
@@ -46,7 +46,7 @@ _BEFORE_EXPIRY = -(2**62)
 
 
 def changes_at(program: Program, condition: Condition, inputs: Inputs, now: int) -> int | None:
-    """The first instant after now at which the three-valued answer differs, with the same data; None if it never does.
+    """Return the first instant after now at which the three-valued answer differs on the same data; None if never.
 
     >>> from rules_engine.rules.nodes import EventMatch
     >>> from rules_engine.rules.aggregates import Aggregate
@@ -73,7 +73,7 @@ def first_change(
     clocks: Callable[[int, int], Iterator[int]] | None = None,
     may_change: Callable[[int], bool] = lambda _after: True,
 ) -> int | None:
-    """The first instant at which ``answer`` differs from now.
+    """Return the first instant at which ``answer`` differs from its value now; None if never.
 
     Parameters
     ----------
@@ -100,13 +100,13 @@ def first_change(
 def _by_clock(
     clocks: Callable[[int, int], Iterator[int]] | None, after: int, until: int, may_change: Callable[[int], bool]
 ) -> Iterator[int]:
-    """The crossings between two other instants that have to be looked at."""
+    """Yield the instants in between at which clock conditions may change the answer."""
     if clocks is not None and may_change(after):
         yield from (at for at in clocks(after, min(until, after + CLOCK_HORIZON)) if at < until)
 
 
 def reachable(program: Program, conditions: Iterable[Condition]) -> list[Condition]:
-    """The conditions, all inside them, and all of the segments that they refer to."""
+    """Return the conditions, all conditions inside them, and those of the segments that they refer to."""
     found: list[Condition] = []
     seen: set[str] = set()
     waiting = list(conditions)
@@ -120,7 +120,7 @@ def reachable(program: Program, conditions: Iterable[Condition]) -> list[Conditi
 
 
 def candidates(conditions: Iterable[Condition], inputs: Inputs, now: int) -> set[int]:
-    """Every instant after now at which one of the conditions may change, but for clock conditions."""
+    """Return every instant after now at which one of the conditions may change, except for clock conditions."""
     found: set[int] = set()
     events = inputs.events
     for condition in conditions:
@@ -150,7 +150,7 @@ def _predicate_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
 
 
 def _value_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
-    """Return where an operator such as ``in_last`` moves a window over a time."""
+    """Yield the instants at which the answer of an operator such as ``in_last`` changes for the value."""
     boundaries = OPERATORS[predicate.operator].boundaries
     value = Evaluation(Program({}), inputs, _BEFORE_EXPIRY).value(predicate) if boundaries else None
     if boundaries is not None and value is not None:
@@ -158,7 +158,7 @@ def _value_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
 
 
 def clocks_of(conditions: Iterable[Condition], inputs: Inputs) -> Callable[[int, int], Iterator[int]] | None:
-    """The crossings of all clock conditions, as :func:`first_change` takes them; None if there are none."""
+    """Return the ``clocks`` of :func:`first_change` for all clock conditions; None if there are none."""
     times: dict[str, set[int]] = {}
     for condition in conditions:
         if isinstance(condition, Predicate) and isinstance(condition.operand, ClockRef):
@@ -188,7 +188,7 @@ def _ascending(streams: Iterable[Iterator[int]]) -> Iterator[int]:
 
 
 def _possible(condition: Condition, evaluation: Evaluation) -> set[Truth]:
-    """The answers that a condition could give if every clock condition gave any answer; a superset of the true set."""
+    """Return the answers of a condition if clock conditions could give any answer: at least the possible ones."""
     if isinstance(condition, Predicate) and isinstance(condition.operand, ClockRef):
         return {evaluation.condition(condition)} if evaluation.value(condition) is None else {True, False}
     if isinstance(condition, SegmentRef):

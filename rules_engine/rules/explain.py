@@ -1,4 +1,4 @@
-"""Why an answer is what it is: every condition with its value, its verdict, and when it changes."""
+"""Explain an answer: every condition with its value, its verdict, and when the verdict changes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One condition of an explanation.
+    """Explains one condition.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Reason:
     note: str | None = None
 
     def line(self) -> str:
-        """The reason in one line, without its children."""
+        """Return the reason in one line, without its children."""
         notes = [self._reading()]
         if self.distance:
             notes.append(self.distance)
@@ -108,7 +108,7 @@ class Reason:
         return f"is {self.value}" if self.value is not None else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The reason as JSON data; instants as ISO 8601, durations in seconds."""
+        """Return the reason as JSON data; instants as ISO 8601, durations in seconds."""
         return {
             "condition": self.text,
             "verdict": self.verdict,
@@ -127,7 +127,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why an entity is, or is not, in a segment at an instant. ``str()`` of it is a tree.
+    """Explains why an entity is, or is not, in a segment at an instant. ``str()`` of it is a tree.
 
     ``blocking`` are the fewest conditions whose change would make the entity a member: the nearest miss; empty for a
     member.
@@ -145,7 +145,7 @@ class Explanation:
         return "\n".join([self.headline(), *_tree(self.reason, "", ""), *self._nearest_miss()])
 
     def headline(self) -> str:
-        """The answer in one line."""
+        """Return the answer in one line."""
         answer = {True: "is in", False: "is not in", None: "is not known to be in"}[self.verdict]
         until = f", until {_text(self.changes_at)}" if self.changes_at is not None else ""
         return printable(f"{self.entity} {answer} {self.segment} at {_text(self.at)}{until}")
@@ -157,7 +157,7 @@ class Explanation:
         return [f"nearest miss: {number} would have to change", *(f"  - {reason.line()}" for reason in self.blocking)]
 
     def to_dict(self) -> dict[str, Any]:
-        """The explanation as JSON data."""
+        """Return the explanation as JSON data."""
         return {
             "entity": self.entity,
             "segment": self.segment,
@@ -170,7 +170,7 @@ class Explanation:
 
 
 def explain(program: Program, segment: str, inputs: Inputs, now: int, entity: str = "") -> Explanation:
-    """Why the segment's answer on these inputs is what it is.
+    """Explain a segment's answer on these inputs.
 
     Raises
     ------
@@ -259,7 +259,7 @@ class _Explainer:
         )
 
     def _at_least(self, aggregate: EventAggregate) -> int | None:
-        """Return what a count is at least, where it is known no better."""
+        """Return the lower bound of a count that is not known exactly; None if it is."""
         events = self._inputs.events
         return events.at_least(aggregate, self._now) if isinstance(events, KeptEvents) else None
 
@@ -317,7 +317,7 @@ class _Explainer:
     # --- the nearest miss -------------------------------------------------------------------------------------------
 
     def blocking(self, condition: Condition, wanted: bool) -> list[Reason]:
-        """The fewest leaves that would have to change for the condition to give the wanted answer."""
+        """Return the fewest leaves that would have to change for the condition to give the wanted answer."""
         if self._evaluation.condition(condition) is wanted:
             return []
         match condition:
@@ -335,7 +335,7 @@ class _Explainer:
 
 
 def format_sequence(sequence: Sequence) -> str:
-    """A sequence in one line.
+    """Return a sequence in one line.
 
     >>> from rules_engine.rules.nodes import EventMatch, SequenceStep
     >>> format_sequence(Sequence((SequenceStep(EventMatch("cart")), SequenceStep(EventMatch("buy"), True, 60_000_000))))
@@ -352,7 +352,7 @@ def format_sequence(sequence: Sequence) -> str:
 
 
 def _missing_property(aggregate: EventAggregate, counted: list[Event]) -> str:
-    """Why an aggregate of the counted events has no value."""
+    """Return the reason why an aggregate of the counted events has no value."""
     if not counted:
         return "no such event"
     judged = {Aggregate.FIRST: counted[:1], Aggregate.LAST: counted[-1:]}.get(aggregate.function, counted)
@@ -365,7 +365,7 @@ def _is_null(value: Value) -> bool:
 
 
 def _distance(predicate: Predicate, value: Value) -> str | None:
-    """Return how far a number or time is from fulfilling a comparison; None where there is no telling."""
+    """Return how far a number or time is from fulfilling a comparison; None for other values and operators."""
     argument, kind = predicate.argument, predicate.operand_type.kind if predicate.operand_type else None
     if isinstance(value, bool) or not isinstance(value, int | float) or kind is Kind.TIME_OF_DAY:
         return None

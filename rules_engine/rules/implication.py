@@ -1,6 +1,6 @@
-"""When one condition's being true makes another true as well, as far as that can be told without data.
+"""Decide without data whether one condition implies another: whether it is true only where the other is true.
 
-Sound, not complete: True is certain, False means only that it could not be shown.
+The decision is sound, not complete: True is certain, False means only that no proof was found.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from rules_engine.rules.program import Program
 
 
 def implies(program: Program, condition: Condition, other: Condition) -> bool:
-    """Say whether everyone for whom ``condition`` is true is one for whom ``other`` is true.
+    """Tell whether ``other`` is true for every entity for which ``condition`` is true.
 
     >>> from rules_engine.rules.nodes import FeatureRef
     >>> age = FeatureRef("user", "age")
@@ -44,7 +44,7 @@ def _resolved(program: Program, condition: Condition) -> Condition:
 
 
 def _false_implies_false(program: Program, condition: Condition, other: Condition) -> bool:
-    """Say whether ``condition`` being false makes ``other`` false; shown only for groups of the same parts."""
+    """Tell whether ``other`` is false wherever ``condition`` is false; shown only for groups of the same parts."""
     condition, other = _resolved(program, condition), _resolved(program, other)
     if condition == other:
         return True
@@ -65,7 +65,7 @@ def _predicate_implies(condition: Predicate, other: Predicate) -> bool:
 
 
 def _is_more_often(condition: Predicate, other: Predicate) -> bool:
-    """At least so many events in a window are at least as many in a wider one."""
+    """Tell whether both are minimum counts of the same events, of which ``other`` is no stricter in window or count."""
     one, two = condition.operand, other.operand
     if not (isinstance(one, EventAggregate) and isinstance(two, EventAggregate)):
         return False

@@ -1,4 +1,4 @@
-"""Compares strings as rules do: case folding by code point, and regular expressions that every target runs alike."""
+"""Compare strings as rules do: case folding by code point, and regular expressions that every target runs alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ANCHOR_LETTERS = frozenset("b")  # not B: RE2 finds it between the bytes of one
 
 
 def fold_case(text: str) -> str:
-    """Lower case, one code point at a time, so that the length and every other target's answer stay the same.
+    """Return a text in lower case, by code point: its length stays the same, and every target gives the same answer.
 
     A code point whose lower case is longer than one stays, except ``İ``, whose simple mapping is ``i``.
 
@@ -35,14 +35,14 @@ def _fold_character(character: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PatternProblem:
-    """Why a regular expression is refused: ``invalid-regex`` or ``unsupported-regex``, and the reason."""
+    """Holds why a regular expression is refused: ``invalid-regex`` or ``unsupported-regex``, and the reason."""
 
     code: str
     message: str
 
 
 def pattern_problem(pattern: str) -> PatternProblem | None:
-    r"""Why a regular expression is outside the subset that every target runs the same way; None if it is inside.
+    r"""Return why a regular expression is outside the subset that all targets run the same way; None if it is inside.
 
     The subset: literals, ``.``, ``[...]``, ``\d \w \s`` and their negations, groups, ``|``, ``* + ? {m,n}`` with their
     lazy forms, ``^ $ \b``. No look-around, back-references, named or inline flags, Unicode classes. RE2 runs it in
@@ -68,7 +68,7 @@ def pattern_problem(pattern: str) -> PatternProblem | None:
 
 
 def _scan(pattern: str) -> str | None:
-    """The first construct outside the subset, by a walk that knows escapes, groups and classes."""
+    """Return the problem of the first construct outside the subset, by a walk over escapes, groups and classes."""
     position, in_class = 0, False
     while position < len(pattern):
         here = pattern[position : position + 3]
@@ -129,7 +129,7 @@ def searches(pattern: str, text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def compile_pattern(pattern: str) -> Any:
-    """The compiled RE2 expression; its ``search`` is what ``matches`` means. A leading ``(?i)`` ignores case.
+    """Return the compiled RE2 expression; its ``search`` is what ``matches`` means. A leading ``(?i)`` ignores case.
 
     >>> bool(compile_pattern("(?i)^ab").search("ABC"))
     True

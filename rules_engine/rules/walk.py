@@ -1,4 +1,4 @@
-"""Walks over the tree: its parts, and what it depends on."""
+"""Walk over the tree of a condition, and collect what it depends on."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from rules_engine.rules.nodes import (
 
 
 def children(condition: Condition) -> tuple[Condition, ...]:
-    """The conditions directly inside one."""
+    """Return the conditions directly inside one."""
     if isinstance(condition, AllOf | AnyOf):
         return condition.conditions
     return (condition.condition,) if isinstance(condition, Not) else ()
 
 
 def walk(condition: Condition) -> Iterator[Condition]:
-    """The condition and all inside it, outermost first; segment references are not followed."""
+    """Yield the condition and all inside it, outermost first; segment references are not followed."""
     yield condition
     for child in children(condition):
         yield from walk(child)
 
 
 def segment_references(condition: Condition) -> set[str]:
-    """The names of the segments that a condition refers to itself."""
+    """Return the names of the segments that a condition refers to directly."""
     return {node.name for node in walk(condition) if isinstance(node, SegmentRef)}
 
 
 def operands(condition: Condition) -> Iterator[Operand]:
-    """Every operand that the condition reads itself, the features of time zones included."""
+    """Yield every operand that the condition reads directly, the features of time zones included."""
     for node in walk(condition):
         if isinstance(node, Predicate):
             yield node.operand
@@ -51,7 +51,7 @@ def operands(condition: Condition) -> Iterator[Operand]:
 
 
 def event_matches(condition: Condition) -> Iterator[EventMatch]:
-    """Every kind of event that the condition looks for."""
+    """Yield every event match of the condition: of its aggregates and of the steps of its sequences."""
     for node in walk(condition):
         if isinstance(node, Predicate) and isinstance(node.operand, EventAggregate):
             yield node.operand.match
@@ -61,7 +61,7 @@ def event_matches(condition: Condition) -> Iterator[EventMatch]:
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What a condition reads itself, without what referenced segments read."""
+    """Names what a condition reads directly, without what referenced segments read."""
 
     features: frozenset[str]
     context: frozenset[str]
@@ -70,7 +70,7 @@ class Dependencies:
 
 
 def dependencies(condition: Condition) -> Dependencies:
-    """The features, context values, events and segments that a condition reads."""
+    """Return the features, context values, events and segments that a condition reads directly."""
     read = list(operands(condition))
     return Dependencies(
         features=frozenset(operand.key for operand in read if isinstance(operand, FeatureRef)),

@@ -1,4 +1,4 @@
-"""What the two clients share: all that does not wait for the store."""
+"""Hold what the two clients share: all code that does not wait for the store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _log = logging.getLogger("rules_engine.sdk")
 
 
 class BaseClient(Generic[Reader]):
-    """Holds the rules of the moment, prepares requests, and stands in for a store that does not answer.
+    """Holds the current rules, prepares requests, and answers for a store that does not.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class BaseClient(Generic[Reader]):
 
     @property
     def program(self) -> Program:
-        """The checked definitions that the client answers from."""
+        """Return the checked definitions that the client answers from."""
         return self._current[0].program
 
     def _request(
@@ -121,7 +121,7 @@ class BaseClient(Generic[Reader]):
 
 
 def wanted_features(names: Iterable[str] | None) -> list[str] | None:
-    """Give the names of features that a caller wants, None for all of them.
+    """Return the names of the features that a caller wants, None for all of them.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _find_project(path: str | Path) -> Project:
 
 
 def _checked_context(context: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give back the context, with every time in it known to have an offset.
+    """Return the context, after checking that every time in it has an offset.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the rules of a read plan need of events, and how it is read from what the store keeps of an entity."""
+"""Derive what the rules of a read plan need of events, and read it from the stored event state of an entity."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rules_engine.rules.types import Value
 
 
 class EventRules:
-    """What a program, the named windowed features and the triggers need of events. Immutable, safe to share.
+    """Holds what a program, the named windowed features and the triggers need of events. Immutable, safe to share.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class EventRules:
         self._nothing = StateReader(empty_state(self.requirements), self.layout)
 
     def reader(self, raw: bytes | None) -> StateReader:
-        """Return what a stored state says.
+        """Return a reader of a stored state.
 
         Raises
         ------
@@ -61,15 +61,15 @@ class EventRules:
         return self._nothing if raw is None else StateReader(decode_current(raw, self.requirements), self.layout)
 
     def read(self, state: EventState) -> StateReader:
-        """Return what a state says that is decoded already."""
+        """Return a reader of a state that is decoded already."""
         return StateReader(state, self.layout)
 
     def log(self, raw: bytes | None) -> StateEvents:
-        """Return a stored state in the place of a log, for explanations."""
+        """Return the events that a stored state keeps, for explanations."""
         return StateEvents(self.reader(raw))
 
     def values(self, raw: bytes | None) -> LazyState:
-        """Return what a stored state says; it is decoded when it is first asked."""
+        """Return a stored state that is decoded when it is first read."""
         return LazyState(self, raw)
 
 
@@ -87,7 +87,7 @@ def _requirements(
 
 
 class LazyState:
-    """A state that is decoded when the rules first ask for it: most requests are decided before."""
+    """Decodes a state when the rules first read it: most requests are decided without it."""
 
     __slots__ = ("_raw", "_reader", "_rules")
 
@@ -98,7 +98,7 @@ class LazyState:
 
     @property
     def reader(self) -> StateReader:
-        """What the state says."""
+        """Return the reader of the state, which is decoded on first use."""
         reader = self._reader
         if reader is None:
             reader = self._reader = self._rules.reader(self._raw)
@@ -106,11 +106,11 @@ class LazyState:
 
     @property
     def is_whole(self) -> bool:
-        """True if no event was dropped because of the bound."""
+        """Tell whether no event was dropped because of the bound."""
         return self.reader.is_whole
 
     def log(self) -> StateEvents:
-        """Return the state in the place of a log, for the plain evaluator."""
+        """Return the events that the state keeps, for the plain evaluator."""
         return StateEvents(self.reader)
 
     def lacks(self, program: Program, segment: str, now: int) -> bool:

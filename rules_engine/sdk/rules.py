@@ -1,4 +1,4 @@
-"""The rules of a read plan, ready to answer: pure computation on what was read from the store."""
+"""Answer by the rules of a read plan: pure computation on what was read from the store."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def encode_definitions(definitions: Definitions, declared: EventDeclarations | N
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Segments that are asked for, and the features that answering needs. ``segments`` is None for all.
+    """Holds the segments that are asked for, and the features that the answer needs. ``segments`` is None for all.
 
     ``beside`` is the name of the event state, if answering needs events. ``scored`` are the models whose scores are
     computed from the features.
@@ -68,7 +68,7 @@ class Question:
 
 
 class Rules:
-    """The definitions of a read plan. Immutable, and safe to share between threads.
+    """Answers by the definitions of a read plan. Immutable, and safe to share between threads.
 
     Raises
     ------
@@ -98,7 +98,7 @@ class Rules:
 
     @cached_property
     def events(self) -> EventRules:
-        """What the rules need of events."""
+        """Return what the rules need of events."""
         from rules_engine.sdk.event_rules import EventRules
 
         return EventRules(self.program, self.plan.definitions)

@@ -1,7 +1,7 @@
-"""What commands print. Results go to stdout, progress and remarks to stderr; rules and colours only to a terminal.
+"""Print the output of commands: results to stdout, progress and remarks to stderr; colours only in a terminal.
 
-Text comes with a style, never with markup inside, so that data cannot be mistaken for markup. Characters that cannot be
-seen are written as escapes, line breaks too: a key or a name cannot forge a line, nor reach the terminal's controls.
+Text comes with a style, never with markup inside, so that data cannot be mistaken for markup. Control characters
+and line breaks are written as escapes: a key or a name can neither forge a line nor control the terminal.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _SECONDS_A_LINE = 5.0
 
 
 class Format(StrEnum):
-    """How data is printed."""
+    """Names the formats in which a command prints its data."""
 
     TEXT = "text"
     JSON = "json"
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
-    """Whether a stream, by default stdout, is a terminal."""
+    """Tell whether a stream, by default stdout, is a terminal."""
     try:
         return (stream or sys.stdout).isatty()
     except ValueError:  # it was closed
@@ -81,7 +81,7 @@ def warn(text: str) -> None:
 
 
 def plural(count: int, word: str) -> str:
-    """A number with its noun.
+    """Return a number with its noun.
 
     >>> plural(1, "segment"), plural(1200, "entry"), plural(0, "row")
     ('1 segment', '1,200 entries', '0 rows')
@@ -185,7 +185,7 @@ def show_diagnostics(diagnostics: Sequence[Diagnostic], stream: TextIO | None = 
 
 
 def diagnostic_data(diagnostic: Diagnostic) -> dict[str, Any]:
-    """A problem as JSON data."""
+    """Return a problem as JSON data."""
     span = diagnostic.span
     return {
         "severity": diagnostic.severity.value,
@@ -221,7 +221,9 @@ def _coloured(line: str) -> Any:
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[Callable[[str], None]]:
-    """Show what goes on, on stderr, while it does; in a terminal only. Gives a function that changes what is shown.
+    """Show on stderr what a block of code does while it runs; yield a function that changes the text.
+
+    Where stderr is no terminal nothing is shown, unless :func:`show_progress` asks for lines.
 
     >>> with working("Reading the purchases") as show:
     ...     show("Reading the purchases: half of them")
@@ -236,14 +238,14 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 
 
 class _Lines:
-    """Progress as lines of a log: at most one in some seconds."""
+    """Prints progress as lines of a log, at most one every few seconds."""
 
     def __init__(self, what: str) -> None:
         self._next = 0.0
         self.show(what)
 
     def show(self, text: str) -> None:
-        """Print what goes on, unless something was printed just before."""
+        """Print a line of progress, unless one was printed just before."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _SECONDS_A_LINE
             remark(text)

@@ -1,4 +1,4 @@
-"""The stages of a long command: what is shown while each lasts, and how long it took."""
+"""Show the stages of a long command, and measure how long each takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project's Feast repository: its definitions, what they say about features, and how they are applied.
+"""Open a project's Feast repository, read the features that its definitions declare, and apply the definitions.
 
 This is the adapter between Feast's objects and ours. It imports Feast, so only commands that need Feast import it.
 """
@@ -28,7 +28,7 @@ _LISTED_KINDS = ("feature_views", "stream_feature_views", "on_demand_feature_vie
 
 @dataclass(frozen=True, slots=True)
 class EntityKey:
-    """Who the features are about: the entity's name and its one join key."""
+    """Names the entity that features describe, and its one join key."""
 
     name: str
     join_key: str
@@ -36,7 +36,7 @@ class EntityKey:
 
 @dataclass(frozen=True, slots=True)
 class RegistryChange:
-    """List the names that applying the definitions changed in Feast's registry, by what happened to them."""
+    """Lists the names that applying the definitions changed in Feast's registry, by what happened to them."""
 
     added: tuple[str, ...]
     updated: tuple[str, ...]
@@ -64,7 +64,7 @@ def _prefer_columns(config: Any) -> None:
 
 
 class FeastRepo:
-    """An open Feast repository.
+    """Holds an open Feast repository.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class FeastRepo:
 
     @property
     def name(self) -> str:
-        """Feast's name of the project."""
+        """Return Feast's name of the project."""
         return str(self.store.project)
 
     def _infer(self) -> None:
@@ -132,7 +132,7 @@ class FeastRepo:
     # --- what rules may read ---------------------------------------------------------------------------------------
 
     def entity(self) -> EntityKey:
-        """The entity that segments are about: the one that all online feature views are keyed by.
+        """Return the entity that segments are about: the one that all online feature views are keyed by.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class FeastRepo:
         return EntityKey(names_of_one[0], join_key)
 
     def catalog(self) -> Catalog:
-        """The features that definitions may mention, with their types, from the files as they are now.
+        """Return the features that definitions may mention, with their types, from the files as they are now.
 
         Raises
         ------
@@ -256,7 +256,7 @@ class FeastRepo:
     # --- applying --------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Refuse what could not be applied, before anything is.
+        """Refuse definitions that could not be applied, before anything is applied.
 
         Raises
         ------
@@ -312,7 +312,7 @@ class FeastRepo:
     def read_plan(
         self, definitions: Mapping[str, Any], applied_at: int, now: int | None = None, *, of_files: bool = False
     ) -> ReadPlan:
-        """The read plan for the registry's state and the given definitions.
+        """Return the read plan for the registry's state and the given definitions.
 
         Parameters
         ----------

@@ -37,7 +37,7 @@ BUFFER = 65_536
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SourceFile:
-    """One Parquet file on this machine, whose columns of keys and timestamps are usable.
+    """Reads one Parquet file on this machine, whose columns of keys and timestamps are usable.
 
     Attributes
     ----------
@@ -120,12 +120,12 @@ class SourceFile:
 
     @property
     def sql(self) -> str:
-        """The file as a table in DuckDB's SQL, with the number of each row as ``file_row_number``."""
+        """Return the file as a table in DuckDB's SQL, with the number of each row as ``file_row_number``."""
         return f"read_parquet({text(str(self.path))}, file_row_number = true, hive_partitioning = false)"
 
     @property
     def entity_sql(self) -> str:
-        """The key of a row as a text, as :func:`entity_keys` gives it."""
+        """Return the SQL of a row's key as a text, as :func:`entity_keys` gives it."""
         found, name = family(self.schema.field(self.columns.key).type), quoted(self.columns.key)
         if found is Family.FLOAT:
             return f"CASE WHEN isfinite({name}) THEN CAST(CAST({name} AS BIGINT) AS VARCHAR) END"
@@ -135,12 +135,12 @@ class SourceFile:
 
     @property
     def instant_sql(self) -> str:
-        """The instant of a row in microseconds."""
+        """Return the SQL of a row's event timestamp, in microseconds."""
         return self._instant_sql(self.columns.timestamp)
 
     @property
     def created_sql(self) -> str | None:
-        """When a row was created, in microseconds; None if the source does not say."""
+        """Return the SQL of a row's creation timestamp, in microseconds; None if the source has no such column."""
         return None if self.columns.created is None else self._instant_sql(self.columns.created)
 
     def _instant_sql(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What reads features from an online store: the protocols that every reader keeps."""
+"""Define the protocols of the readers that read features from an online store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RowReader(Protocol):
     def answers(
         self, layout: RowLayout, entities: Sequence[str], answer: Callable[[str, Row], _Answer]
     ) -> list[_Answer]:
-        """Answer for each entity by its row, in order, while the store works on the next ones. As :meth:`rows`."""
+        """Return ``answer`` of each entity and its row, in order, while the store reads on. See :meth:`rows`."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Reads what Feast's Redis store wrote, directly. What does not wait is shared with the reader for asyncio."""
+"""Read the rows of Feast's Redis store directly. The code that does not wait is shared with the asyncio reader."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger("rules_engine.store")
 
 
 class RedisReads:
-    """What readers of a server have in common, whether they wait or not.
+    """Holds what the synchronous and the asyncio reader of a server share.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class RedisReads:
         self._is_met = is_met
 
     def _layout(self, entities: Sequence[str], features: Sequence[str] | None, beside: bytes | None) -> RowLayout:
-        """Give the layout of what is read.
+        """Return the layout of the features that are read, and check the keys.
 
         Raises
         ------
@@ -56,14 +56,14 @@ class RedisReads:
         return layout
 
     def _warn(self, policy: str | None) -> None:
-        """Say aloud, once, if the server may evict what it holds."""
+        """Log a warning if the server may evict keys."""
         trouble = eviction_trouble(policy, self.server.address)
         if trouble is not None:
             _log.warning("%s; %s", trouble, HINT)
 
 
 class RedisReader(RedisReads):
-    """Reads what Feast's Redis store wrote, directly. Safe to share between threads.
+    """Reads the rows of Feast's Redis store directly. Safe to share between threads.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How features are asked for and decoded: commands and decoders, prepared once for all requests."""
+"""Ask the store for features and decode its answers, with commands and decoders that are prepared once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _DOUBLE = Struct("<d").unpack_from
 
 
 class _Remembered(dict[bytes, Value]):
-    """The values of one feature by their bytes: most features take few values, and finding one beats decoding it."""
+    """Caches the values of one feature by their bytes: most features take few values, and a look-up beats decoding."""
 
     __slots__ = ("_name", "decoder")
 
@@ -50,10 +50,10 @@ class _Remembered(dict[bytes, Value]):
 
     def __missing__(self, raw: bytes) -> Value:
         value = self.decoder(raw, self._name)
-        # What can be changed is not shared: maps and JSON.
+        # Mutable values (maps and JSON) are not shared.
         if len(raw) <= _LONGEST_KEPT and value.__class__ in (str, int, bool):
             if len(self) >= _VALUES_KEPT:
-                self.clear()  # what is frequent is soon back
+                self.clear()  # frequent values soon come back
             self[raw] = value
         return value
 
@@ -64,7 +64,7 @@ _ViewLayout = tuple[str, int | None, int, list[tuple[int, str, Decoder]], list[t
 
 
 class RowInstants(dict[bytes, int]):
-    """The instants of rows by their bytes: a materialization often writes many rows of one instant."""
+    """Caches the instants of rows by their bytes: a materialization often writes many rows of one instant."""
 
     __slots__ = ()
 
@@ -77,7 +77,7 @@ class RowInstants(dict[bytes, int]):
 
 
 class RowLayout:
-    """A selection as hash fields, with the command that asks for them and what makes values of the answer.
+    """Holds a selection as hash fields, with the command that asks for them and what makes values of the answer.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ class RowLayout:
             yield position, ttl, [*doubles, *rest]
 
     def decode(self, entity: str, contents: Sequence[bytes | None]) -> EntityFeatures:
-        """Return a view without a timestamp has no row; whatever lies in its fields is not Feast's.
+        """Decode the row of an entity. A view without a timestamp has no row: its fields are then ignored.
 
         Raises
         ------
@@ -309,7 +309,7 @@ def _read_doubles(
 
 
 class RowLayouts:
-    """The layouts of a read plan, each made when it is first asked for. Safe to share between threads."""
+    """Makes the layouts of a read plan, each when it is first needed. Safe to share between threads."""
 
     def __init__(self, plan: ReadPlan) -> None:
         self._plan = plan

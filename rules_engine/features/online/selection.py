@@ -1,4 +1,4 @@
-"""Which features are read, and what comes out of a read."""
+"""Select the features to read, and hold what was read of an entity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rules_engine.rules.types import Value
 
 @dataclass(slots=True)
 class EntityFeatures:
-    """What the online store holds about one entity. Not to be changed; frozen it would take a microsecond to make.
+    """Holds what the online store has of one entity. Treat it as immutable: frozen, it would take a microsecond more.
 
     Attributes
     ----------
@@ -43,13 +43,13 @@ class EntityFeatures:
 
     @property
     def known(self) -> bool:
-        """Whether any of the views that were read has a row for the entity."""
+        """Tell whether any of the views that were read has a row for the entity."""
         return bool(self.updated_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Features of the read plan, by view; what is to be read is looked up once and not at every request."""
+    """Holds the features to read, by view, looked up in the read plan once instead of at every request."""
 
     views: tuple[PlanView, ...]
 

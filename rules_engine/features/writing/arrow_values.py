@@ -111,7 +111,7 @@ def timestamp_parts(instants: Ints) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How values of one type are written: the tag before them, and what follows the tag."""
+    """Writes the values of one type: a tag, and the bytes that follow it."""
 
     tag: bytes
     values: Callable[[_Array, Truths], list[Part]]

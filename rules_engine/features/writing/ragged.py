@@ -1,4 +1,4 @@
-"""Rows of bytes of different lengths, put together for thousands of rows at once with numpy.
+"""Build rows of bytes of different lengths with numpy, thousands of rows at once.
 
 A row is a sequence of parts: some the same in all rows, some of fixed width, some of any length. All parts of a chunk
 of rows go side by side into one padded matrix of bytes, beside a matrix that says which bytes count; taking the bytes
@@ -47,7 +47,7 @@ class Cells:
 
     @property
     def sizes(self) -> Ints:
-        """How many bytes count, by row."""
+        """Return how many bytes count in each row."""
         return np.full(len(self.matrix), self.matrix.shape[1], np.int64) if self.lengths is None else self.lengths
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Cells:
 
     @property
     def is_full(self) -> bool:
-        """Whether all rows are as long as the part is wide."""
+        """Tell whether all rows are as long as the part is wide."""
         return self.lengths is None
 
     def part(self, start: int, stop: int) -> Cells:
@@ -86,7 +86,7 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Sequence[bytes]) -> Ragged:
-        """Make it of Python's own byte strings."""
+        """Make a part of byte strings, one for each row."""
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return cls(np.frombuffer(b"".join(rows), np.uint8), _offsets(lengths))
 
@@ -95,12 +95,12 @@ class Ragged:
 
     @property
     def is_full(self) -> bool:
-        """Whether all rows are as long as the part is wide, which is not asked."""
+        """Return False: whether all rows have the same length is not checked."""
         return False
 
     @property
     def sizes(self) -> Ints:
-        """How many bytes there are, by row."""
+        """Return how many bytes each row has."""
         return self.offsets[1:] - self.offsets[:-1]
 
     def part(self, start: int, stop: int) -> Ragged:
@@ -125,7 +125,7 @@ class Ragged:
         return self.data[self.offsets[start] : self.offsets[stop]].data
 
     def grouped(self, offsets: Ints) -> Ragged:
-        """Longer rows: new row ``i`` is the old ones from ``offsets[i]`` up to ``offsets[i + 1]``."""
+        """Return longer rows: new row ``i`` is the old ones from ``offsets[i]`` up to ``offsets[i + 1]``."""
         return Ragged(self.data, self.offsets[offsets])
 
 
@@ -144,7 +144,7 @@ def optional(value: bytes, present: Truths) -> Cells:
 
 
 def fixed(values: npt.NDArray[Any], present: Truths | None = None) -> Cells:
-    """Numbers as they lie in memory, little-endian; nothing in the rows that have none."""
+    """Return numbers as they lie in memory, little-endian; nothing in the rows that have none."""
     size = values.dtype.itemsize
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     return Cells(
@@ -153,7 +153,7 @@ def fixed(values: npt.NDArray[Any], present: Truths | None = None) -> Cells:
 
 
 def varint(values: Ints, present: Truths | None = None) -> Cells:
-    """Numbers as protobuf writes them: seven bits a byte, the lowest first; negative ones as 64 bits.
+    """Return numbers as protobuf writes them: seven bits a byte, the lowest first; negative ones as 64 bits.
 
     >>> cells = varint(np.array([1, 300, -1]))
     >>> [bytes(row[:size]).hex() for row, size in zip(cells.matrix, cells.sizes)]

@@ -1,4 +1,4 @@
-"""Which of many stored rows are newer than those that are to be written."""
+"""Find the stored rows that are newer than the rows to be written, many at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rules_engine.features.online.decode import decode_timestamp
 from rules_engine.features.writing.ragged import Ints
 
 #: A stored timestamp from 1978 to 3058 begins with a tag and five bytes, the lowest first, of seven bits of the seconds
-#: each. Read as one number they are in the order of the seconds. What a byte has beside its seven bits is the same in
-#: all of them, and tells that a timestamp is of this form.
+#: each. Read as one number they are in the order of the seconds. The bits of a byte other than these seven are the
+#: same in all of them, and show that a timestamp has this form.
 _HEAD = 6
 _BESIDE = 0x8080808080FF
 _USUAL = 0x008080808008

@@ -1,4 +1,4 @@
-"""Rows of a feature view as commands of the server: each writes all fields of one user at once."""
+"""Turn rows of a feature view into commands of the server: each writes all fields of one entity at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEY_TYPES = {ValueType.STRING: 2, ValueType.INT32: 3, ValueType.INT64: 4}
 
 @dataclass(frozen=True)
 class BulkRows:
-    """Rows ready to be sent.
+    """Holds rows that are ready to be sent.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class BulkRows:
 
     @cached_property
     def commands(self) -> Ragged:
-        """The ``HSET`` of each row."""
+        """Return the ``HSET`` command of each row."""
         rows = len(self)
         head = constant(b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * len(self.fields)), rows)
         parts: list[Part] = [head, self.keys]
@@ -107,7 +107,7 @@ class RowMaker:
 
     @property
     def in_bulk(self) -> bool:
-        """Whether Arrow columns can become rows here: the view has one join key, a string or a whole number."""
+        """Tell whether rows can be made of Arrow columns: the view has one join key, a string or a whole number."""
         return len(self._keys) == 1 and self._keys[0][1] in _KEY_TYPES and hasattr(self._table, "batch_source")
 
     def from_arrow(self, batch: Any) -> BulkRows:

@@ -1,4 +1,4 @@
-"""What a worker of Spark does with its partition. Imported there first, so nothing heavy is imported with it."""
+"""Write a partition in a worker of Spark. The worker imports this module first, so it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def write_partition(view: bytes, config: bytes, batches: Iterable[Any]) -> Iterator[Any]:
-    """Write the record batches of a partition to the online store; give one batch that says how many rows there were.
+    """Write the record batches of a partition to the online store; yield one batch with the number of rows.
 
     Spark may run it again for the same rows, which changes nothing.
 

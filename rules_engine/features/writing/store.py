@@ -1,6 +1,6 @@
-"""What our online stores do otherwise than Feast's Redis store: writes in bulk, under guard; deletions of our own only.
+"""Extend Feast's Redis store: guarded writes in bulk, and deletions that touch only keys of this project.
 
-Everything else, reads among it, is Feast's. The data are the same, byte for byte.
+Everything else, such as reading, is Feast's. The stored data are the same, byte for byte.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SPECIAL = b"*?[]\\"
 
 
 class BulkStore(RedisOnlineStore):  # type: ignore[misc]  # Feast's types are Any here
-    """Feast's Redis store with our writes and deletions.
+    """Replaces the writes and deletions of Feast's Redis store.
 
     A row older than the stored one is left out; one of the same instant is written. No writer comes between comparing
     and writing, whoever it is. ``skip_dedup`` has no effect: the check is always done.

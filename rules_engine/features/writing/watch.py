@@ -1,4 +1,4 @@
-"""Rows written under watch: read what is stored, and write if nobody wrote since.
+"""Write rows under watch: read what is stored, and write if nobody wrote in between.
 
 For each chunk of rows: ``WATCH`` their keys, read the instants that are stored, then ``MULTI``, the ``HSET`` of each
 row that is not older, ``EXEC``. If anyone, with whatever client, wrote one of the keys in between, the server does
@@ -74,7 +74,7 @@ def write_watched(pool: Any, piece: BulkRows, key_ttl: int) -> tuple[int, list[C
 
 @contextmanager
 def _wires(pool: Any, count: int) -> Iterator[list[Wire]]:
-    """Connections, fewer than so many if the pool has no more."""
+    """Take ``count`` connections from the pool, or fewer if it has no more."""
     wires = [Wire(pool)]
     clean = False
     try:
@@ -88,7 +88,7 @@ def _wires(pool: Any, count: int) -> Iterator[list[Wire]]:
 
 
 class _Commands:
-    """What is sent about the rows of a piece."""
+    """Makes the commands that are sent about the rows of a piece."""
 
     def __init__(self, piece: BulkRows, key_ttl: int) -> None:
         rows = len(piece)
@@ -103,12 +103,12 @@ class _Commands:
             self._expire = join([constant(b"*3\r\n$6\r\nEXPIRE\r\n", rows), piece.keys, seconds])
 
     def watching(self, chunk: Chunk) -> list[Any]:
-        """Watch the rows' keys: one answer."""
+        """Return the command that watches the rows' keys; it has one answer."""
         start, stop = chunk
         return [b"*%d\r\n$5\r\nWATCH\r\n" % (1 + stop - start), self.piece.keys.span(start, stop)]
 
     def reading(self, chunk: Chunk) -> list[Any]:
-        """Read the instants that are stored: one answer for each row."""
+        """Return the commands that read the stored instants; they have one answer for each row."""
         return [self._reads.span(*chunk)]
 
     def older(self, chunk: Chunk, stored: Sequence[bytes | None]) -> list[int]:
@@ -140,7 +140,7 @@ def _spans(chunk: Chunk, left_out: Sequence[int]) -> Iterator[Chunk]:
 
 
 class _Lane:
-    """One connection and the chunks that it takes, one after the other."""
+    """Writes chunks over one connection, one after the other."""
 
     def __init__(self, wire: Wire, commands: _Commands) -> None:
         self._wire = wire
@@ -173,7 +173,7 @@ class _Lane:
         self._writing = chunk, written, answers
 
     def finish(self) -> None:
-        """Take in what became of the transaction that is under way."""
+        """Read the answer to the transaction that is under way, and note whether it was refused."""
         if self._writing is None:
             return
         chunk, written, answers = self._writing

@@ -1,4 +1,4 @@
-"""The compiled rule index over columns of users: the answers of :class:`RuleIndex`, for a record batch at once.
+"""Evaluate the compiled rule index over columns: the answers of :class:`RuleIndex` for a whole record batch.
 
 Needs numpy and pyarrow, which the path of one user does not load.
 """
@@ -70,7 +70,7 @@ class Matches:
         return len(self.bits)
 
     def members(self, name: str) -> Flags:
-        """For each row whether it is in a segment."""
+        """Return for each row whether it is in a segment."""
         if name not in self.names:
             return np.zeros(len(self), dtype=np.bool_)
         position = self.names.index(name)
@@ -85,16 +85,16 @@ class Matches:
         return dict(zip(self.names, totals, strict=False))
 
     def matrix(self) -> Flags:
-        """Rows by ``names``."""
+        """Return a matrix of flags: rows by ``names``."""
         return np.unpackbits(self.bits, axis=1, count=len(self.names), bitorder="little").view(np.bool_)
 
     def segments(self) -> Iterator[frozenset[str]]:
-        """For each row the names of its segments."""
+        """Yield for each row the names of its segments."""
         for row in self.matrix():
             yield frozenset(self.names[position] for position in np.flatnonzero(row))
 
     def lists(self) -> pa.ListArray:
-        """For each row the names of its segments, as an Arrow column."""
+        """Return for each row the names of its segments, as an Arrow column."""
         rows, positions = np.nonzero(self.matrix())
         offsets = np.searchsorted(rows, np.arange(len(self) + 1)).astype(np.int32)
         names = pa.array(self.names, pa.string()).take(pa.array(positions))
@@ -102,7 +102,7 @@ class Matches:
 
 
 class ColumnIndex:
-    """A :class:`RuleIndex` for record batches. Immutable, and safe to share between threads.
+    """Evaluates a :class:`RuleIndex` over record batches. Immutable, and safe to share between threads.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class ColumnIndex:
         expires_at: Mapping[str, pa.Array] | None = None,
         events: EventColumns | None = None,
     ) -> Matches:
-        """The segments of each row, as of one instant.
+        """Return the segments of each row, as of one instant.
 
         Parameters
         ----------
@@ -202,7 +202,7 @@ class ColumnIndex:
             )
 
     def _alive(self, start: int, work: _Batch) -> Words64:
-        """The conjunctions that are true, as words for each row."""
+        """Return the conjunctions that are true, as words for each row."""
         alive = np.asfortranarray(np.tile(to_words(start, self._words), (work.rows, 1)))
         together: _Narrowing | None = None
         for table in self._tables:
@@ -225,7 +225,7 @@ class ColumnIndex:
         return alive
 
     def _fold(self, alive: Words64) -> npt.NDArray[np.uint8]:
-        """The segments of which a conjunction is true, as bits for each row."""
+        """Return the segments of which a conjunction is true, as bits for each row."""
         for part in self._layout.parts:
             is_false = ~(alive & to_words(part.own, self._words)).any(axis=1)
             alive[is_false] &= to_words(part.without, self._words)
@@ -241,7 +241,7 @@ class ColumnIndex:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Batch:
-    """Rows of a batch, with what is known of them besides."""
+    """Holds rows of a batch with their events, and flags of the views that are expired."""
 
     batch: pa.RecordBatch
     now: int
@@ -259,7 +259,7 @@ class _Batch:
         return _Batch(self.batch.slice(offset, rows), self.now, events, expired, self.known)
 
     def is_coded(self, table: ColumnTable) -> bool:
-        """Say whether a table's column has few different values, of which the batch has each but once."""
+        """Tell whether a table's column is dictionary-encoded, with no more distinct values than rows."""
         source = table.table.slot.source
         if not isinstance(source, FeatureRef):
             return False
@@ -267,7 +267,7 @@ class _Batch:
         return bool(pa.types.is_dictionary(column.type)) and len(column.dictionary) <= self.rows
 
     def look_up(self, table: ColumnTable, rows: Rows | None = None) -> Lookup:
-        """The masks of a table for these rows of the batch, or for all."""
+        """Return the masks of a table for these rows of the batch, or for all."""
         source = table.table.slot.source
         if isinstance(source, EventAggregate | Sequence):
             return self._look_up_events(table, self.events[source], rows)
@@ -295,7 +295,7 @@ class _Batch:
         return self._expire(zone.view, found, rows)
 
     def _expire(self, view: str, found: Lookup, rows: Rows | None) -> Lookup:
-        """The same, with the line of a missing value where the view is past its ttl."""
+        """Return the same look-up, with the line of a missing value where the view is past its ttl."""
         if view not in self.expired:
             return found
         masks, codes = found
@@ -304,7 +304,7 @@ class _Batch:
 
 
 def _word_from(words: Words64, bit: int) -> npt.NDArray[np.uint64]:
-    """For each row the 64 bits from one on."""
+    """Return for each row the 64 bits that begin at ``bit``."""
     word, shift = divmod(bit, 64)
     found: npt.NDArray[np.uint64] = words[:, word] >> np.uint64(shift)
     if shift and word + 1 < words.shape[1]:
@@ -314,7 +314,7 @@ def _word_from(words: Words64, bit: int) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Narrowing:
-    """What takes away the conjunctions that tables do not allow.
+    """Removes the conjunctions that the values of some tables exclude.
 
     Attributes
     ----------
@@ -329,7 +329,7 @@ class _Narrowing:
     codes: Codes
 
     def and_also(self, other: _Narrowing) -> _Narrowing | None:
-        """Do the same as both, with a line for each pair of lines; None if those are too many for a byte."""
+        """Combine two into one, with a line for each pair of lines; None if a byte cannot number the pairs."""
         lines, others = len(self.masks), len(other.masks)
         if lines * others > _BYTE or self.codes.dtype != np.uint8 or other.codes.dtype != np.uint8:
             return None
@@ -353,7 +353,7 @@ def _take(column: pa.Array, rows: Rows | None) -> pa.Array:
 
 
 def _is_constant(slot: Slot) -> bool:
-    """Say whether its value is the same for all rows."""
+    """Tell whether a slot has the same value for all rows."""
     return isinstance(slot.source, ContextRef) or (
         isinstance(slot.source, ClockRef) and isinstance(slot.source.timezone, str)
     )

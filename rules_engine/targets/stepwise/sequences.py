@@ -1,4 +1,4 @@
-"""Sequences of events."""
+"""Evaluate sequences of events, and tell until when an answer holds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _negated(check: Check) -> Check:
 
 
 class _Sequence:
-    """A sequence without ``match_on``: the instants of the events are all that it looks at."""
+    """Evaluates a sequence without ``match_on``, which depends only on the instants of the events."""
 
     def __init__(self, plan: SequencePlan) -> None:
         self._steps: tuple[SequenceStep, ...] = plan.sequence.steps
@@ -65,14 +65,14 @@ class _Sequence:
         return holds, min(until, lasts)
 
     def _judged(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> Answer:
-        """The answer if nothing happens any more; ``latest`` is the instant of the latest first step."""
+        """Return the answer if no further event happens; ``latest`` is the instant of the latest first step."""
         since = self._holds_since(streams, now, latest)
         if since is not None:
             return True, FOREVER if self._within is None else since + self._within
         return False, self._completes(streams, now, latest)
 
     def _holds_since(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> int | None:
-        """The latest first step from which the sequence holds."""
+        """Return the instant of the latest first step from which the sequence holds; None if there is none."""
         starts = streams[0]
         after = None if self._within is None else now - self._within
         if after is not None and starts[-1] <= after:
@@ -85,7 +85,7 @@ class _Sequence:
         return None if found is None or (after is not None and found <= after) else found
 
     def _completes(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> int:
-        """When a wait that is under way makes the sequence hold."""
+        """Return the instant at which the end of a wait makes the sequence hold; ``FOREVER`` if none does."""
         if self._wait is None:
             return FOREVER
         dids = streams[self._last_did]
@@ -100,7 +100,7 @@ class _Sequence:
 
 
 class _MatchedSequence(_Sequence):
-    """A sequence with ``match_on``: the events of each value are a sequence of their own, and one of them is enough."""
+    """Evaluates a sequence with ``match_on``: it holds if the events of at least one value form the sequence."""
 
     def answer(self, view: View, now: int) -> Answer:
         groups: dict[Hashable, list[list[int]]] = {}
