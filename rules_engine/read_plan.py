@@ -74,7 +74,7 @@ class PlanView:
 
     @property
     def timestamp_field(self) -> bytes:
-        """The hash field that holds the row's event timestamp."""
+        """Return the hash field that holds the row's event timestamp."""
         return f"_ts:{self.stored_name}".encode()
 
 
@@ -124,7 +124,7 @@ class ReadPlan:
 
     @cached_property
     def definitions_version(self) -> str:
-        """A hash of the definitions: equal definitions have equal versions, on every machine."""
+        """Return a hash of the definitions: equal definitions have equal versions, on every machine."""
         import hashlib  # requests do not need it
 
         text = json.dumps(self.definitions, sort_keys=True, separators=(",", ":"))

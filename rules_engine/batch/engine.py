@@ -123,7 +123,7 @@ class BatchRules:
         yield from _side_by_side(lambda crowd: self.answer(crowd, as_of), self._everyone.at(as_of, keys))
 
     def answer(self, crowd: Crowd, as_of: int) -> Answered:
-        """The answers of some users who were read as of that instant."""
+        """Return the answers of some users who were read as of that instant."""
         return Answered(crowd.batch.column(self.key), self._matches(crowd, as_of), crowd.done)
 
     def _matches(self, crowd: Crowd, as_of: int) -> Matches:
@@ -161,7 +161,7 @@ class BatchRules:
 
 
 def _side_by_side(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-    """The results in order, on all cores: array work leaves Python's lock alone."""
+    """Yield the results in order, on all cores: array work leaves Python's lock alone."""
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:
         waiting: deque[Future[_Out]] = deque()
@@ -258,7 +258,7 @@ class Sizes:
             self.unknown[name] += more.unknown.get(name, more.users)
 
     def share(self, segment: str) -> float:
-        """The part of all users who are in a segment; 0 if there are none.
+        """Return the part of all users who are in a segment; 0 if there are none.
 
         >>> Sizes(4, {"vip": 1}).share("vip")
         0.25

@@ -45,7 +45,7 @@ class Crowd:
     done: float
 
     def slice(self, offset: int, rows: int) -> Crowd:
-        """Some of them."""
+        """Return a slice of the entities."""
         expires_at = {view: column.slice(offset, rows) for view, column in self.expires_at.items()}
         events = {source: column.slice(offset, rows) for source, column in self.events.items()}
         return Crowd(self.batch.slice(offset, rows), expires_at, events, self.done)
@@ -103,7 +103,7 @@ class EntityReader:
             yield Crowd(part.batch, self._expiry(part.batch), events, part.done)
 
     def entities(self, as_of: int) -> Iterator[pa.Array]:
-        """The keys of everyone as of an instant; in any order.
+        """Yield the keys of everyone as of an instant; in any order.
 
         Raises
         ------
@@ -150,6 +150,6 @@ class EntityReader:
 
 
 def features_read(program: Program, names: Iterable[str]) -> set[str]:
-    """The features that segments read, themselves or through others."""
+    """Return the features that segments read, themselves or through others."""
     conditions = [program.segment(reached).when for reached in program.closure(names)]
     return {feature for condition in conditions for feature in dependencies(condition).features}

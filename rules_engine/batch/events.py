@@ -39,7 +39,7 @@ _EXACT = 2**53
 
 
 def sources_of(program: Program, names: Collection[str]) -> tuple[Source, ...]:
-    """The event conditions that segments read, themselves or through others."""
+    """Return the event conditions that segments read, themselves or through others."""
     nodes = [node for name in program.closure(names) for node in walk(program.segment(name).when)]
     found = (node.operand if isinstance(node, Predicate) else node for node in nodes)
     return tuple(dict.fromkeys(source for source in found if isinstance(source, EventAggregate | SequenceNode)))
@@ -61,7 +61,7 @@ class EventFacts:
     columns: dict[Source, EventColumn]
 
     def of(self, places: Integers) -> dict[Source, EventColumn]:
-        """The values of some users by their places in ``entities``; -1 stands for everyone else."""
+        """Return the values of some users by their places in ``entities``; -1 stands for everyone else."""
         rows = pa.array(np.where(places < 0, len(self.entities), places))
         return {source: column.take(rows) for source, column in self.columns.items()}
 
@@ -116,7 +116,7 @@ class BatchEvents:
         return self._log.rows(last, first)
 
     def history(self, first: int, last: int, keys: Sequence[str]) -> EventHistory:
-        """The conditions for some users at any instant between two, from one reading; their events are in memory.
+        """Return the conditions for some users at any instant between two; their events are read once, into memory.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class BatchEvents:
         return EventHistory(self._log.pieces(last, keys, first), self._log.names, self._sources)
 
     def events(self, as_of: int, keys: Sequence[str]) -> dict[str, tuple[Event, ...]]:
-        """The events of some users, in order, as far back as the conditions look. Who has none is absent."""
+        """Return the events of some users, in order, as far back as the conditions look. Who has none is absent."""
         found: dict[str, tuple[Event, ...]] = {}
         for piece in self._log.pieces(as_of, keys):
             reader = _PieceReader(piece, self._log.names, as_of)
@@ -192,7 +192,7 @@ class _PieceReader:
 
     @cached_property
     def _documents(self) -> list[dict[str, Value]]:
-        """Each different set of properties."""
+        """Return each different set of properties."""
         return [decode_properties(text) for text in self._encoded.dictionary.to_pylist()]
 
     @cached_property
@@ -201,14 +201,14 @@ class _PieceReader:
         return np.searchsorted(self._piece.owners, np.arange(self._users + 1))
 
     def at(self, as_of: int) -> _PieceReader:
-        """The same users at another instant. What was worked out of their events is shared."""
+        """Return a reader of the same users at another instant, which shares what was computed of their events."""
         _ = self._codes, self._documents, self._starts
         other = copy(self)
         other.as_of = as_of
         return other
 
     def values(self, source: Source) -> Any:
-        """The values of a condition, by user."""
+        """Return the values of a condition, by user."""
         if isinstance(source, SequenceNode):
             return self._sequence(source)
         rows = self._rows(source.match, source.within)
@@ -225,7 +225,7 @@ class _PieceReader:
         ]
 
     def _rows(self, match: EventMatch, within: int | None) -> Integers:
-        """The events that a match means, in its window."""
+        """Return the events that a match means, in its window."""
         meant = self._is_meant(match) & (self._piece.ats <= self.as_of)
         if within is not None:
             meant = meant & (self._piece.ats > self.as_of - within)
@@ -254,7 +254,7 @@ class _PieceReader:
         return answers
 
     def events(self, place: int, names: Collection[int] | None = None) -> Iterator[Event]:
-        """A user's events in order, or those with some names."""
+        """Yield a user's events in order, or those with some names."""
         piece = self._piece
         start, end = int(self._starts[place]), int(self._starts[place + 1])
         wanted = zip(

@@ -58,7 +58,7 @@ class Exports:
 
     @property
     def shown(self) -> str:
-        """The file."""
+        """Return the file."""
         return str(self._out)
 
     def full(self, rules: BatchRules, as_of: int, progress: Progress = lambda _users, _done: None) -> Exported:
@@ -132,7 +132,7 @@ class Exports:
 
 
 def members_of(rules: BatchRules, segment: str, as_of: int, progress: Progress) -> Iterator[pa.Array]:
-    """The keys of everyone who is in a segment, some at a time.
+    """Yield the keys of everyone who is in a segment, some at a time.
 
     Raises
     ------
@@ -147,5 +147,5 @@ def members_of(rules: BatchRules, segment: str, as_of: int, progress: Progress) 
 
 
 def without(these: pa.Array, those: pa.Array) -> pa.Array:
-    """The keys that are in the one and not in the other, sorted."""
+    """Return the keys that are in the one and not in the other, sorted."""
     return these.filter(pc.invert(pc.is_in(these, value_set=those))).sort()

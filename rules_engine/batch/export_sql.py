@@ -89,7 +89,7 @@ class SqlExports:
 
     @property
     def shown(self) -> str:
-        """The table and the database, without a password."""
+        """Return the table and the database, without a password."""
         return f"{self._name} in {self._url.render_as_string(hide_password=True)}"
 
     def full(self, rules: BatchRules, as_of: int, progress: Progress = lambda _users, _done: None) -> Exported:

@@ -121,12 +121,12 @@ _WRITERS: dict[str, Any] = {
 
 
 def pairs_schema(key: str) -> pa.Schema:
-    """A row for each user and segment that the user is in."""
+    """Return a row for each user and segment that the user is in."""
     return pa.schema([(key, pa.string()), ("segment", pa.string())])
 
 
 def pairs(answered: Answered, names: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:
-    """The rows of :func:`pairs_schema` for some users."""
+    """Return the rows of :func:`pairs_schema` for some users."""
     flags = np.zeros((len(answered.entities), len(names)), dtype=np.bool_)
     for position, name in enumerate(names):
         flags[:, position] = answered.members(name)
@@ -141,6 +141,6 @@ def matrix_schema(key: str, names: Iterable[str]) -> pa.Schema:
 
 
 def matrix(answered: Answered, names: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:
-    """The rows of :func:`matrix_schema` for some users."""
+    """Return the rows of :func:`matrix_schema` for some users."""
     truths = [answered.truths(name) for name in names]
     return pa.record_batch([answered.entities.cast(pa.string()), *truths], schema=schema)

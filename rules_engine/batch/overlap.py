@@ -34,18 +34,18 @@ class Pair:
 
     @property
     def jaccard(self) -> float:
-        """Those in both, as a part of those in either; 0 if nobody is in either."""
+        """Return the users in both segments as a share of those in either; 0 if nobody is in either."""
         either = self.first_size + self.second_size - self.both
         return self.both / either if either else 0.0
 
     @property
     def contained(self) -> float:
-        """The part of the first segment's users who are in the second one too."""
+        """Return the part of the first segment's users who are in the second one too."""
         return self.both / self.first_size if self.first_size else 0.0
 
     @property
     def contains(self) -> float:
-        """The part of the second segment's users who are in the first one too."""
+        """Return the part of the second segment's users who are in the first one too."""
         return self.both / self.second_size if self.second_size else 0.0
 
 
@@ -58,7 +58,7 @@ class Overlap:
     pairs: tuple[Pair, ...]
 
     def duplicates(self, least: float) -> tuple[Pair, ...]:
-        """The pairs with at least so much in common, by Jaccard's measure."""
+        """Return the pairs with at least so much in common, by Jaccard's measure."""
         return tuple(pair for pair in self.pairs if pair.jaccard >= least)
 
 

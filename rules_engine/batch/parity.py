@@ -190,7 +190,7 @@ class _Comparison:
             yield dict(zip(columns, map(_plain, row), strict=True))
 
     def _feature(self, crowd: Crowd, name: str) -> Sequence[Any]:
-        """A feature's values as rules read them: missing if they are past their view's ttl."""
+        """Return a feature's values as rules read them: missing if they are past their view's ttl."""
         column, expires_at = crowd.batch.column(name), crowd.expires_at.get(name.partition(":")[0])
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
@@ -200,7 +200,7 @@ class _Comparison:
         return found
 
     def _event(self, crowd: Crowd, source: Source) -> Sequence[Any]:
-        """An event condition's values; counts only as far as a state tells them apart."""
+        """Return an event condition's values; counts only as far as a state tells them apart."""
         values: Sequence[Any] = crowd.events[source].to_pylist()
         limit = None if isinstance(source, SequenceNode) else self._rules.events.requirements.limits[source]
         return values if limit is None else [min(value, limit) for value in values]
@@ -211,7 +211,7 @@ def _value(state: LazyState, source: Source, now: int) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as both sides can be compared by: times as microseconds, lists as tuples, not a number as missing."""
+    """Return a value in a form that compares: times as microseconds, lists as tuples, NaN as missing."""
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
     if hasattr(value, "tzinfo"):

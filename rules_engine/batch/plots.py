@@ -19,7 +19,7 @@ _ENTER, _LEAVE, _SIZE = "#3a7d44", "#b23a48", "#1f4e79"
 
 
 def new_figure(width: float, height: float, purpose: str) -> Any:
-    """An empty figure.
+    """Return an empty figure.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ def _is_windowed(name: str, windowed: Any) -> bool:
 
 
 def _checked(rows: pd.DataFrame, key: str, instants: str) -> tuple[pa.Array, Integers]:
-    """The keys, and the instants in microseconds."""
+    """Return the keys, and the instants in microseconds."""
     for name in (key, instants):
         if name not in rows.columns:
             raise DataError(f"the rows have no column `{name}`", hint=f"they need `{key}` and `{instants}`")

@@ -81,7 +81,7 @@ class LazyGroup(TyperGroup):
         _plain(self)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The named command, loaded."""
+        """Return the named command, loaded."""
         name, stub, rest = super().resolve_command(ctx, args)
         return name, load(_BY_NAME[name]) if stub is not None and name is not None else None, rest
 

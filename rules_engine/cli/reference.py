@@ -25,7 +25,7 @@ everything else to stderr. With `--format json` a result is JSON, and instants i
 
 
 def reference() -> str:
-    """The reference of all commands, as Markdown."""
+    """Return the reference of all commands, as Markdown."""
     parts = [_INTRODUCTION]
     parts += ["| command | what it does |\n| --- | --- |\n"]
     parts += [f"| [`segments {entry.name}`](#segments-{entry.name}) | {entry.help} |\n" for entry in COMMANDS]

@@ -111,7 +111,7 @@ class _Refused(Exception):
 
 
 def core_scalar(text: str) -> bool | int | float | str | None:
-    """A plain scalar by YAML 1.2's core schema.
+    """Return a plain scalar by YAML 1.2's core schema.
 
     >>> [core_scalar(text) for text in ("NO", "true", "010", "1e3", "~", "12:30")]
     ['NO', True, 10, 1000.0, None, '12:30']
@@ -132,7 +132,7 @@ def core_scalar(text: str) -> bool | int | float | str | None:
 
 
 def read_documents(text: str, file: str) -> tuple[list[Node], list[Diagnostic]]:
-    r"""Every document of a YAML text, and the problems found; a syntax error ends the reading at its place.
+    r"""Return every document of a YAML text, and the problems found; a syntax error ends the reading at its place.
 
     >>> documents, problems = read_documents("a: 1\na: 2", "x.yaml")
     >>> problems[0].code, str(problems[0].span)
@@ -146,7 +146,7 @@ def read_documents(text: str, file: str) -> tuple[list[Node], list[Diagnostic]]:
 
 
 def to_plain(node: Node) -> Any:
-    """A node as plain dicts, lists and scalars.
+    """Return a node as plain dicts, lists and scalars.
 
     >>> to_plain(read_documents("a: [1, NO]", "x.yaml")[0][0])
     {'a': [1, 'NO']}
@@ -236,7 +236,7 @@ class _Reader:
         return Diagnostic("yaml-syntax", self._span_at(line, column), message, hint)
 
     def _position(self, position: int) -> tuple[int, int]:
-        """The line and column of an offset into the text."""
+        """Return the line and column of an offset into the text."""
         before = self._text[:position]
         return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1
 

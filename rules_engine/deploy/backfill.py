@@ -109,7 +109,7 @@ class Backfill:
 
     @property
     def events_read(self) -> list[str]:
-        """The names of the events that the definitions read."""
+        """Return the names of the events that the definitions read."""
         return list(self._names)
 
     def prepare(self) -> None:
@@ -222,7 +222,7 @@ class Backfill:
                 start = sink.on_store(partial(self._take_piece, sink, key, start))
 
     def _take_piece(self, sink: EventSink, key: bytes, start: bytes) -> bytes | None:
-        """Some entries; gives where the next piece starts."""
+        """Take some entries; return where the next piece starts."""
         entries = sink.client.xrange(key, start, count=_STREAM_PIECE)
         found = list(self._checked(fields for _, fields in entries))
         self._waiting.update((entity, event.id) for entity, event in found)
@@ -264,7 +264,7 @@ class Backfill:
 
 
 def _used_by_workers(client: Any, project: str) -> dict[bytes, bytes]:
-    """The name of the event states that each worker uses, of those that live."""
+    """Return the name of the event states that each worker uses, of those that live."""
     seconds, microseconds = client.time()
     since = (seconds - LIFETIME) * 1000 + microseconds // 1000
     alive = client.zrangebyscore(workers_key(project), since, "+inf")

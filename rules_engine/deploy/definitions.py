@@ -32,7 +32,7 @@ class Loaded:
 
 
 def load_project(project: Project) -> Loaded:
-    """The definitions of a project.
+    """Return the definitions of a project.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], in
 
 
 def _of_models(project: Project, catalog: Catalog) -> dict[str, Any]:
-    """The models that score within requests; what reads them is loaded only where models were fitted."""
+    """Return the models that score within requests; what reads them is loaded only where models were fitted."""
     if not any((project.state_dir / name).is_dir() for name in ("models", "propensity")):
         return {}
     from rules_engine.ml.propensity.plan_data import request_models

@@ -36,7 +36,7 @@ class Census:
     of_requests: Mapping[str, str] = field(default_factory=dict)
 
     def share(self, segment: str) -> float:
-        """The part of all customers who are in a segment.
+        """Return the part of all customers who are in a segment.
 
         >>> Census({"vip": ["00042"]}, customers=4).share("vip")
         0.25
@@ -45,7 +45,7 @@ class Census:
 
 
 def build_script(project: Project) -> Path:
-    """The script that builds the demo's offline data.
+    """Return the script that builds the demo's offline data.
 
     Raises
     ------

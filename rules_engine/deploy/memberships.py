@@ -172,7 +172,7 @@ class _MembershipWriter:
                 spool.unlink(missing_ok=True)
 
     def _refuse_earlier(self) -> None:
-        """The newest row is what the online store holds, so an older one would not be seen."""
+        """Refuse an earlier instant: the online store holds the newest row, so an older one would not be seen."""
         latest = None
         with pq.ParquetFile(self._path) as file:
             for batch in file.iter_batches(_ROW_GROUP, columns=[STAMP]):
@@ -186,7 +186,7 @@ class _MembershipWriter:
             )
 
     def _together(self, spool: Path) -> Iterator[pa.RecordBatch]:
-        """All rows, without those of this very instant that are replaced."""
+        """Yield all rows, except those of the same instant that are replaced."""
         with pq.ParquetFile(spool) as file:
             replaced = file.read([self._key])[self._key].combine_chunks()
             instant = pa.scalar(self._found.as_of, pa.int64())
@@ -206,7 +206,7 @@ class _MembershipWriter:
             yield batch
 
     def _batch(self, crowd: Crowd) -> pa.RecordBatch:
-        """The rows of the users of whom something else is true than their newest row says."""
+        """Return the rows of the users whose newest row says something else than what is true now."""
         answered = self._rules.answer(crowd, self._found.as_of)
         keys = answered.entities.cast(pa.string())
         changed = np.zeros(len(keys), dtype=np.bool_)
@@ -242,7 +242,7 @@ class _MembershipWriter:
 
 
 def _reader(view: MembershipView) -> Program:
-    """A program that reads all columns of the view, so that they are read together with all others."""
+    """Return a program that reads all columns of the view, so that they are read together with all others."""
     kinds: Mapping[str, ValueType] = {"Bool": BOOLEAN, "UnixTimestamp": TIME}
     conditions = [Predicate(FeatureRef(VIEW, name), "exists", True, kinds[kind]) for name, kind in view.columns.items()]
     return Program({"memberships": Segment("memberships", AnyOf(tuple(conditions)))})

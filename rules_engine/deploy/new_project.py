@@ -63,7 +63,7 @@ def require_store() -> None:
 
 
 def project_name(root: Path) -> str:
-    """The name of the project in a folder, in the letters that Feast takes.
+    """Return the name of the project in a folder, in the letters that Feast takes.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def project_name(root: Path) -> str:
 
 
 def _template() -> dict[str, str]:
-    """The files of the template, by path."""
+    """Return the files of the template, by path."""
     return dict(_below(files("rules_engine") / "templates" / "project", ""))
 
 

@@ -86,7 +86,7 @@ class Movement:
 
     @property
     def change(self) -> float:
-        """Those who move, as a part of those who are in it now; a segment that is new has nobody to compare with.
+        """Return those who move as a share of the members now; a new segment has none to compare with.
 
         >>> Movement("vip", CHANGED, enters=1, leaves=2, stays=4).change
         0.5
@@ -112,7 +112,7 @@ class ProjectPlan:
         return bool(self.stages.differs or self.movements)
 
     def over(self, limit: float) -> tuple[Movement, ...]:
-        """The segments of which a larger part than that moves."""
+        """Return the movements of the segments whose share of movers is above ``limit``."""
         return tuple(movement for movement in self.movements if movement.change > limit)
 
 
@@ -170,7 +170,7 @@ def _without(movement: Movement, error: FeatureColumnError, before: Program, aft
 
 
 def _applied(project: Project) -> Program:
-    """The applied definitions; none, if nothing was applied yet."""
+    """Return the applied definitions; none, if nothing was applied yet."""
     plan = applied_plan(project)
     return Program({}) if plan is None else decode_program(plan.definitions.get("segments", {}))
 
@@ -178,7 +178,7 @@ def _applied(project: Project) -> Program:
 def _uncounted(
     name: str, kind: str, before: Program, after: Program, known: Any, triggers: Iterable[Trigger]
 ) -> Movement:
-    """A segment's movement without numbers, and with the reason if there can be none."""
+    """Return a segment's movement without numbers, and with the reason if there can be none."""
     dependents = tuple(
         other for other in after.names if other != name and name in after.closure([other]) and name in after.segments
     )
@@ -253,7 +253,7 @@ class _Tally:
             progress(self.users, crowd.done)
 
     def result(self, movement: Movement) -> Movement:
-        """The movement with its numbers and examples."""
+        """Return the movement with its numbers and examples."""
         count = self._counts.get(movement.segment)
         if count is None:
             return movement

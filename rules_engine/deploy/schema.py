@@ -25,7 +25,7 @@ def schema_file(project: Project) -> Path:
 
 
 def project_schema(project: Project, catalog: Catalog | None = None) -> dict[str, Any]:
-    """The schema with the names of the project's features, events and segments.
+    """Return the schema with the names of the project's features, events and segments.
 
     Definitions need not be sound for it: the schema is there to help to make them so.
     """
@@ -47,7 +47,7 @@ def write_schema(project: Project, catalog: Catalog | None = None, to: Path | No
 
 
 def defined_names(project: Project) -> Names:
-    """The names of all definitions, sinks and consents in the files, also where the rest of a file cannot be read."""
+    """Return the names of all definitions, sinks and consents in the files, even if the rest of a file is refused."""
     documents = _documents(project)
     settings = next((document for document in documents if "project" in document), None)
     sinks, consent = (settings.get(key) if settings else None for key in ("sinks", "consent"))

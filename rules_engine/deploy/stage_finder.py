@@ -49,14 +49,14 @@ _KINDS = (
 
 
 def applied_plan(project: Project) -> ReadPlan | None:
-    """The read plan in effect. One that is damaged or missing is no reason not to write a new one."""
+    """Return the read plan in effect; None if it is damaged or missing, as a new one is written anyway."""
     with contextlib.suppress(ProjectError):
         return ReadPlan.load(project.read_plan)
     return None
 
 
 def plan_hash(plan: ReadPlan | None) -> str | None:
-    """Says which plan is in effect."""
+    """Return a short hash of a plan, which tells plans apart."""
     return None if plan is None else hashlib.sha256(repr(plan_content(plan)).encode()).hexdigest()[:12]
 
 
@@ -127,7 +127,7 @@ def _part(definitions: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str,
 
 
 def _states(project: Project, plan: ReadPlan, previous: ReadPlan | None, *, store_needed: bool) -> BuildStates | None:
-    """The states that have to be built; None if the store has what the definitions need."""
+    """Return the states that have to be built; None if the store has what the definitions need."""
     if "segments" not in plan.definitions:
         return None
     backfill = Backfill(project, plan)
@@ -210,7 +210,7 @@ def owe_sweep(project: Project, segments: Iterable[str]) -> None:
 
 
 def owed_sweep(project: Project) -> list[str]:
-    """The segments that an apply which was killed left to be looked at again."""
+    """Return the segments that an apply which was killed left to be looked at again."""
     try:
         return [str(name) for name in orjson.loads(_owed(project).read_bytes())]
     except (OSError, ValueError, TypeError):

@@ -177,7 +177,7 @@ class ApplyStages:
 
     @property
     def id(self) -> str:
-        """A short hash: equal if the same is done to the same. How many events wait in the log plays no part.
+        """Return a short hash: equal if the same is done to the same. How many events wait in the log plays no part.
 
         >>> kept = (KeepVersion(2),)
         >>> ApplyStages(kept, "a").id == ApplyStages(kept, "a").id != ApplyStages(kept, "b").id
@@ -191,7 +191,7 @@ class ApplyStages:
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def of(self, kind: str) -> NameChanges:
-        """The names of one kind of definition that change: ``segments``, ``events``, ``triggers`` and so on."""
+        """Return the names of one kind of definition that change: ``segments``, ``events``, ``triggers`` and so on."""
         switches = [stage for stage in self.stages if isinstance(stage, Switch)]
         return next((names for stage in switches for found, names in stage.definitions if found == kind), NameChanges())
 
@@ -208,7 +208,7 @@ STAGE_NAMES: dict[type, str] = {
 
 
 def stage_data(stage: Stage) -> dict[str, Any]:
-    """A stage as JSON data.
+    """Return a stage as JSON data.
 
     >>> stage_data(KeepVersion(2))
     {'stage': 'keep', 'number': 2}

@@ -46,7 +46,7 @@ class RedisServer:
 
     @cached_property
     def address(self) -> Address:
-        """The address, with environment variables put in.
+        """Return the address, with environment variables put in.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class RedisServer:
 
     @property
     def endpoint(self) -> RedisEndpoint | None:
-        """The server for connections of our own; None if only redis-py can connect to it."""
+        """Return the server for connections of our own; None if only redis-py can connect to it."""
         return RedisEndpoint.of(self.address, self.timeout) if self.connection.redis_type == "redis" else None
 
     def client(self) -> Any:
@@ -132,7 +132,7 @@ class EmbeddedServer(RedisServer):
 
     @cached_property
     def address(self) -> Address:
-        """The path of its socket; the server is started if it is down.
+        """Return the path of its socket; the server is started if it is down.
 
         Raises
         ------

@@ -96,7 +96,7 @@ class Aggregation:
 
 
 def exact_sum(values: Sequence[int | float]) -> int | float | None:
-    """The sum: of integers exact, with floats correctly rounded; infinite where it leaves the range of a float.
+    """Return the sum: of integers exact, with floats correctly rounded; infinite where it leaves the range of a float.
 
     >>> exact_sum([0.1] * 10), exact_sum([2**60, 1])
     (1.0, 1152921504606846977)
@@ -119,7 +119,7 @@ def _round(exact: Fraction) -> float:
 
 
 def mean(values: Sequence[int | float]) -> float | None:
-    """The mean; None of nothing.
+    """Return the mean; None of nothing.
 
     >>> mean([1, 2]), mean([]) is None
     (1.5, True)
@@ -128,7 +128,7 @@ def mean(values: Sequence[int | float]) -> float | None:
 
 
 def quotient(total: int | float | None, number: int) -> float | None:
-    """A mean from a sum and the number of its terms, correctly rounded; None of nothing."""
+    """Return a mean from a sum and the number of its terms, correctly rounded; None of nothing."""
     if total is None or number == 0:
         return None
     return _round(Fraction(total, number)) if isinstance(total, int) else total / number

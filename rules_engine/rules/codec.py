@@ -67,7 +67,7 @@ def decode_named(what: str, data: Mapping[str, Any], types: Iterable[type]) -> d
 
 
 def encode(value: Any) -> Any:
-    """A node, and everything inside it, as plain JSON data."""
+    """Return a node, and everything inside it, as plain JSON data."""
     if isinstance(value, Enum):
         return {"enum": type(value).__name__, "value": value.value}
     if isinstance(value, tuple):
@@ -83,7 +83,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(data: Any, classes: Mapping[str, type] = CLASSES, enums: Mapping[str, type[Enum]] = ENUMS) -> Any:
-    """The inverse of :func:`encode`, for values of these classes."""
+    """Return the inverse of :func:`encode`, for values of these classes."""
     if isinstance(data, list):
         return tuple(decode(item, classes, enums) for item in data)
     if not isinstance(data, dict):

@@ -142,7 +142,7 @@ class ConditionSchema:
         return [build(form, name) for name in self._event_names()]
 
     def _event_names(self) -> list[str | None]:
-        """The events that may be named; one None where any may. Without any, no event condition can be written."""
+        """Return the events that may be named; a single None if any may. If empty, there are no event conditions."""
         return [*sorted(self._catalog.events)] if self._catalog.closed else [None]
 
     def _did(self, form: Form, event: str | None) -> JsonSchema:
@@ -221,7 +221,7 @@ class ConditionSchema:
 
 
 def _object(form: Form, properties: JsonSchema, operator: bool = False) -> JsonSchema:
-    """A mapping with exactly these keys, those that the form requires, and one operator."""
+    """Return a mapping with exactly these keys, those that the form requires, and one operator."""
     schema = {
         "type": "object",
         "description": f"{form.summary[0].upper()}{form.summary[1:]}. Example: {form.example}",
@@ -248,7 +248,7 @@ def _options(value_type: ValueType | None) -> JsonSchema:
 
 
 def _operators(value_type: ValueType | None) -> JsonSchema:
-    """The operators that fit a type, each with the schema of what is written after it."""
+    """Return the operators that fit a type, each with the schema of what is written after it."""
     names = OPERATORS if value_type is None else operators_for(value_type.kind, value_type.is_list)
     return {name: _argument(OPERATORS[name], value_type) for name in names}
 

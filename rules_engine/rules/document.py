@@ -43,7 +43,7 @@ class Scope:
 
     @property
     def segments(self) -> Collection[str]:
-        """The names of all segments."""
+        """Return the names of all segments."""
         return self.names.get("segment", ())
 
 

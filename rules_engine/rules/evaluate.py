@@ -49,7 +49,7 @@ class Evaluation:
         self._segments: dict[str, Truth] = {}
 
     def segment(self, name: str) -> Truth:
-        """A segment's answer.
+        """Return a segment's answer.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class Evaluation:
         return self._segments[name]
 
     def condition(self, condition: Condition) -> Truth:
-        """A condition's answer: True, False, or None for unknown."""
+        """Return a condition's answer: True, False, or None for unknown."""
         match condition:
             case AllOf():
                 return all_of([self.condition(child) for child in condition.conditions])
@@ -99,12 +99,12 @@ class Evaluation:
                 assert_never(operand)
 
     def feature(self, ref: FeatureRef) -> Value:
-        """A feature's value now; None if it is missing or past its view's ttl."""
+        """Return a feature's value now; None if it is missing or past its view's ttl."""
         expires_at = self.inputs.expires_at.get(ref.view)
         return None if expires_at is not None and self.now >= expires_at else self.inputs.features.get(ref.key)
 
     def zone(self, clock: ClockRef) -> str | None:
-        """The name of the time zone that a clock condition reads; None if the feature that holds it is missing."""
+        """Return the name of the time zone that a clock condition reads; None if its feature is missing."""
         if isinstance(clock.timezone, str):
             return clock.timezone
         return conform(self.feature(clock.timezone), STRING)  # type: ignore[no-any-return]

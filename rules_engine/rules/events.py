@@ -14,7 +14,7 @@ from rules_engine.rules.types import Value, conform
 
 
 def matching(match: EventMatch, events: Sequence[Event]) -> list[Event]:
-    """The events that a match means, in their order."""
+    """Return the events that a match means, in their order."""
     return [event for event in events if event.is_meant_by(match)]
 
 
@@ -33,7 +33,7 @@ def in_window(events: Sequence[Event], now: int, within: int | None) -> Sequence
 
 
 def aggregate_value(aggregate: EventAggregate, events: Sequence[Event], now: int) -> Value:
-    """The aggregate over the matching events in its window; None where it is missing.
+    """Return the aggregate over the matching events in its window; None where it is missing.
 
     >>> from rules_engine.clock import HOUR
     >>> views = [Event("view", at * HOUR, str(at)) for at in range(5)]
@@ -46,7 +46,7 @@ def aggregate_value(aggregate: EventAggregate, events: Sequence[Event], now: int
 
 
 def reduce_events(aggregate: EventAggregate, counted: Sequence[Event]) -> Value:
-    """The aggregate over exactly these events, which are in order."""
+    """Return the aggregate over exactly these events, which are in order."""
     if aggregate.of is None:
         return AGGREGATES[aggregate.function].reduce([None] * len(counted))
     values = [conform(event.properties.get(aggregate.of or ""), aggregate.of_type) for event in counted]
@@ -54,7 +54,7 @@ def reduce_events(aggregate: EventAggregate, counted: Sequence[Event]) -> Value:
 
 
 def reduce_values(function: Aggregate, values: Sequence[Value]) -> Value:
-    """The aggregate over the values of the events that count, which are in order; None is a missing value.
+    """Return the aggregate over the values of the events that count, which are in order; None is a missing value.
 
     >>> reduce_values(Aggregate.MAX, [1, None, 3]), reduce_values(Aggregate.LAST, [1, None])
     (3, None)
@@ -94,7 +94,7 @@ def sequence_truth(sequence: SequenceNode, events: Sequence[Event], now: int) ->
 
 
 def first_events(sequence: SequenceNode, past: Sequence[Event]) -> list[Event]:
-    """The events that the first step may take: all, or with ``anchor: latest`` those of the latest instant."""
+    """Return the events that the first step may take: all, or with ``anchor: latest`` those of the latest instant."""
     starts = matching(sequence.steps[0].match, past)
     if sequence.match_on is not None:
         starts = [event for event in starts if _identity(sequence.match_on, event) is not None]
@@ -102,7 +102,7 @@ def first_events(sequence: SequenceNode, past: Sequence[Event]) -> list[Event]:
 
 
 def _groups(match_on: str | None, past: Sequence[Event]) -> dict[Hashable, list[Event]]:
-    """The events by the value of ``match_on``, those without one left out; without ``match_on`` all are one group."""
+    """Return the events by their value of ``match_on``, if they have one; without ``match_on`` all are one group."""
     if match_on is None:
         return {None: list(past)}
     groups: dict[Hashable, list[Event]] = {}
@@ -132,7 +132,7 @@ def _completing(steps: Sequence[SequenceStep], events: Sequence[Event], now: int
 
 
 def completing(steps: Sequence[SequenceStep], happened: Sequence[Sequence[int]], now: int) -> set[int]:
-    """The instants of first events from which all later steps can be taken.
+    """Return the instants of first events from which all later steps can be taken.
 
     From the last step to the first: of the events that a step could take, those from which the steps behind it go on.
     Only the soonest next event matters, because every bound on it (``within``, a forbidden event) is an upper one. So
@@ -184,7 +184,7 @@ def _goes_on(absent: Sequence[tuple[int | None, Sequence[int]]], following: int 
 
 
 def _first_after(times: Sequence[int], at: int, within: int | None) -> int | None:
-    """The first of ascending instants in (at, at + within], or None."""
+    """Return the first of ascending instants in (at, at + within], or None."""
     position = bisect_right(times, at)
     if position == len(times) or (within is not None and times[position] > at + within):
         return None

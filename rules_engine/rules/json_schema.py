@@ -18,7 +18,7 @@ from rules_engine.rules.schema_parts import JsonSchema, Names, SchemaParts
 
 
 def build_schema(catalog: Catalog, segments: Collection[str] = (), names: Names | None = None) -> JsonSchema:
-    """The schema of definition and test files, with the names that the catalog and the project's files hold.
+    """Return the schema of definition and test files, with the names that the catalog and the project's files hold.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ class Definitions:
 
     @property
     def program(self) -> Program:
-        """The segments."""
+        """Return the segments."""
         return Program(self.values.get("segment", {}))
 
     @property
@@ -49,12 +49,12 @@ class Definitions:
 
     @property
     def triggers(self) -> MappingType[str, Trigger]:
-        """The triggers by name."""
+        """Return the triggers by name."""
         return self.values.get("trigger", {})
 
 
 def definition_files(folder: Path) -> list[Path]:
-    """The definition files below a folder, sorted; tests and hidden files are left out."""
+    """Return the definition files below a folder, sorted; tests and hidden files are left out."""
     return sorted(
         path
         for path in files_below(folder)
@@ -65,7 +65,7 @@ def definition_files(folder: Path) -> list[Path]:
 
 
 def read_file(path: Path, shown_as: str) -> tuple[list[Node], list[Diagnostic]]:
-    """The documents of one file and the problems found in reading it."""
+    """Return the documents of one file and the problems found in reading it."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -77,7 +77,7 @@ def read_file(path: Path, shown_as: str) -> tuple[list[Node], list[Diagnostic]]:
 
 
 def load_folder(folder: Path, catalog: Catalog) -> Definitions:
-    """The definitions of all files below a folder.
+    """Return the definitions of all files below a folder.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def load_folder(folder: Path, catalog: Catalog) -> Definitions:
 
 
 def load_text(text: str, catalog: Catalog, file: str = "<text>") -> Definitions:
-    r"""The definitions of one YAML text.
+    r"""Return the definitions of one YAML text.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def load_text(text: str, catalog: Catalog, file: str = "<text>") -> Definitions:
 
 
 def load_documents(documents: Iterable[Node], catalog: Catalog, problems: Iterable[Diagnostic] = ()) -> Definitions:
-    """The definitions of documents that were already read, with the problems met in reading them.
+    """Return the definitions of documents that were already read, with the problems met in reading them.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from rules_engine.rules.forms import WEEKDAYS
 
 @lru_cache(maxsize=1024)
 def find_zone(name: str) -> ZoneInfo | None:
-    """An IANA time zone, or None if there is none of that name.
+    """Return an IANA time zone, or None if there is none of that name.
 
     >>> find_zone("Europe/Oslo"), find_zone("Mars/Olympus")
     (zoneinfo.ZoneInfo(key='Europe/Oslo'), None)
@@ -61,7 +61,7 @@ def crossings(after: int, until: int, zone_name: str, times_of_day: Collection[i
 
 
 def _day_crossings(day: datetime, zone: ZoneInfo, times_of_day: Collection[int]) -> set[int]:
-    """The boundaries of one local calendar day, and the day's shift of the offset.
+    """Return the boundaries of one local calendar day, and the day's shift of the offset.
 
     A wall time that occurs twice on this day gives two instants.
     """
@@ -81,7 +81,7 @@ def _offset(instant: int, zone: ZoneInfo) -> timedelta | None:
 
 
 def _shift(low: int, high: int, zone: ZoneInfo) -> int:
-    """The first instant in (low, high] with the offset of ``high``, by bisection."""
+    """Return the first instant in (low, high] with the offset of ``high``, by bisection."""
     target = _offset(high, zone)
     while high - low > 1:
         middle = (low + high) // 2

@@ -101,7 +101,7 @@ class EventAggregate:
 
     @property
     def type(self) -> ValueType | None:
-        """The type of the aggregate's value; None where that of the property is not known."""
+        """Return the type of the aggregate's value; None where that of the property is not known."""
         return AGGREGATES[self.function].type_of_value(self.of_type)
 
     def __str__(self) -> str:

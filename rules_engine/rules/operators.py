@@ -182,7 +182,7 @@ COUNT_OPERATORS = frozenset(
 
 
 def operators_for(kind: Kind, is_list: bool) -> list[str]:
-    """The operators that take an operand of this type, in the table's order.
+    """Return the operators that take an operand of this type, in the table's order.
 
     >>> operators_for(Kind.BOOLEAN, is_list=False)
     ['equals', 'not_equals', 'in', 'not_in', 'exists']

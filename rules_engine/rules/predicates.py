@@ -39,7 +39,7 @@ def judge(predicate: Predicate, value: Value, now: int) -> Truth:
 
 
 def context_value(ref: ContextRef, value_type: ValueType | None, context: Mapping[str, Any]) -> Value:
-    """A context value as rules read it; None if it is not passed and has no default, or is of another type.
+    """Return a context value as rules read it; None if it is not passed and has no default, or is of another type.
 
     The caller passes times as aware datetimes: a bare number is no time.
 

@@ -23,7 +23,7 @@ class Program:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names, sorted."""
+        """Return the names, sorted."""
         return tuple(sorted(self.segments))
 
     def segment(self, name: str) -> Segment:
@@ -43,7 +43,7 @@ class Program:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """The names so that a segment comes after every segment that it refers to."""
+        """Return the names in an order in which a segment comes after every segment that it refers to."""
         ordered: dict[str, None] = {}
         for name in self.names:
             self._visit(name, ordered)
@@ -57,7 +57,7 @@ class Program:
         ordered[name] = None
 
     def closure(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The named segments and all that they refer to, in evaluation order."""
+        """Return the named segments and all that they refer to, in evaluation order."""
         wanted: dict[str, None] = {}
         for name in names:
             self.segment(name)

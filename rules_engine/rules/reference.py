@@ -50,7 +50,7 @@ The first key says what a condition looks at. "One operator" is one of those abo
 
 
 def page() -> str:
-    """The whole page.
+    """Return the whole page.
 
     >>> "| `at_least` | number, time, time of day |" in page()
     True
@@ -84,7 +84,7 @@ def _operator_row(operator: Operator) -> Sequence[str]:
 
 
 def _operand(operator: Operator) -> str:
-    """The types that an operator takes, in the order of the kinds."""
+    """Return the types that an operator takes, in the order of the kinds."""
     if operator.name == "exists":
         return "any, lists too"
     words = list(dict.fromkeys(_KIND_WORDS[kind] for kind in Kind if kind in operator.kinds))

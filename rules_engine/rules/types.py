@@ -67,7 +67,7 @@ _FEAST_KINDS = {
 
 
 def from_feast_name(name: str) -> ValueType | None:
-    """The type for a Feast type name such as ``Int64`` or ``Array(String)``; None for a type that rules cannot read.
+    """Return the type of a Feast type name such as ``Int64`` or ``Array(String)``; None if rules cannot read it.
 
     >>> from_feast_name("Array(Int32)")
     ValueType(kind=<Kind.INTEGER: 'integer'>, is_list=True)
@@ -100,7 +100,7 @@ _HOLDS: dict[Kind, Callable[[Value], bool]] = {
 
 
 def conform(value: Value, value_type: ValueType | None) -> Value:
-    """The value as rules read it: itself, or None (missing) if it is null, NaN or of another type.
+    """Return the value as rules read it: itself, or None (missing) if it is null, NaN or of another type.
 
     Nothing is converted. A list loses its null and NaN elements; a list with an element of a wrong type is missing.
 

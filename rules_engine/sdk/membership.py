@@ -64,7 +64,7 @@ class Membership:
 
     @property
     def changes_at(self) -> datetime | None:
-        """The first instant after ``at`` at which ``segments`` is another set if no new data comes; None if never.
+        """Return the first instant after ``at`` at which ``segments`` changes if no new data comes; None if never.
 
         It is computed when it is first asked for, from the data that the lookup read.
         """
@@ -77,7 +77,7 @@ class Membership:
 
     @property
     def undecided(self) -> frozenset[str]:
-        """The segments whose answer is unknown because the entity did more than is kept of it; mostly none.
+        """Return the segments whose answer is unknown because the entity did more than is kept of it; mostly none.
 
         They are not among ``segments``. Evaluation of the event log, which has everything, decides them. It is computed
         when it is first asked for, from the data that the lookup read.

@@ -64,12 +64,12 @@ class Message(Protocol):
 
     @property
     def key(self) -> str:
-        """The idempotency key, the same on every try."""
+        """Return the idempotency key, the same on every try."""
         ...
 
     @property
     def entity(self) -> str:
-        """The key of the entity that the action is about."""
+        """Return the key of the entity that the action is about."""
         ...
 
     def body(self) -> bytes:

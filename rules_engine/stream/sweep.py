@@ -163,7 +163,7 @@ class AllEntities:
         return [entity for entity in found if entity not in doubled]
 
     def _entity(self, key: bytes) -> tuple[str | None, bytes | None]:
-        """Whose key it is, and the key of the same entity by which it is found rather, if that is there."""
+        """Return the entity of a key, and the key by which a sweep finds the entity instead, if that one exists."""
         if not key.startswith(b"{"):
             return self._key.entity(key), None
         feast, _, name = key[1:].rpartition(b"}:")

@@ -55,7 +55,7 @@ class WorkerMetrics:
             self._metrics.timers(lateness=_lateness(outgoing, now_micros()))
 
     def waiting(self, client: Any, partitions: int, on_store: Callable[[Callable[[], Any]], Any]) -> None:
-        """Every few seconds: how much waits in the streams, and how many timers."""
+        """Report every few seconds how many entries wait in the streams, and how many timers."""
         if self._metrics is None or time.monotonic() < self._looked + _EVERY:
             return
         self._looked = time.monotonic()

@@ -97,7 +97,7 @@ class TriggerRules:
 
     @classmethod
     def of(cls, rules: Rules) -> TriggerRules:
-        """Those of an applied read plan."""
+        """Return the trigger rules of an applied read plan."""
         types = {
             f"{view.name}:{feature.name}": from_feast_name(feature.type)
             for view in rules.plan.views

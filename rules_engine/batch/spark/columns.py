@@ -17,7 +17,7 @@ _PROPERTY_TYPES = {
 
 
 def quoted(name: str) -> str:
-    """A name in SQL.
+    """Return a name in SQL.
 
     >>> quoted("rfm:recency")
     '`rfm:recency`'
@@ -26,7 +26,7 @@ def quoted(name: str) -> str:
 
 
 def text(value: str) -> str:
-    r"""A text in SQL.
+    r"""Return a text in SQL.
 
     >>> text("it's")
     "'it\\'s'"
@@ -35,7 +35,7 @@ def text(value: str) -> str:
 
 
 def property_fields(event: str, properties: Iterable[tuple[str, ValueType]]) -> list[str]:
-    """The columns of an event's properties with their types.
+    """Return the columns of an event's properties with their types.
 
     >>> property_fields("cart", [("value", ValueType(Kind.FLOAT))])
     ['`cart:value` DOUBLE']
@@ -68,7 +68,7 @@ def _spark_type(value_type: ValueType) -> str:
 
 
 def _value(event: str, name: str, value_type: ValueType) -> str:
-    """A property; Spark makes a text of anything, so where a text is wanted it is asked whether there is one."""
+    """Return the SQL of a property. Spark turns any value into a text, so a text's own type is checked."""
     value = f"parsed.{quoted(name)}"
     if value_type.kind is not Kind.STRING:
         return value

@@ -125,7 +125,7 @@ class SparkBatch:
                 ) from error
 
     def answers(self, as_of: int) -> Any:
-        """The query's data frame: ``entity``, and for each segment true, false, or null for unknown."""
+        """Return the query's data frame: ``entity``, and for each segment true, false, or null for unknown."""
         catalog = self._opened.catalog
         self._make_events(as_of)
         self._make_features(as_of)
@@ -236,7 +236,7 @@ class SparkBatch:
             return nothing(declared)  # a column that nobody has may be of any type
 
     def _make_events(self, as_of: int) -> None:
-        """The events that the segments read, each once; and everyone who ever did one of them."""
+        """Make a table of the events that the segments read, each once, and of everyone who did one of them."""
         log = event_log(self._opened.repo.project)
         found: list[Any] = []
         ever: list[str] = []
@@ -293,12 +293,12 @@ class SparkBatch:
 
 
 def _absolute(path: str, folder: Path) -> str:
-    """A source's path: with a scheme as it is, else relative to the feature repository."""
+    """Return a source's path: with a scheme as it is, else relative to the feature repository."""
     return path if "://" in path or Path(path).is_absolute() else str(folder / path)
 
 
 def _session(repo: FeastRepo) -> Any:
-    """The session that runs, or that of Feast's Spark offline store, or a new one."""
+    """Return the session that runs, or that of Feast's Spark offline store, or a new one."""
     try:
         sessions = importlib.import_module("pyspark.sql").SparkSession
     except ImportError as error:

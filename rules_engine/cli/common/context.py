@@ -25,7 +25,7 @@ Context = Annotated[
 
 
 def read_context(given: list[str] | None, program: Program) -> dict[str, Any]:
-    """The values of ``--context`` options, as Python has them.
+    """Return the values of ``--context`` options, as Python has them.
 
     An instant becomes a time where a segment reads the value as one.
 
@@ -64,7 +64,7 @@ def _instant(name: str, value: Any) -> Any:
 
 
 def _times(program: Program) -> set[str]:
-    """The names of context values that some segment reads as times."""
+    """Return the names of context values that some segment reads as times."""
     return {
         node.operand.name
         for segment in program.segments.values()

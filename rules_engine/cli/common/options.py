@@ -13,7 +13,7 @@ from rules_engine.clock import parse_duration, parse_instant
 
 
 def percent(text: str) -> float:
-    """The part that a percentage such as ``20%`` means.
+    """Return the part that a percentage such as ``20%`` means.
 
     >>> percent("20%")
     0.2
@@ -25,7 +25,7 @@ def percent(text: str) -> float:
 
 
 def instant(text: str) -> int:
-    """The instant that a text such as ``2026-01-31T09:00:00Z`` means, in microseconds."""
+    """Return the instant that a text such as ``2026-01-31T09:00:00Z`` means, in microseconds."""
     try:
         return parse_instant(text)
     except ValueError as error:
@@ -33,7 +33,7 @@ def instant(text: str) -> int:
 
 
 def duration(text: str) -> int:
-    """The duration that a text such as ``7d`` means, in microseconds.
+    """Return the duration that a text such as ``7d`` means, in microseconds.
 
     >>> duration("1h")
     3600000000
@@ -45,7 +45,7 @@ def duration(text: str) -> int:
 
 
 def png(text: str) -> Path:
-    """A path that ends in ``.png``."""
+    """Return a path that ends in ``.png``."""
     if not text.endswith(".png"):
         raise typer.BadParameter(f"`{text}` does not end in .png")
     return Path(text)

@@ -87,7 +87,7 @@ def _known_at_start(trigger: Trigger, condition: Condition) -> list[Condition]:
 
 
 def _context_reads(program: Program, trigger: Trigger) -> set[tuple[str, str]]:
-    """The values of requests, by segment, that what starts or holds the trigger reads without a default."""
+    """Return the values of requests, by segment, that what starts or holds the trigger reads without a default."""
     hidden = hidden_segments([trigger])
     whole = Program({**program.segments, **hidden})
     start = [*hidden, *([trigger.segment] if trigger.segment is not None else [])]

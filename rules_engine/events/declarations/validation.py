@@ -227,7 +227,7 @@ def _is_changed(value_type: ValueType) -> bool:
 
 
 def _check_size(given: Mapping[Any, Any]) -> None:
-    """Whatever is no JSON, is nested without end, or is too large, goes no further."""
+    """Refuse properties that are no JSON, are nested too deeply, or are too large."""
     if len(given) > MAX_PROPERTIES:
         raise _Invalid("event-too-large", f"there are {len(given)} properties; at most {MAX_PROPERTIES} are taken")
     try:

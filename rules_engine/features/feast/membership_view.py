@@ -137,7 +137,7 @@ def restore_rows(repo: FeastRepo) -> None:
 
 
 def rows_schema(repo: FeastRepo, view: MembershipView) -> pa.Schema:
-    """The columns of the file of rows."""
+    """Return the columns of the file of rows."""
     kinds = {"Bool": pa.bool_(), "UnixTimestamp": INSTANT}
     columns = [(name, kinds[kind]) for name, kind in view.columns.items()]
     return pa.schema([(repo.entity().join_key, pa.string()), (STAMP, INSTANT), *columns])
@@ -230,5 +230,5 @@ def _fields(view: MembershipView, program: Program) -> Iterable[str]:
 
 
 def _text(text: str) -> str:
-    """A Python literal in double quotes."""
+    """Return a Python literal in double quotes."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

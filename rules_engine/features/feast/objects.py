@@ -20,7 +20,7 @@ from rules_engine.features.feast_import import import_feast, quiet
 
 
 def load_objects(folder: Path, project: str) -> Any:
-    """The definitions in a folder, as Feast's ``RepoContents``.
+    """Return the definitions in a folder, as Feast's ``RepoContents``.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def _kinds() -> dict[str, tuple[type, ...]]:
 
 
 def _sources(definition: Any) -> list[Any]:
-    """The sources inside a definition; a view's source needs no name of its own in the file."""
+    """Return the sources inside a definition; a view's source needs no name of its own in the file."""
     from feast.data_source import DataSource
 
     inner = (getattr(definition, name, None) for name in ("batch_source", "stream_source", "source"))

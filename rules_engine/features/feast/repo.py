@@ -419,7 +419,7 @@ def _source_text(view: Any) -> str:
 
 
 def _micros(ttl: timedelta | None) -> int | None:
-    """A ttl in microseconds; Feast writes "none" as zero."""
+    """Return a ttl in microseconds; Feast writes "none" as zero."""
     return ttl // timedelta(microseconds=1) if ttl else None
 
 

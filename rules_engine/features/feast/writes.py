@@ -55,7 +55,7 @@ class DirectWrites:
             self._held.note_view(str(view.name), HeldView(end, features_digest(self._repo, view)))
 
     def not_older(self, table: Any, rows: list[Row]) -> list[Row]:
-        """The rows that are at least as new as what the store holds for their entity and view."""
+        """Return the rows that are at least as new as what the store holds for their entity and view."""
         field = self._repo.plan_view(table).timestamp_field
         with redis_client.store_errors(self.address), self._client.pipeline(transaction=False) as pipeline:
             for key, *_ in rows:
@@ -82,7 +82,7 @@ def _micros(row: Row) -> int:
 
 @contextlib.contextmanager
 def watched_writes(repo: FeastRepo, direct: DirectWrites | None, on_rows: Callable[[int], None]) -> Iterator[None]:
-    """While Feast materializes: report every batch of rows, and decide which rows are written.
+    """Report every batch of rows that Feast materializes, and decide which rows are written.
 
     Parameters
     ----------

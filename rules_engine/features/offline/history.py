@@ -55,7 +55,7 @@ class Instants:
 
     @property
     def last(self) -> int:
-        """The last one."""
+        """Return the last instant."""
         return self.first + (self.count - 1) * self.every
 
 
@@ -76,11 +76,11 @@ class History:
 
     @property
     def entities(self) -> pa.Array:
-        """The users, those included who come only later."""
+        """Return all users, including those who only appear later."""
         return self._entities
 
     def at(self, step: int) -> pa.RecordBatch:
-        """The users who are known at an instant, by its number. To be asked for in rising order."""
+        """Return the users who are known at an instant, given by its number. Call it in ascending order."""
         places = [view.newest(step) for view in self._views]
         known = np.flatnonzero(np.any([rows >= 0 for rows in places], axis=0))
         columns = {self._key: self._entities.take(pa.array(known))}
@@ -171,7 +171,7 @@ def _groups(sources: Sequence[SourceFile]) -> int:
 
 
 def read_table(connection: Any, query: str) -> pa.Table:
-    """A query's rows, with texts in a layout that Arrow can take from, whatever DuckDB's version gives."""
+    """Return a query's rows, with texts in a layout that Arrow can take from, whatever DuckDB's version gives."""
     result = connection.execute(query)
     read = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch  # by DuckDB's version
     table = read(100_000).read_all()

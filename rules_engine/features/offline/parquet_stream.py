@@ -97,7 +97,7 @@ def _physical(columns: ViewColumns, key: str | None) -> list[str]:
 
 
 def _named(batch: pa.RecordBatch, columns: ViewColumns, key: str | None) -> pa.RecordBatch:
-    """The columns by the names that rules know."""
+    """Return the columns by the names that rules know."""
     features = {name: batch[column] for name, column in columns.features.items()}
     if key is None:
         return pa.record_batch(features)
@@ -129,7 +129,7 @@ def _small_texts(metadata: pq.FileMetaData) -> list[str]:
 
 
 def _ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """The same, each made while the one before it is in use."""
+    """Yield the items, each made while the one before it is in use."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(next, items, None)
         while (item := waiting.result()) is not None:

@@ -95,7 +95,7 @@ class OfflineUsers:
 
     @property
     def sources(self) -> list[tuple[Any, ViewColumns]]:
-        """Each view that is served online, as Feast has it, and where what is read of it lies."""
+        """Return each view that is served online, as Feast has it, with the columns that are read of it."""
         return list(zip(self._views.values(), self._columns, strict=True))
 
     @property
@@ -233,7 +233,7 @@ class OfflineUsers:
         return pa.table(found).filter(keys.is_valid())
 
     def _declared(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The batch with every feature as its declared type, as the online store would hold it."""
+        """Return the batch with every feature as its declared type, as the online store would hold it."""
         columns = {}
         for name in batch.schema.names:
             if name != PLACE:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 def row_instant(view: str) -> str:
-    """The name of the column that holds the instant of a view's row.
+    """Return the name of the column that holds the instant of a view's row.
 
     >>> row_instant("rfm")
     '@rfm'

@@ -73,7 +73,7 @@ class AsyncRedisReader(RedisReads):
 
     @property
     def undecoded(self) -> AsyncRedisReader:
-        """Itself: rows are given as the store has them."""
+        """Return the reader itself: rows are given as the store has them."""
         return self
 
     async def read(

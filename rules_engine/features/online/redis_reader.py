@@ -92,7 +92,7 @@ class RedisReader(RedisReads):
 
     @property
     def undecoded(self) -> RedisReader:
-        """Itself: rows are given as the store has them."""
+        """Return the reader itself: rows are given as the store has them."""
         return self
 
     def read(

@@ -110,7 +110,7 @@ class SocketTransport:
 
 
 class ClientTransport:
-    """Whatever redis-py connects to: clusters, sentinels, and options that only it knows.
+    """Connects through redis-py: to clusters and sentinels, and with options that only it knows.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class ConditionParser:
         }
 
     def condition(self, node: Node) -> Condition | None:
-        """The tree of one condition, or None if it or a part of it was refused."""
+        """Return the tree of one condition, or None if it or a part of it was refused."""
         try:
             parsed = self._condition(node)
         except Refusal as refusal:
@@ -142,7 +142,7 @@ class ConditionParser:
         return reference if form.head == "in_segment" else Not(reference, node.span)
 
     def segment_name(self, node: Node) -> str:
-        """The name of a segment that there is.
+        """Return the name of a segment that exists.
 
         Raises
         ------
@@ -220,7 +220,7 @@ class ConditionParser:
         return self._predicate(node, form, ClockRef(field, zone), ValueType(kind))
 
     def timezone(self, node: Node, bare_feature: bool = False) -> str | FeatureRef:
-        """The zone that is named, or the feature that holds its name; ``bare_feature``: also written `VIEW:NAME`.
+        """Return the named zone, or the feature that holds its name; ``bare_feature``: also written `VIEW:NAME`.
 
         Raises
         ------

@@ -73,7 +73,7 @@ def _is_count(operand: Operand) -> bool:
 
 
 def opposites(conditions: Iterable[Condition]) -> list[Predicate]:
-    """The negations of the predicates that have a simple one; leaving one out only makes the verdict more careful."""
+    """Return the negations of the predicates that have a simple one; without the others the verdict stays sound."""
     found = []
     for condition in conditions:
         if isinstance(condition, Predicate) and condition.operator in _NEGATIONS:
@@ -117,7 +117,7 @@ def _no_value(predicates: list[Predicate]) -> bool:
 
 
 def _finite_values(predicates: list[Predicate]) -> list[Any] | None:
-    """The only values that are possible at all, if they are finitely many."""
+    """Return the only values that are possible at all, if they are finitely many."""
     for predicate in predicates:
         if predicate.operator == "equals":
             return _possible_counts(predicate, [predicate.argument])

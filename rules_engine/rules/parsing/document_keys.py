@@ -24,7 +24,7 @@ def keys_of(
     optional: tuple[str, ...] = (),
     hint_of: Callable[[str], str | None] = lambda _: None,
 ) -> Mapping:
-    """The mapping that stands there, with these keys and no others.
+    """Return a node as a mapping with these keys and no others.
 
     Raises
     ------

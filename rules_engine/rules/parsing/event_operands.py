@@ -111,14 +111,14 @@ class EventParser:
         return None if match is None else EventAggregate(Aggregate.COUNT, match, within)
 
     def _aggregate_window(self, node: Mapping, match: EventMatch | None) -> int | None:
-        """The window of an aggregate; without ``within``, where it may be left out, as long as the event is kept."""
+        """Return the window of an aggregate; without ``within``, if that is allowed, as long as events are kept."""
         if "within" in node:
             return self._window(node.entry("within").value, match)
         declared = self._catalog.events.get(match.event) if match else None
         return None if declared is None else declared.retention
 
     def with_type(self, aggregate: EventAggregate, of_type: ValueType | None) -> EventAggregate:
-        """The aggregate over a property of this type; where none is known, only its numbers are reduced."""
+        """Return the aggregate over a property of this type; where none is known, only its numbers are reduced."""
         return replace(aggregate, of_type=AGGREGATES[aggregate.function].type_of_property(of_type))
 
     def _check_of(self, aggregate: EventAggregate, node: Node) -> None:
@@ -144,7 +144,7 @@ class EventParser:
     # --- which events -----------------------------------------------------------------------------------------------
 
     def match(self, node: Mapping, key: str) -> EventMatch | None:
-        """The event named under ``key`` with its ``where``; None after a problem in ``where``, which is collected."""
+        """Return the event named under ``key`` with its ``where``; None if ``where`` is refused."""
         value = node.entry(key).value
         event = string_value(value, "the name of an event")
         if self._catalog.closed and event not in self._catalog.events:
@@ -216,7 +216,7 @@ class EventParser:
     # --- sequences --------------------------------------------------------------------------------------------------
 
     def sequence(self, node: Mapping) -> Sequence | None:
-        """A sequence of steps."""
+        """Return a sequence of steps."""
         value = node.entry("sequence").value
         if not isinstance(value, Items):
             raise Refusal("wrong-shape", value, f"`sequence` takes a list of steps, not {describe(value)}")
@@ -280,7 +280,7 @@ class EventParser:
         return anchor
 
     def _check_waits(self, value: Items, steps: list[SequenceStep]) -> None:
-        """Each of the last steps that are ``did_not`` needs to say how long to wait."""
+        """Check that each of the last steps that are ``did_not`` says how long to wait."""
         for item, step in reversed(list(zip(value.items, steps, strict=True))):
             if not step.negated:
                 return

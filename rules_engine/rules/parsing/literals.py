@@ -55,7 +55,7 @@ def _shorten(text: str, limit: int = 40) -> str:
 
 
 def infer_type(operator: Operator, node: Node) -> ValueType | None:
-    """The operand's type as the literal tells it, where nothing declares one.
+    """Return the operand's type as the literal tells it, where nothing declares one.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def _scalar_type(value: Any) -> ValueType | None:
 
 
 def convert_argument(operator: Operator, node: Node, value_type: ValueType | None, ignore_case: bool) -> Any:
-    """The argument of a predicate, ready to be compared.
+    """Return the argument of a predicate, ready to be compared.
 
     Raises
     ------
@@ -234,7 +234,7 @@ _CONVERSIONS = {Kind.TIME: _instant, Kind.TIME_OF_DAY: _time_of_day, Kind.DAY_OF
 
 
 def duration(node: Node) -> int:
-    """A duration in microseconds.
+    """Return a duration in microseconds.
 
     Raises
     ------
@@ -264,7 +264,7 @@ def duration(node: Node) -> int:
 
 
 def window(node: Node) -> int | None:
-    """A duration in microseconds, or None for ``ever``.
+    """Return a duration in microseconds, or None for ``ever``.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from rules_engine.rules.types import Kind, ValueType
 
 
 def at_key(code: str, entry: Entry, message: str, hint: str | None = None) -> Refusal:
-    """A refusal whose caret stands at a key."""
+    """Return a refusal whose caret stands at a key."""
     return Refusal(code, Scalar(entry.key, entry.key_span), message, hint)
 
 
@@ -24,7 +24,7 @@ _OPTIONS = frozenset({"ignore_case", "or_missing", "timezone", "default"})
 
 
 def unknown_key(entry: Entry, form: Form) -> Refusal:
-    """The refusal of a key that has no place in a form."""
+    """Return the refusal of a key that has no place in a form."""
     if entry.key in _OPTIONS:
         return at_key("option-not-allowed", entry, f"`{entry.key}` has no meaning beside `{form.head}`", "remove it")
     known = [*form.keys, *(OPERATORS if form.takes_operator else ())]
@@ -38,7 +38,7 @@ def unknown_key(entry: Entry, form: Form) -> Refusal:
 
 
 def string_value(node: Node, what: str) -> str:
-    """The string that stands there.
+    """Return the string of a node.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def string_value(node: Node, what: str) -> str:
 
 
 def single_operator(node: Mapping, other_keys: Collection[str], what: str) -> Entry:
-    """The entry of the one operator in a mapping.
+    """Return the entry of the one operator in a mapping.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def single_operator(node: Mapping, other_keys: Collection[str], what: str) -> En
 
 
 def check_operator(entry: Entry, operand: Operand, value_type: ValueType | None) -> Operator:
-    """The operator of an entry, if it takes operands of this type; a type of None is not known and takes any.
+    """Return the operator of an entry, if it takes operands of this type; a type of None is not known and takes any.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def _can_be_missing(operand: Operand) -> bool:
 
 
 def boolean_option(node: Mapping, key: str, operator: Operator, value_type: ValueType | None = None) -> bool:
-    """The value of ``ignore_case`` or ``or_missing``; False if it is not given.
+    """Return the value of ``ignore_case`` or ``or_missing``; False if it is not given.
 
     Raises
     ------

@@ -128,27 +128,27 @@ class Trigger:
 
     @property
     def if_name(self) -> str:
-        """The name of the hidden segment of ``if``."""
+        """Return the name of the hidden segment of ``if``."""
         return f"trigger.{self.name}.if"
 
     @property
     def cancel_if_name(self) -> str:
-        """The name of the hidden segment of ``cancel_if``."""
+        """Return the name of the hidden segment of ``cancel_if``."""
         return f"trigger.{self.name}.cancel_if"
 
     @property
     def consent_name(self) -> str:
-        """The name of the hidden segment of those who gave the consent."""
+        """Return the name of the hidden segment of those who gave the consent."""
         return f"trigger.{self.name}.consent"
 
     @property
     def segment(self) -> str | None:
-        """The segment whose members' entering or leaving starts it."""
+        """Return the segment whose members' entering or leaving starts it."""
         return None if isinstance(self.on, OnEvent) else self.on.segment
 
 
 def hidden_segments(triggers: Iterable[Trigger]) -> dict[str, Segment]:
-    """The conditions of triggers as segments, named ``trigger.NAME.if``, ``.cancel_if`` and ``.consent``.
+    """Return the conditions of triggers as segments, named ``trigger.NAME.if``, ``.cancel_if`` and ``.consent``.
 
     >>> consent = Consent("marketing", FeatureRef("user", "marketing"))
     >>> list(hidden_segments([Trigger("mail", OnEnter("vip"), (), consent=consent)]))
@@ -181,7 +181,7 @@ def payload_aggregates(triggers: Iterable[Trigger]) -> dict[str, EventAggregate]
 
 
 def payload_features(triggers: Iterable[Trigger]) -> frozenset[str]:
-    """The features (``VIEW:NAME``) that payloads and the zones of quiet hours read, beside those of conditions."""
+    """Return the features (``VIEW:NAME``) that payloads and the zones of quiet hours read."""
     found: set[str] = set()
     for trigger in triggers:
         found |= {value.key for _, value in trigger.payload if isinstance(value, FeatureRef)}

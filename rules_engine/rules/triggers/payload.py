@@ -28,7 +28,7 @@ _EXAMPLE = "write e.g. `{feature: VIEW:NAME}`, `{last: {event: EVENT, of: PROPER
 def payload(
     node: Node, conditions: ConditionParser, problems: list[Diagnostic]
 ) -> tuple[tuple[str, PayloadValue], ...]:
-    """The names and values of a payload, in the order of the text; values that are refused are left out.
+    """Return the names and values of a payload, in the order of the text; values that are refused are left out.
 
     Parameters
     ----------

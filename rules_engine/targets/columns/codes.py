@@ -44,7 +44,7 @@ class Coded:
 
     @classmethod
     def of(cls, values: Iterable[Value]) -> Coded:
-        """The column of some values; None is missing.
+        """Return the column of some values; None is missing.
 
         >>> Coded.of([1, True, None, 1]).codes
         array([1, 2, 0, 1])
@@ -63,7 +63,7 @@ class Coded:
         return [None if code == 0 else self.values[code - 1] for code in self.codes.tolist()]
 
     def look_up(self, table: Table, now: int, words: int) -> Lookup:
-        """The masks of the values."""
+        """Return the masks of the values."""
         return stack([table.missing, *(table.mask(value, now) for value in self.values)], words), self.codes
 
 
@@ -72,7 +72,7 @@ EventColumn = pa.Array | Coded
 
 
 def to_words(mask: int, words: int) -> Words64:
-    """A mask as 64-bit words, the lowest bits first.
+    """Return a mask as 64-bit words, the lowest bits first.
 
     >>> to_words(1 << 64, 2)
     array([0, 1], dtype=uint64)
@@ -108,7 +108,7 @@ class ColumnTable:
         self._word_set = _word_set(table) if isinstance(table, Words) else None
 
     def look_up(self, column: pa.Array, now: int, known: Known) -> Lookup:
-        """The masks of a column's values; ``known`` remembers those of a dictionary from one slice to the next."""
+        """Return the masks of a column's values; ``known`` keeps those of a dictionary from slice to slice."""
         if isinstance(self.table, Elements):
             return look_up_lists(self.table, column, self.words)
         if self._lines is not None:
@@ -122,7 +122,7 @@ class ColumnTable:
         return found
 
     def _codes(self, column: pa.Array, now: int) -> Codes:
-        """The line of each row."""
+        """Return the line of each row."""
         table = self.table
         if self._word_set is not None:
             return _word_codes(self._word_set, column)
@@ -135,7 +135,7 @@ class ColumnTable:
 
 
 def _static_masks(table: Table) -> list[int] | None:
-    """The masks that a table can give but the missing one's; None if values have to be looked at one by one."""
+    """Return the masks that a table can give, except the missing one's; None if it depends on the single value."""
     slot = table.slot
     if isinstance(table, Words) and slot.reading is Reading.PLAIN:
         return [*table.words.values(), table.other]
@@ -178,7 +178,7 @@ def _is_string(kind: pa.DataType) -> bool:
 
 
 def look_up_distinct(column: pa.Array, mask: Callable[[Value], int], missing: int, words: int) -> Lookup:
-    """Each distinct value is looked up once, as that of one user."""
+    """Look up each distinct value once, as that of one user."""
     if pa.types.is_nested(column.type):
         masks = [mask(python_value(scalar)) for scalar in column]
         return stack([missing, *masks], words), np.arange(1, len(masks) + 1)
@@ -194,7 +194,7 @@ def _dictionary_codes(column: pa.Array) -> Codes:
 
 
 def python_values(column: pa.Array) -> list[Value]:
-    """The values as rules read them: times are microseconds.
+    """Return the values as rules read them: times are microseconds.
 
     >>> python_values(pa.array(["a", None]))
     ['a', None]
@@ -204,7 +204,7 @@ def python_values(column: pa.Array) -> list[Value]:
 
 
 def python_value(scalar: pa.Scalar) -> Value:
-    """The value as rules read it: times are microseconds.
+    """Return the value as rules read it: times are microseconds.
 
     >>> import datetime
     >>> python_value(pa.scalar(datetime.datetime(1970, 1, 1, 0, 0, 1)))
@@ -309,7 +309,7 @@ def _values(column: pa.Array) -> npt.NDArray[Any]:
 
 
 def _present(codes: Codes, column: pa.Array) -> Codes:
-    """The codes, and 0 where the column is null."""
+    """Return the codes, and 0 where the column is null."""
     if column.null_count == 0:
         return codes
     if column.buffers()[0] is None:
@@ -322,7 +322,7 @@ def _present(codes: Codes, column: pa.Array) -> Codes:
 
 
 def _narrowest(most: int) -> npt.DTypeLike:
-    """The least type that holds whole numbers up to one."""
+    """Return the least type that holds whole numbers up to one."""
     return np.min_scalar_type(most)
 
 
@@ -342,7 +342,7 @@ def _all_missing(column: pa.Array) -> Codes:
 
 
 def look_up_lists(table: Elements, column: pa.Array, words: int) -> Lookup:
-    """The masks of lists, of which null elements are left out; a line for each row."""
+    """Return the masks of lists, of which null elements are left out; a line for each row."""
     missing = to_words(table.missing, words)
     if not _is_list(column.type):
         return missing[None, :], _all_missing(column)

@@ -44,7 +44,7 @@ class Ranges:
         return _combine(self, other, _or)
 
     def complement(self) -> Ranges:
-        """The values that are not in, without the missing one."""
+        """Return the values that are not in, without the missing one."""
         return Ranges(self.cuts, not self.low, missing=False)
 
     def with_missing(self, missing: bool) -> Ranges:
@@ -85,7 +85,7 @@ def _combine(one: Ranges, other: Ranges, both: Callable[[bool, bool], bool]) -> 
 
 
 def from_cuts(cuts: Iterable[Cut], low: bool = False) -> Ranges:
-    """The set that switches at each of these cuts; two switches at one place cancel out.
+    """Return the set that switches at each of these cuts; two switches at one place cancel out.
 
     >>> from_cuts([(3, 0), (4, 0), (4, 0), (5, 0)])
     Ranges(cuts=((3, 0), (5, 0)), low=False, missing=False)
@@ -128,7 +128,7 @@ class Lists:
         return Lists(anys, none, True, missing) if present else Lists(present=False, missing=missing)
 
     def union(self, other: Lists) -> Lists | None:
-        """The lists in one or the other, or None if that is no set of this form."""
+        """Return the lists in one or the other, or None if that is no set of this form."""
         missing = self.missing or other.missing
         for one, another in ((self, other), (other, self)):
             if one.nothing_present or another.all_present:

@@ -26,7 +26,7 @@ class EventValues(Protocol):
         """Return the sequence's answer at an instant; None if it is not known."""
 
     def instants(self, source: EventAggregate | SequenceNode) -> Iterable[int]:
-        """The instants at which the value may change without new events; others may be among them."""
+        """Return the instants at which the value may change without new events; others may be among them."""
 
 
 class LoggedEvents:
@@ -52,7 +52,7 @@ class LoggedEvents:
         return self._named
 
     def _found(self, match: EventMatch) -> list[Event]:
-        """The events that a match means."""
+        """Return the events that a match means."""
         if not match.where and not isinstance(self._events, KeptEvents):
             return self._by_name().get(match.event, [])
         found = self._matching.get(match)
@@ -61,7 +61,7 @@ class LoggedEvents:
         return found
 
     def _of(self, names: Iterable[str]) -> Sequence[Event]:
-        """The events of these names; what is kept of a log may know its events by other names, and stays whole."""
+        """Return the events of these names; of kept events, which may have other names, return all."""
         if isinstance(self._events, KeptEvents):
             return self._events
         streams = [self._by_name().get(name, []) for name in set(names)]

@@ -23,7 +23,7 @@ _LAST_BIT = (0, *(1 << bit for bit in range(64)))
 
 
 def mask_of(bits: Iterable[int]) -> int:
-    """The integer with these bits set.
+    """Return the integer with these bits set.
 
     >>> bin(mask_of([0, 3]))
     '0b1001'
@@ -78,7 +78,7 @@ class Layout:
         return (1 << self.width) - 1
 
     def fold(self, alive: int) -> int:
-        """The segments of which a conjunction is alive."""
+        """Return the segments of which a conjunction is alive."""
         for part in self.parts:
             if not alive & part.own:
                 alive &= part.without
@@ -88,7 +88,7 @@ class Layout:
         return segments
 
     def names_of(self, segments: int) -> frozenset[str]:
-        """The names of a folded mask."""
+        """Return the names of a folded mask."""
         names, found = self.names, []
         if len(names) <= _NARROW or segments.bit_count() <= _FEW:
             while segments:
@@ -107,7 +107,7 @@ class Layout:
         return frozenset(found)
 
     def bits_of(self, segments: Iterable[str]) -> int:
-        """The bits that decide on these segments: their conjunctions, and those of the parts that they ask for."""
+        """Return the bits that decide on these segments: their conjunctions, and those of the parts they need."""
         positions = {name: position for position, name in enumerate(self.names)}
         wanted = {positions[name] for name in segments if name in positions}
         bits = [
@@ -125,7 +125,7 @@ class Layout:
 
 
 def set_bits(mask: int) -> Iterator[int]:
-    """The bits that are set, ascending.
+    """Yield the bits that are set, ascending.
 
     >>> list(set_bits(0b1001))
     [0, 3]

@@ -34,12 +34,12 @@ class Line:
     end: Value = None
 
     def point(self, value: Value) -> tuple[Cut, Cut]:
-        """The cuts around one value."""
+        """Return the cuts around one value."""
         place = self.encode(value) if self.encode else value
         return self.before(place), self.after(place)
 
     def ranges(self, cuts: Iterable[Cut], low: bool = False) -> Ranges:
-        """The set that switches at these cuts, as far as values can lie there."""
+        """Return the set that switches at these cuts, as far as values can lie there."""
         within = []
         for cut in cuts:
             if self.first is not None and cut[0] <= self.first:
@@ -66,7 +66,7 @@ def _whole_above(value: int | float) -> Cut:
 
 
 def _string_after(value: str) -> Cut:
-    """The first string after one is that string and the least character."""
+    """Return the cut of the first string after one: that string and the least character."""
     return value + "\0", 0
 
 
@@ -91,7 +91,7 @@ OF_KIND = {
 
 
 def prefix_end(prefix: str) -> str | None:
-    r"""The first string after all those that begin with a prefix; None if there is none.
+    r"""Return the first string after all those that begin with a prefix; None if there is none.
 
     >>> prefix_end("ab"), prefix_end("a\U0010ffff"), prefix_end("\U0010ffff")
     ('ac', 'b', None)
@@ -101,7 +101,7 @@ def prefix_end(prefix: str) -> str | None:
 
 
 def first_integer(cut: Cut) -> int:
-    """The least integer at or above a cut between numbers.
+    """Return the least integer at or above a cut between numbers.
 
     >>> first_integer((2.5, 0)), first_integer((3, 0)), first_integer((3, 1))
     (3, 3, 4)
@@ -112,7 +112,7 @@ def first_integer(cut: Cut) -> int:
 
 
 def first_float(cut: Cut) -> float:
-    """The least float at or above a cut between numbers; integers beyond a float's precision are judged exactly.
+    """Return the least float at or above a cut between numbers; integers beyond a float's precision are judged exactly.
 
     >>> first_float((2**53 + 1, 0)) == 2.0**53 + 2, first_float((0.5, 1)) > 0.5
     (True, True)

@@ -117,7 +117,7 @@ require_complete("index", [*_SCALARS, *_ON_LISTS, "exists"])
 
 
 def lower(predicate: Predicate, positive: bool, slots: SlotTable) -> tuple[Slot, list[Domain]]:
-    """The slot of a predicate, and the alternatives of values on which it is true; false, if not ``positive``.
+    """Return the slot of a predicate, and the alternatives of values on which it is true; false, if not ``positive``.
 
     A missing value is in no alternative but those of ``exists`` and ``or_missing``: so whatever the polarity, what is
     unknown allows nothing.
@@ -166,6 +166,6 @@ def _lower_scalar(predicate: Predicate, positive: bool, slots: SlotTable) -> tup
 
 
 def lower_sequence(sequence: SequenceNode, positive: bool, slots: SlotTable) -> tuple[Slot, list[Domain]]:
-    """The slot of a sequence's verdict, and the verdict that is wanted."""
+    """Return the slot of a sequence's verdict, and the verdict that is wanted."""
     ranges = _from(TRUTH, True)
     return slots.slot(sequence, BOOLEAN), [ranges if positive else ranges.complement()]

@@ -38,7 +38,7 @@ class TimedPlan:
 
 
 def make_timed_plan(start: int, tables: Iterable[Table], strings: Strings) -> TimedPlan:
-    """The plan that decides on the conjunctions of ``start``, and follows them through time."""
+    """Return the plan that decides on the conjunctions of ``start``, and follows them through time."""
     wanted = [table for table in tables if table.mentions & start]
     clocks = [table for table in wanted if isinstance(table.slot.source, ClockRef)]
     timed = [table for table in wanted if table.slot.varies and table not in clocks]
@@ -49,7 +49,7 @@ def make_timed_plan(start: int, tables: Iterable[Table], strings: Strings) -> Ti
 def members_until(
     layout: Layout, plan: TimedPlan, inputs: Inputs, now: int, events: EventValues
 ) -> tuple[int, int | None]:
-    """The segments that are true now, folded, and the first instant at which others are; None if there is none."""
+    """Return the segments that are true now, folded, and the first instant at which others are, or None."""
     watch = _Watch(plan, inputs, events)
     watch.start(now)
     first = layout.fold(watch.with_clocks(now))
@@ -65,7 +65,7 @@ def members_until(
 
 
 def _first_crossing(layout: Layout, watch: _Watch, first: int, after: int, until: int) -> int | None:
-    """The first instant in (after, until) at which local time alone makes others true."""
+    """Return the first instant in (after, until) at which local time alone makes others true."""
     for at in watch.crossings(after, until):
         if at < until and layout.fold(watch.with_clocks(at)) != first:
             return at
@@ -103,7 +103,7 @@ class _Watch:
         self._combine()
 
     def instants(self, now: int) -> list[int]:
-        """The instants after now at which anything but local time can change."""
+        """Return the instants after now at which anything but local time can change."""
         return sorted(at for at in self._due if now < at <= LAST_INSTANT)
 
     def move(self, at: int) -> bool:
@@ -118,11 +118,11 @@ class _Watch:
         return self._alive != before or self._clocks_matter()
 
     def with_clocks(self, at: int) -> int:
-        """The conjunctions alive at an instant up to which nothing but local time has changed."""
+        """Return the conjunctions alive at an instant up to which nothing but local time has changed."""
         return look_late(self._alive, self._plan.clocks, self._request(at)) if self._clocks_matter() else self._alive
 
     def crossings(self, after: int, until: int) -> Iterator[int]:
-        """The instants in between at which local time crosses a boundary that matters."""
+        """Return the instants in between at which local time crosses a boundary that matters."""
         times: dict[str, set[int]] = {}
         for table in self._plan.clocks:
             zone = self._zone(table) if table.mentions & self._alive else None
@@ -152,7 +152,7 @@ class _Watch:
         return table.mask(self._request(at).raw(table.slot), at)
 
     def _changes_of(self, table: Table) -> Iterable[int]:
-        """The instants at which what is looked up may change, expiries aside."""
+        """Return the instants at which what is looked up may change, expiries aside."""
         source = table.slot.source
         if isinstance(source, EventAggregate | Sequence):
             return self._events.instants(source)
@@ -168,14 +168,14 @@ class _Watch:
         return boundaries(value, table.slot.test.argument) if boundaries else ()
 
     def _zone(self, table: Table) -> str | None:
-        """The zone whose time a clock reads, expired or not."""
+        """Return the zone whose time a clock reads, expired or not."""
         assert isinstance(table.slot.source, ClockRef), table.slot
         zone = table.slot.source.timezone
         return conform(self._inputs.features.get(zone.key), STRING) if isinstance(zone, FeatureRef) else zone
 
 
 def _times_of_day(table: Table) -> Iterable[int]:
-    """The local times at which what a clock says changes, midnight aside."""
+    """Return the local times at which what a clock says changes, midnight aside."""
     source = table.slot.source
     reads_time = isinstance(source, ClockRef) and source.field is ClockField.TIME_OF_DAY
     return table.edges if reads_time and isinstance(table, Steps) else ()

@@ -103,7 +103,7 @@ class NormalForm:
 
 
 def normalize(program: Program, positive: bool = True) -> NormalForm:
-    """The normal form of every segment, or with ``positive`` False of every segment's negation.
+    """Return the normal form of every segment, or with ``positive`` False of every segment's negation.
 
     >>> from rules_engine.rules.nodes import FeatureRef, Segment
     >>> from rules_engine.rules.types import INTEGER
@@ -129,7 +129,7 @@ class _Builder:
         self._parts_by_key: dict[object, Conjunction] = {}
 
     def run(self, positive: bool) -> None:
-        """Every segment, those first that others refer to: a long chain of references then needs no deep recursion."""
+        """Normalize every segment, those first that others refer to: long chains then need no deep recursion."""
         wanted = {(name, positive) for name in self._program.names}
         for name in reversed(self._program.order):
             when = self._program.segments[name].when
@@ -143,7 +143,7 @@ class _Builder:
                     self.segments[name, polarity] = self.bounded(found, MAX_PRODUCT)
 
     def bounded(self, alternatives: Alternatives, most: int) -> Alternatives:
-        """The alternatives themselves, or one that asks for the part that they become."""
+        """Return the alternatives themselves, or one that asks for the part that they become."""
         return alternatives if len(alternatives) <= most else [self._part(alternatives)]
 
     def _part(self, alternatives: Alternatives) -> Conjunction:
@@ -180,7 +180,7 @@ class _Builder:
         return product
 
     def _small_enough(self, factors: list[Alternatives]) -> list[Alternatives]:
-        """The factors, of which the largest are set aside until the rest may be multiplied out; the smallest first."""
+        """Return the factors, the smallest first; the largest are set aside until the rest may be multiplied out."""
         factors = sorted(factors, key=len)
         size = 1
         for position, factor in enumerate(factors):
@@ -191,7 +191,7 @@ class _Builder:
 
 
 def _references(condition: Condition, positive: bool) -> set[tuple[str, bool]]:
-    """The segments referred to, each with the polarity in which it is needed."""
+    """Return the segments referred to, each with the polarity in which it is needed."""
     if isinstance(condition, Not):
         return _references(condition.condition, not positive)
     if isinstance(condition, SegmentRef):
@@ -202,7 +202,7 @@ def _references(condition: Condition, positive: bool) -> set[tuple[str, bool]]:
 
 
 def _sum(terms: list[Alternatives]) -> Alternatives:
-    """All alternatives; those that look at one and the same slot only become one where that is possible."""
+    """Return all alternatives; those that look at one and the same slot only become one where that is possible."""
     single: dict[Slot, list[Domain]] = {}
     others: Alternatives = []
     for conjunction in (conjunction for term in terms for conjunction in term):

@@ -52,7 +52,7 @@ class Plan:
     late: tuple[Late, ...]
 
     def alive(self, features: Mapping[str, Value], context: Mapping[str, Any], now: int) -> int:
-        """The conjunctions that features and context leave alive, late tables aside."""
+        """Return the conjunctions that features and context leave alive, late tables aside."""
         get = features.get
         alive = self.start
         for key, words, other, missing, mask in self.words:
@@ -119,7 +119,7 @@ def look_late(alive: int, late: Iterable[Late], request: Request) -> int:
 
 
 def make_plan(start: int, tables: Iterable[Table], strings: Strings) -> Plan:
-    """The plan that decides on the conjunctions of ``start``: tables that mention none of them are left out.
+    """Return the plan that decides on the conjunctions of ``start``: tables that mention none of them are left out.
 
     Of each kind, those come first that the most conjunctions mention.
     """

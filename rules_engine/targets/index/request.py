@@ -16,7 +16,7 @@ from rules_engine.targets.index.slots import Slot
 
 
 def unexpired(inputs: Inputs, now: int) -> Mapping[str, Value]:
-    """The features whose view is not past its ttl.
+    """Return the features whose view is not past its ttl.
 
     >>> unexpired(Inputs({"user:age": 40, "visit:page": "a"}, expires_at={"visit": 10}), now=10)
     {'user:age': 40}
@@ -45,7 +45,7 @@ class Request:
         self._local: dict[str, tuple[int, str] | None] = {}
 
     def raw(self, slot: Slot) -> Value:
-        """The value of anything, as it comes."""
+        """Return the value of a slot, as it was read."""
         source = slot.source
         if isinstance(source, FeatureRef):
             return self.features.get(source.key)

@@ -66,7 +66,7 @@ class RuleIndex:
         *,
         events: EventValues | None = None,
     ) -> frozenset[str]:
-        """The names of exactly the segments whose answer is true.
+        """Return the names of exactly the segments whose answer is true.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class RuleIndex:
         plans: dict[frozenset[str] | None, _Plan],
         make: Callable[[int, Iterable[Table], Strings], _Plan],
     ) -> _Plan:
-        """The plan for some segments, made once."""
+        """Return the plan for some segments, made once."""
         plan = plans.get(segments)
         if plan is None:
             for name in segments or ():
@@ -132,7 +132,7 @@ class RuleIndex:
 
     @cached_property
     def never_true(self) -> frozenset[str]:
-        """The segments that no input can fulfil, as far as their own conditions contradict each other.
+        """Return the segments that no input can fulfil, as far as their own conditions contradict each other.
 
         >>> from rules_engine.rules.nodes import AllOf, FeatureRef, Predicate, Segment
         >>> from rules_engine.rules.types import STRING
@@ -145,6 +145,6 @@ class RuleIndex:
 
     @cached_property
     def never_false(self) -> frozenset[str]:
-        """The segments that no input can make false: for each, it is true or unknown."""
+        """Return the segments that no input can make false: for each, it is true or unknown."""
         negations = normalize(self.program, positive=False)
         return frozenset(name for name, found in negations.segments.items() if not found)

@@ -52,7 +52,7 @@ class Slot:
 
     @property
     def line(self) -> Line | None:
-        """The order of its values; None for lists and for what can only exist."""
+        """Return the order of its values; None for lists and for what can only exist."""
         if self.reading is Reading.TEST:
             return lines.TRUTH
         if self.reading is Reading.AGE:
@@ -110,7 +110,7 @@ _CHANGES: dict[Reading, Callable[[Value, int], Value]] = {
 
 
 def _tester(predicate: Predicate) -> Callable[[Value, int], bool]:
-    """The predicate on a value that is there, as :func:`rules_engine.rules.predicates.judge` has it."""
+    """Return the predicate on a value that is there, as :func:`rules_engine.rules.predicates.judge` has it."""
     operator, argument = OPERATORS[predicate.operator], predicate.argument
     if predicate.ignore_case and operator.argument is not Argument.PATTERN:
         return lambda value, now: operator.meaning(fold_case(value), argument, now)
@@ -141,7 +141,7 @@ class SlotTable:
         reading: Reading = Reading.PLAIN,
         test: Predicate | None = None,
     ) -> Slot:
-        """The slot, made on first use. Integers and floats conform alike, so they share one."""
+        """Return the slot, made on first use. Integers and floats conform alike, so they share one."""
         if value_type is not None and value_type.kind is Kind.INTEGER:
             value_type = ValueType(Kind.FLOAT, value_type.is_list)
         # True == 1 for Python, so an argument stands there as it is written; else the type keeps the two apart.

@@ -53,7 +53,7 @@ class Table:
         return alive & self.mask(raw, now)
 
     def present(self, value: Value) -> int:
-        """The mask for a value as it was read."""
+        """Return the mask for a value as it was read."""
         raise NotImplementedError
 
     def undecided(self, _value: Undecided) -> int:
@@ -81,7 +81,7 @@ class Steps(Table):
     float_edges: list[float] = field(repr=False)
 
     def cell(self, value: Value) -> int:
-        """The cell of a value."""
+        """Return the cell of a value."""
         return bisect_right(self.float_edges if isinstance(value, float) else self.edges, value)
 
     def present(self, value: Value) -> int:
@@ -149,7 +149,7 @@ class Elements(Table):
 
 
 def build_tables(layout: Layout) -> list[Table]:
-    """The table of each slot that a conjunction mentions, by the slots' numbers."""
+    """Return the table of each slot that a conjunction mentions, by the slots' numbers."""
     mentions: dict[Slot, Mentions] = {}
     for bit, conjunction in enumerate(layout.conjunctions):
         for slot, domain in conjunction.domains.items():
@@ -203,7 +203,7 @@ def _edges(slot: Slot, cuts: tuple[Cut, ...]) -> tuple[list[Value], list[float]]
 
 
 def _as_words(cuts: tuple[Cut, ...], cells: Sequence[int]) -> dict[Value, int] | None:
-    """The masks of single strings, if all other strings have the mask of the last cell; None if not."""
+    """Return the masks of single strings, if all other strings have the mask of the last cell; None if not."""
     words: dict[Value, int] = {}
     starts = ["", *(cut[0] for cut in cuts)]
     for here, following, cell in zip(starts, [*starts[1:], None], cells, strict=True):

@@ -42,7 +42,7 @@ class TextMasks:
         self._limit = min(_MAX_STRINGS, _MAX_BYTES // (width // 8 + 1))
 
     def mask(self, raw: Value) -> int:
-        """The conjunctions that allow a raw value that is not in ``seen``; a string is there from now on."""
+        """Return the conjunctions that allow a raw value that is not in ``seen``; a string is there from now on."""
         mask = -1
         for table in self._tables:
             mask &= table.mask(raw, 0)
@@ -78,7 +78,7 @@ class ManyTests:
 
 
 def union(masks: Iterable[int]) -> int:
-    """The bits of any of the masks."""
+    """Return the bits of any of the masks."""
     return reduce(or_, masks, 0)
 
 
@@ -102,7 +102,7 @@ class Strings:
 
 
 def group_strings(tables: Iterable[Table]) -> Strings:
-    """The tables of string features, grouped by feature; what reads the clock is left out."""
+    """Return the tables of string features, grouped by feature; what reads the clock is left out."""
     by_feature: dict[str, list[Table]] = {}
     for table in tables:
         slot = table.slot

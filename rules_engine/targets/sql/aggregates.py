@@ -84,17 +84,17 @@ class Counted:
         return self.of(Kind.FLOAT)
 
     def value(self, sql: Sql) -> Sql:
-        """A value where the event counts, else NULL."""
+        """Return a value where the event counts, else NULL."""
         return case((all_of([each.copy() for each in self.conditions]), sql)) if self.conditions else sql
 
     def numbers(self) -> Callable[[], Sql]:
-        """The property where the event counts, as a double; it is worked out once and read often."""
+        """Return the property where the event counts, as a double; it is worked out once and read often."""
         forms = [*[form.read() for form in self.floats], *[cast(form.read(), "DOUBLE") for form in self.whole]]
         name = self.steps.prepare(self.aggregate, self.value(coalesce(*forms)))
         return lambda: own(name)
 
     def column(self, sql: Sql, of_none: Sql | None = None) -> Sql:
-        """A new column of the grouping."""
+        """Return a new column of the grouping."""
         return self.steps.total(self.aggregate, sql, of_none)
 
 
@@ -110,7 +110,7 @@ class AggregateSteps:
         self._known: dict[EventAggregate, list[Stored]] = {}
 
     def aggregate(self, aggregate: EventAggregate) -> list[Stored]:
-        """The forms of an aggregate's value, to be read after the joins."""
+        """Return the forms of an aggregate's value, to be read after the joins."""
         if aggregate not in self._known:
             self._known[aggregate] = self._lower(aggregate)
         return self._known[aggregate]
@@ -157,7 +157,7 @@ class AggregateSteps:
     # --- steps ------------------------------------------------------------------------------------------------------
 
     def joined(self) -> Iterator[Joined]:
-        """The steps, in an order in which each can be written, with the columns to join to the features."""
+        """Yield the steps, in an order in which each can be written, with the columns to join to the features."""
         for totals in self._totals.values():
             yield self._grouping(totals)
         for pick in self._picks.values():

@@ -98,7 +98,7 @@ class Compiler:
     # --- the query --------------------------------------------------------------------------------------------------
 
     def query(self) -> exp.Expr:
-        """The whole query."""
+        """Return the whole query."""
         self._check_labels()
         self._share_predicates()
         answers = {name: self._condition(self._program.segment(name).when) for name in self._order}
@@ -214,7 +214,7 @@ class Compiler:
         return lower_predicate(self._engine, self._now, predicate, values)
 
     def _constant(self, predicate: Predicate, value: Any) -> Sql:
-        """The answer on a value that is the same for everyone."""
+        """Return the answer on a value that is the same for everyone."""
         return truth(judge(predicate, conform(value, predicate.operand_type), self._now))
 
     def _context_predicate(self, predicate: Predicate, operand: ContextRef, folded: bool) -> Sql:
@@ -245,7 +245,7 @@ def _cte(step: Step) -> exp.CTE:
 
 
 def header(program: Program, segments: Sequence[str], now: int, dialect: str) -> str:
-    """The comment above the query: what it answers, and for which segments."""
+    """Return the comment above the query: what it answers, and for which segments."""
     lines = [f"Segments as of {format_instant(now)}, in {dialect}: TRUE, FALSE, or NULL for unknown"]
     for name in segments:
         description = " ".join(program.segment(name).description.split())

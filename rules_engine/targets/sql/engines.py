@@ -56,11 +56,11 @@ class Engine:
     # --- literals ---------------------------------------------------------------------------------------------------
 
     def integer(self, value: int) -> Sql:
-        """A whole number of any size."""
+        """Return a whole number of any size."""
         return integer(value)
 
     def double(self, value: float) -> Sql:
-        """A float, exactly, and as a double rather than a decimal.
+        """Return a float, exactly, and as a double rather than a decimal.
 
         >>> Engine().double(0.1).sql("duckdb"), Engine().double(-math.inf).sql("duckdb")
         ('0.1e0', "CAST('-Infinity' AS DOUBLE)")
@@ -72,7 +72,7 @@ class Engine:
         return exp.Neg(this=literal) if value < 0 else literal
 
     def text(self, value: str) -> Sql:
-        """A string."""
+        """Return a string."""
         _require_encodable(value)
         return exp.Literal.string(value)
 
@@ -83,11 +83,11 @@ class Engine:
         return exp.Nullif(this=value, expression=self.double(math.nan))
 
     def micros(self, timestamp: Sql) -> Sql:
-        """A TIMESTAMP in UTC as microseconds since the epoch, whatever the session's time zone."""
+        """Return a TIMESTAMP in UTC as microseconds since the epoch, whatever the session's time zone."""
         return call("EPOCH_US", timestamp)
 
     def list_of_doubles(self, value: Sql) -> Sql:
-        """A list of floats of any width, widened."""
+        """Return a list of floats of any width, widened."""
         return cast(value, "DOUBLE[]")
 
     # --- strings ----------------------------------------------------------------------------------------------------
@@ -124,15 +124,15 @@ class Engine:
     # --- aggregates -------------------------------------------------------------------------------------------------
 
     def integer_sum(self, value: Sql) -> Sql:
-        """A sum of BIGINT that does not overflow."""
+        """Return a sum of BIGINT that does not overflow."""
         return exp.Sum(this=value)
 
     def integer_as_double(self, total: Sql) -> Sql:
-        """A sum of integers as a double, rounded once: as the cast from text does, and that from 128 bits does not."""
+        """Return a sum of integers as a double, rounded once: a cast from text does so, one from 128 bits does not."""
         return cast(cast(total, "VARCHAR"), "DOUBLE")
 
     def double_sum(self, value: Callable[[], Sql]) -> list[tuple[Sql, Sql]]:
-        """A sum of doubles as branches of CASE: correctly rounded where that can be done, infinite out of range.
+        """Return a sum of doubles as branches of CASE: correctly rounded where that can be done, infinite out of range.
 
         Numbers of everyday size (zero, or from 1.2e-7 to 1.1e9) are summed exactly, as whole multiples of 2**-76, and
         the sum is rounded once. Others take the engine's own sum.
@@ -150,7 +150,7 @@ class Engine:
         return [(all_of(everyday), scaled), *self._infinite(value), *self._other_sum(value)]
 
     def _sum_of_units(self, value: Callable[[], Sql], fits: Sql) -> Sql:
-        """The sum of the values that fit, in units of 2**-76."""
+        """Return the sum of the values that fit, in units of 2**-76."""
         units = cast(exp.Mul(this=value(), expression=self.double(2.0**76)), "HUGEINT")
         return exp.Sum(this=case((fits, units)))
 
@@ -172,7 +172,7 @@ class Engine:
         return [(both, cast(exp.Null(), "DOUBLE")), (rises.copy(), high.copy()), (falls.copy(), low.copy())]
 
     def ordered_text(self, value: Sql) -> Sql:
-        """A string to order by code point."""
+        """Return a string to order by code point."""
         return value
 
 
@@ -187,7 +187,7 @@ class DuckDB(Engine):
     """The engine that the tests run."""
 
     def text(self, value: str) -> Sql:
-        """A string; its parser ends at a zero character, so that one is written as CHR(0)."""
+        """Return a string; its parser ends at a zero character, so that one is written as CHR(0)."""
         _require_encodable(value)
         parts = value.split("\0")
         built: Sql = exp.Literal.string(parts[0])
@@ -374,7 +374,7 @@ ENGINES: dict[str, Engine] = {
 
 
 def find_engine(dialect: str) -> Engine:
-    """The engine of a dialect.
+    """Return the engine of a dialect.
 
     Raises
     ------

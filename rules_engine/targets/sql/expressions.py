@@ -13,7 +13,7 @@ _LONG_CHAIN = 64
 
 
 def column(name: str, table: str | None = None) -> Sql:
-    """A column of an input table or of a step, by its exact name.
+    """Return a column of an input table or of a step, by its exact name.
 
     >>> column("user:age").sql(), column("entity", "events").sql()
     ('"user:age"', 'events."entity"')
@@ -22,17 +22,17 @@ def column(name: str, table: str | None = None) -> Sql:
 
 
 def own(name: str, table: str | None = None) -> Sql:
-    """A column whose plain name this target made up, so that it needs no quotes."""
+    """Return a column whose plain name this target made up, so that it needs no quotes."""
     return exp.Column(this=exp.to_identifier(name), table=exp.to_identifier(table))
 
 
 def call(name: str, *arguments: Sql) -> Sql:
-    """A function call that every dialect prints as it stands."""
+    """Return a function call that every dialect prints as it stands."""
     return exp.Anonymous(this=name, expressions=list(arguments))
 
 
 def integer(value: int) -> Sql:
-    """A whole number.
+    """Return a whole number.
 
     >>> integer(-5).sql()
     '-5'
@@ -47,7 +47,7 @@ def truth(value: bool | None) -> Sql:
 
 
 def cast(value: Sql, type_name: str) -> Sql:
-    """A cast; the type is written as DuckDB writes it and printed as each dialect does."""
+    """Return a cast; the type is written as DuckDB writes it and printed as each dialect does."""
     return exp.Cast(this=value, to=exp.DataType.build(type_name, dialect="duckdb"))
 
 
@@ -78,12 +78,12 @@ def is_not_null(value: Sql) -> Sql:
 
 
 def compare(node: type[exp.Binary], left: Sql, right: Sql) -> Sql:
-    """A comparison, e.g. ``compare(exp.GT, a, b)``."""
+    """Return a comparison, e.g. ``compare(exp.GT, a, b)``."""
     return node(this=_term(left), expression=_term(right))
 
 
 def known(value: Sql, answer: bool) -> Sql:
-    """The same answer for every value that is not missing.
+    """Return SQL that gives this answer for every value that is not missing.
 
     >>> known(own("a"), False).sql()
     'CASE WHEN a IS NOT NULL THEN FALSE END'
@@ -126,17 +126,17 @@ def _chain(node: type[exp.Connector], operands: Sequence[Sql], of_none: bool) ->
 
 
 def _link(operand: Sql) -> Sql:
-    """An operand of AND and OR."""
+    """Return an operand of AND and OR."""
     return exp.Paren(this=operand) if isinstance(operand, exp.Connector) else operand
 
 
 def _term(operand: Sql) -> Sql:
-    """An operand of a comparison."""
+    """Return an operand of a comparison."""
     return exp.Paren(this=operand) if isinstance(operand, exp.Connector | exp.Predicate | exp.Not) else operand
 
 
 def aliased(value: Sql, name: str, *, quoted: bool = False, comment: str = "") -> Sql:
-    """A value under a name, with a comment behind it."""
+    """Return a value under a name, with a comment behind it."""
     alias = exp.Alias(this=value, alias=exp.to_identifier(name, quoted=quoted))
     if comment:
         alias.add_comments([f" {' '.join(comment.split())} "])
@@ -155,7 +155,7 @@ def select(*projections: Sql, source: exp.Expr, where: Iterable[Sql] = (), disti
 
 
 def table(name: str, alias: str | None = None) -> exp.Expr:
-    """A step of the query, optionally under another name."""
+    """Return a step of the query, optionally under another name."""
     source = exp.Table(this=exp.to_identifier(name))
     return exp.alias_(source, alias, table=True, copy=False) if alias else source
 

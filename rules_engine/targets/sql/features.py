@@ -26,7 +26,7 @@ from rules_engine.targets.sql.values import Stored, at_most
 
 
 def cleaned(engine: Engine, stored: Column, timestamps: bool) -> Sql:
-    """A column of an input table with NaN as NULL, floats widened, and instants in microseconds."""
+    """Return a column of an input table with NaN as NULL, floats widened, and instants in microseconds."""
     value = column(stored.name)
     if stored.type is None:
         return value
@@ -79,7 +79,7 @@ class Projection:
 
 
 def as_projection(name: str, value: Sql) -> Sql:
-    """A column of the input as it is, or a value under a name."""
+    """Return a column of the input as it is, or a value under a name."""
     return value if value == column(name) else aliased(value, name, quoted=True)
 
 
@@ -94,7 +94,7 @@ class FeatureStep:
         self._views: dict[str, str] = {}
 
     def feature(self, ref: FeatureRef, folded: bool = False) -> list[Stored]:
-        """The forms in which a feature is stored.
+        """Return the forms in which a feature is stored.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class FeatureStep:
         return values
 
     def context(self, name: str, folded: bool = False) -> list[Stored]:
-        """The forms in which a context value is stored that differs by entity."""
+        """Return the forms in which a context value is stored that differs by entity."""
         values = self._projection.read(self._tables.context_columns[name], folded)
         return [replace(value, time_is_integer=False) for value in values]
 
@@ -124,7 +124,7 @@ class FeatureStep:
         return column(flag)
 
     def query(self) -> exp.Select:
-        """The step: the entity, and every column that was read."""
+        """Return the step: the entity, and every column that was read."""
         columns = [as_projection(name, self._fresh(name, value)) for name, value in self._projection.columns.items()]
         return select(column(ENTITY), *columns, source=exp.to_table(self._tables.features, dialect=self._engine.name))
 

@@ -46,7 +46,7 @@ class Judged:
 
 
 def lower_predicate(engine: Engine, now: int, predicate: Predicate, values: Sequence[Stored]) -> Sql:
-    """A predicate on the forms in which its operand may be stored.
+    """Return a predicate on the forms in which its operand may be stored.
 
     >>> from rules_engine.rules.nodes import FeatureRef
     >>> from rules_engine.rules.types import INTEGER
@@ -66,7 +66,7 @@ def lower_predicate(engine: Engine, now: int, predicate: Predicate, values: Sequ
 
 
 def _per_form(lower: Callable[[Judged, Stored], Sql]) -> Callable[[Judged], Sql]:
-    """An operator on single values: at most one form holds one, and gives the answer."""
+    """Return an operator on single values: at most one form holds one, and gives the answer."""
 
     def lowered(judged: Judged) -> Sql:
         return coalesce(*[lower(judged, stored) for stored in judged.values])

@@ -44,7 +44,7 @@ SNOWFLAKE = Flavor("snowflake", end="$", escape_controls=False, look_around=Fals
 
 
 def rewrite(pattern: str, flavor: Flavor) -> str:
-    r"""The pattern as an engine has to be given it.
+    r"""Return the pattern as an engine has to be given it.
 
     >>> print(rewrite(r"^a.$", JAVA), rewrite(r"(?i)k\d", POSTGRES))
     ^a[^\u000a]\z [Kk\u212a][0-9]
@@ -126,7 +126,7 @@ class _Rewriter:
         return f"(?:{before}{not_after}|{not_before}{after})"
 
     def _named(self, letter: str) -> str:
-        r"""The characters of \d, \w, \s, as they stand in a class."""
+        r"""Return the characters of \d, \w, \s, as they stand in a class."""
         characters = "".join(self._character(each) if each < " " else each for each in _CLASSES[letter])
         return characters + (self._cases("ks") if self._ignore_case and letter == "w" else "")
 
@@ -182,7 +182,7 @@ class _Rewriter:
         return "".join(map(self._character, sorted(outside)))
 
     def _written_class(self, items: str, negations: list[str], negated: bool) -> str:
-        r"""A class with \D, \W or \S in it becomes alternatives, which every engine reads alike."""
+        r"""Rewrite a class with \D, \W or \S as alternatives, which every engine reads alike."""
         if not negations:
             return f"[{'^' if negated else ''}{items}]"
         union = "|".join([f"[{items}]"] * bool(items) + [f"[^{excluded}]" for excluded in negations])
@@ -197,7 +197,7 @@ class _Rewriter:
 
 
 def cases(character: str) -> tuple[str, ...]:
-    r"""The characters that RE2 holds to be the same letter when it ignores case, as it says itself.
+    r"""Return the characters that RE2 takes for the same letter when it ignores case, found by asking RE2.
 
     >>> cases("k") == ("K", "k", "\N{KELVIN SIGN}"), cases("1"), cases("σ")
     (True, ('1',), ('Σ', 'ς', 'σ'))

@@ -23,7 +23,7 @@ def evaluate_duckdb(
     now: int,
     names: Iterable[str] | None = None,
 ) -> dict[str, dict[str, Truth]]:
-    """Every segment's answer for every entity, from one query on DuckDB.
+    """Return every segment's answer for every entity, from one query on DuckDB.
 
     The types of columns are taken from the values. Events may be given in any order and more than once: of several
     with one id the first counts.

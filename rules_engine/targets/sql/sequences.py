@@ -56,7 +56,7 @@ class SequenceSteps:
         return own(self._known[sequence][0])
 
     def joined(self) -> Iterator[Step | Joined]:
-        """The steps of all sequences; the last of each is joined to the features."""
+        """Yield the steps of all sequences; the last of each is joined to the features."""
         for flag, steps in self._known.values():
             yield from steps[:-1]
             found = is_not_null(column(ENTITY, steps[-1].name))
@@ -115,7 +115,7 @@ class _Writer:
         return subquery, [compare(exp.EQ, column(AT), own(name))]
 
     def _follow(self, previous: str, number: int, step: SequenceStep, forbidden: Many[SequenceStep]) -> Step:
-        """The chains of the previous step that go on to an event of this one."""
+        """Return the step with the chains of the previous step that go on to an event of this one."""
         events = self._events.of(step.match.event).name
         at = column(AT, _NEXT)
         conditions = [*self._events.matches(step.match, _NEXT)]
@@ -147,7 +147,7 @@ class _Writer:
         return [negation(exp.Exists(this=select(integer(1), source=table(events, _FORBIDDEN), where=conditions)))]
 
     def _after(self, step: SequenceStep, previous: str, alias: str) -> list[Sql]:
-        """An event of the same entity after the previous one, within the step's wait, with the same ``match_on``."""
+        """Return the conditions of a later event of the same entity: within the wait, with the same ``match_on``."""
         since, at = column(AT, previous), instant(alias).sql
         conditions = [
             compare(exp.EQ, column(ENTITY, alias), column(ENTITY, previous)),
@@ -175,7 +175,7 @@ class _Writer:
         return floats and any(form.is_scalar(INTEGERS) for form in forms)
 
     def _key(self, step: SequenceStep, alias: str | None = None) -> dict[str, Sql]:
-        """The value of ``match_on`` by what it is; values are equal if they are the same thing and equal."""
+        """Return the value of ``match_on`` by its kind; two values are equal if kind and value are."""
         keys: dict[str, Sql] = {}
         for form in self._forms(step):
             of_event = replace(form, sql=column(form.sql.name, alias))

@@ -88,7 +88,7 @@ class Tables:
 
 
 def updated_at_column(view: str) -> str:
-    """The column that tells when a view's row was observed.
+    """Return the column that tells when a view's row was observed.
 
     >>> updated_at_column("user")
     'user:__updated_at'
@@ -105,7 +105,7 @@ def tables_of(
     unique_events: bool = False,
     updated_at: Collection[str] | None = None,
 ) -> Tables:
-    """The tables that a catalog describes, one column per feature and per event property.
+    """Return the tables that a catalog describes, one column per feature and per event property.
 
     Parameters
     ----------

@@ -63,16 +63,16 @@ class Stored:
         return self.type is not None and not self.type.is_list and self.type.kind in kinds
 
     def read(self) -> Sql:
-        """The value, to be put into a tree."""
+        """Return the value, to be put into a tree."""
         return self.sql.copy()
 
     def read_folded(self, engine: Engine) -> Sql:
-        """The value in lower case."""
+        """Return the value in lower case."""
         return self.folded.copy() if self.folded is not None else engine.folded(self.read())
 
 
 def readable(values: Iterable[Stored], wanted: ValueType | None) -> list[Stored]:
-    """The forms that hold a value of the wanted type (None wants any), as :func:`~rules_engine.rules.types.conform`.
+    """Return the forms that hold a value of the wanted type (None: any), as :func:`~rules_engine.rules.types.conform`.
 
     >>> from rules_engine.rules.types import FLOAT, INTEGER, STRING
     >>> [str(value.type) for value in readable([Stored(INTEGER, exp.Null()), Stored(STRING, exp.Null())], FLOAT)]
@@ -97,7 +97,7 @@ def require_scalars(values: Iterable[Stored], what: str) -> None:
 
 
 def literal(engine: Engine, kind: Kind, value: Any) -> Sql | None:
-    """A literal to be compared for equality with values of a kind; None if no value of that kind is equal to it.
+    """Return a literal to be compared for equality with values of a kind; None if no value of that kind is equal to it.
 
     >>> literal(Engine(), Kind.INTEGER, 2.0).sql(), literal(Engine(), Kind.INTEGER, 2.5)
     ('2', None)
@@ -114,7 +114,7 @@ def literal(engine: Engine, kind: Kind, value: Any) -> Sql | None:
 
 
 def literals(engine: Engine, stored: Stored, values: Sequence[Any]) -> list[Sql]:
-    """The literals among ``values`` to which a stored value can be equal."""
+    """Return the literals among ``values`` to which a stored value can be equal."""
     assert stored.type is not None
     found = (literal(engine, stored.type.kind, value) for value in values if _fits(stored, value))
     return [each for each in found if each is not None]
@@ -132,12 +132,12 @@ def _range(stored: Stored) -> tuple[int, int]:
 
 
 def as_integer(value: float) -> int | None:
-    """The integer that is equal to a number, or None."""
+    """Return the integer that is equal to a number, or None."""
     return int(value) if value == math.floor(value) else None
 
 
 def as_float(value: float) -> float | None:
-    """The float that is equal to a number, or None.
+    """Return the float that is equal to a number, or None.
 
     >>> as_float(2**53), as_float(2**53 + 1)
     (9007199254740992.0, None)
@@ -192,12 +192,12 @@ def between(engine: Engine, stored: Stored, low: float, high: float) -> Sql:
 
 
 def integral_part(engine: Engine, number: Stored) -> Sql:
-    """A float as the BIGINT that is equal to it, or NULL."""
+    """Return a float as the BIGINT that is equal to it, or NULL."""
     return case((_is_whole(engine, number), cast(number.read(), "BIGINT")))
 
 
 def fractional_part(engine: Engine, number: Stored) -> Sql:
-    """A float to which no BIGINT is equal, or NULL."""
+    """Return a float to which no BIGINT is equal, or NULL."""
     return case((_is_whole(engine, number), exp.Null()), default=number.read())
 
 
@@ -238,7 +238,7 @@ def _kind(stored: Stored) -> Kind:
 
 
 def _whole(engine: Engine, kind: Kind, value: int) -> Sql:
-    """An integer; an instant says in a comment what it is."""
+    """Return an integer; an instant says in a comment what it is."""
     written = engine.integer(value)
     if kind is Kind.TIME and _EARLIEST <= value <= _LATEST:
         written.add_comments([f" {format_instant(value)} "])

@@ -42,7 +42,7 @@ class ZoneStep:
         return bool(self._joins)
 
     def local(self, field: ClockField, zones: list[Stored]) -> list[Stored]:
-        """The local time in a feature's zone, to be read after the joins."""
+        """Return the local time in a feature's zone, to be read after the joins."""
         return [Stored(_TYPES[field], own(self._column(field, zone))) for zone in readable(zones, STRING)]
 
     def _column(self, field: ClockField, zone: Stored) -> str:
@@ -54,7 +54,7 @@ class ZoneStep:
         return self._read.setdefault((alias, field.value), self._names.numbered(field.value))
 
     def step(self) -> Step:
-        """The table of zones."""
+        """Return the table of zones."""
         rows = []
         for name in sorted(available_timezones()):
             local = local_time(self._now, name)

@@ -37,7 +37,7 @@ class View:
         self.known: dict[tuple[str, bool], tuple[int, Answer]] = {}
 
     def feature(self, ref: FeatureRef, now: int) -> tuple[Value, int]:
-        """A feature's value, and until when it is that; None if it is missing or past its view's ttl."""
+        """Return a feature's value, and until when it is that; None if it is missing or past its view's ttl."""
         expires_at = self.expires_at.get(ref.view)
         if expires_at is None:
             return self.values.get(ref.key), FOREVER

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "rules_engine"
 PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
 
 #: A docstring begins with a verb; these begin a clause that has to be read twice.
-_NO_VERBS = re.compile(r"(What|Whether|How|Which|By|Where)\b")
+_NO_VERBS = re.compile(r"(What|Whatever|Whether|How|Which|By|Where|While|Whose|Why)\b")
 
 #: So many modules fit into a folder without folders inside.
 _MODULES = 25
