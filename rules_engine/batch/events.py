@@ -112,7 +112,7 @@ class BatchEvents:
         return self._log.first_seen(as_of)
 
     def rows(self, first: int, last: int) -> int:
-        """About how many events the conditions look at between two instants."""
+        """Estimate how many events the conditions look at between two instants."""
         return self._log.rows(last, first)
 
     def history(self, first: int, last: int, keys: Sequence[str]) -> EventHistory:
@@ -273,7 +273,7 @@ class _PieceReader:
 
 
 def as_column(chunks: Sequence[Any]) -> EventColumn:
-    """Values as an Arrow column if they are of one type that it holds exactly; else by the place of each value.
+    """Return values as an Arrow column if it holds their one type exactly; else by the place of each value.
 
     >>> as_column([[1, None], [2.5]]).to_pylist()
     [1.0, None, 2.5]

@@ -117,7 +117,7 @@ class Exports:
         return pa.schema([("entity", pa.string())], metadata={_AS_OF: str(as_of)})
 
     def _remember(self) -> None:
-        """Last, so that changes that were not written are found again."""
+        """Remember the export; called last, so that changes that were not written are found by the next one."""
         self._partial.replace(self._snapshot)
 
     def _last(self) -> tuple[pa.Array, int | None]:

@@ -117,7 +117,7 @@ def heat_map(found: Overlap, path: Path) -> None:
 
 
 def _percent(part: float) -> str:
-    """Short, and never as if a part were all or nothing.
+    """Return a short percentage, which never shows a part as 0% or 100%.
 
     >>> _percent(0.0), _percent(0.001), _percent(0.5), _percent(0.999), _percent(1.0)
     ('', '<1%', '50%', '>99%', '100%')

@@ -50,7 +50,7 @@ def training_set(
     *,
     instants: str = "event_timestamp",
 ) -> pd.DataFrame:
-    """Rows with features as they were at each row's instant.
+    """Return rows with features as they were at each row's instant.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def _checked(rows: pd.DataFrame, key: str, instants: str) -> tuple[pa.Array, Int
 
 
 def _through_feast(repo: FeastRepo, keys: pa.Array, ats: Integers, features: Sequence[str]) -> dict[str, pd.Series]:
-    """Feast's point-in-time join, in the order of the rows, of the types that the online store holds."""
+    """Return Feast's point-in-time join, in the order of the rows, with the types that the online store holds."""
     asked = pd.DataFrame(
         {
             repo.entity().join_key: keys.to_pandas(),
@@ -165,7 +165,7 @@ def _through_feast(repo: FeastRepo, keys: pa.Array, ats: Integers, features: Seq
 
 
 def _series(column: pa.Array) -> pd.Series:
-    """As pandas has it; whole numbers and truths with missing values stay what they are."""
+    """Return a column for pandas, in which integers and booleans with missing values keep their type."""
     nullable = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}
     series: pd.Series = column.to_pandas(types_mapper=(nullable if column.null_count else {}).get)
     return series
@@ -247,7 +247,7 @@ _OF_NOTHING = {
 
 
 def _column(values: list[Value], aggregate: EventAggregate) -> pd.Series:
-    """Numbers as numbers, times as times with a zone, and lists as lists."""
+    """Return a column with numbers as numbers, times as times with a zone, and lists as lists."""
     kept = aggregate.of_type if aggregate.function not in _COUNTS else None
     if kept is not None and kept.is_list:
         read = (lambda one: pd.Timestamp(one, unit="us", tz="UTC")) if kept.kind is Kind.TIME else (lambda one: one)

@@ -66,7 +66,7 @@ def load(entry: CommandEntry) -> Any:
 
 
 def _plain(command: Any) -> None:
-    """Help and usage errors as plain text: Typer's boxes are wide, and noise where no terminal shows them."""
+    """Print help and usage errors as plain text: Typer's boxes are wide, and noise outside a terminal."""
     command.rich_markup_mode = None
     for inner in getattr(command, "commands", {}).values():
         _plain(inner)
@@ -86,7 +86,7 @@ class LazyGroup(TyperGroup):
         return name, load(_BY_NAME[name]) if stub is not None and name is not None else None, rest
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        """Plain help: the commands in the table's sections."""
+        """Write the commands as plain help, in the sections of the table."""
         for panel in dict.fromkeys(entry.panel for entry in COMMANDS):
             with formatter.section(panel):
                 formatter.write_dl([(entry.name, entry.help) for entry in COMMANDS if entry.panel == panel])

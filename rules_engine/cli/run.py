@@ -124,7 +124,7 @@ def _bridge(
 
 @contextmanager
 def _served(port: int | None, host: str) -> Iterator[MetricsRegistry | None]:
-    """Metrics that Prometheus can ask for meanwhile; None if nobody asks."""
+    """Serve metrics to Prometheus while a block runs, and yield them; None if no port is given."""
     if port is None:
         yield None
         return

@@ -159,7 +159,7 @@ def to_plain(node: Node) -> Any:
 
 
 def from_plain(data: Any, file: str = "<condition>", depth: int = 0) -> Node:
-    """Plain Python data as nodes, for conditions written in code. Aware datetimes become instants.
+    """Return plain Python data as nodes, for conditions written in code. Aware datetimes become instants.
 
     Raises
     ------

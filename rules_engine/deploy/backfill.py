@@ -133,7 +133,7 @@ class Backfill:
             self._report(BackfillProgress(number, len(days), self._events))
 
     def finish(self) -> None:
-        """After the plan took effect: catch up with what came meanwhile, and let other states expire."""
+        """Catch up, once the plan is in effect, with events that came meanwhile, and let other states expire."""
         if not self.is_needed or self._is_kept():
             return
         self._await_workers()
@@ -200,7 +200,7 @@ class Backfill:
             sink.keep(some, now)
 
     def _await_workers(self) -> None:
-        """Until no worker is at events by the old definitions: then what is not in the streams was done by them."""
+        """Wait until no worker processes events by the old definitions: what is not in the streams is then done."""
         sink, project = self._open(), self._rules.plan.project
         deadline = time.monotonic() + _WORKERS_WAIT
         while True:

@@ -100,12 +100,12 @@ class MaterializeReport:
 
     @property
     def rows(self) -> int:
-        """Rows of all views together."""
+        """Return the number of rows of all views together."""
         return sum(view.rows for view in self.views)
 
     @property
     def seconds(self) -> float:
-        """Time of all views together."""
+        """Return the seconds of all views together."""
         return sum(view.seconds for view in self.views)
 
 
@@ -248,7 +248,7 @@ class _ViewWriter:
         return ViewReport(name, begin, self._end, reason, rows, time.perf_counter() - began, notes)
 
     def _start(self, view: Any) -> tuple[datetime | None, str]:
-        """From when on, and why. Both ends of a run are included, so the row at the last end is read again."""
+        """Return the start of a run, and the reason. Runs include both ends: the row at the last end is read again."""
         if view.most_recent_end_time is None:
             return None, "first run"
         if self._full:
@@ -293,7 +293,7 @@ class _Bar:
     update: Callable[[int], None]
 
     def close(self) -> None:
-        """Nothing is shown, so nothing is left to do."""
+        """Do nothing, as nothing is shown."""
 
 
 class _Mark:

@@ -123,7 +123,7 @@ def _define(project: Project, repo: FeastRepo, view: MembershipView, program: Pr
 
 
 def _old_rows(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Rows that are there already, perhaps for other segments: nobody knows who was in a new one."""
+    """Yield the existing rows, perhaps of other segments; null for a new one, of which no members are known."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROW_GROUP):
             columns = [
@@ -230,14 +230,14 @@ class _MembershipWriter:
         return pa.scalar(self._found.as_of, INSTANT)
 
     def _entered(self, segment: str, keys: pa.Array, flags: npt.NDArray[np.bool_]) -> pa.Array:
-        """Since when those who are new are in a segment: as the ledger says, else since now. Null for all others."""
+        """Return since when new members are in a segment: as the ledger says, else since now. Null for all others."""
         new = pc.if_else(pa.array(flags), self._whole_second, pa.scalar(None, INSTANT))
         known = self._since.of(segment, keys)
         return new if known is None else pc.if_else(pc.and_(pa.array(flags), known.is_valid()), known, new)
 
     @property
     def _whole_second(self) -> pa.Scalar:
-        """Feast keeps times of features in whole seconds."""
+        """Return an instant in whole seconds, as Feast keeps times of features."""
         return pa.scalar(self._found.as_of // SECOND * SECOND, INSTANT)
 
 

@@ -99,7 +99,7 @@ def _below(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
 
 
 def _write_sample(folder: Path) -> None:
-    """Two hundred customers, the same ones every time."""
+    """Write two hundred customers, the same ones every time."""
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -218,7 +218,7 @@ def owed_sweep(project: Project) -> list[str]:
 
 
 def settle_sweep(project: Project) -> None:
-    """Nothing is owed any more."""
+    """Note that no sweep is owed any more."""
     _owed(project).unlink(missing_ok=True)
 
 

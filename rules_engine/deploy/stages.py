@@ -40,7 +40,7 @@ class NameChanges:
         )
 
     def lines(self, what: str) -> Iterator[str]:
-        """For each thing that happens, a line.
+        """Yield a line for each thing that happens.
 
         >>> list(NameChanges(added=("a", "b"), removed=("c",)).lines("segments"))
         ['segments added: a, b', 'segments removed: c']
@@ -223,7 +223,7 @@ def stage_data(stage: Stage) -> dict[str, Any]:
 
 
 def to_data(value: Any) -> Any:
-    """Frozen data as JSON data."""
+    """Return frozen data as JSON data."""
     if is_dataclass(value):
         return {one.name: to_data(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, tuple):

@@ -76,7 +76,7 @@ class Aggregation:
 
     @property
     def is_count(self) -> bool:
-        """True if its value is a number of things: whole, and never missing."""
+        """Tell whether its value is a number of things: whole, and never missing."""
         return self.result is Result.COUNT
 
     def type_of_property(self, declared: ValueType | None) -> ValueType | None:

@@ -89,7 +89,7 @@ class ConditionSchema:
         return builders[form.shape]()
 
     def _feature(self, form: Form) -> list[JsonSchema]:
-        """One alternative per type, so that an editor offers only the operators that fit the feature."""
+        """Return an alternative per type, so that an editor offers only the operators that fit the feature."""
         by_type: dict[ValueType, list[str]] = {}
         for feature in self._catalog.features.values():
             if feature.type is not None:
@@ -138,7 +138,7 @@ class ConditionSchema:
     # --- events -----------------------------------------------------------------------------------------------------
 
     def _per_event(self, form: Form, build: Any) -> list[JsonSchema]:
-        """One alternative per declared event, so that an editor offers that event's properties."""
+        """Return an alternative per declared event, so that an editor offers that event's properties."""
         return [build(form, name) for name in self._event_names()]
 
     def _event_names(self) -> list[str | None]:

@@ -118,7 +118,7 @@ class Evaluation:
 
 
 def all_of(answers: Many[Truth]) -> Truth:
-    """Kleene's and.
+    """Return Kleene's "and" of answers.
 
     >>> all_of([True, None]), all_of([None, False]), all_of([True, True])
     (None, False, True)
@@ -129,7 +129,7 @@ def all_of(answers: Many[Truth]) -> Truth:
 
 
 def any_of(answers: Many[Truth]) -> Truth:
-    """Kleene's or.
+    """Return Kleene's "or" of answers.
 
     >>> any_of([False, None]), any_of([None, True]), any_of([False, False])
     (None, True, False)
@@ -140,7 +140,7 @@ def any_of(answers: Many[Truth]) -> Truth:
 
 
 def negate(answer: Truth) -> Truth:
-    """Kleene's not.
+    """Return Kleene's "not" of an answer.
 
     >>> negate(None) is None
     True

@@ -19,7 +19,7 @@ def matching(match: EventMatch, events: Sequence[Event]) -> list[Event]:
 
 
 def in_window(events: Sequence[Event], now: int, within: int | None) -> Sequence[Event]:
-    """Of ordered events those in (now - within, now]; with ``within`` None all up to now.
+    """Return those of ordered events in (now - within, now]; with ``within`` None all up to now.
 
     >>> [event.at for event in in_window([Event("a", at, str(at)) for at in (0, 1, 5, 6)], now=5, within=5)]
     [1, 5]
@@ -161,7 +161,7 @@ def completing(steps: Sequence[SequenceStep], happened: Sequence[Sequence[int]],
 
 
 def _followed(times: Sequence[int], later: Sequence[int], within: int | None) -> list[int]:
-    """Of ascending instants those with one of the later ones in (at, at + within]."""
+    """Return those of ascending instants that one of the later ones follows, in (at, at + within]."""
     size, longest = len(later), math.inf if within is None else within
     return [at for at in times if (place := bisect_right(later, at)) < size and later[place] - at <= longest]
 
@@ -192,7 +192,7 @@ def _first_after(times: Sequence[int], at: int, within: int | None) -> int | Non
 
 
 def sequence_instants(sequence: SequenceNode, events: Sequence[Event]) -> Iterator[int]:
-    """Instants at which the answer of a sequence may change: an event comes, a wait ends, the own window closes."""
+    """Yield the instants at which a sequence's answer may change: an event comes, a wait ends, its window closes."""
     waits = {step.within for step in sequence.steps if step.negated and step.within is not None}
     for event in events:
         yield event.at

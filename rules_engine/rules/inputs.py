@@ -88,7 +88,7 @@ class Inputs:
 
 
 def in_order(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Events by ``(at, id)``; of several with one id the first given stays.
+    """Return events ordered by ``(at, id)``; of several with one id the first given stays.
 
     >>> [event.at for event in in_order([Event("a", 2, "x"), Event("a", 1, "y"), Event("a", 9, "x")])]
     [1, 2]

@@ -27,7 +27,7 @@ def find_zone(name: str) -> ZoneInfo | None:
 
 
 def local_time(now: int, zone_name: str) -> tuple[int, str] | None:
-    """Microseconds since local midnight and the day of the week; None for an unknown zone.
+    """Return microseconds since local midnight and the day of the week; None for an unknown zone.
 
     >>> local_time(0, "Asia/Tokyo")
     (32400000000, 'thursday')
@@ -41,7 +41,7 @@ def local_time(now: int, zone_name: str) -> tuple[int, str] | None:
 
 
 def crossings(after: int, until: int, zone_name: str, times_of_day: Collection[int]) -> Iterator[int]:
-    """Instants in (after, until] at which the local time reaches a boundary, ascending; some may be no real change.
+    """Yield the instants in (after, until] at which local time may reach a boundary, ascending.
 
     A boundary is one of ``times_of_day`` (microseconds since local midnight), or a shift of the zone's offset. Between
     two of these instants local time runs evenly, so a condition on it cannot change unnoticed.

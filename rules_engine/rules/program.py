@@ -27,7 +27,7 @@ class Program:
         return tuple(sorted(self.segments))
 
     def segment(self, name: str) -> Segment:
-        """One segment.
+        """Return one segment.
 
         Raises
         ------

@@ -32,7 +32,7 @@ def open_states(rules: Rules, client: Any) -> StateStore:
 
 
 def validator_of(plan: ReadPlan) -> EventValidator:
-    """Checks events as they were declared when the plan was written."""
+    """Return a validator of events by the declarations that the plan was written with."""
     return EventValidator(decode_declarations(plan.definitions.get("events") or {"events": {}, "features": {}}))
 
 

@@ -134,7 +134,7 @@ class _CaseReader:
 
     @cached_property
     def _rules(self) -> TriggerRules:
-        """Made when the first case of a trigger is read."""
+        """Return the rules of triggers, made when the first case of a trigger is read."""
         definitions = self._definitions
         types = {key: feature.type for key, feature in self._catalog.features.items()}
         encoded = encode_definitions(definitions)

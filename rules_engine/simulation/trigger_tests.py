@@ -30,7 +30,7 @@ def differences(case: TriggerCase) -> Iterator[tuple[str, str]]:
 
 
 def happened(case: TriggerCase) -> list[Outgoing]:
-    """Yield what happens to the entity of a case, which is known when it starts."""
+    """Return what happens to the entity of a case, which is known when it starts."""
     inputs = case.inputs
     entity = _not_held_out(case) if case.entity is None else case.entity
     features = EntityFeatures(entity, inputs.features, inputs.updated_at, inputs.expires_at)
@@ -40,7 +40,7 @@ def happened(case: TriggerCase) -> list[Outgoing]:
 
 
 def _not_held_out(case: TriggerCase) -> str:
-    """Somebody who is not among those that the trigger leaves alone, if there is anybody."""
+    """Return an entity that the trigger does not hold out, if there is one."""
     trigger = case.rules.triggers[case.trigger]
     names = (f"somebody {number}" for number in range(1_000))
     return next((name for name in names if not is_held_out(trigger, name)), "somebody")
@@ -57,7 +57,7 @@ def _expected(outcomes: Sequence[ExpectedStep]) -> str:
 
 
 def _found(steps: Sequence[TriggerStep], expected: Sequence[ExpectedStep]) -> str:
-    """With what the case looks at: of the payload only the names that it gives anywhere."""
+    """List the steps as the case compares them: of the payload only the names that it gives anywhere."""
     names = {name for one in expected for name, _ in one.payload}
     return _listed(
         (

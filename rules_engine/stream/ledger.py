@@ -106,7 +106,7 @@ class Ledger:
         end: int | None = None,
         limit: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Memberships that began or ended in [start, end), the latest first."""
+        """Return the memberships that began or ended in [start, end), the latest first."""
         return self._read("transitions", {"entity": entity, "segment": segment}, start, end, limit)
 
     def steps(

@@ -180,7 +180,7 @@ class Pending:
 
     @property
     def order(self) -> tuple[int, int, str, str]:
-        """In which order instances are judged."""
+        """Return the key by which instances are ordered before they are judged."""
         return self.due, self.begins, self.trigger, self.cause
 
 

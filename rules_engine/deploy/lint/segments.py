@@ -34,7 +34,7 @@ def _warning(code: str, span: Span, message: str, hint: str) -> Diagnostic:
 
 
 def _duplicates(program: Program) -> Iterator[Diagnostic]:
-    """Segments that mean the same, whatever the order and nesting of their conditions."""
+    """Yield warnings of segments that mean the same, whatever the order and nesting of their conditions."""
     alike: dict[frozenset[object], list[Segment]] = {}
     for name in program.names:  # only segments that read the same things can mean the same
         segment = program.segments[name]
@@ -61,7 +61,7 @@ def _position(segment: Segment) -> tuple[str, int]:
 
 
 def _shadowed(program: Program) -> Iterator[Diagnostic]:
-    """Parts of `any` and `all` that decide nothing because of a part beside them."""
+    """Yield warnings of parts of `any` and `all` that decide nothing because of another part."""
     for segment in program.segments.values():
         for node in walk(segment.when):
             if isinstance(node, AnyOf | AllOf):
@@ -103,7 +103,7 @@ def _beyond_bound(program: Program) -> Iterator[Diagnostic]:
 
 
 def _constant(program: Program) -> Iterator[Diagnostic]:
-    """Segments that nobody can be in, or that nobody can be told not to be in."""
+    """Yield warnings of segments that are never true, or never false."""
     opposites = {_NOT + name: Segment(_NOT + name, Not(segment.when)) for name, segment in program.segments.items()}
     impossible = RuleIndex(Program({**program.segments, **opposites})).never_true
     for name, segment in program.segments.items():

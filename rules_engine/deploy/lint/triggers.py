@@ -101,7 +101,7 @@ def _context_reads(program: Program, trigger: Trigger) -> set[tuple[str, str]]:
 
 
 def _constant(definitions: Definitions) -> Iterator[Diagnostic]:
-    """Conditions of triggers that never hold, or always do."""
+    """Yield warnings of conditions of triggers that never hold, or always do."""
     hidden = hidden_segments(definitions.triggers.values())
     beside = {_NOT + name: Segment(_NOT + name, Not(segment.when)) for name, segment in hidden.items()}
     for trigger in definitions.triggers.values():

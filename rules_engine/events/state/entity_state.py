@@ -84,7 +84,7 @@ def empty_state(requirements: StateRequirements) -> EventState:
 
 
 def nothing_kept(requirement: EventRequirement) -> Kept:
-    """No events of a name."""
+    """Return the state of a name without events."""
     return Kept(columns=((),) * len(requirement.columns), totals=(Total(),) * len(requirement.totals))
 
 

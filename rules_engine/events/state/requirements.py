@@ -119,7 +119,7 @@ class EventRequirement:
 
     @cached_property
     def bits(self) -> Mapping[EventMatch, int]:
-        """One bit for each different ``where``. A kept event has a mask that says to which of them it belongs.
+        """Return a bit for each different ``where``. The mask of a kept event says which of them it fulfils.
 
         So the properties that ``where`` looks at are not kept.
         """

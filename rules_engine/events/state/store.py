@@ -223,7 +223,7 @@ class StateStore:
 
 
 def is_worth_pruning(old: EventState, new: EventState, keep_from: int) -> bool:
-    """Pruning costs as much as all the rest: so every few events, and if something may be kept a day too long."""
+    """Tell whether to prune: every few events, as it costs much, and if something may be kept a day too long."""
     number = _events_of(new)
     step = PRUNE_EVERY if number < 4 * PRUNE_EVERY else 1 << number.bit_length() - 3
     if _events_of(old) // step != number // step:

@@ -107,7 +107,7 @@ def _collect(modules: list[ModuleType], project: str) -> Any:
 
 
 def _kinds() -> dict[str, tuple[type, ...]]:
-    """Feast's kinds of definition; the first that fits counts, so subclasses come first."""
+    """Return Feast's kinds of definition; the first that fits counts, so subclasses come first."""
     import feast
     from feast.data_source import DataSource
     from feast.labeling.label_view import LabelView

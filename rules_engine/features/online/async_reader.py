@@ -162,7 +162,7 @@ class ThreadedReader:
 
     @property
     def undecoded(self) -> None:
-        """Nothing: the thread decodes too."""
+        """Return None: the thread decodes too."""
         return None
 
     async def read(

@@ -111,7 +111,7 @@ class FeastReader:
 
     @property
     def undecoded(self) -> None:
-        """Nothing: Feast decodes."""
+        """Return None: Feast decodes."""
         return None
 
     def for_plan(self, plan: ReadPlan) -> FeastReader | None:

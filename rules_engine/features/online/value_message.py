@@ -141,7 +141,7 @@ def _zoned_time(raw: bytes, at: int) -> Value:
 
 
 def _list_of(element: Callable[[Any], Value]) -> Reader:
-    """Lists whose elements are one field each: strings, bytes, messages."""
+    """Return a reader of lists whose elements are one field each: strings, bytes, messages."""
 
     def read(raw: bytes, at: int) -> Value:
         values = (element(content) for _, content in fields_of(_content(raw, at)))
@@ -151,7 +151,7 @@ def _list_of(element: Callable[[Any], Value]) -> Reader:
 
 
 def _packed_numbers(element: Callable[[int], Value]) -> Reader:
-    """Lists of whole numbers, which are packed into one field; a writer may also give each a field of its own."""
+    """Return a reader of lists of integers, which are packed into one field, or have a field each."""
 
     def read(raw: bytes, at: int) -> Value:
         values: list[Value] = []

@@ -63,7 +63,7 @@ class Cells:
         return Cells(self.matrix[start:stop], None if self.lengths is None else self.lengths[start:stop])
 
     def width(self) -> int:
-        """Columns of the matrix that the part needs."""
+        """Return how many columns of the matrix the part needs."""
         return int(self.matrix.shape[1])
 
     def fill(self, matrix: Bytes, counts: Truths) -> None:
@@ -108,7 +108,7 @@ class Ragged:
         return Ragged(self.data, self.offsets[start : stop + 1])
 
     def width(self) -> int:
-        """Columns of the matrix that the part needs."""
+        """Return how many columns of the matrix the part needs."""
         return int(self.sizes.max(initial=0))
 
     def fill(self, matrix: Bytes, counts: Truths) -> None:

@@ -50,7 +50,7 @@ class Wire:
             raise _lost(error) from error
 
     def answers(self, count: int) -> list[Any]:
-        """So many answers; an error of the server is one too, as others follow it."""
+        """Return the next ``count`` answers; an error of the server counts as one, as others follow it."""
         found: list[Any] = []
         gets = self._reader.gets
         while len(found) < count:

@@ -41,7 +41,7 @@ class EventParser:
     # --- did, did_not -----------------------------------------------------------------------------------------------
 
     def did(self, node: Mapping, negated: bool) -> Predicate | None:
-        """``did`` and ``did_not`` as a comparison of a count."""
+        """Return ``did`` and ``did_not`` as a comparison of a count."""
         match = self.match(node, "did_not" if negated else "did")
         within = self._window(node.entry("within").value, match)
         operator, number = ("equals", 0) if negated else self._count(node)
@@ -98,7 +98,7 @@ class EventParser:
         return self.with_type(aggregate, of_type)
 
     def count_of(self, node: Mapping) -> EventAggregate | None:
-        """``count: {event: NAME}``, as payloads write it."""
+        """Return the aggregate of ``count: {event: NAME}``, as payloads write it."""
         inner = node.entry("count").value
         if not isinstance(inner, Mapping) or "event" not in inner:
             raise Refusal("wrong-shape", inner, f"`count` takes `{{event: NAME}}`, not {describe(inner)}")

@@ -166,7 +166,7 @@ def _refuse_null(node: Node) -> None:
 
 
 def literal(node: Node, value_type: ValueType | None, ignore_case: bool) -> Any:
-    """One literal of a type; without a type any scalar passes.
+    """Return one literal of a type; without a type any scalar passes.
 
     Raises
     ------

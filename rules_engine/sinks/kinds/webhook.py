@@ -212,7 +212,7 @@ class WebhookSink(Sink, kind="webhook", settings=WebhookSettings):
         return self._runner.run(self._send(actions))
 
     def hurry(self) -> None:
-        """Only requests that are under way are waited for."""
+        """Stop waiting for anything but the requests that are under way."""
         self._is_hurried = True
 
     def close(self) -> None:

@@ -186,7 +186,7 @@ class _KnownEvents:
 
 
 def _identity(path: Path, mapped: Mapped) -> str:
-    """Tells this file, as it is now and read this way, from any other."""
+    """Return a text that tells this file, as it is now and read this way, from any other."""
     try:
         found = path.stat()
     except OSError as error:

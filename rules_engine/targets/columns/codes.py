@@ -82,7 +82,7 @@ def to_words(mask: int, words: int) -> Words64:
 
 
 def stack(masks: Sequence[int], words: int) -> Words64:
-    """Masks as lines of words."""
+    """Return masks as lines of words."""
     every, size = (1 << 64 * words) - 1, 8 * words
     as_bytes = b"".join([(mask & every).to_bytes(size, "little") for mask in masks])
     return np.asfortranarray(np.frombuffer(as_bytes, dtype="<u8").reshape(len(masks), words), dtype=np.uint64)
@@ -261,7 +261,7 @@ def _flag_codes(table: Steps, column: pa.Array) -> Codes:
 
 
 def _count_passed(edges: Sequence[int], values: npt.NDArray[Any]) -> Codes:
-    """For each whole number, 1 and how many of the ascending edges are at or below it; edges may be of any size."""
+    """Return for each integer 1 plus the number of ascending edges at or below it; edges may be of any size."""
     limits = np.iinfo(values.dtype)
     below = sum(edge < limits.min for edge in edges)
     above = sum(edge > limits.max for edge in edges)
@@ -271,7 +271,7 @@ def _count_passed(edges: Sequence[int], values: npt.NDArray[Any]) -> Codes:
 
 
 def _count_below(edges: npt.NDArray[Any], values: npt.NDArray[Any]) -> Codes:
-    """For each value, 1 and how many of the ascending edges are at or below it."""
+    """Return for each value 1 plus the number of ascending edges at or below it."""
     if len(edges) > _FEW_EDGES:
         return np.searchsorted(edges, values, side="right") + 1
     count = np.ones(len(values), dtype=np.uint8)
@@ -281,7 +281,7 @@ def _count_below(edges: npt.NDArray[Any], values: npt.NDArray[Any]) -> Codes:
 
 
 def micros(column: pa.Array) -> npt.NDArray[np.int64]:
-    """Times as microseconds since the epoch, whatever their unit; zero where null."""
+    """Return times as microseconds since the epoch, whatever their unit; zero where null."""
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("us"))
     unit = column.type.unit
@@ -301,7 +301,7 @@ def _numpy(column: pa.Array, null: Any = 0) -> npt.NDArray[Any]:
 
 
 def _values(column: pa.Array) -> npt.NDArray[Any]:
-    """Numbers or flags as they lie in memory, whatever that is where there is none."""
+    """Return numbers or flags as they lie in memory; where null, any value."""
     if column.null_count:
         column = pa.Array.from_buffers(column.type, len(column), [None, column.buffers()[1]], offset=column.offset)
     found: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
@@ -367,7 +367,7 @@ def _list_masks(table: Elements, elements: pa.Array, parents: npt.NDArray[Any], 
     codes = _numpy(encoded.indices).astype(np.intp)
 
     def found_in(masks: dict[Value, int]) -> Words64:
-        """For each row, the masks of its elements together."""
+        """Return for each row the masks of its elements together."""
         together = np.zeros((rows, words), dtype=np.uint64)
         if len(codes):
             of_values = stack([masks.get(value, 0) for value in values], words)

@@ -38,7 +38,7 @@ class Conjunction:
         return not self.domains and not self.parts
 
     def merge(self, other: Conjunction) -> Conjunction | None:
-        """Both together; None if no input fulfils both."""
+        """Return the conjunction of both; None if no input fulfils both."""
         domains = dict(self.domains)
         for slot, domain in other.domains.items():
             mine = domains.get(slot)

@@ -98,7 +98,7 @@ class RuleIndex:
         *,
         events: EventValues | None = None,
     ) -> tuple[frozenset[str], int | None]:
-        """As :meth:`match`, with the first instant at which the set is another one without new data; None if never.
+        """Match as :meth:`match`; return also the first instant at which the set changes without new data, or None.
 
         >>> from rules_engine.rules.nodes import FeatureRef, Predicate, Segment
         >>> from rules_engine.rules.types import TIME

@@ -37,7 +37,7 @@ def to_sql(
     tables: Tables | None = None,
     context: Mapping[str, Value] | None = None,
 ) -> str:
-    """One query with a row per entity and a column per segment: TRUE, FALSE, or NULL for unknown.
+    """Return one query with a row per entity and a column per segment: TRUE, FALSE, or NULL for unknown.
 
     Parameters
     ----------

@@ -208,7 +208,7 @@ def _count(counted: Counted) -> list[Stored]:
 
 
 def _sum(counted: Counted) -> list[Stored]:
-    """Integers sum exactly; with a float among them the sum is a float. Of nothing it is 0."""
+    """Return the sum: exact of integers, a float with a float among them, and 0 of nothing."""
     engine, whole, floats = counted.steps.engine, counted.whole, counted.floats
     if not whole and not floats:
         return [Stored(INTEGER, integer(0))]
@@ -251,7 +251,7 @@ def _ratio(total: Sql, value: Sql) -> Sql:
 
 
 def _extreme(function: Callable[..., Sql], smaller: bool) -> Callable[[Counted], list[Stored]]:
-    """MIN or MAX. Of integers and floats in one property it is the one or the other, compared exactly."""
+    """Lower MIN or MAX; integers and floats of one property are compared exactly."""
 
     def lower(counted: Counted) -> list[Stored]:
         engine = counted.steps.engine

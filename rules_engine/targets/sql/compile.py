@@ -114,7 +114,7 @@ class Compiler:
         return last.query
 
     def _source_steps(self) -> tuple[str, list[Step]]:
-        """Features, events, and their join, as far as they are read; and the name of the step that holds all of it."""
+        """Return the name of the step that holds all operands, and the steps of features, events and their join."""
         known = self._names.unique("known_features")
         parts = [*self._aggregates.joined(), *self._sequences.joined()]
         joined = [part for part in parts if isinstance(part, Joined)]
@@ -136,7 +136,7 @@ class Compiler:
         return operands, [*steps, Step(operands, query)]
 
     def _segment_levels(self, base: str, answers: Mapping[str, Sql]) -> Iterator[Step]:
-        """Segments that refer to others come in a later step than these."""
+        """Yield the steps of the segments: those that refer to others come in a later step than these."""
         levels: dict[str, int] = {}
         for name in self._order:
             references = segment_references(self._program.segment(name).when)

@@ -79,7 +79,7 @@ class Engine:
     # --- values -----------------------------------------------------------------------------------------------------
 
     def without_nan(self, value: Sql) -> Sql:
-        """NULL for NaN, else the value."""
+        """Return the value, or NULL for NaN."""
         return exp.Nullif(this=value, expression=self.double(math.nan))
 
     def micros(self, timestamp: Sql) -> Sql:
@@ -155,7 +155,7 @@ class Engine:
         return exp.Sum(this=case((fits, units)))
 
     def _other_sum(self, value: Callable[[], Sql]) -> list[tuple[Sql, Sql]]:
-        """Compensated; once more at another scale if that left the range."""
+        """Return a compensated sum, and one at another scale if the first left the range."""
         compensated = call("FSUM", value())
         scaled = call("FSUM", exp.Mul(this=value(), expression=self.double(2.0**-64)))
         return [
@@ -209,14 +209,14 @@ class _WithoutZero(Engine):
         return exp.Literal.string(value)
 
     def folded(self, value: Sql) -> Sql:
-        """Without the special cases that whole-string lowering has: a final sigma, and a dotted capital I."""
+        """Lower a string without the special cases of whole-string lowering: a final sigma, and a dotted capital I."""
         return exp.Lower(this=call("TRANSLATE", value, self.text("Σİ"), self.text("σi")))
 
     def integer_as_double(self, total: Sql) -> Sql:
         return cast(total, "DOUBLE")
 
     def _sum_of_units(self, value: Callable[[], Sql], fits: Sql) -> Sql:
-        """In two parts of 64 bits, as no decimal is made from a double exactly: units of 2**-32, and the rest."""
+        """Sum in two parts of 64 bits, units of 2**-32 and the rest, as no cast makes an exact decimal of a double."""
         upper = exp.Mul(this=value(), expression=self.double(2.0**32))
         whole = call("FLOOR", upper)
         rest = exp.Mul(
@@ -314,7 +314,7 @@ class Snowflake(_WithoutZero):
         return call("ENDSWITH", value, self.text(text))
 
     def matches(self, value: Sql, pattern: str) -> Sql:
-        """REGEXP_LIKE would have to match the whole string."""
+        """Match a pattern anywhere in a string, which REGEXP_LIKE cannot: it matches the whole string."""
         return compare(exp.GT, call("REGEXP_INSTR", value, self._pattern(pattern)), integer(0))
 
     def _includes(self, values: Sql, element: Sql) -> Sql:
@@ -331,7 +331,7 @@ class Postgres(_WithoutZero):
     flavor = POSTGRES
 
     def micros(self, timestamp: Sql) -> Sql:
-        """Through its exact decimal epoch."""
+        """Return microseconds, through the exact decimal epoch."""
         epoch = exp.Extract(this=exp.var("EPOCH"), expression=timestamp)
         return cast(exp.Mul(this=epoch, expression=integer(1_000_000)), "BIGINT")
 

@@ -42,7 +42,7 @@ def integer(value: int) -> Sql:
 
 
 def truth(value: bool | None) -> Sql:
-    """TRUE, FALSE, or NULL as a boolean."""
+    """Return TRUE, FALSE, or NULL as a boolean."""
     return cast(exp.Null(), "BOOLEAN") if value is None else exp.Boolean(this=value)
 
 
@@ -52,7 +52,7 @@ def cast(value: Sql, type_name: str) -> Sql:
 
 
 def case(*branches: tuple[Sql, Sql], default: Sql | None = None) -> Sql:
-    """CASE WHEN ... THEN ... [ELSE ...] END; a last branch that always holds is the ELSE.
+    """Return CASE WHEN ... THEN ... [ELSE ...] END; a last branch that always holds is the ELSE.
 
     >>> case((own("a"), integer(1)), default=integer(2)).sql()
     'CASE WHEN a THEN 1 ELSE 2 END'
@@ -63,7 +63,7 @@ def case(*branches: tuple[Sql, Sql], default: Sql | None = None) -> Sql:
 
 
 def coalesce(first: Sql, *others: Sql) -> Sql:
-    """COALESCE, or the value itself if it stands alone."""
+    """Return COALESCE, or the value itself if it stands alone."""
     return exp.Coalesce(this=first, expressions=list(others)) if others else first
 
 
@@ -92,12 +92,12 @@ def known(value: Sql, answer: bool) -> Sql:
 
 
 def negation(value: Sql) -> Sql:
-    """NOT value."""
+    """Return NOT value."""
     return exp.Not(this=exp.Paren(this=value) if isinstance(value, exp.Connector | exp.Not) else value)
 
 
 def all_of(operands: Iterable[Sql]) -> Sql:
-    """AND of operands, TRUE of none.
+    """Return AND of operands, TRUE of none.
 
     >>> all_of([own("a"), any_of([own("b"), own("c")])]).sql()
     'a AND (b OR c)'
@@ -106,7 +106,7 @@ def all_of(operands: Iterable[Sql]) -> Sql:
 
 
 def any_of(operands: Iterable[Sql]) -> Sql:
-    """OR of operands, FALSE of none."""
+    """Return OR of operands, FALSE of none."""
     return _chain(exp.Or, list(operands), False)
 
 
@@ -144,7 +144,7 @@ def aliased(value: Sql, name: str, *, quoted: bool = False, comment: str = "") -
 
 
 def select(*projections: Sql, source: exp.Expr, where: Iterable[Sql] = (), distinct: bool = False) -> exp.Select:
-    """SELECT [DISTINCT] projections FROM source [WHERE all of the conditions]."""
+    """Return SELECT [DISTINCT] projections FROM source [WHERE all of the conditions]."""
     query = exp.select(*projections, copy=False).from_(source, copy=False)
     if distinct:
         query.set("distinct", exp.Distinct())

@@ -129,7 +129,7 @@ class FeatureStep:
         return select(column(ENTITY), *columns, source=exp.to_table(self._tables.features, dialect=self._engine.name))
 
     def _fresh(self, name: str, value: Sql) -> Sql:
-        """NULL for a value whose row is past the ttl of its view: now > updated_at + ttl."""
+        """Return a value, or NULL if its row is past the ttl of its view: now > updated_at + ttl."""
         view = self._views.get(name)
         if view is None or view not in self._tables.updated_at or view not in self._tables.ttl:
             return value

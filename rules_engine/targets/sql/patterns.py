@@ -139,7 +139,7 @@ class _Rewriter:
         return written[0] if len(written) == 1 else f"[{''.join(written)}]"
 
     def _character(self, character: str) -> str:
-        """One character, outside or inside a class."""
+        """Return one character, as it is written outside or inside a class."""
         if character.isalnum() and character.isascii():
             return character
         if character < " " or character in "\x7f\u212a":
@@ -214,7 +214,7 @@ def _cases(character: str, family: frozenset[str]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def _relatives() -> dict[str, frozenset[str]]:
-    """For each letter with cases, all letters that lowering and raising lead to."""
+    """Return for each letter with cases all letters that lowering and raising lead to."""
     families: dict[str, set[str]] = {}
     for code in range(0x110000):
         character = chr(code)

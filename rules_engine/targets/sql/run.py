@@ -65,7 +65,7 @@ def evaluate_duckdb(
 
 @lru_cache(maxsize=1)
 def _database() -> duckdb.DuckDBPyConnection:
-    """One database in memory for the process; every call works on a connection of its own, with its own tables."""
+    """Return the process's one database in memory; every call works on its own connection, with its own tables."""
     try:
         import duckdb
     except ImportError:

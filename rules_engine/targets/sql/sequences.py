@@ -107,7 +107,7 @@ class _Writer:
         return Step(self._events.names.unique(f"{self._flag}_start"), query, self._describe(first))
 
     def _latest(self, source: exp.Expr, columns: list[Sql], conditions: list[Sql]) -> tuple[exp.Expr, list[Sql]]:
-        """Only the events of the latest instant at which the first step is taken at all."""
+        """Select only the events of the latest instant at which the first step is taken at all."""
         name = self._events.names.unique("latest")
         latest = exp.Window(this=exp.Max(this=column(AT)), partition_by=[column(ENTITY)])
         candidates = select(*columns, aliased(latest, name), source=source, where=conditions)
@@ -139,7 +139,7 @@ class _Writer:
     # --- conditions -------------------------------------------------------------------------------------------------
 
     def _absent(self, step: SequenceStep, previous: str, *before: Sql) -> list[Sql]:
-        """No event of a ``did_not`` step came after the previous event, within the step's wait."""
+        """Return the condition that no event of a ``did_not`` step came after the previous event, within its wait."""
         if self._sequence.match_on is not None and self._keys.keys().isdisjoint(self._key(step)):
             return []  # no such event has the same value, so none is forbidden
         events = self._events.of(step.match.event).name

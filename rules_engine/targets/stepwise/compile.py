@@ -82,7 +82,7 @@ class Checks:
 
 
 def _cost(condition: Condition) -> int:
-    """Cheap ones first: they may decide."""
+    """Return the rank of a condition: cheap ones come first, as they may decide."""
     if isinstance(condition, Predicate):
         if isinstance(condition.operand, ClockRef):
             return 4

@@ -21,7 +21,7 @@ from rules_engine.targets.stepwise.view import FOREVER, Answer, Check, View
 
 
 def _lasts(predicate: Predicate, value: Value, now: int, until: int) -> int:
-    """Until when a predicate on a value that lasts ``until`` keeps its truth."""
+    """Return until when a predicate on a value that lasts ``until`` keeps its truth."""
     boundaries = OPERATORS[predicate.operator].boundaries
     if boundaries is None or value is None:
         return until
