@@ -190,6 +190,18 @@ def begun(customized: str, *arguments: object) -> Iterator[subprocess.Popen[str]
         yield process
 
 
+def test_a_worker_ends_its_work_and_says_what_it_did(shop: Path) -> None:
+    with subprocess.Popen(
+        command("run", "--repo", shop), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stderr is not None
+        assert worker.stderr.readline() == "working; Ctrl-C ends it\n"
+        worker.send_signal(signal.SIGINT)
+        out, said = worker.communicate(timeout=60)
+    assert (worker.returncode, said) == (0, "")
+    assert out.startswith("Took 0 events")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [["validate"], ["materialize", "--full"], ["evaluate"], ["apply"], ["plan"]])
 def test_a_command_can_be_interrupted_at_any_instant(shop: Path, customized: str, asked: list[str]) -> None:
