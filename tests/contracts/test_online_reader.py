@@ -597,7 +597,7 @@ def test_databases_have_numbers(make_project: Callable[..., Project], server: Ca
     write(repo, "brief", {"a": {"score": 1.0}})
     assert open_reader(plan, project.root).read(["a"])[0].known
     with redis.Redis(port=port, db=3) as client:
-        assert client.dbsize() == 1
+        assert client.dbsize() == 2  # the user, and the mark of what is held
 
 
 def test_options_that_only_redis_py_knows_are_left_to_it(shop: Project) -> None:

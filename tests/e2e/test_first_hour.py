@@ -44,7 +44,7 @@ _NEEDS = {
     "validate": {*_DEFINITIONS, _STORE},
     "apply": {*_DEFINITIONS, _STORE},  # and writes the plan anew
     "evaluate": {*_DEFINITIONS, _STORE},
-    "lookup": {_PLAN},
+    "lookup": {_PLAN, _STORE},
     "store": {_STORE},
 }
 

@@ -24,7 +24,6 @@ from rules_engine.clock import DAY, parse_instant, to_micros
 from rules_engine.deploy.apply import apply
 from rules_engine.deploy.materialize import ViewProgress, materialize
 from rules_engine.errors import (
-    DataError,
     NotAppliedError,
     ProjectError,
     StoreDataError,
@@ -455,9 +454,10 @@ def test_nothing_applied(shop: Project) -> None:
 def test_a_source_that_is_not_there_is_named(shop: Project) -> None:
     apply(shop, {})
     (shop.feature_repo / "visits.parquet").unlink()
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ProjectError) as caught:
         materialize(shop, end=day(2))
     assert "`visits`" in str(caught.value)
+    assert "Errno" not in str(caught.value)
     assert "visits.parquet" in str(caught.value)
     assert read(shop, "u0")[0].values["spending:total"] == 20.0  # the view before it is done, and stays
     write_rows(shop, "visits", [("u0", START, "home")], VISITS)

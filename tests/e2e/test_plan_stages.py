@@ -140,7 +140,7 @@ def test_a_killed_apply_leaves_its_sweep_to_the_next_one(shop: Project, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(applying._Run, "_sweep", killed)
+        patched.setattr(applying._StageWalk, "_sweep", killed)
         with pytest.raises(KeyboardInterrupt):
             apply_project(shop)
     assert sweeps(shop) == 1

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +22,7 @@ import pytest
 
 from rules_engine import SegmentClient
 from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
 from tests.e2e.conftest import ROOT
 
@@ -87,15 +89,14 @@ def test_the_application_answers_as_shown(application: ModuleType) -> None:
 
 
 def test_the_application_says_that_the_store_is_down(application: ModuleType) -> None:
-    plan = Project.open(".").read_plan
-    before = plan.read_text(encoding="utf-8")
-    content = json.loads(before)
-    content["connection"] |= {"kind": "redis", "connection_string": "localhost:1"}
-    plan.write_text(json.dumps(content), encoding="utf-8")
+    path = Project.open(".").read_plan
+    plan = ReadPlan.load(path)
+    down = replace(plan.connection, kind="redis", connection_string="localhost:1")
+    replace(plan, connection=down).save(path)
     try:
         answer = asyncio.run(ask(application, URL))
     finally:
-        plan.write_text(before, encoding="utf-8")
+        plan.save(path)
     assert (answer.status_code, answer.json()["detail"]) == (503, "the feature store does not answer")
 
 

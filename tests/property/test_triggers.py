@@ -113,6 +113,11 @@ def length(text: str) -> timedelta:
     return timedelta(microseconds=parse_duration(text))
 
 
+def whole_seconds(value: Any) -> Any:
+    """Return a feature's value as Feast keeps it."""
+    return value.replace(microsecond=0) if isinstance(value, datetime) else value
+
+
 def draw_arrivals(draw: Draw, words: Vocabulary) -> list[tuple[Any, ...]]:
     """Draw events with the instants at which they arrive: late, early, at equal instants, again."""
     arrivals: list[tuple[Any, ...]] = []
@@ -142,7 +147,8 @@ def plots(draw: Draw) -> Plot:
     segments, triggers = draw_definitions(draw, words)
 
     def draw_data() -> Data:
-        features = {**draw_features(draw, words), CONSENT: one_of(draw, (True, True, False, None))}
+        drawn = {**draw_features(draw, words), CONSENT: one_of(draw, (True, True, False, None))}
+        features = {name: whole_seconds(value) for name, value in drawn.items()}
         views = [view for view in ("u", "v") if maybe(draw, 40)]
         observed = {view: draw(words.instants(future=False)) for view in views}
         ttl = {view: one_of(draw, words.durations) for view in views if maybe(draw, 80)}

@@ -71,6 +71,8 @@ class SourceFile:
         try:
             with pq.ParquetFile(path) as file:
                 schema, rows = file.schema_arrow, file.metadata.num_rows
+        except FileNotFoundError as error:
+            raise unreadable(columns.view, path, "there is no such file") from error
         except (OSError, pa.ArrowException) as error:
             raise unreadable(columns.view, path, str(error)) from error
         opened = cls(path, columns, schema, rows)
