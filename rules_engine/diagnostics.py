@@ -99,7 +99,7 @@ def render_all(diagnostics: Sequence[Diagnostic]) -> str:
     return "\n".join([*map(str, ordered), ", ".join(counts)])
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return a hint that names the known name closest to a misspelt one, or None if none is close.
 
     >>> nearest("equal", ["equals", "exists"])
@@ -107,12 +107,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     >>> nearest("zzz", ["equals"]) is None
     True
     """
-    candidates = sorted(known)
-    found = get_close_matches(name, candidates, n=1, cutoff=0.6)
-    if not found:
+    candidates = sorted(names)
+    matches = get_close_matches(name, candidates, n=1, cutoff=0.6)
+    if not matches:
         lowered = {candidate.lower(): candidate for candidate in candidates}
-        found = [lowered[match] for match in get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)]
-    return f"did you mean `{found[0]}`?" if found else None
+        matches = [lowered[match] for match in get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)]
+    return f"did you mean `{matches[0]}`?" if matches else None
 
 
 def listing(names: Iterable[str], limit: int = 12) -> str:

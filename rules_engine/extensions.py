@@ -41,16 +41,16 @@ class Extensions:
             if a name is taken or comes twice, or an object cannot be imported.
         """
         names = set(taken)
-        for entry in sorted(entry_points(group=self.group), key=lambda found: found.name):
+        for entry in sorted(entry_points(group=self.group), key=lambda entry: entry.name):
             if entry.name in names:
                 raise self.unusable(entry, f"there is a {self._noun} `{entry.name}` already")
             names.add(entry.name)
             try:
-                found = entry.load()
+                value = entry.load()
             except Exception as error:
                 pass_interrupt(error)
                 raise self.unusable(entry, f"{type(error).__name__}: {error}") from error
-            yield entry, found
+            yield entry, value
 
     def unusable(self, entry: EntryPoint, problem: str) -> ProjectError:
         """Return the error that names the package and says what to do."""

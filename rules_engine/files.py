@@ -38,8 +38,8 @@ def is_sealed(text: bytes) -> bool:
     >>> is_sealed(seal(b'{"a": 1}')), is_sealed(seal(b'{"a": 1}').replace(b"1", b"2")), is_sealed(b'{"a": 1}')
     (True, False, False)
     """
-    found = _SEAL.match(text)
-    return found is not None and int(found[1], 16) == zlib.crc32(text[found.end() :])
+    seal_match = _SEAL.match(text)
+    return seal_match is not None and int(seal_match[1], 16) == zlib.crc32(text[seal_match.end() :])
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -122,8 +122,8 @@ def files_below(folder: Path) -> list[Path]:
     OSError
         if a folder cannot be read.
     """
-    found = [Path(parent) / name for parent, _, names in os.walk(folder, onerror=_refuse) for name in names]
-    return sorted(path for path in found if path.is_file())
+    paths = [Path(parent) / name for parent, _, names in os.walk(folder, onerror=_refuse) for name in names]
+    return sorted(path for path in paths if path.is_file())
 
 
 def _refuse(error: OSError) -> None:

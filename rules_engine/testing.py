@@ -74,15 +74,15 @@ class Scenario:
         ttl: Mapping[str, str] | None = None,
     ) -> None:
         lifetimes = {view: parse_duration(text) for view, text in (ttl or {}).items()}
-        given = [dict(event) for event in events]
+        plain_events = [dict(event) for event in events]
         self.now = now_micros() if now is None else _instant(now)
-        self.catalog = _catalog(features or {}, types or {}, given, lifetimes)
+        self.catalog = _catalog(features or {}, types or {}, plain_events, lifetimes)
         self.program = _program({**(segments or {}), CONDITION: condition}, self.catalog)
         observed = {view: _instant(at) for view, at in (updated_at or {}).items()}
         self.inputs = Inputs(
             features={key: self._feature(key, value, types or {}) for key, value in (features or {}).items()},
             context=context or {},
-            events=in_order(self._event(event, position) for position, event in enumerate(given)),
+            events=in_order(self._event(event, position) for position, event in enumerate(plain_events)),
             updated_at=observed,
             expires_at={view: at + lifetimes[view] + 1 for view, at in observed.items() if view in lifetimes},
         )
@@ -91,16 +91,16 @@ class Scenario:
         converted = _value(value)
         if types.get(key) == "Float32" and isinstance(converted, float):
             converted = struct.unpack("<f", struct.pack("<f", converted))[0]
-        known = self.catalog.features.get(key)
-        return stored(converted, known.type if known else None)
+        feature = self.catalog.features.get(key)
+        return stored(converted, feature.type if feature else None)
 
-    def _event(self, given: Mapping[str, Any], position: int) -> Event:
+    def _event(self, content: Mapping[str, Any], position: int) -> Event:
         """Return an event; a property that is declared as a time is kept only if it is a datetime."""
-        event = _event(given, position)
+        event = _event(content, position)
         times = self.catalog.events[event.name].properties if event.name in self.catalog.events else {}
-        wrong = {name for name in times if not isinstance(given.get(name), datetime)}
-        kept = {name: value for name, value in event.properties.items() if name not in wrong}
-        return Event(event.name, event.at, event.id, kept)
+        wrong = {name for name in times if not isinstance(content.get(name), datetime)}
+        properties = {name: value for name, value in event.properties.items() if name not in wrong}
+        return Event(event.name, event.at, event.id, properties)
 
     def truth(self) -> Truth:
         """Return the answer of the plain evaluator."""
@@ -184,18 +184,20 @@ def _catalog(
     events: list[dict[str, Any]],
     ttl: Mapping[str, int],
 ) -> Catalog:
-    known = {}
+    declared = {}
     for key in {**features, **types}:
         view, _, name = key.partition(":")
         value_type, feast_type = _named_type(key, types[key]) if key in types else (_inferred_type(features[key]), "")
         if value_type is not None or key in types:
-            known[key] = Feature(view, name, value_type, feast_type)
+            declared[key] = Feature(view, name, value_type, feast_type)
     times: dict[str, dict[str, ValueType]] = {}
     for event in events:
         for name, value in event.items():
             if isinstance(value, datetime) and name != "at":
                 times.setdefault(str(event.get("event")), {})[name] = TIME
-    return Catalog(known, ttl, {name: EventType(name, found) for name, found in times.items()}, closed=False)
+    return Catalog(
+        declared, ttl, {name: EventType(name, properties) for name, properties in times.items()}, closed=False
+    )
 
 
 def _named_type(key: str, name: str) -> tuple[ValueType | None, str]:
@@ -210,7 +212,7 @@ def _named_type(key: str, name: str) -> tuple[ValueType | None, str]:
 def _inferred_type(value: Any) -> ValueType | None:
     """Infer the type of a Python value; None for a missing value or an empty list, which have no type."""
     if isinstance(value, list | tuple | set | frozenset):
-        kinds = {found.kind for item in value if (found := _inferred_type(item)) is not None}
+        kinds = {inferred.kind for item in value if (inferred := _inferred_type(item)) is not None}
         if len(kinds) > 1 and not all(kind.is_number for kind in kinds):
             raise DataError(f"a list of several types is no feature: {value!r}")
         return ValueType(max(kinds, key=lambda kind: kind is FLOAT.kind), is_list=True) if kinds else None
@@ -271,11 +273,11 @@ def _parse(parser: ConditionParser, condition: Any, name: str, problems: list[Di
     if not isinstance(condition, str):
         plain = dict(condition) if isinstance(condition, Mapping) else condition
         return parser.condition(from_plain(plain, f"<{name}>"))
-    documents, found = read_documents(condition, f"<{name}>")
-    problems += found
+    documents, syntax_problems = read_documents(condition, f"<{name}>")
+    problems += syntax_problems
     if len(documents) > 1:
         message = "one condition is expected, and this is another document"
         problems.append(Diagnostic("wrong-shape", documents[1].span, message, "write `all:` or `any:` of both"))
         return None
     node: Node = documents[0] if documents else from_plain(None, f"<{name}>")
-    return parser.condition(node) if not found else None
+    return parser.condition(node) if not syntax_problems else None

@@ -192,9 +192,9 @@ class _Moves:
         recent = self._moved_at >= point.at - self._within
         self._movers, self._moved_at = self._movers.filter(pa.array(recent)), self._moved_at[recent]
         point.flaps += int(pc.sum(pc.is_in(movers, value_set=self._movers)).as_py() or 0)
-        kept = pc.invert(pc.is_in(self._movers, value_set=movers))
-        self._moved_at = np.concatenate([self._moved_at[kept.to_numpy(False)], np.full(len(movers), point.at)])
-        self._movers = pa.concat_arrays([self._movers.filter(kept), movers])
+        others = pc.invert(pc.is_in(self._movers, value_set=movers))
+        self._moved_at = np.concatenate([self._moved_at[others.to_numpy(False)], np.full(len(movers), point.at)])
+        self._movers = pa.concat_arrays([self._movers.filter(others), movers])
 
 
 def _without(these: pa.Array, those: pa.Array) -> pa.Array:
@@ -208,7 +208,7 @@ def _no_keys() -> pa.Array:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def write(found: Backtest, path: Path) -> None:
+def write(backtest: Backtest, path: Path) -> None:
     """Write a row for each instant, with the size of each other segment and how many users are in both.
 
     Raises
@@ -216,7 +216,7 @@ def write(found: Backtest, path: Path) -> None:
     DataError
         if the ending names no format, or the file cannot be written.
     """
-    names = list(found.points[0].others)
+    names = list(backtest.points[0].others)
     counts = ("users", "size", "entered", "left", "flaps")
     schema = pa.schema(
         [
@@ -226,19 +226,22 @@ def write(found: Backtest, path: Path) -> None:
         ]
     )
     with TableFile(path, schema) as file:
-        columns = [[point.at for point in found.points]]
-        columns += [[getattr(point, name) for point in found.points] for name in counts]
+        columns = [[point.at for point in backtest.points]]
+        columns += [[getattr(point, name) for point in backtest.points] for name in counts]
         for name in names:
-            columns += [[point.others[name] for point in found.points], [point.both[name] for point in found.points]]
+            columns += [
+                [point.others[name] for point in backtest.points],
+                [point.both[name] for point in backtest.points],
+            ]
         arrays = [pa.array(column, kind.type) for column, kind in zip(columns, schema, strict=True)]
         file.write(pa.record_batch(arrays, schema=schema))
 
 
-def shown_points(found: Backtest, most: int) -> Iterator[Point | None]:
+def shown_points(backtest: Backtest, most: int) -> Iterator[Point | None]:
     """Yield the points; of more than ``most`` only the first and the last, with None for those between."""
-    if len(found.points) <= most:
-        yield from found.points
+    if len(backtest.points) <= most:
+        yield from backtest.points
         return
-    yield from found.points[: most // 2]
+    yield from backtest.points[: most // 2]
     yield None
-    yield from found.points[-(most - most // 2) :]
+    yield from backtest.points[-(most - most // 2) :]

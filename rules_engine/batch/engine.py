@@ -72,7 +72,7 @@ class BatchRules:
         those to answer; None for all.
     context
         what a request would bring, the same for everyone.
-    everyone
+    reader
         with at least what the segments read, to share one reading; None for a reading of its own.
     unknown
         tell unknown from false, which takes twice the work.
@@ -96,7 +96,7 @@ class BatchRules:
         program: Program,
         segments: Collection[str] | None = None,
         context: Mapping[str, Any] | None = None,
-        everyone: EntityReader | None = None,
+        reader: EntityReader | None = None,
         *,
         unknown: bool = False,
     ) -> None:
@@ -104,13 +104,13 @@ class BatchRules:
         self.names = tuple(sorted(program.names if segments is None else set(segments)))
         self._context = dict(context or {})
         self.unknown = unknown
-        asked = self.names
+        answered = self.names
         if unknown:
             program = with_negations(program, self.names)
-            asked = tuple(sorted({*self.names, *map(_negated, self.names)}))
-        self._index = ColumnIndex(RuleIndex(program), asked)
-        self._everyone = EntityReader(repo, (self.program, self.names)) if everyone is None else everyone
-        self.key = self._everyone.key
+            answered = tuple(sorted({*self.names, *map(_negated, self.names)}))
+        self._index = ColumnIndex(RuleIndex(program), answered)
+        self._reader = EntityReader(repo, (self.program, self.names)) if reader is None else reader
+        self.key = self._reader.key
 
     def answers(self, as_of: int, keys: Sequence[str] | None = None) -> Iterator[Answered]:
         """Answer for all entities as of an instant, or for those with these keys.
@@ -120,7 +120,7 @@ class BatchRules:
         ProjectError, DataError
             if the offline store or the event log cannot be read, or holds other types than are declared.
         """
-        yield from _side_by_side(lambda crowd: self.answer(crowd, as_of), self._everyone.at(as_of, keys))
+        yield from _side_by_side(lambda crowd: self.answer(crowd, as_of), self._reader.at(as_of, keys))
 
     def answer(self, crowd: Crowd, as_of: int) -> Answered:
         """Return the answers of some users who were read as of that instant."""
@@ -139,21 +139,19 @@ class BatchRules:
         ProjectError, DataError
             as :meth:`answers`.
         """
-        found = Sizes.none(self.names, unknown=self.unknown)
-        for some, done in _side_by_side(
-            lambda crowd: self._size(crowd, as_of), self._everyone.at(as_of, to_count=True)
-        ):
-            found.add(some)
-            progress(found.users, done)
-        return found
+        total = Sizes.none(self.names, unknown=self.unknown)
+        for some, done in _side_by_side(lambda crowd: self._size(crowd, as_of), self._reader.at(as_of, to_count=True)):
+            total.add(some)
+            progress(total.users, done)
+        return total
 
     def _size(self, crowd: Crowd, as_of: int) -> tuple[Sizes, float]:
         return Sizes.of(crowd.batch.num_rows, self._matches(crowd, as_of).counts()), crowd.done
 
     def inputs(self, as_of: int, keys: Sequence[str]) -> dict[str, Inputs]:
         """Read what the rules read of some entities as of an instant. One that was unknown then is absent."""
-        found = self._everyone.inputs(as_of, keys)
-        return {entity: replace(inputs, context=self._context) for entity, inputs in found.items()}
+        by_entity = self._reader.inputs(as_of, keys)
+        return {entity: replace(inputs, context=self._context) for entity, inputs in by_entity.items()}
 
     def explain(self, segment: str, entity: str, inputs: Inputs, as_of: int) -> Explanation:
         """Explain why an entity was, or was not, in a segment."""

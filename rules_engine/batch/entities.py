@@ -75,11 +75,11 @@ class EntityReader:
         if there is no such segment, or a segment reads a feature that the Feast repository does not have.
     """
 
-    def __init__(self, repo: FeastRepo, *asked: Some) -> None:
-        self._features = sorted({name for program, names in asked for name in features_read(program, names)})
+    def __init__(self, repo: FeastRepo, *rules: Some) -> None:
+        self._features = sorted({name for program, names in rules for name in features_read(program, names)})
         self._users = OfflineUsers(repo, self._features)
         self._bare = OfflineUsers(repo, ())
-        sources = [source for program, names in asked for source in sources_of(program, names)]
+        sources = [source for program, names in rules for source in sources_of(program, names)]
         self._events = BatchEvents(repo, sources) if sources else None
         self.key = self._users.key
 
@@ -115,22 +115,22 @@ class EntityReader:
             yield part.batch.column(self.key)
 
     def _expiry(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        found = {}
+        expires_at = {}
         for view, ttl in self._users.ttl.items():
             if row_instant(view) in batch.schema.names:
                 instants = batch.column(row_instant(view))
-                found[view] = pa.array(micros(instants) + ttl + 1, mask=instants.is_null().to_numpy(False))
-        return found
+                expires_at[view] = pa.array(micros(instants) + ttl + 1, mask=instants.is_null().to_numpy(False))
+        return expires_at
 
     def inputs(self, as_of: int, keys: Sequence[str]) -> dict[str, Inputs]:
         """Read what the rules read of some entities, without a context. One that was unknown then is absent."""
-        wanted = sorted(set(keys))
-        events = {} if self._events is None else self._events.events(as_of, wanted)
-        found = {}
-        for crowd in self.at(as_of, wanted):
+        entities = sorted(set(keys))
+        events = {} if self._events is None else self._events.events(as_of, entities)
+        by_entity = {}
+        for crowd in self.at(as_of, entities):
             for row, entity in enumerate(crowd.batch.column(self.key).to_pylist()):
-                found[entity] = self._inputs(crowd.batch, row, events.get(entity, ()))
-        return found
+                by_entity[entity] = self._inputs(crowd.batch, row, events.get(entity, ()))
+        return by_entity
 
     def _inputs(self, batch: pa.RecordBatch, row: int, events: tuple[Event, ...]) -> Inputs:
         updated_at = {}

@@ -41,8 +41,8 @@ _EXACT = 2**53
 def sources_of(program: Program, names: Collection[str]) -> tuple[Source, ...]:
     """Return the event conditions that segments read, themselves or through others."""
     nodes = [node for name in program.closure(names) for node in walk(program.segment(name).when)]
-    found = (node.operand if isinstance(node, Predicate) else node for node in nodes)
-    return tuple(dict.fromkeys(source for source in found if isinstance(source, EventAggregate | SequenceNode)))
+    operands = (node.operand if isinstance(node, Predicate) else node for node in nodes)
+    return tuple(dict.fromkeys(source for source in operands if isinstance(source, EventAggregate | SequenceNode)))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -89,18 +89,20 @@ class BatchEvents:
         ProjectError
             if the event log cannot be read.
         """
-        found: dict[Source, list[Any]] = {source: [] for source in self._sources}
+        chunks_by_source: dict[Source, list[Any]] = {source: [] for source in self._sources}
         entities = [pa.array([], pa.large_string())]
         for piece in self._log.pieces(as_of, keys):
             entities.append(piece.entities)
             reader = _PieceReader(piece, self._log.names, as_of)
             for source in self._sources:
-                found[source].append(reader.values(source))
+                chunks_by_source[source].append(reader.values(source))
         recent = pa.concat_arrays(entities)
-        everyone = self.entities(as_of, keys)
-        others = everyone.filter(pc.invert(pc.is_in(everyone, value_set=recent)))
+        all_entities = self.entities(as_of, keys)
+        others = all_entities.filter(pc.invert(pc.is_in(all_entities, value_set=recent)))
         rest = len(others) + 1
-        columns = {source: as_column([*chunks, [_of_nothing(source)] * rest]) for source, chunks in found.items()}
+        columns = {
+            source: as_column([*chunks, [_of_nothing(source)] * rest]) for source, chunks in chunks_by_source.items()
+        }
         return EventFacts(pa.concat_arrays([recent, others]), columns)
 
     def entities(self, as_of: int, keys: Sequence[str] | None = None) -> pa.Array:
@@ -127,12 +129,12 @@ class BatchEvents:
 
     def events(self, as_of: int, keys: Sequence[str]) -> dict[str, tuple[Event, ...]]:
         """Return the events of some users, in order, as far back as the conditions look. Who has none is absent."""
-        found: dict[str, tuple[Event, ...]] = {}
+        by_entity: dict[str, tuple[Event, ...]] = {}
         for piece in self._log.pieces(as_of, keys):
             reader = _PieceReader(piece, self._log.names, as_of)
             for place, entity in enumerate(piece.entities.to_pylist()):
-                found[entity] = tuple(reader.events(place))
-        return found
+                by_entity[entity] = tuple(reader.events(place))
+        return by_entity
 
 
 class EventHistory:
@@ -159,11 +161,11 @@ class EventHistory:
         readers = [reader.at(as_of) for reader in self._readers]
         places = pc.index_in(entities.cast(pa.large_string()), value_set=self._entities)
         rows = pc.fill_null(places, len(self._entities))
-        found = {}
+        columns = {}
         for source in self._sources:
             column = as_column([*(reader.values(source) for reader in readers), [_of_nothing(source)]])
-            found[source] = column.take(rows)
-        return found
+            columns[source] = column.take(rows)
+        return columns
 
 
 def _of_nothing(source: Source) -> Value:
@@ -232,14 +234,14 @@ class _PieceReader:
         return np.flatnonzero(meant)
 
     def _is_meant(self, match: EventMatch) -> npt.NDArray[np.bool_]:
-        found = self._matching.get(match)
-        if found is None:
-            found = self._piece.names == self._names.index(match.event)
+        is_match = self._matching.get(match)
+        if is_match is None:
+            is_match = self._piece.names == self._names.index(match.event)
             if match.where:
                 fitting = [selects(match, match.event, document) for document in self._documents]
-                found = found & np.array(fitting, dtype=np.bool_)[self._codes]
-            self._matching[match] = found
-        return found
+                is_match = is_match & np.array(fitting, dtype=np.bool_)[self._codes]
+            self._matching[match] = is_match
+        return is_match
 
     def _property(self, name: str, read: Callable[[Value], Value], rows: Integers) -> list[Value]:
         values = [read(document.get(name)) for document in self._documents]
@@ -257,14 +259,14 @@ class _PieceReader:
         """Yield a user's events in order, or those with some names."""
         piece = self._piece
         start, end = int(self._starts[place]), int(self._starts[place + 1])
-        wanted = zip(
+        rows = zip(
             piece.names[start:end].tolist(),
             piece.ats[start:end].tolist(),
             piece.ids[start:end].to_pylist(),
             self._codes[start:end].tolist(),
             strict=True,
         )
-        for name, at, identity, code in wanted:
+        for name, at, identity, code in rows:
             if at <= self.as_of and (names is None or name in names):
                 yield Event(self._names[name], at, identity, self._documents[code])
 

@@ -29,11 +29,11 @@ _AS_OF = b"as_of"
 class Exported:
     """Count who is in the segment, and who entered and left since the last export, if there was one.
 
-    ``since`` is the instant of the last export, in microseconds.
+    ``previous`` is the instant of the last export, in microseconds.
     """
 
     members: int
-    since: int | None = None
+    previous: int | None = None
     entered: int = 0
     left: int = 0
 
@@ -70,10 +70,10 @@ class Exports:
             if the offline store cannot be read, or the file cannot be written.
         """
         schema = pa.schema([(rules.key, pa.string())])
-        with TableFile(self._partial, self._members_schema(as_of)) as kept, self._file(schema) as file:
+        with TableFile(self._partial, self._members_schema(as_of)) as remembered, self._file(schema) as file:
             for members in members_of(rules, self._segment, as_of, progress):
                 file.write(pa.record_batch([members], schema=schema))
-                kept.write(pa.record_batch([members], schema=kept.schema))
+                remembered.write(pa.record_batch([members], schema=remembered.schema))
         self._remember()
         return Exported(file.rows)
 
@@ -87,24 +87,25 @@ class Exports:
         ProjectError, DataError
             as :meth:`full`; or if the last export is of a later instant.
         """
-        before, since = self._last()
-        if since is not None and since > as_of:
+        before, previous = self._last()
+        if previous is not None and previous > as_of:
             raise DataError(
-                f"the last export of `{self._segment}` to {self._out} is as of {format_instant(since)}, which is later",
+                f"the last export of `{self._segment}` to {self._out} is as of {format_instant(previous)}, which is "
+                "later",
                 hint="name a later instant with --as-of, or leave --changes-since-last out",
             )
         chunks = [*members_of(rules, self._segment, as_of, progress)]
         now = pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
         entered, left = without(now, before), without(before, now)
         schema = pa.schema([(rules.key, pa.string()), ("change", pa.string())])
-        with TableFile(self._partial, self._members_schema(as_of)) as kept, self._file(schema) as file:
+        with TableFile(self._partial, self._members_schema(as_of)) as remembered, self._file(schema) as file:
             for entities, change in ((entered, ENTERED), (left, LEFT)):
                 file.write(
                     pa.record_batch([entities, pa.repeat(change, len(entities)).cast(pa.string())], schema=schema)
                 )
-            kept.write(pa.record_batch([now], schema=kept.schema))
+            remembered.write(pa.record_batch([now], schema=remembered.schema))
         self._remember()
-        return Exported(len(now), since, len(entered), len(left))
+        return Exported(len(now), previous, len(entered), len(left))
 
     def _file(self, schema: pa.Schema) -> TableFile:
         return TableFile(self._out, schema, csv_formulas=self._csv_formulas)

@@ -124,9 +124,9 @@ class SqlExports:
         table = self._table(rules.key, with_change=True)
         now = pa.concat_arrays([_no_keys(), *members_of(rules, self._segment, as_of, progress)])
         with self._transaction(table) as connection:
-            since, number = self._hold(connection)
-            if since is not None and since > as_of:
-                last = f"the last export of `{self._segment}` to {self.shown} is as of {format_instant(since)}"
+            previous, number = self._hold(connection)
+            if previous is not None and previous > as_of:
+                last = f"the last export of `{self._segment}` to {self.shown} is as of {format_instant(previous)}"
                 raise DataError(f"{last}, which is later", hint="name a later instant with --as-of")
             before = self._last(connection)
             entered, left = without(now, before), without(before, now)
@@ -134,7 +134,7 @@ class SqlExports:
                 self._add(connection, table, keys, {rules.key: None, "change": change, **self._fixed(as_of, number)})
             self._follow(connection, entered, left)
             self._note(connection, as_of, number, len(now))
-        return Exported(len(now), since, len(entered), len(left))
+        return Exported(len(now), previous, len(entered), len(left))
 
     def close(self) -> None:
         """Close the connections."""
@@ -175,10 +175,10 @@ class SqlExports:
         inspector = inspect(self._engine)
         if not inspector.has_table(table.name, schema=table.schema):
             return
-        found = {column["name"] for column in inspector.get_columns(table.name, schema=table.schema)}
-        wanted = {column.name for column in table.columns}
-        if found != wanted:
-            there, ours = (", ".join(sorted(names)) for names in (found, wanted))
+        existing = {column["name"] for column in inspector.get_columns(table.name, schema=table.schema)}
+        expected = {column.name for column in table.columns}
+        if existing != expected:
+            there, ours = (", ".join(sorted(names)) for names in (existing, expected))
             raise DataError(
                 f"{self.shown} has the columns {there}, and the export writes {ours}",
                 hint="name another table; full exports and --changes-since-last need one each",
@@ -207,7 +207,7 @@ class SqlExports:
         """Insert a row for each key; it stands where the row has none."""
         key = next(name for name, value in row.items() if value is None)
         for some in _chunks(keys):
-            connection.execute(insert(table), [{**row, key: one} for one in some])
+            connection.execute(insert(table), [{**row, key: entity} for entity in some])
 
     def _fixed(self, as_of: int, number: int) -> dict[str, Any]:
         return {"segment": self._segment, "as_of": from_micros(as_of), "export": number}

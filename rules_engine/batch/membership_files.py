@@ -60,8 +60,8 @@ class TableFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(
                 prefix=f".{self._path.name}.", dir=self._path.parent, delete=False
-            ) as made:
-                self._partial = Path(made.name)
+            ) as file:
+                self._partial = Path(file.name)
             self._partial.chmod(0o644)
             self._writer = _WRITERS[self._path.suffix](self._partial, self.schema)
         except OSError as error:

@@ -82,14 +82,20 @@ def overlap(rules: BatchRules, as_of: int, progress: Progress = lambda _users, _
         progress(users, answered.done)
     sizes = {name: int(together[at, at]) for at, name in enumerate(names)}
     pairs = [
-        Pair(one, other, sizes[one], sizes[other], int(together[names.index(one), names.index(other)]))
-        for one, other in combinations(names, 2)
+        Pair(
+            first,
+            second,
+            sizes[first],
+            sizes[second],
+            int(together[names.index(first), names.index(second)]),
+        )
+        for first, second in combinations(names, 2)
     ]
     pairs.sort(key=lambda pair: (-pair.jaccard, -max(pair.contained, pair.contains), pair.first, pair.second))
     return Overlap(users, sizes, tuple(pairs))
 
 
-def heat_map(found: Overlap, path: Path) -> None:
+def heat_map(overlap: Overlap, path: Path) -> None:
     """Draw which part of each segment's users (row) is in each other one (column).
 
     Raises
@@ -97,14 +103,14 @@ def heat_map(found: Overlap, path: Path) -> None:
     MissingExtraError
         if matplotlib is not installed.
     """
-    names = list(found.sizes)
-    parts = _parts(found, names)
+    names = list(overlap.sizes)
+    parts = _parts(overlap, names)
     side = max(4.0, 1.8 + 0.55 * len(names))
     figure = new_figure(side + 1.5, side, "the heat map")
     axes = figure.add_subplot()
     shown = axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), [f"{name} ({found.sizes[name]:,})" for name in names])
+    axes.set_yticks(range(len(names)), [f"{name} ({overlap.sizes[name]:,})" for name in names])
     axes.set_title("Part of the row's users who are in the column's segment too", fontsize=10)
     for row, column in np.ndindex(parts.shape):
         if not np.isnan(parts[row, column]):
@@ -127,16 +133,16 @@ def _percent(part: float) -> str:
     return "<1%" if part < 0.005 else ">99%" if part >= 0.995 else f"{part:.0%}"
 
 
-def _parts(found: Overlap, names: list[str]) -> npt.NDArray[Any]:
+def _parts(overlap: Overlap, names: list[str]) -> npt.NDArray[Any]:
     """Return the shares by row and column; NaN where nobody is in the row's segment."""
     parts = np.full((len(names), len(names)), np.nan)
     for at, name in enumerate(names):
-        if found.sizes[name]:
+        if overlap.sizes[name]:
             parts[at, at] = 1.0
-    for pair in found.pairs:
-        one, other = names.index(pair.first), names.index(pair.second)
+    for pair in overlap.pairs:
+        first, second = names.index(pair.first), names.index(pair.second)
         if pair.first_size:
-            parts[one, other] = pair.contained
+            parts[first, second] = pair.contained
         if pair.second_size:
-            parts[other, one] = pair.contains
+            parts[second, first] = pair.contains
     return parts

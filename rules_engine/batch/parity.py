@@ -103,8 +103,8 @@ def compare(
     def read(names: tuple[str, ...]) -> Parity:
         return _compared(project, repo, rules, names, now, sample, seed, progress)
 
-    found, refused = readable(rules.program, rules.program.names, read)
-    return replace(found, refused=refused)
+    parity, refused = readable(rules.program, rules.program.names, read)
+    return replace(parity, refused=refused)
 
 
 def _compared(
@@ -117,14 +117,14 @@ def _compared(
     seed: int,
     progress: Progress,
 ) -> Parity:
-    everyone = EntityReader(repo, (rules.program, names))
-    batch = BatchRules(repo, rules.program, names, everyone=everyone)
-    keys = None if sample is None else sample_users(everyone, now, sample, seed)
+    reader = EntityReader(repo, (rules.program, names))
+    batch = BatchRules(repo, rules.program, names, reader=reader)
+    keys = None if sample is None else sample_users(reader, now, sample, seed)
     users = 0
     differing: list[Disagreement] = []
-    with SegmentClient(project) as client, closing(open_reader(rules.plan, project.root)) as reader:
-        comparison = _Comparison(client, rules, reader, batch, now)
-        for crowd in everyone.at(now, keys):
+    with SegmentClient(project) as client, closing(open_reader(rules.plan, project.root)) as online:
+        comparison = _Comparison(client, rules, online, batch, now)
+        for crowd in reader.at(now, keys):
             for start in range(0, crowd.batch.num_rows, _BATCH):
                 some = crowd.slice(start, _BATCH)
                 differing += comparison.of(some)
@@ -134,10 +134,10 @@ def _compared(
     return Parity(now, users, batch.names, tuple(differing))
 
 
-def sample_users(everyone: EntityReader, as_of: int, sample: int, seed: int) -> list[str]:
+def sample_users(reader: EntityReader, as_of: int, sample: int, seed: int) -> list[str]:
     """Draw entities at random, sorted; the same for the same seed."""
     draw = np.random.default_rng(seed)
-    keys = sorted(key for some in everyone.entities(as_of) for key in some.to_pylist())
+    keys = sorted(key for some in reader.entities(as_of) for key in some.to_pylist())
     chosen = draw.choice(len(keys), min(sample, len(keys)), replace=False)
     return sorted(keys[place] for place in chosen)
 
@@ -160,10 +160,10 @@ class _Comparison:
         offline = self._batch.answer(crowd, self._now).matches.segments()
         values = zip(self._online_values(users), self._offline_values(crowd), strict=True)
         suspects: dict[str, list[tuple[str, bool, bool]]] = {}
-        for user, said, here, (ones, others) in zip(users, online, offline, values, strict=True):
+        for user, membership, here, (ones, others) in zip(users, online, offline, values, strict=True):
             differing = {operand for operand, value in ones.items() if value != others[operand]}
             for name in self._batch.names:
-                was, is_now = name in said.segments, name in here
+                was, is_now = name in membership.segments, name in here
                 if was != is_now or differing & self._read[name]:
                     suspects.setdefault(user, []).append((name, was, is_now))
         inputs = self._batch.inputs(self._now, list(suspects)) if suspects else {}
@@ -176,10 +176,10 @@ class _Comparison:
 
     def _online_values(self, users: Sequence[str]) -> Iterator[dict[Operand, Any]]:
         events = self._rules.events if self._sources else None
-        for found in self._reader.read(users, self._features, None if events is None else events.name):
-            values: dict[Any, Any] = {**self._rules.features(self._features, found, self._now)}
+        for features in self._reader.read(users, self._features, None if events is None else events.name):
+            values: dict[Any, Any] = {**self._rules.features(self._features, features, self._now)}
             if events is not None:
-                state = events.values(found.beside)
+                state = events.values(features.event_state)
                 values |= {source: _value(state, source, self._now) for source in self._sources}
             yield {operand: _plain(value) for operand, value in values.items()}
 
@@ -196,8 +196,8 @@ class _Comparison:
             column = column.cast(column.type.value_type)
         if expires_at is not None:
             column = pc.if_else(pc.less_equal(expires_at, self._now).fill_null(False), None, column)
-        found: Sequence[Any] = column.to_pylist()
-        return found
+        values: Sequence[Any] = column.to_pylist()
+        return values
 
     def _event(self, crowd: Crowd, source: Source) -> Sequence[Any]:
         """Return an event condition's values; counts only as far as a state tells them apart."""
@@ -220,16 +220,16 @@ def _plain(value: Any) -> Any:
 
 
 def _conditions(user: str, segment: str, online: Explanation, offline: Explanation) -> Iterator[Disagreement]:
-    for one, other in zip(_leaves(online.reason), _leaves(offline.reason), strict=True):
-        if one.verdict != other.verdict:
+    for online_leaf, offline_leaf in zip(_leaves(online.reason), _leaves(offline.reason), strict=True):
+        if online_leaf.verdict != offline_leaf.verdict:
             yield Disagreement(
                 user,
                 segment,
-                one.text,
-                one.verdict,
-                other.verdict,
-                one.value or one.missing,
-                other.value or other.missing,
+                online_leaf.text,
+                online_leaf.verdict,
+                offline_leaf.verdict,
+                online_leaf.value or online_leaf.missing,
+                offline_leaf.value or offline_leaf.missing,
             )
 
 

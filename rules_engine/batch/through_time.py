@@ -54,8 +54,8 @@ class RulesThroughTime:
         segments: Collection[str] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        everyone = EntityReader(repo, (program, program.names if segments is None else segments))
-        self._rules = BatchRules(repo, program, segments, context, everyone)
+        reader = EntityReader(repo, (program, program.names if segments is None else segments))
+        self._rules = BatchRules(repo, program, segments, context, reader)
         self.names = self._rules.names
         self._history = OfflineHistory(repo, features_read(program, self.names))
         sources = sources_of(program, self.names)
@@ -94,8 +94,8 @@ class RulesThroughTime:
             yield iter([self._rules.answer(Crowd(batch, self._expiry(batch), events, done), at)])
 
     def _expiry(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        found = {}
+        expires_at = {}
         for view, ttl in self._history.ttl.items():
             instants = batch.column(row_instant(view))
-            found[view] = pa.array(micros(instants) + ttl + 1, mask=instants.is_null().to_numpy(False))
-        return found
+            expires_at[view] = pa.array(micros(instants) + ttl + 1, mask=instants.is_null().to_numpy(False))
+        return expires_at

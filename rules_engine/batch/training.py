@@ -82,10 +82,10 @@ def training_set(
     repo = project if isinstance(project, FeastRepo) else FeastRepo(_opened(project))
     keys, ats = _checked(rows, repo.entity().join_key, instants)
     windowed = read_events(repo.project.events_yaml).features
-    known = {*repo.catalog().features, *(f"{EVENT_VIEW}:{name}" for name in windowed)}
+    known_names = {*repo.catalog().features, *(f"{EVENT_VIEW}:{name}" for name in windowed)}
     for name in features:
-        if name not in known:
-            raise UnknownNameError(f"there is no feature `{name}`", hint=nearest(name, known))
+        if name not in known_names:
+            raise UnknownNameError(f"there is no feature `{name}`", hint=nearest(name, known_names))
     of_events = {name: windowed[_short(name)] for name in features if _is_windowed(name, windowed)}
     of_feast = [name for name in dict.fromkeys(features) if name not in of_events]
     columns: dict[str, Any] = {}
@@ -96,8 +96,8 @@ def training_set(
         columns |= _through_feast(repo, keys, ats, others) if others else {}
     if of_events:
         columns |= _from_log(repo, keys, ats, of_events)
-    found = pd.DataFrame({name: columns[name] for name in dict.fromkeys(features)})
-    return pd.concat([rows, found.set_axis(rows.index)], axis=1)
+    joined_features = pd.DataFrame({name: columns[name] for name in dict.fromkeys(features)})
+    return pd.concat([rows, joined_features.set_axis(rows.index)], axis=1)
 
 
 def _opened(project: Project | str | Path) -> Project:
@@ -139,7 +139,7 @@ def _checked(rows: pd.DataFrame, key: str, instants: str) -> tuple[pa.Array, Int
 
 def _through_feast(repo: FeastRepo, keys: pa.Array, ats: Integers, features: Sequence[str]) -> dict[str, pd.Series]:
     """Return Feast's point-in-time join, in the order of the rows, with the types that the online store holds."""
-    asked = pd.DataFrame(
+    entities = pd.DataFrame(
         {
             repo.entity().join_key: keys.to_pandas(),
             "event_timestamp": pd.Series(ats.astype("datetime64[us]")).dt.tz_localize("UTC"),
@@ -149,7 +149,7 @@ def _through_feast(repo: FeastRepo, keys: pa.Array, ats: Integers, features: Seq
     repo.check_registered()
     try:
         with quiet():
-            job = repo.store.get_historical_features(asked, list(features), full_feature_names=True)
+            job = repo.store.get_historical_features(entities, list(features), full_feature_names=True)
             table: pa.Table = job.to_arrow()
     except Exception as error:  # every engine raises its own
         pass_interrupt(error)
@@ -157,11 +157,11 @@ def _through_feast(repo: FeastRepo, keys: pa.Array, ats: Integers, features: Seq
         raise ProjectError(f"the offline store cannot be read: {error}", hint=hint) from error
     table = table.sort_by(_ROW)
     types = {name: feature.feast_type for name, feature in repo.catalog().features.items()}
-    found = {}
+    values = {}
     for name in features:
         column = table[name.replace(":", "__")].combine_chunks()
-        found[name] = _series(as_declared(column, name, types[name]))
-    return found
+        values[name] = _series(as_declared(column, name, types[name]))
+    return values
 
 
 def _series(column: pa.Array) -> pd.Series:
@@ -175,22 +175,22 @@ def _series(column: pa.Array) -> pd.Series:
 
 
 def _from_log(
-    repo: FeastRepo, keys: pa.Array, ats: Integers, wanted: dict[str, EventAggregate]
+    repo: FeastRepo, keys: pa.Array, ats: Integers, aggregates: dict[str, EventAggregate]
 ) -> dict[str, pd.Series]:
-    log = OfflineEvents(event_log(repo.project), wanted.values(), repo.project.state_dir)
+    log = OfflineEvents(event_log(repo.project), aggregates.values(), repo.project.state_dir)
     values: dict[str, list[Value]] = {
-        name: [reduce_values(aggregate.function, ())] * len(ats) for name, aggregate in wanted.items()
+        name: [reduce_values(aggregate.function, ())] * len(ats) for name, aggregate in aggregates.items()
     }
     if len(ats):
-        everyone = pc.unique(keys)
-        for piece in log.pieces(int(ats.max()), everyone.to_pylist(), int(ats.min())):
+        entities = pc.unique(keys)
+        for piece in log.pieces(int(ats.max()), entities.to_pylist(), int(ats.min())):
             owners = pc.index_in(keys, value_set=piece.entities).fill_null(-1).to_numpy().astype(np.int64)
             rows = np.flatnonzero(owners >= 0)
             reader = _Windows(piece, log.names, owners[rows], ats[rows])
-            for name, aggregate in wanted.items():
+            for name, aggregate in aggregates.items():
                 for row, value in zip(rows.tolist(), reader.values(aggregate), strict=True):
                     values[name][row] = value
-    return {name: _column(found, wanted[name]) for name, found in values.items()}
+    return {name: _column(column, aggregates[name]) for name, column in values.items()}
 
 
 class _Windows:
@@ -232,8 +232,8 @@ class _Windows:
         width = len(instants) + 1
         events = self._piece.owners[rows] * width + np.searchsorted(instants, self._piece.ats[rows])
         ends = np.searchsorted(events, self._owners * width + np.searchsorted(instants, self._ats, "right"))
-        since = 0 if within is None else np.searchsorted(instants, self._ats - within, "right")
-        starts = np.searchsorted(events, self._owners * width + since)
+        window_starts = 0 if within is None else np.searchsorted(instants, self._ats - within, "right")
+        starts = np.searchsorted(events, self._owners * width + window_starts)
         return starts.astype(np.int64), ends.astype(np.int64)
 
 
@@ -248,15 +248,21 @@ _OF_NOTHING = {
 
 def _column(values: list[Value], aggregate: EventAggregate) -> pd.Series:
     """Return a column with numbers as numbers, times as times with a zone, and lists as lists."""
-    kept = aggregate.of_type if aggregate.function not in _COUNTS else None
-    if kept is not None and kept.is_list:
-        read = (lambda one: pd.Timestamp(one, unit="us", tz="UTC")) if kept.kind is Kind.TIME else (lambda one: one)
-        lists = [[read(one) for one in value] if isinstance(value, tuple) else None for value in values]
+    value_type = aggregate.of_type if aggregate.function not in _COUNTS else None
+    if value_type is not None and value_type.is_list:
+        read = (
+            (lambda item: pd.Timestamp(item, unit="us", tz="UTC"))
+            if value_type.kind is Kind.TIME
+            else (lambda item: item)
+        )
+        lists = [[read(item) for item in value] if isinstance(value, tuple) else None for value in values]
         return pd.Series(lists, dtype=object)
-    if kept is not None and kept.kind is Kind.TIME:
+    if value_type is not None and value_type.kind is Kind.TIME:
         return _series(pa.array(values, pa.timestamp("us", "UTC")))
     try:
-        nothing = kept is not None and all(value is None for value in values)
-        return _series(pa.array(values, _OF_NOTHING.get(kept.kind) if nothing and kept is not None else None))
+        nothing = value_type is not None and all(value is None for value in values)
+        return _series(
+            pa.array(values, _OF_NOTHING.get(value_type.kind) if nothing and value_type is not None else None)
+        )
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # integers beyond 64 bits, or beside floats
         return pd.Series(values, dtype=object)

@@ -71,13 +71,13 @@ def _list(project: Project, output_format: Format) -> None:
 
     rows = [
         {
-            "version": found.number,
-            "applied_at": format_instant(found.applied_at),
-            "who": found.who,
-            "segments": len(found.plan.definitions["segments"]),
-            "hash": found.hash,
+            "version": version.number,
+            "applied_at": format_instant(version.applied_at),
+            "who": version.who,
+            "segments": len(version.plan.definitions["segments"]),
+            "hash": version.hash,
         }
-        for found in versions(project)
+        for version in versions(project)
     ]
     if output_format is Format.JSON:
         output.print_json(rows)

@@ -84,42 +84,44 @@ def backtest(
         at = instants(start, opened.now if end is None else end, every)
         names = [segment] if alone else None if not compared else {segment, *compared}
         rules = RulesThroughTime(opened.repo, opened.program, names, read_context(context, opened.program))
-        found = run(
+        history = run(
             rules, segment, at, flap_within, lambda users, done: show(f"Evaluated {users:,} times a user ({done:.0%})")
         )
         if out is not None:
-            write(found, out)
+            write(history, out)
         if plot is not None:
-            draw_backtest(found, plot)
+            draw_backtest(history, plot)
     if output_format is Format.JSON:
-        output.print_json(_data(found))
+        output.print_json(_data(history))
         return
-    _show(found)
+    _show(history)
     for path in (out, plot):
         if path is not None:
             output.say(f"Wrote {path}")
 
 
-def _show(found: Backtest) -> None:
+def _show(history: Backtest) -> None:
     from rules_engine.batch.backtest import shown_points
 
-    points = found.points
+    points = history.points
     first, last = format_instant(points[0].at), format_instant(points[-1].at)
-    output.say((found.segment, "bold"), f" at {output.plural(len(points), 'instant')} from {first} to {last}")
+    output.say((history.segment, "bold"), f" at {output.plural(len(points), 'instant')} from {first} to {last}")
     headers = ["at", "users", "size", "share", "enter", "leave", "flaps"]
-    rows = [["..."] + [""] * 6 if point is None else _row(point) for point in shown_points(found, _SHOWN)]
+    rows = [["..."] + [""] * 6 if point is None else _row(point) for point in shown_points(history, _SHOWN)]
     rows[0][4:] = [""] * 3  # before the first instant nothing is known
     output.table(headers, rows, right=headers[1:])
     entered, left = sum(point.entered for point in points), sum(point.left for point in points)
-    undone = f"{found.flap_rate:.1%} of these moves undid one that was at most {format_duration(found.flap_within)} old"
+    undone = (
+        f"{history.flap_rate:.1%} of these moves undid one that was at most {format_duration(history.flap_within)} old"
+    )
     output.say(f"{entered:,} entered and {left:,} left; {undone}")
     if not any(point.users for point in points):
         output.say("Nobody is known yet at any of these instants: the first rows of features and events are later.")
-    alike = [name for name in found.alike() if any(point.both[name] for point in points)]
+    alike = [name for name in history.alike() if any(point.both[name] for point in points)]
     if alike:
         output.say()
         headers = ["in common with", "first", "mean", "last"]
-        output.table(headers, [_common(found, name) for name in alike[:_OTHERS]], right=headers[1:])
+        output.table(headers, [_common(history, name) for name in alike[:_OTHERS]], right=headers[1:])
     if len(alike) > _OTHERS:
         output.say(f"and {len(alike) - _OTHERS:,} more; --format json shows all")
 
@@ -129,19 +131,19 @@ def _row(point: Point) -> list[str]:
     return [format_instant(point.at), f"{point.users:,}", f"{point.size:,}", f"{point.share:.1%}", *moves]
 
 
-def _common(found: Backtest, name: str) -> list[str]:
+def _common(history: Backtest, name: str) -> list[str]:
     """Return the row of another segment: its Jaccard index at the first instant, on average, and at the last."""
-    measures = [point.jaccard(name) for point in found.points]
+    measures = [point.jaccard(name) for point in history.points]
     shown = (measures[0], sum(measures) / len(measures), measures[-1])
     return [name, *(f"{measure:.1%}" for measure in shown)]
 
 
-def _data(found: Backtest) -> dict[str, Any]:
+def _data(history: Backtest) -> dict[str, Any]:
     return {
-        "segment": found.segment,
-        "every": format_duration(found.every),
-        "flap_within": format_duration(found.flap_within),
-        "flap_rate": found.flap_rate,
+        "segment": history.segment,
+        "every": format_duration(history.every),
+        "flap_within": format_duration(history.flap_within),
+        "flap_rate": history.flap_rate,
         "points": [
             {
                 "at": format_instant(point.at),
@@ -155,6 +157,6 @@ def _data(found: Backtest) -> dict[str, Any]:
                     for name in point.others
                 },
             }
-            for point in found.points
+            for point in history.points
         ],
     }

@@ -97,13 +97,13 @@ def _has_drifted(opened: ClusterProject, limits: list[str]) -> bool:
     if version is None:
         remark("No version yet, so there is nothing to have drifted from")
         return True
-    found = opened.drift(parse_limits(limits))
-    for drift, measures in found:
+    drifted = opened.drift(parse_limits(limits))
+    for drift, measures in drifted:
         shown = ", ".join(f"{name} {drift.measures[name]:.3f}" for name in measures)
         remark(f"Drifted since {version}: {drift.kind} {drift.name} ({shown})")
-    if not found:
+    if not drifted:
         remark(f"No drift since {version}: nothing is fitted")
-    return bool(found)
+    return bool(drifted)
 
 
 def _show_fitted(opened: ClusterProject, run: ClusterFitRun, report: Path | None, stages: StageTimes) -> None:

@@ -56,12 +56,14 @@ def demo(repo: Repo = HERE) -> None:
 
     with SegmentClient.from_repo(repo) as client:
         steps.show("Ask for everyone's segments, as an application does", "SegmentClient.lookup_many, in Python")
-        everyone = customers(project)
+        entities = customers(project)
         began = time.perf_counter()
         with output.working("Looking up everyone") as show:
-            census = take_census(client, everyone, lambda done: show(f"Looked up {done:,} of {len(everyone):,}"))
+            census = take_census(client, entities, lambda done: show(f"Looked up {done:,} of {len(entities):,}"))
         took = time.perf_counter() - began
-    rows = [[name, f"{len(found):,}", f"{census.share(name):.1%}"] for name, found in sorted(census.members.items())]
+    rows = [
+        [name, f"{len(members):,}", f"{census.share(name):.1%}"] for name, members in sorted(census.members.items())
+    ]
     output.table(["segment", "customers", "share"], rows, right=["customers", "share"])
     for name, values in census.of_requests.items():
         output.say(f"{name} asks for what a request brings ({values}), so nobody is in it here; see below")

@@ -40,13 +40,13 @@ def drift(
         from rules_engine.ml.drift import beyond, parse_limits
         from rules_engine.ml.project_drift import project_drift
 
-        found = list(project_drift(Project.open(repo), names or [], at, show))
+        drifts = list(project_drift(Project.open(repo), names or [], at, show))
     limits = parse_limits(fail_if or [])
     if output_format is Format.JSON:
-        print_json([_data(drift, limits) for drift in found])
+        print_json([_data(drift, limits) for drift in drifts])
     else:
-        _show(found, limits)
-    too_far = beyond(found, limits)
+        _show(drifts, limits)
+    too_far = beyond(drifts, limits)
     if fail_if and too_far:
         shown = listing([drift.name for drift, _ in too_far])
         raise DataError(
@@ -55,10 +55,10 @@ def drift(
         )
 
 
-def _show(found: Sequence[Drift], limits: Mapping[str, float]) -> None:
+def _show(drifts: Sequence[Drift], limits: Mapping[str, float]) -> None:
     headers = ["of", "what", "name", "before", "now", "psi", "ks", "change", ""]
     rows = []
-    for drift in found:
+    for drift in drifts:
         share = drift.kind == "cluster"
         numbers = [_number(value, share=share) for value in (drift.before, drift.now)]
         change = drift.measures.get("share", drift.measures.get("loss"))

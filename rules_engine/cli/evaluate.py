@@ -63,12 +63,12 @@ def evaluate(
         raise typer.BadParameter("needs --out FILE", param_hint="--matrix")
     with output.working("Opening the project") as show:
         opened = BatchProject.open(Project.open(repo), as_of)
-        given = read_context(context, opened.program)
+        values = read_context(context, opened.program)
 
         def read(names: tuple[str, ...]) -> Sizes:
             if engine is EvaluationEngine.SPARK:
-                return _on_spark(opened, list(names), given, out, matrix, show)
-            rules = BatchRules(opened.repo, opened.program, names, given, unknown=True)
+                return _on_spark(opened, list(names), values, out, matrix, show)
+            rules = BatchRules(opened.repo, opened.program, names, values, unknown=True)
             return run(
                 rules,
                 opened.now,

@@ -33,8 +33,8 @@ def explain(
 
     with SegmentClient.from_repo(repo) as client:
         instant = None if at is None else from_micros(at)
-        given = read_context(context, client.program)
-        explanation = client.explain(entity, segment, context=given, at=instant)
+        values = read_context(context, client.program)
+        explanation = client.explain(entity, segment, context=values, at=instant)
     if output_format is Format.JSON:
         output.print_json(explanation.to_dict())
         return
@@ -43,9 +43,9 @@ def explain(
 
 
 def _show(line: str) -> None:
-    found = _VERDICT.match(line)
-    if found is None:
+    verdict_match = _VERDICT.match(line)
+    if verdict_match is None:
         output.say(line)
         return
-    start, verdict = found.groups()
-    output.say((start, "dim"), (verdict, _STYLES[verdict]), line[found.end() - 1 :])
+    start, verdict = verdict_match.groups()
+    output.say((start, "dim"), (verdict, _STYLES[verdict]), line[verdict_match.end() - 1 :])

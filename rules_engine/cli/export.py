@@ -66,16 +66,16 @@ def export(
         done = run(
             rules, opened.now, lambda users, part: show(f"Evaluated {output.plural(users, 'user')} ({part:.0%})")
         )
-    since = None if done.since is None else format_instant(done.since)
+    previous = None if done.previous is None else format_instant(done.previous)
     at, place = format_instant(opened.now), exports.shown
     if output_format is Format.JSON:
         data = {"segment": segment, "as_of": at, "file" if out is not None else "table": place, "members": done.members}
-        changes = {"since": since, "entered": done.entered, "left": done.left}
+        changes = {"since": previous, "entered": done.entered, "left": done.left}
         output.print_json(data | (changes if changes_since_last else {}))
         return
     output.say("Wrote ", (place, "bold"), f": {segment} has {output.plural(done.members, 'user')} as of {at}")
     if changes_since_last:
-        before = "the first export" if since is None else f"since {since}"
+        before = "the first export" if previous is None else f"since {previous}"
         output.say(f"{done.entered:,} entered and {done.left:,} left, {before}")
 
 

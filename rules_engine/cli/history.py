@@ -63,15 +63,15 @@ def history(
 def _segments(project: Project) -> Collection[str]:
     from rules_engine.read_plan import ReadPlan
 
-    found: Collection[str] = ReadPlan.load(project.read_plan).definitions["segments"]
-    return found
+    segments: Collection[str] = ReadPlan.load(project.read_plan).definitions["segments"]
+    return segments
 
 
-def _check(segment: str, known: Collection[str]) -> None:
+def _check(segment: str, names: Collection[str]) -> None:
     from rules_engine.diagnostics import nearest
 
-    if segment not in known:
-        hint = nearest(segment, known) or "`segments validate` lists what is wrong with the definitions"
+    if segment not in names:
+        hint = nearest(segment, names) or "`segments validate` lists what is wrong with the definitions"
         raise UnknownNameError(f"there is no segment `{segment}`, and there was none", hint=hint)
 
 

@@ -111,10 +111,12 @@ def _ingest(
     from rules_engine.diagnostics import nearest
     from rules_engine.stream.files.ingest import ingest_file
 
-    known = sink.declarations.events
+    declared = sink.declarations.events
     for name in [*mapped.names.values(), *([] if mapped.name is None else [mapped.name])]:
-        if name not in known:
-            raise UnknownNameError(f"there is no event `{name}` in the applied events.yaml", hint=nearest(name, known))
+        if name not in declared:
+            raise UnknownNameError(
+                f"there is no event `{name}` in the applied events.yaml", hint=nearest(name, declared)
+            )
     with output.working("Taking events") as show:
         report = ingest_file(
             project, sink, file, mapped, lambda report: show(f"Taking events: {report.rows:,} rows"), live=live
@@ -164,13 +166,15 @@ def _rebuild(project: Project, sink: EventSink, entities: list[str] | None, outp
 def _late(sink: EventSink, limit: int, output_format: Format) -> None:
     from rules_engine.stream.rebuilding import entities_to_rebuild
 
-    found = entities_to_rebuild(sink)
+    entities = entities_to_rebuild(sink)
     if output_format is Format.JSON:
-        output.print_json({"total": len(found), "entities": found[:limit]})
+        output.print_json({"total": len(entities), "entities": entities[:limit]})
         return
-    for entity in found[:limit]:
+    for entity in entities[:limit]:
         output.say(entity)
-    output.say(f"{output.plural(len(found), 'entity')} to rebuild" + (": `segments ingest --rebuild`" if found else ""))
+    output.say(
+        f"{output.plural(len(entities), 'entity')} to rebuild" + (": `segments ingest --rebuild`" if entities else "")
+    )
 
 
 def _replay(sink: EventSink, output_format: Format) -> None:
@@ -190,7 +194,9 @@ def _list(sink: EventSink, limit: int, output_format: Format) -> None:
     if output_format is Format.JSON:
         output.print_json({"total": total, "events": newest})
         return
-    rows = [[one["refused_at"][:19] + "Z", one["source"], f"{one['code']}: {one['message']}"] for one in newest]
+    rows = [
+        [event["refused_at"][:19] + "Z", event["source"], f"{event['code']}: {event['message']}"] for event in newest
+    ]
     if rows:
         output.table(["refused at", "from", "why"], rows)
     output.say(f"{output.plural(total, 'refused event')}" + (f", the newest {len(rows)} shown" if rows else ""))

@@ -136,9 +136,9 @@ class _Watch:
         raise self._made()  # without a variable, which would keep it alive by its own traceback
 
     def _made(self) -> _Interrupt:
-        made = _Interrupt()
-        self._raised = weakref.ref(made)
-        return made
+        interrupt = _Interrupt()
+        self._raised = weakref.ref(interrupt)
+        return interrupt
 
     def _at_the_top(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if self.came or issubclass(kind, KeyboardInterrupt):

@@ -36,48 +36,48 @@ def lookup(
 
     project = Project.open(repo)
     with SegmentClient(project) as client:
-        found = client.lookup(
+        membership = client.lookup(
             entity,
             context=read_context(context, client.program),
             segments=segments or None,
             at=None if at is None else from_micros(at),
         )
         if output_format is Format.JSON:
-            output.print_json(found.to_dict())
+            output.print_json(membership.to_dict())
         else:
-            _show(client, found, len(segments) if segments else len(client.program.names))
-            if not found.segments and not _is_known(client, project, found):
-                output.say(f"  the store knows nothing of {found.entity}")
+            _show(client, membership, len(segments) if segments else len(client.program.names))
+            if not membership.segments and not _is_known(client, project, membership):
+                output.say(f"  the store knows nothing of {membership.entity}")
 
 
-def _show(client: SegmentClient, found: Membership, asked: int) -> None:
-    number = f"{len(found.segments) or 'none'} of {output.plural(asked, 'segment')}"
-    changes_at = found.changes_at
+def _show(client: SegmentClient, membership: Membership, segments: int) -> None:
+    number = f"{len(membership.segments) or 'none'} of {output.plural(segments, 'segment')}"
+    changes_at = membership.changes_at
     until = "" if changes_at is None else f", until {format_instant(to_micros(changes_at))}"
-    at = format_instant(to_micros(found.at))
-    output.say((found.entity, "bold"), " is in ", (number, "bold"), f" at {at}{until}")
-    width = max(map(len, found.segments), default=0)
-    for name in sorted(found.segments):
+    at = format_instant(to_micros(membership.at))
+    output.say((membership.entity, "bold"), " is in ", (number, "bold"), f" at {at}{until}")
+    width = max(map(len, membership.segments), default=0)
+    for name in sorted(membership.segments):
         description = client.program.segments[name].description
         output.say("  ", (name.ljust(width), "green"), ("  " + description if description else "", "dim"))
-    for name in sorted(found.undecided):
+    for name in sorted(membership.undecided):
         output.say(f"  {name} is not known: more events came than are kept; `segments evaluate` tells")
 
 
-def _is_known(client: SegmentClient, project: Project, found: Membership) -> bool:
+def _is_known(client: SegmentClient, project: Project, membership: Membership) -> bool:
     """Return whether the store holds a feature of an entity, also one past its ttl, or an event that is kept of it."""
     from rules_engine.read_plan import ReadPlan
-    from rules_engine.redis.feast_layout import KeyMaker, beside
+    from rules_engine.redis.feast_layout import KeyMaker, sibling_key
     from rules_engine.redis.server import event_server
     from rules_engine.sdk.rules import Rules
 
     plan = ReadPlan.load(project.read_plan)
     names = [f"{view.name}:{feature.name}" for view in plan.views for feature in view.features]
-    if any(value is not None for value in client.features(found.entity, names, at=from_micros(0)).values()):
+    if any(value is not None for value in client.features(membership.entity, names, at=from_micros(0)).values()):
         return True
     events = Rules(plan).events
     if not events.requirements.events:
         return False
-    key = beside(KeyMaker(plan.project, plan.join_key, plan.key_version)(found.entity), events.name)
+    key = sibling_key(KeyMaker(plan.project, plan.join_key, plan.key_version)(membership.entity), events.name)
     with event_server(plan.connection, project.root).connected() as store:
         return bool(store.exists(key))

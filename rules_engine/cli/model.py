@@ -62,8 +62,8 @@ def fit(
 
         opened = ModelProject.open(Project.open(repo), name, at)
         store = opened.store()
-        wanted, why = due(opened, store, older=if_older, drifted=if_drift)
-        run = fit_version(opened, store, promote=promote, report=show) if wanted else None
+        is_due, why = due(opened, store, older=if_older, drifted=if_drift)
+        run = fit_version(opened, store, promote=promote, report=show) if is_due else None
     if run is None:
         _say_not_due(opened.definition.name, why, output_format)
         return
@@ -113,12 +113,12 @@ def score(
         from rules_engine.ml.propensity.project import ModelProject
 
         opened = ModelProject.open(Project.open(repo), name, at)
-        found, scored = opened.attach(version, show)
+        model, scored = opened.attach(version, show)
     if output_format is Format.JSON:
         print_json(
             {
-                "model": found.definition.name,
-                "model_version": found.version,
+                "model": model.definition.name,
+                "model_version": model.version,
                 "as_of": format_instant(opened.now),
                 "users": scored.users,
                 "left_out": scored.left_out,
@@ -129,7 +129,7 @@ def score(
             }
         )
         return
-    show_scored(found, scored, opened.now)
+    show_scored(model, scored, opened.now)
 
 
 @app.command()
@@ -153,34 +153,36 @@ def reasons(
 
     store = open_fitted(Project.open(repo), MODELS, name)
     model = store.current(version)
-    found = score_reasons(store.project, model, entity, at)
+    explained = score_reasons(store.project, model, entity, at)
     if output_format is Format.JSON:
         print_json(
             {
                 "entity": entity,
                 "model": store.name,
                 "model_version": model.version,
-                "score": found.score,
-                "percentile": found.percentile,
+                "score": explained.score,
+                "percentile": explained.percentile,
                 "reasons": [
-                    {"feature": reason.feature, "value": _json(found.values[reason.feature])}
+                    {"feature": reason.feature, "value": _json(explained.values[reason.feature])}
                     | {"typical": reason.typical, "effect": reason.effect}
-                    for reason in found.reasons
+                    for reason in explained.reasons
                 ],
             }
         )
         return
     texts, reasons = {}, []
-    for reason in found.reasons:
-        value = found.values[reason.feature]
-        if found.is_time(reason.feature):
-            texts[reason.feature] = _ago(found.now - to_micros(value))
+    for reason in explained.reasons:
+        value = explained.values[reason.feature]
+        if explained.is_time(reason.feature):
+            texts[reason.feature] = _ago(explained.now - to_micros(value))
             typical = None if reason.typical is None else _ago(reason.typical * DAY)
             reasons.append(replace(reason, typical=typical))
         else:
             texts[reason.feature] = value_text(value)
             reasons.append(reason)
-    show_reasons(f"{entity} has {store.name} {found.score:.4f} by {model.version}", found.percentile, reasons, texts)
+    show_reasons(
+        f"{entity} has {store.name} {explained.score:.4f} by {model.version}", explained.percentile, reasons, texts
+    )
 
 
 def _ago(micros: float) -> str:

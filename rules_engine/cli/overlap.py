@@ -46,23 +46,23 @@ def overlap(
     with output.working("Opening the project") as show:
         opened = BatchProject.open(Project.open(repo), as_of)
         rules = BatchRules(opened.repo, opened.program, segments or None, read_context(context, opened.program))
-        found = run(rules, opened.now, lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})"))
+        counted = run(rules, opened.now, lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})"))
         if plot is not None:
-            heat_map(found, plot)
+            heat_map(counted, plot)
     if output_format is Format.JSON:
-        near = [[pair.first, pair.second] for pair in found.duplicates(duplicates)]
+        near = [[pair.first, pair.second] for pair in counted.duplicates(duplicates)]
         output.print_json(
             {
                 "as_of": format_instant(opened.now),
-                "users": found.users,
-                "sizes": found.sizes,
-                "pairs": [_data(pair) for pair in found.pairs],
+                "users": counted.users,
+                "sizes": counted.sizes,
+                "pairs": [_data(pair) for pair in counted.pairs],
                 "near_duplicates": near,
             }
         )
         return
-    output.say((output.plural(found.users, "user"), "bold"), f" as of {format_instant(opened.now)}")
-    _show(found, duplicates)
+    output.say((output.plural(counted.users, "user"), "bold"), f" as of {format_instant(opened.now)}")
+    _show(counted, duplicates)
     if plot is not None:
         output.say(f"Wrote {plot}")
 
@@ -78,16 +78,16 @@ def _data(pair: Pair) -> dict[str, object]:
     }
 
 
-def _show(found: Overlap, least: float) -> None:
-    sized = [[name, f"{size:,}"] for name, size in found.sizes.items()]
+def _show(counted: Overlap, least: float) -> None:
+    sized = [[name, f"{size:,}"] for name, size in counted.sizes.items()]
     output.table(["segment", "users"], sized, right=["users"])
-    alike = [pair for pair in found.pairs if pair.both]
+    alike = [pair for pair in counted.pairs if pair.both]
     output.say()
     headers = ["first", "second", "both", "jaccard", "of first", "of second"]
     output.table(headers, [_row(pair) for pair in alike[:_SHOWN]], right=headers[2:])
     if len(alike) > _SHOWN:
         output.say(f"and {len(alike) - _SHOWN:,} more; --format json shows all")
-    for pair in found.duplicates(least):
+    for pair in counted.duplicates(least):
         output.say(f"{pair.first} and {pair.second} are nearly the same: {pair.jaccard:.1%} in common")
 
 

@@ -23,7 +23,7 @@ _WORDS = {True: "true", False: "false", None: "unknown"}
 
 def parity(
     sample: Annotated[int, typer.Option("--sample", min=1, metavar="N", help="Compare so many users.")] = 1000,
-    everyone: Annotated[bool, typer.Option("--all", help="Compare all users.")] = False,
+    all_users: Annotated[bool, typer.Option("--all", help="Compare all users.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Another seed draws other users.")] = 0,
     as_of: AsOf = None,
     repo: Repo = HERE,
@@ -39,34 +39,40 @@ def parity(
     from rules_engine.batch.parity import compare
 
     with output.working("Opening the project") as show:
-        found = compare(Project.open(repo), None if everyone else sample, as_of, seed, show)
+        compared = compare(Project.open(repo), None if all_users else sample, as_of, seed, show)
     if output_format is Format.JSON:
-        refused = {name: str(error) for name, error in found.refused.items()}
-        data = asdict(replace(found, refused={}))
-        output.print_json(data | {"as_of": format_instant(found.as_of), "refused": refused})
+        refused = {name: str(error) for name, error in compared.refused.items()}
+        data = asdict(replace(compared, refused={}))
+        output.print_json(data | {"as_of": format_instant(compared.as_of), "refused": refused})
     else:
-        _show(found)
-    output.refuse(found.refused)
-    if found.disagreements:
+        _show(compared)
+    output.refuse(compared.refused)
+    if compared.disagreements:
         raise typer.Exit(1)
 
 
-def _show(found: Parity) -> None:
-    number = output.plural(len(found.disagreements), "disagreement")
-    compared = f"{output.plural(found.users, 'user')} and {output.plural(len(found.segments), 'segment')}"
-    output.say((number, "bold"), f" among {compared} as of {format_instant(found.as_of)}")
-    if not found.disagreements:
+def _show(parity: Parity) -> None:
+    number = output.plural(len(parity.disagreements), "disagreement")
+    compared = f"{output.plural(parity.users, 'user')} and {output.plural(len(parity.segments), 'segment')}"
+    output.say((number, "bold"), f" among {compared} as of {format_instant(parity.as_of)}")
+    if not parity.disagreements:
         return
-    rows = [_row(disagreement) for disagreement in found.disagreements[:_SHOWN]]
+    rows = [_row(disagreement) for disagreement in parity.disagreements[:_SHOWN]]
     output.table(["user", "segment", "condition", "online", "offline"], rows)
-    rest = len(found.disagreements) - _SHOWN
+    rest = len(parity.disagreements) - _SHOWN
     if rest > 0:
         output.say(f"and {rest:,} more; --format json shows all")
 
 
-def _row(found: Disagreement) -> list[str]:
-    online = _side(found.online, found.online_value)
-    return [found.entity, found.segment, found.condition, online, _side(found.offline, found.offline_value)]
+def _row(disagreement: Disagreement) -> list[str]:
+    online = _side(disagreement.online, disagreement.online_value)
+    return [
+        disagreement.entity,
+        disagreement.segment,
+        disagreement.condition,
+        online,
+        _side(disagreement.offline, disagreement.offline_value),
+    ]
 
 
 def _side(verdict: bool | None, value: str | None) -> str:

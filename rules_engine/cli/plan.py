@@ -63,7 +63,7 @@ def plan(
     from rules_engine.deploy.plan import make_plan
 
     with output.working("Opening the project") as show:
-        found = make_plan(
+        project_plan = make_plan(
             Project.open(repo),
             as_of,
             out,
@@ -71,35 +71,35 @@ def plan(
             examples=examples,
         )
     if output_format is PlanFormat.JSON:
-        output.print_json(_data(found))
+        output.print_json(_data(project_plan))
     elif output_format is PlanFormat.MARKDOWN:
-        _markdown(found)
+        _markdown(project_plan)
     else:
-        _text(found)
-    _judge(found, fail_if_change)
+        _text(project_plan)
+    _refuse_large_changes(project_plan, fail_if_change)
 
 
-def _judge(found: ProjectPlan, limit: float | None) -> None:
+def _refuse_large_changes(project_plan: ProjectPlan, limit: float | None) -> None:
     if limit is None:
         return
-    uncounted = [movement.segment for movement in found.movements if movement.uncounted is not None]
+    uncounted = [movement.segment for movement in project_plan.movements if movement.uncounted is not None]
     if uncounted:
         output.remark(("warning", "bold yellow"), f": --fail-if-change does not see {', '.join(uncounted)}")
-    over = found.over(limit)
+    over = project_plan.over(limit)
     for movement in over:
         output.remark(("error", "bold red"), f": {movement.change:.1%} of `{movement.segment}` moves; {limit:.1%} may")
     if over:
         raise typer.Exit(1)
 
 
-def _text(found: ProjectPlan) -> None:
-    if not found.changes_anything:
+def _text(project_plan: ProjectPlan) -> None:
+    if not project_plan.changes_anything:
         output.say("Nothing differs from what is applied")
         return
-    if found.movements:
-        output.say((output.plural(found.users, "user"), "bold"), f" as of {format_instant(found.as_of)}")
-        output.table(_HEADERS, [_row(movement) for movement in found.movements], right=_HEADERS[2:5])
-    for movement in found.movements:
+    if project_plan.movements:
+        output.say((output.plural(project_plan.users, "user"), "bold"), f" as of {format_instant(project_plan.as_of)}")
+        output.table(_HEADERS, [_row(movement) for movement in project_plan.movements], right=_HEADERS[2:5])
+    for movement in project_plan.movements:
         for remark in _remarks(movement):
             output.say(remark)
         for example in movement.examples:
@@ -108,8 +108,8 @@ def _text(found: ProjectPlan) -> None:
             if example.explanation is not None:
                 output.say_lines(str(example.explanation))
     output.say()
-    output.say("`segments apply` will, as plan ", (found.stages.id, "bold"))
-    for line in stage_lines(found.stages):
+    output.say("`segments apply` will, as plan ", (project_plan.stages.id, "bold"))
+    for line in stage_lines(project_plan.stages):
         output.say(f"  {line}")
 
 
@@ -153,46 +153,46 @@ def _row(movement: Movement) -> list[str]:
     return [movement.segment, movement.kind, *shown]
 
 
-def _features(found: ProjectPlan) -> NameChanges:
+def _features(project_plan: ProjectPlan) -> NameChanges:
     from rules_engine.deploy.stages import NameChanges, Register
 
-    changes = [stage.change for stage in found.stages.stages if isinstance(stage, Register)]
+    changes = [stage.change for stage in project_plan.stages.stages if isinstance(stage, Register)]
     return next((NameChanges(change.added, change.updated, change.removed) for change in changes), NameChanges())
 
 
-def _markdown(found: ProjectPlan) -> None:
-    if not found.changes_anything:
+def _markdown(project_plan: ProjectPlan) -> None:
+    if not project_plan.changes_anything:
         output.say("Nothing differs from what is applied.")
         return
     lines = []
-    if found.movements:
-        lines += [f"**{output.plural(found.users, 'user')}** as of {format_instant(found.as_of)}", ""]
+    if project_plan.movements:
+        lines += [f"**{output.plural(project_plan.users, 'user')}** as of {format_instant(project_plan.as_of)}", ""]
         lines += ["| segment | change | enter | leave | stay |", "| --- | --- | ---: | ---: | ---: |"]
-        lines += [f"| {' | '.join(_row(movement))} |" for movement in found.movements]
-    for movement in found.movements:
+        lines += [f"| {' | '.join(_row(movement))} |" for movement in project_plan.movements]
+    for movement in project_plan.movements:
         lines += [line for remark in _remarks(movement) for line in ("", f"{remark}.")]
         for example in movement.examples:
             if example.explanation is not None:
                 title = html.escape(f"{example.entity} {example.move} {movement.segment}")
                 fence = ["```text", str(example.explanation), "```"]
                 lines += ["", f"<details><summary>{title}</summary>", "", *fence, "", "</details>"]
-    lines += ["", f"`segments apply` will, as plan `{found.stages.id}`", "", *stage_lines(found.stages)]
+    lines += ["", f"`segments apply` will, as plan `{project_plan.stages.id}`", "", *stage_lines(project_plan.stages)]
     output.say_lines("\n".join(lines))
 
 
-def _data(found: ProjectPlan) -> dict[str, Any]:
+def _data(project_plan: ProjectPlan) -> dict[str, Any]:
     from rules_engine.deploy.stages import stage_data, to_data
 
-    stages = [stage_data(stage) for stage in found.stages.stages if shows(stage)]
+    stages = [stage_data(stage) for stage in project_plan.stages.stages if shows(stage)]
     return {
-        "plan": found.stages.id,
-        "as_of": format_instant(found.as_of),
-        "users": found.users,
-        "features": to_data(_features(found)),
-        "triggers": to_data(found.stages.of("triggers")),
-        "events": to_data(found.stages.of("events")),
-        "stages": stages if found.changes_anything else [],
-        "segments": [_movement_data(movement) for movement in found.movements],
+        "plan": project_plan.stages.id,
+        "as_of": format_instant(project_plan.as_of),
+        "users": project_plan.users,
+        "features": to_data(_features(project_plan)),
+        "triggers": to_data(project_plan.stages.of("triggers")),
+        "events": to_data(project_plan.stages.of("events")),
+        "stages": stages if project_plan.changes_anything else [],
+        "segments": [_movement_data(movement) for movement in project_plan.movements],
     }
 
 

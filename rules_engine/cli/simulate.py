@@ -16,7 +16,7 @@ from rules_engine.clock import format_instant
 from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.simulation.simulate import Simulation, Told
+    from rules_engine.simulation.simulate import Happening, Simulation
 
 #: Rows that are written at once.
 _PIECE = 10_000
@@ -78,11 +78,11 @@ def simulate(
     with output.working("Opening the project") as show, ExitStack() as stack:
         simulator = Simulator(Project.open(repo), segments, triggers, features=not no_features)
         tell = _writer(out, stack) if out is not None else lambda _: None
-        found = simulator.run(events, mapped, start, end, tell=tell, progress=show, shown=limit)
+        simulation = simulator.run(events, mapped, start, end, tell=tell, progress=show, shown=limit)
     if output_format is Format.JSON:
-        output.print_json(_data(found))
+        output.print_json(_data(simulation))
     else:
-        _show(found)
+        _show(simulation)
         if out is not None:
             output.say(f"Wrote {out}")
 
@@ -92,36 +92,36 @@ def _writer(out: Path, stack: ExitStack) -> Any:
     from rules_engine.simulation.simulate import schema, write_rows
 
     file = stack.enter_context(TableFile(out, schema()))
-    held: list[Told] = []
+    happenings: list[Happening] = []
 
     def flush() -> None:
-        file.write(write_rows(held))
-        held.clear()
+        file.write(write_rows(happenings))
+        happenings.clear()
 
-    def tell(told: Told) -> None:
-        held.append(told)
-        if len(held) >= _PIECE:
+    def tell(happening: Happening) -> None:
+        happenings.append(happening)
+        if len(happenings) >= _PIECE:
             flush()
 
     stack.callback(flush)
     return tell
 
 
-def _show(found: Simulation) -> None:
-    start, end = format_instant(found.start), format_instant(found.end)
-    what = f"{output.plural(found.events, 'event')} of {output.plural(found.entities, 'entity')}"
+def _show(simulation: Simulation) -> None:
+    start, end = format_instant(simulation.start), format_instant(simulation.end)
+    what = f"{output.plural(simulation.events, 'event')} of {output.plural(simulation.entities, 'entity')}"
     output.say(f"{what}, from {start} to {end}")
-    for code, count in sorted(found.refused.items()):
+    for code, count in sorted(simulation.refused.items()):
         output.say(f"  refused {output.plural(count, 'row')}: {code}")
-    if found.segments:
+    if simulation.segments:
         output.say()
         headers = ["segment", "at start", "entered", "left", "at end"]
         rows = [
-            [name, *(f"{number:,}" for number in (one.at_start, one.entered, one.left, one.at_end))]
-            for name, one in found.segments.items()
+            [name, *(f"{number:,}" for number in (counts.at_start, counts.entered, counts.left, counts.at_end))]
+            for name, counts in simulation.segments.items()
         ]
         output.table(headers, rows, right=headers[1:])
-    if found.triggers:
+    if simulation.triggers:
         output.say()
         headers = ["trigger", "started", "fired", "cancelled", "suppressed", "still waits"]
         rows = [
@@ -129,59 +129,65 @@ def _show(found: Simulation) -> None:
                 name,
                 *(
                     f"{number:,}"
-                    for number in (one.started, one.fired, one.cancelled, one.suppressed.total(), one.pending)
+                    for number in (
+                        counts.started,
+                        counts.fired,
+                        counts.cancelled,
+                        counts.suppressed.total(),
+                        counts.pending,
+                    )
                 ),
             ]
-            for name, one in found.triggers.items()
+            for name, counts in simulation.triggers.items()
         ]
         output.table(headers, rows, right=headers[1:])
-        _show_reasons(found)
-    if found.actions:
+        _show_reasons(simulation)
+    if simulation.actions:
         output.say()
-        output.table(["fired at", "trigger", "entity", "cause", "payload"], map(_action, found.actions))
-        more = sum(one.fired for one in found.triggers.values()) - len(found.actions)
+        output.table(["fired at", "trigger", "entity", "cause", "payload"], map(_action, simulation.actions))
+        more = sum(counts.fired for counts in simulation.triggers.values()) - len(simulation.actions)
         if more:
             output.say(f"and {output.plural(more, 'other')}")
 
 
-def _show_reasons(found: Simulation) -> None:
-    for name, one in found.triggers.items():
-        if one.suppressed:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(one.suppressed.items()))
+def _show_reasons(simulation: Simulation) -> None:
+    for name, counts in simulation.triggers.items():
+        if counts.suppressed:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.suppressed.items()))
             output.say(f"  {name} was suppressed: {reasons}")
 
 
-def _action(told: Told) -> list[str]:
-    row = told.row()
+def _action(happening: Happening) -> list[str]:
+    row = happening.row()
     return [str(row["at"]), str(row["name"]), str(row["entity"]), cause(str(row["cause"])), str(row["payload"])]
 
 
-def _data(found: Simulation) -> dict[str, Any]:
+def _data(simulation: Simulation) -> dict[str, Any]:
     return {
-        "from": format_instant(found.start),
-        "to": format_instant(found.end),
-        "entities": found.entities,
-        "events": found.events,
-        "refused": dict(found.refused),
+        "from": format_instant(simulation.start),
+        "to": format_instant(simulation.end),
+        "entities": simulation.entities,
+        "events": simulation.events,
+        "refused": dict(simulation.refused),
         "segments": {
-            name: {"at_start": one.at_start, "entered": one.entered, "left": one.left, "at_end": one.at_end}
-            for name, one in found.segments.items()
+            name: {"at_start": counts.at_start, "entered": counts.entered, "left": counts.left, "at_end": counts.at_end}
+            for name, counts in simulation.segments.items()
         },
         "triggers": {
             name: {
-                "started": one.started,
-                "fired": one.fired,
-                "cancelled": one.cancelled,
-                "suppressed": dict(one.suppressed),
-                "pending": one.pending,
+                "started": counts.started,
+                "fired": counts.fired,
+                "cancelled": counts.cancelled,
+                "suppressed": dict(counts.suppressed),
+                "pending": counts.pending,
             }
-            for name, one in found.triggers.items()
+            for name, counts in simulation.triggers.items()
         },
-        "actions": [_fired(told) for told in found.actions],
+        "actions": [_fired(happening) for happening in simulation.actions],
     }
 
 
-def _fired(told: Told) -> dict[str, Any]:
-    row = told.row()
-    payload = getattr(told.what, "payload", {})
+def _fired(happening: Happening) -> dict[str, Any]:
+    row = happening.row()
+    payload = getattr(happening.what, "payload", {})
     return {"at": row["at"], "trigger": row["name"], "entity": row["entity"], "cause": row["cause"], "payload": payload}

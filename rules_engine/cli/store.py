@@ -26,15 +26,15 @@ def store() -> None:
 @app.command()
 def status(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None:
     """Show whether it runs, and how large it is."""
-    found = _store(repo).status()
+    store_status = _store(repo).status()
     if output_format is Format.JSON:
-        output.print_json(_data(found))
+        output.print_json(_data(store_status))
         return
-    if found.running:
-        output.say(("running", "bold green"), f" (pid {found.pid})")
+    if store_status.running:
+        output.say(("running", "bold green"), f" (pid {store_status.pid})")
     else:
         output.say(("stopped", "bold yellow"), ": it starts when it is needed")
-    for name, value in _details(found):
+    for name, value in _details(store_status):
         output.say(f"  {name:<9}{value}")
 
 
@@ -61,15 +61,15 @@ def _store(repo: Any) -> EmbeddedStore:
     return embedded_store(Project.open(repo))
 
 
-def _details(found: StoreStatus) -> list[tuple[str, str]]:
+def _details(status: StoreStatus) -> list[tuple[str, str]]:
     return [
         (name, value)
         for name, value in (
-            ("socket", str(found.socket)),
-            ("data", f"{found.data_dir}, {_size(found.disk_bytes)}"),
-            ("memory", "" if found.memory_bytes is None else _size(found.memory_bytes)),
-            ("keys", "" if found.keys is None else f"{found.keys:,}"),
-            ("version", found.version or ""),
+            ("socket", str(status.socket)),
+            ("data", f"{status.data_dir}, {_size(status.disk_bytes)}"),
+            ("memory", "" if status.memory_bytes is None else _size(status.memory_bytes)),
+            ("keys", "" if status.keys is None else f"{status.keys:,}"),
+            ("version", status.version or ""),
         )
         if value
     ]
@@ -83,14 +83,14 @@ def _size(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 
-def _data(found: StoreStatus) -> dict[str, Any]:
+def _data(status: StoreStatus) -> dict[str, Any]:
     return {
-        "running": found.running,
-        "pid": found.pid,
-        "socket": str(found.socket),
-        "data_dir": str(found.data_dir),
-        "disk_bytes": found.disk_bytes,
-        "memory_bytes": found.memory_bytes,
-        "keys": found.keys,
-        "version": found.version,
+        "running": status.running,
+        "pid": status.pid,
+        "socket": str(status.socket),
+        "data_dir": str(status.data_dir),
+        "disk_bytes": status.disk_bytes,
+        "memory_bytes": status.memory_bytes,
+        "keys": status.keys,
+        "version": status.version,
     }

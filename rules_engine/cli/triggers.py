@@ -52,9 +52,9 @@ def triggers(
     from rules_engine.stream.ledger import Ledger
 
     project = Project.open(repo)
-    wanted = None if not state else {one.value for one in state}
+    states = None if not state else {shown_state.value for shown_state in state}
     rows = Ledger.of(project).instances(
-        entity=entity, trigger=trigger, states=wanted, start=start, end=end, limit=limit
+        entity=entity, trigger=trigger, states=states, start=start, end=end, limit=limit
     )
     if not rows and trigger is not None:
         _check(project, trigger)
@@ -64,7 +64,7 @@ def triggers(
     if not rows:
         chosen = [f"the trigger {trigger}"] if trigger else []
         chosen += [f"the entity {entity}"] if entity else []
-        chosen += [f"the state {' or '.join(sorted(wanted))}"] if wanted else []
+        chosen += [f"the state {' or '.join(sorted(states))}"] if states else []
         between = " in that time" if start is not None or end is not None else ""
         output.say("Nothing is noted" + (f" of {' and '.join(chosen)}" if chosen else "") + between)
         output.say("Triggers work on what `segments apply` applied, while `segments run` runs.")
@@ -117,17 +117,17 @@ def dead_letters(
                 output.say(f"{output.plural(back, 'action')} wait for their sinks again")
             return
         total, newest = queues.undelivered(client, name, limit)
-    chosen = [one for one in newest if not sinks or one.action.sink in sinks]
+    chosen = [letter for letter in newest if not sinks or letter.action.sink in sinks]
     rows = [
         {
-            "id": one.identity,
-            "sink": one.action.sink,
-            "trigger": one.action.trigger,
-            "entity": one.action.entity,
-            "key": one.action.key,
-            **one.reason,
+            "id": letter.identity,
+            "sink": letter.action.sink,
+            "trigger": letter.action.trigger,
+            "entity": letter.action.entity,
+            "key": letter.action.key,
+            **letter.reason,
         }
-        for one in chosen
+        for letter in chosen
     ]
     if output_format is Format.JSON:
         output.print_json({"total": total, "actions": rows})
@@ -146,9 +146,9 @@ def _check(project: Project, trigger: str) -> None:
     from rules_engine.diagnostics import nearest
     from rules_engine.read_plan import ReadPlan
 
-    known = ReadPlan.load(project.read_plan).definitions.get("triggers") or {}
-    if trigger not in known:
-        hint = nearest(trigger, known) or "`segments apply` puts triggers into effect"
+    names = ReadPlan.load(project.read_plan).definitions.get("triggers") or {}
+    if trigger not in names:
+        hint = nearest(trigger, names) or "`segments apply` puts triggers into effect"
         raise UnknownNameError(f"there is no trigger `{trigger}`, and there was none", hint=hint)
 
 

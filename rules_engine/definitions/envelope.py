@@ -55,14 +55,14 @@ def _diagnose(document: Node, error: Any) -> list[Diagnostic]:
     what = f"`{entry.key}`" if entry else "this"
     match error.validator:
         case "additionalProperties" if isinstance(node, Mapping):
-            known = error.schema.get("properties", {})
-            return [_unknown_key(unknown, known) for unknown in node if unknown.key not in known]
+            allowed = error.schema.get("properties", {})
+            return [_unknown_key(unknown, allowed) for unknown in node if unknown.key not in allowed]
         case "required":
             key = next(name for name in error.validator_value if f"'{name}' is a required" in error.message)
             return [Diagnostic("missing-key", node.span, f"{what} needs `{key}`", f"add `{key}: ...`")]
         case "type":
-            wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
-            expected = " or ".join(_PYTHON_WORDS.get(name, f"a {name}") for name in wanted)
+            types = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
+            expected = " or ".join(_PYTHON_WORDS.get(name, f"a {name}") for name in types)
             advice = error.schema.get("x-hint") or ("quote it" if expected == "a string" else None)
             return [Diagnostic("wrong-shape", node.span, f"{what} is {expected}, not {_kind_of(node)}", advice)]
         case "pattern":
@@ -80,9 +80,9 @@ def _diagnose(document: Node, error: Any) -> list[Diagnostic]:
             if not isinstance(node, Mapping):
                 return []  # that it is no mapping is told already
             choices = [choice["required"][0] for choice in error.validator_value]
-            given = [choice for choice in choices if choice in node]
-            said = f"not both `{given[0]}` and `{given[1]}`" if given else "which is missing"
-            return [Diagnostic("missing-key", node.span, f"{what} needs one of {listing(choices)}, {said}")]
+            present = [choice for choice in choices if choice in node]
+            problem = f"not both `{present[0]}` and `{present[1]}`" if present else "which is missing"
+            return [Diagnostic("missing-key", node.span, f"{what} needs one of {listing(choices)}, {problem}")]
         case "minItems" | "minProperties":
             return [_too_few(node, what, error.validator_value)]
         case _:
@@ -90,16 +90,16 @@ def _diagnose(document: Node, error: Any) -> list[Diagnostic]:
 
 
 def _too_few(node: Node, what: str, least: int) -> Diagnostic:
-    given = len(node.items if isinstance(node, Items) else node.entries if isinstance(node, Mapping) else ())
-    if not given:
+    count = len(node.items if isinstance(node, Items) else node.entries if isinstance(node, Mapping) else ())
+    if not count:
         return Diagnostic("empty-list", node.span, f"{what} is empty")
     return Diagnostic(
-        "too-few-entries", node.span, f"{what} has {given} of at least {least} entries", "add another one"
+        "too-few-entries", node.span, f"{what} has {count} of at least {least} entries", "add another one"
     )
 
 
-def _unknown_key(entry: Entry, known: dict[str, Any]) -> Diagnostic:
-    hint = nearest(entry.key, known) or f"there can be {listing(known)}"
+def _unknown_key(entry: Entry, properties: dict[str, Any]) -> Diagnostic:
+    hint = nearest(entry.key, properties) or f"there can be {listing(properties)}"
     if " " in entry.key and isinstance(entry.value, Scalar) and entry.value.value is None:
         hint = "inside `{...}` a comma ends a value: put the whole text in quotes"
     return Diagnostic("unknown-key", entry.key_span, f"there is no key `{entry.key}` here", hint)

@@ -287,10 +287,10 @@ class _Reader:
         anchor = str(event.anchor)
         if anchor not in self._anchors:
             raise self._refuse("yaml-alias", span, f"there is no anchor `&{anchor}` before this alias")
-        known = self._anchors[anchor]
-        if known is None:
+        anchored = self._anchors[anchor]
+        if anchored is None:
             raise self._refuse("yaml-alias", span, f"the alias `*{anchor}` refers to itself", "write the value out")
-        node, size, height = known
+        node, size, height = anchored
         self._count_nodes(size, span)
         if depth + height > MAX_DEPTH:
             raise _Refused(_too_deep(span))
@@ -326,7 +326,7 @@ class _Reader:
                 self._problems.append(Diagnostic("key-not-string", key.span, message, "quote it"))
                 incomplete = True
             elif hidden := list(hidden_characters(key.value)):
-                self._problems += [_hidden_in(key, one) for one in hidden]
+                self._problems += [_hidden_in(key, character) for character in hidden]
                 incomplete = True
             elif key.value in entries:
                 first = entries[key.value].key_span
@@ -337,9 +337,9 @@ class _Reader:
         return Mapping(tuple(entries.values()), self._collection_span(span, event), incomplete)
 
 
-def _hidden_in(scalar: Scalar, found: HiddenCharacter) -> Diagnostic:
+def _hidden_in(scalar: Scalar, character: HiddenCharacter) -> Diagnostic:
     """Report a character of a key or a value, at its own place where it stands there as it is."""
-    return Diagnostic(found.code, place_in(scalar, found.index), found.message, found.hint)
+    return Diagnostic(character.code, place_in(scalar, character.index), character.message, character.hint)
 
 
 def place_in(scalar: Scalar, index: int) -> Span:

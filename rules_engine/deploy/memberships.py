@@ -156,7 +156,7 @@ class _MembershipWriter:
         self._found = found
         self._progress = progress
         self._everyone = EntityReader(repo, (program, program.names), (_reader(view), ("memberships",)))
-        self._rules = BatchRules(repo, program, everyone=self._everyone)
+        self._rules = BatchRules(repo, program, reader=self._everyone)
         self._since = LedgerSince(project, program.names, found.as_of)
 
     def write(self) -> None:

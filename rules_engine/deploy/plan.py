@@ -219,8 +219,8 @@ class _Tally:
         old = [name for name in kinds if name in before.segments]
         new = [name for name in kinds if name in after.segments]
         self._reading = EntityReader(repo, (before, old), (after, new))
-        self._before = BatchRules(repo, before, old, everyone=self._reading)
-        self._after = BatchRules(repo, after, new, everyone=self._reading)
+        self._before = BatchRules(repo, before, old, reader=self._reading)
+        self._after = BatchRules(repo, after, new, reader=self._reading)
         self._counts = {name: _Count() for name in kinds}
         self._as_of = as_of
         self._examples = examples

@@ -96,37 +96,37 @@ class ArrowEngine(LocalComputeEngine):  # type: ignore[misc]  # Feast's types ar
     def _newest_rows(self, registry: Any, task: Any) -> Iterator[Iterator[Any]]:
         """Read the newest row of each entity: out of a Parquet file directly, else from the offline store."""
         view = task.feature_view
-        asked = LocalFeatureBuilder(registry, task, backend=None).get_column_info(view)
+        info = LocalFeatureBuilder(registry, task, backend=None).get_column_info(view)
         path = local_path(Path(self.repo_config.repo_path or "."), view.batch_source)
-        if path is not None and len(asked.join_keys) == 1:
+        if path is not None and len(info.join_keys) == 1:
             yield self._rows_of(
-                path, view, asked, Reach(to_micros(_utc(task.end_time)), to_micros(_utc(task.start_time)))
+                path, view, info, Reach(to_micros(_utc(task.end_time)), to_micros(_utc(task.start_time)))
             )
             return
         job = self.offline_store.pull_latest_from_table_or_query(
             config=self.repo_config,
             data_source=view.batch_source,
-            join_key_columns=asked.join_keys,
-            feature_name_columns=asked.feature_cols,
-            timestamp_field=asked.ts_col,
-            created_timestamp_column=asked.created_ts_col,
+            join_key_columns=info.join_keys,
+            feature_name_columns=info.feature_cols,
+            timestamp_field=info.ts_col,
+            created_timestamp_column=info.created_ts_col,
             start_date=task.start_time,
             end_date=task.end_time,
         )
         with self._batches(job) as batches:
             yield batches
 
-    def _rows_of(self, path: Path, view: Any, asked: Any, reach: Reach) -> Iterator[Any]:
+    def _rows_of(self, path: Path, view: Any, info: Any, reach: Reach) -> Iterator[Any]:
         """Read the newest row of each entity out of a file, by the names that the file has."""
         renames = view.batch_source.field_mapping or {}
-        features = {f"{view.name}:{renames.get(name, name)}": name for name in asked.feature_cols}
-        columns = ViewColumns(str(view.name), asked.join_keys[0], asked.ts_col, asked.created_ts_col or None, features)
+        features = {f"{view.name}:{renames.get(name, name)}": name for name in info.feature_cols}
+        columns = ViewColumns(str(view.name), info.join_keys[0], info.ts_col, info.created_ts_col or None, features)
         source = SourceFile.open(path, columns)
         source.require(features)
         try:
             chosen = NewestRows(newest_rows(source, reach, Path(_folder()), self._memory_limit))
-            wanted = list(dict.fromkeys([columns.key, columns.timestamp, *features.values()]))
-            yield from raw_rows(source, chosen, wanted, BATCH_ROWS)
+            read_columns = list(dict.fromkeys([columns.key, columns.timestamp, *features.values()]))
+            yield from raw_rows(source, chosen, read_columns, BATCH_ROWS)
         except read_errors() as error:
             raise unreadable(columns.view, path, str(error)) from error
 

@@ -131,7 +131,7 @@ def conversion(declared: str, held_family: Family) -> Conversion | None:
     return CONVERSIONS[declared].get(held_family)
 
 
-def refusal(feature: str, declared: str, held: object, held_family: Family) -> FeatureColumnError:
+def refusal(feature: str, declared: str, column_type: object, column_family: Family) -> FeatureColumnError:
     """Make the error that refuses a column by its type.
 
     Parameters
@@ -140,17 +140,19 @@ def refusal(feature: str, declared: str, held: object, held_family: Family) -> F
         ``"view:name"``.
     declared
         the feature's type, as Feast names it.
-    held
-        the column's type, as it is shown.
-    held_family
+    column_type
+        the type of the source's column, as it is shown.
+    column_family
         the family of that type, or of the elements of a list.
     """
-    fitting = _FITTING.get(held_family)
-    wanted = element_type(declared) or declared
-    accepted = " or ".join(each.value for each in CONVERSIONS[wanted]) if wanted in CONVERSIONS else declared
+    fitting = _FITTING.get(column_family)
+    element = element_type(declared) or declared
+    accepted = " or ".join(each.value for each in CONVERSIONS[element]) if element in CONVERSIONS else declared
     write = f"write the column as {'lists of ' if element_type(declared) else ''}{accepted}"
     hint = write if fitting is None or element_type(declared) else f"declare it {fitting}, or {write}"
-    return FeatureColumnError(f"feature `{feature}` is declared {declared}, and its source holds {held}", feature, hint)
+    return FeatureColumnError(
+        f"feature `{feature}` is declared {declared}, and its source holds {column_type}", feature, hint
+    )
 
 
 def is_accepted(kind: pa.DataType, declared: str) -> bool:

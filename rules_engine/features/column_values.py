@@ -80,10 +80,10 @@ def as_declared(column: pa.Array, feature: str, declared: str) -> pa.Array:
     try:
         if not is_accepted(column.type, declared):
             if not _is_missing(column):
-                held = family(column.type)
-                if inner and held is Family.LIST:
-                    held = family(column.type.value_type)
-                raise refusal(feature, declared, column.type, held)
+                column_family = family(column.type)
+                if inner and column_family is Family.LIST:
+                    column_family = family(column.type.value_type)
+                raise refusal(feature, declared, column.type, column_family)
             return pa.nulls(len(column), pa.large_list(_RESULTS[inner]) if inner else _RESULTS[declared])
         return _converted(column, declared) if inner is None else _list_of(column, inner)
     except (_ValueError, pa.ArrowException) as error:
@@ -179,22 +179,22 @@ def _plain(column: pa.Array) -> pa.Array:
     return column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
 
 
-def _same(column: pa.Array, wanted: pa.DataType) -> pa.Array:
-    return column if column.type == wanted else column.cast(wanted)
+def _same(column: pa.Array, target: pa.DataType) -> pa.Array:
+    return column if column.type == target else column.cast(target)
 
 
-def _whole(column: pa.Array, wanted: pa.DataType) -> pa.Array:
-    if column.type == wanted:
+def _whole(column: pa.Array, target: pa.DataType) -> pa.Array:
+    if column.type == target:
         return column
     if pa.types.is_floating(column.type):
         column = _whole_floats(column)
     try:
-        return column.cast(wanted)
+        return column.cast(target)
     except pa.ArrowInvalid as error:
         if pa.types.is_decimal(column.type):
             raise _ValueError(_first_that(column, lambda value: value != int(value)) or str(error)) from error
         low, high = pc.min_max(column).values()
-        limit = 2 ** (wanted.bit_width - 1)
+        limit = 2 ** (target.bit_width - 1)
         raise _ValueError(f"its values from {low} to {high} are outside of {-limit} to {limit - 1}") from error
 
 
@@ -213,38 +213,38 @@ def _whole_floats(column: pa.Array) -> pa.Array:
     return pa.array(np.where(is_known, values, 0).astype(np.int64), mask=~is_known)
 
 
-def _real(column: pa.Array, wanted: pa.DataType) -> pa.Array:
-    if column.type == wanted:
+def _real(column: pa.Array, target: pa.DataType) -> pa.Array:
+    if column.type == target:
         return column
     if pa.types.is_floating(column.type):
-        return column.cast(wanted, safe=False)
-    exact = _EXACT["Float32" if wanted == pa.float32() else "Float64"]
+        return column.cast(target, safe=False)
+    exact = _EXACT["Float32" if target == pa.float32() else "Float64"]
     if pa.types.is_decimal(column.type):
         # By way of the text: Arrow's own cast is off by one in the last digit.
-        made = column.cast(pa.large_string()).cast(wanted)
-        whole = pc.max(pc.abs(made)).as_py()
+        converted = column.cast(pa.large_string()).cast(target)
+        whole = pc.max(pc.abs(converted)).as_py()
     else:
         low, high = pc.min_max(column).values()
-        made, whole = None, max(abs(low.as_py()), abs(high.as_py())) if low.is_valid else None
+        converted, whole = None, max(abs(low.as_py()), abs(high.as_py())) if low.is_valid else None
     if whole is not None and whole > exact:
         raise _ValueError(
             f"{whole} is beyond {exact}, where floats leave out whole numbers", "declare the feature Int64"
         )
-    return column.cast(wanted, safe=False) if made is None else made
+    return column.cast(target, safe=False) if converted is None else converted
 
 
-def _epoch_seconds(column: pa.Array, wanted: pa.DataType) -> pa.Array:
-    return _in_calendar(_whole(column, pa.int64())).cast(pa.timestamp("s", "UTC")).cast(wanted)
+def _epoch_seconds(column: pa.Array, target: pa.DataType) -> pa.Array:
+    return _in_calendar(_whole(column, pa.int64())).cast(pa.timestamp("s", "UTC")).cast(target)
 
 
-def _instant(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+def _instant(column: pa.Array, target: pa.DataType) -> pa.Array:
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("s"))
     per_second = {"s": 1, "ms": 1_000, "us": _MICROS, "ns": 1_000 * _MICROS}[column.type.unit]
     ticks = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
     mask = None if not column.null_count else column.is_null().to_numpy(zero_copy_only=False)
     seconds = _in_calendar(pa.array(ticks // per_second, mask=mask))
-    return seconds.cast(pa.timestamp("s", "UTC")).cast(wanted)
+    return seconds.cast(pa.timestamp("s", "UTC")).cast(target)
 
 
 def _in_calendar(seconds: pa.Array) -> pa.Array:
@@ -261,9 +261,9 @@ def _in_calendar(seconds: pa.Array) -> pa.Array:
 
 def _list_of(column: pa.Array, inner: str) -> pa.Array:
     """Return a column of lists whose elements are as declared; a null in a list is no element of it."""
-    wanted = _RESULTS[inner]
+    target = _RESULTS[inner]
     if family(column.type) is Family.NOTHING:
-        return pa.nulls(len(column), pa.large_list(wanted))
+        return pa.nulls(len(column), pa.large_list(target))
     lists = column.cast(pa.large_list(column.type.value_type))
     if lists.null_count:  # what lies under a null is no value
         lists = pc.if_else(lists.is_valid(), lists, pa.scalar([], lists.type))
@@ -271,10 +271,10 @@ def _list_of(column: pa.Array, inner: str) -> pa.Array:
     elements = _converted(lists.values.slice(offsets[0], offsets[-1] - offsets[0]), inner)
     if pa.types.is_dictionary(elements.type):
         elements = elements.dictionary_decode()
-    elements, ends = elements.cast(wanted), offsets - offsets[0]
+    elements, ends = elements.cast(target), offsets - offsets[0]
     if elements.null_count:
-        kept = np.concatenate([[0], np.cumsum(elements.is_valid().to_numpy(zero_copy_only=False))])
-        elements, ends = elements.drop_null(), kept[ends]
+        kept_before = np.concatenate([[0], np.cumsum(elements.is_valid().to_numpy(zero_copy_only=False))])
+        elements, ends = elements.drop_null(), kept_before[ends]
     mask = column.is_null() if column.null_count else None
     return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), elements, mask=mask)
 

@@ -71,9 +71,9 @@ def _known(project: Project, repo: FeastRepo | None) -> tuple[Catalog, list[View
     path = project.state_dir / "catalog.json"
     fingerprint = _fingerprint(project.feature_repo)
     if repo is None:
-        known = _read(path, fingerprint)
-        if known is not None:
-            return known
+        cached = _read(path, fingerprint)
+        if cached is not None:
+            return cached
         from rules_engine.features.feast.repo import FeastRepo
 
         repo = FeastRepo(project)
@@ -139,7 +139,7 @@ def _encode(catalog: Catalog) -> dict[str, Any]:
 def _decode(content: dict[str, Any]) -> Catalog:
     features = [Feature(**(feature | {"type": decode(feature["type"])})) for feature in content["features"]]
     events = [
-        EventType(**(event | {"properties": {name: decode(found) for name, found in event["properties"].items()}}))
+        EventType(**(event | {"properties": {name: decode(encoded) for name, encoded in event["properties"].items()}}))
         for event in content["events"]
     ]
     return Catalog(

@@ -37,9 +37,9 @@ def record(project: Project, plan: ReadPlan) -> Version:
     ProjectError
         if it cannot be written.
     """
-    kept = versions(project)
-    if kept and plan_content(kept[-1].plan) == plan_content(plan):
-        return kept[-1]
+    earlier = versions(project)
+    if earlier and plan_content(earlier[-1].plan) == plan_content(plan):
+        return earlier[-1]
     number = next_number(project)
     version = Version(number, _user(), plan.applied_at, plan.definitions_version, plan)
     content = {

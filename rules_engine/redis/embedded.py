@@ -312,9 +312,9 @@ class EmbeddedStore:
         """
         deadline = time.monotonic() + _DISK_SECONDS
         while True:
-            found = self._info("persistence")
-            can_write = found.get("aof_last_write_status", "ok") == "ok"
-            if can_write and found.get("aof_buffer_length", "0") == "0":
+            persistence = self._info("persistence")
+            can_write = persistence.get("aof_last_write_status", "ok") == "ok"
+            if can_write and persistence.get("aof_buffer_length", "0") == "0":
                 return
             if time.monotonic() >= deadline:
                 break
@@ -368,9 +368,9 @@ class EmbeddedStore:
 
     def _unavailable(self, what: str, output: str = "") -> StoreUnavailableError:
         lines = [line for line in output.splitlines() if line.strip()][-_LOG_LINES_SHOWN:]
-        said = "".join(f"\n    {line}" for line in lines)
+        log = "".join(f"\n    {line}" for line in lines)
         return StoreUnavailableError(
-            f"the embedded store of {self.root} {what}{':' if said else ''}{said}",
+            f"the embedded store of {self.root} {what}{':' if log else ''}{log}",
             hint=f"the server's log is {self.log_file}; its data is in {self.data_dir}",
         )
 

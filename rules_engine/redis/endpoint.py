@@ -97,11 +97,11 @@ class RedisEndpoint:
         import ssl  # it takes ten milliseconds, and most servers are reached without
 
         modes = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-        asked = options.get("ssl_cert_reqs") or "required"
+        mode = options.get("ssl_cert_reqs") or "required"
         try:
             context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"))
-            context.check_hostname = asked != "none" and bool(options.get("ssl_check_hostname", True))
-            context.verify_mode = modes[str(asked)]
+            context.check_hostname = mode != "none" and bool(options.get("ssl_check_hostname", True))
+            context.verify_mode = modes[str(mode)]
             if options.get("ssl_certfile"):
                 password = options.get("ssl_password")
                 context.load_cert_chain(

@@ -50,10 +50,10 @@ class KeyMaker:
         return self._prefix + pack("<I", length)
 
 
-def beside(key: bytes, name: bytes) -> bytes:
-    """Return the key of what is kept of an entity beside its hash: in a cluster it lies in the same slot.
+def sibling_key(key: bytes, name: bytes) -> bytes:
+    """Return the key of something else that is kept of the entity of a row; in a cluster it lies in the same slot.
 
-    >>> beside(b"user42shop", b"events:1")
+    >>> sibling_key(b"user42shop", b"events:1")
     b'{user42shop}:events:1'
     """
     return b"{%b}:%b" % (key, name)

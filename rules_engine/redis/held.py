@@ -98,9 +98,9 @@ class Held:
         """Give what is held of a view; None if nothing was materialized, or the store has forgotten it."""
         return HeldView.decode(self._client.hget(self._key, view_field(view)))
 
-    def note_view(self, view: str, held: HeldView) -> None:
+    def note_view(self, view: str, content: HeldView) -> None:
         """Write that a view is held. Call it when all rows are written."""
-        self._client.hset(self._key, view_field(view), held.encode())
+        self._client.hset(self._key, view_field(view), content.encode())
 
     def forget_view(self, view: str) -> None:
         """Take a view's mark away, before what is held of it is taken away."""
@@ -114,8 +114,8 @@ class Held:
     def missing(self, views: Iterable[str]) -> list[str]:
         """Name the views that the store knows nothing of."""
         names = list(views)
-        found = self._client.hmget(self._key, [view_field(view) for view in names]) if names else []
-        return [view for view, mark in zip(names, found, strict=True) if mark is None]
+        marks = self._client.hmget(self._key, [view_field(view) for view in names]) if names else []
+        return [view for view, mark in zip(names, marks, strict=True) if mark is None]
 
     @property
     def states(self) -> bytes | None:

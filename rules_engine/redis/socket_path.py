@@ -32,8 +32,8 @@ def socket_path(root: Path, data_dir: Path) -> Path:
 
 def check_private(folder: Path) -> None:
     """Refuse a folder that another user owns or may enter: the socket in it could be theirs."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise StoreUnavailableError(
             f"{folder} is not a folder that belongs to you alone, so the embedded store uses no socket in it",
             hint="remove it, or move the project to a shorter path of plain letters",

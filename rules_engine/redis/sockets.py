@@ -283,9 +283,9 @@ class Pool:
         connection = self._take(time.monotonic() + self.endpoint.timeout if deadline is None else deadline)
         try:
             reply = request(connection)
-        except _BROKEN as again:
+        except _BROKEN as second_error:
             self._drop(connection)
-            raise self._failure(again) from again
+            raise self._failure(second_error) from second_error
         except BaseException:
             self._drop(connection)
             raise

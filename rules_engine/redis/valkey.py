@@ -87,8 +87,8 @@ def server_environment() -> dict[str, str]:
     is set already stays. The caches of glibc before 2.30 count no further than 127.
     """
     name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "" if _HAS_GLIBC else "").partition(" ")
-    known = [int(part) for part in version.split(".")[:2] if part.isdigit()]
-    count = 4_000 if name == "glibc" and known >= [2, 30] else 120
+    numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
+    count = 4_000 if name == "glibc" and numbers >= [2, 30] else 120
     return {"GLIBC_TUNABLES": f"glibc.malloc.tcache_count={count}", **os.environ}
 
 

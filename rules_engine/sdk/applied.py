@@ -50,13 +50,13 @@ class Applied:
         self._loading = threading.Lock()
         self.rules = Rules(ReadPlan.load(path))
 
-    def changed(self, held: Rules) -> bool:
+    def changed(self, current: Rules) -> bool:
         """Tell whether there is something newer than the rules that a client holds. Looks only every so often."""
         now = time.monotonic()
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_EVERY
-        return self.rules is not held or _stamp(self._path) != self._seen
+        return self.rules is not current or _stamp(self._path) != self._seen
 
     def load(self) -> None:
         """Load what is new. If it cannot be read, or another thread is at it, the rules stay as they are until then."""
@@ -77,7 +77,7 @@ class Applied:
 
 def _stamp(path: Path) -> _Stamp:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size

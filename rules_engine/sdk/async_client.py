@@ -82,23 +82,23 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
     async def _answer(self, current: _Current, request: Request) -> list[Membership]:
         """Give memberships: by undecoded rows if the reader has some and the question asks for no more."""
         rules = current[0]
-        keys, question, given, now = request
+        keys, question, context, now = request
         at = now, from_micros(now)
         on_rows = rules.on_rows(question)
         if on_rows is not None and keys:
             reader = (current[1] or await self._reader(current)).undecoded
             if reader is not None:
                 rows = list(zip(keys, await reader.rows(on_rows.layout, keys), strict=True))
-                return await in_turns(lambda pair: rules.row_membership(on_rows, question, given, at, *pair), rows)
+                return await in_turns(lambda pair: rules.row_membership(on_rows, question, context, at, *pair), rows)
         read = await self._read(current, keys, question)
-        return await in_turns(lambda found: rules.membership(question, found, given, *at), read)
+        return await in_turns(lambda features: rules.membership(question, features, context, *at), read)
 
     async def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
     ) -> bool:
         """Tell whether an entity is in a segment. See :meth:`SegmentClient.is_member`."""
-        found = await self.lookup(entity, context=context, segments=[segment], at=at)
-        return segment in found.segments
+        membership = await self.lookup(entity, context=context, segments=[segment], at=at)
+        return segment in membership.segments
 
     async def explain(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
@@ -106,22 +106,22 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
         """Explain why an entity is, or is not, in a segment. See :meth:`SegmentClient.explain`."""
         current = await self._now()
         rules = current[0]
-        keys, question, given, now = self._request(rules, (entity,), context, [segment], at)
-        (found,) = await self._read(current, keys, question)
-        return rules.explain(segment, found, given, now)
+        keys, question, checked_context, now = self._request(rules, (entity,), context, [segment], at)
+        (features,) = await self._read(current, keys, question)
+        return rules.explain(segment, features, checked_context, now)
 
     async def features(
         self, entity: str, names: Iterable[str] | None = None, *, at: datetime | None = None
     ) -> dict[str, Any]:
         """Return the values of features. See :meth:`SegmentClient.features`."""
-        wanted = wanted_features(names)
+        requested = wanted_features(names)
         current = await self._now()
         rules = current[0]
         now = rules.now(at)
         reader = await self._reader(current)
-        stored, beside = rules.sources(wanted)
-        (found,) = await reader.read([checked(entity)], stored, beside)
-        return rules.features(wanted, found, now)
+        stored, state_name = rules.sources(requested)
+        (features,) = await reader.read([checked(entity)], stored, state_name)
+        return rules.features(requested, features, now)
 
     # --- the store --------------------------------------------------------------------------------------------------
 
@@ -132,9 +132,9 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
             return current
         await asyncio.to_thread(self._applied.load)
         async with self._lock():
-            held, reader = self._current
+            previous, reader = self._current
             rules = self._applied.rules
-            if rules is held:
+            if rules is previous:
                 return self._current
             follower = None
             with suppress(SegmentsError):  # the new plan's store cannot be reached: that is for the requests to say
@@ -145,10 +145,10 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
             return self._current
 
     async def _read(self, current: _Current, keys: Sequence[str], question: Question) -> list[EntityFeatures]:
-        if not question.features and question.beside is None:
+        if not question.features and question.state_name is None:
             return [EntityFeatures(key) for key in keys]
         reader = current[1] or await self._reader(current)
-        return await reader.read(keys, question.features, question.beside)
+        return await reader.read(keys, question.features, question.state_name)
 
     async def _reader(self, current: _Current) -> AsyncOnlineReader:
         """Return the reader, opened when it is first needed: a store that is down is an error of the lookup."""
@@ -207,9 +207,9 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
 
 async def in_turns(answer: Callable[[_Read], Membership], read: Sequence[_Read]) -> list[Membership]:
     """Return the answer to each; when there are many, other tasks have their turn in between."""
-    found: list[Membership] = []
+    memberships: list[Membership] = []
     for start in range(0, len(read), _TURN):
         if start:
             await asyncio.sleep(0)
-        found += map(answer, read[start : start + _TURN])
-    return found
+        memberships += map(answer, read[start : start + _TURN])
+    return memberships

@@ -104,8 +104,8 @@ class BaseClient(Generic[Reader]):
     ) -> Request:
         """Check what a caller asks, and resolve its names."""
         keys = [checked(entity) for entity in _several("entities", "keys", "key", entities)]
-        given = _checked_context(context) if context else _NO_CONTEXT
-        return keys, rules.question(segments), given, rules.now(at)
+        checked_context = _checked_context(context) if context else _NO_CONTEXT
+        return keys, rules.question(segments), checked_context, rules.now(at)
 
     def _instead(self, request: Request, error: StoreError) -> list[Membership]:
         """Give empty memberships that say why, if the client is to go on without the store; else raise the error."""
@@ -131,10 +131,10 @@ def wanted_features(names: Iterable[str] | None) -> list[str] | None:
     return None if names is None else list(_several("names", "features", "feature", names))
 
 
-def _several(parameter: str, what: str, what_each: str, given: Any) -> Any:
-    if isinstance(given, str):
-        raise TypeError(f"{parameter} is a list of {what}, and {given!r} is a single {what_each}: write [{given!r}]")
-    return given
+def _several(parameter: str, what: str, what_each: str, values: Any) -> Any:
+    if isinstance(values, str):
+        raise TypeError(f"{parameter} is a list of {what}, and {values!r} is a single {what_each}: write [{values!r}]")
+    return values
 
 
 def _find_project(path: str | Path) -> Project:

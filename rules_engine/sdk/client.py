@@ -123,19 +123,19 @@ class SegmentClient(BaseClient[OnlineReader]):
     def _answer(self, current: _Current, request: Request) -> list[Membership]:
         """Give memberships: by undecoded rows if the reader has some and the question asks for no more."""
         rules = current[0]
-        keys, question, given, now = request
+        keys, question, context, now = request
         instant = from_micros(now)
         on_rows = rules.on_rows(question)
         if on_rows is not None and keys:
             reader = (current[1] or self._reader(current)).undecoded
             if reader is not None:
-                member = partial(rules.row_membership, on_rows, question, given, (now, instant))
+                member = partial(rules.row_membership, on_rows, question, context, (now, instant))
                 if len(keys) == 1:
                     (row,) = reader.rows(on_rows.layout, keys)
                     return [member(keys[0], row)]
                 return reader.answers(on_rows.layout, keys, member)
         read = self._read(current, keys, question)
-        return [rules.membership(question, found, given, now, instant) for found in read]
+        return [rules.membership(question, features, context, now, instant) for features in read]
 
     def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
@@ -157,9 +157,9 @@ class SegmentClient(BaseClient[OnlineReader]):
         """
         current = self._now()
         rules = current[0]
-        keys, question, given, now = self._request(rules, (entity,), context, [segment], at)
-        (found,) = self._read(current, keys, question)
-        return rules.explain(segment, found, given, now)
+        keys, question, checked_context, now = self._request(rules, (entity,), context, [segment], at)
+        (features,) = self._read(current, keys, question)
+        return rules.explain(segment, features, checked_context, now)
 
     def features(
         self, entity: str, names: Iterable[str] | None = None, *, at: datetime | None = None
@@ -187,13 +187,13 @@ class SegmentClient(BaseClient[OnlineReader]):
         StoreError
             if the store cannot be read.
         """
-        wanted = wanted_features(names)
+        requested = wanted_features(names)
         current = self._now()
         rules = current[0]
         now = rules.now(at)
-        stored, beside = rules.sources(wanted)
-        (found,) = self._reader(current).read([checked(entity)], stored, beside)
-        return rules.features(wanted, found, now)
+        stored, state_name = rules.sources(requested)
+        (features,) = self._reader(current).read([checked(entity)], stored, state_name)
+        return rules.features(requested, features, now)
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -253,9 +253,9 @@ class SegmentClient(BaseClient[OnlineReader]):
     def _replaced(self) -> _Current:
         """Return what is answered with from now on, if the rules are newer than those that were."""
         with self._lock:
-            held, reader = self._current
+            previous, reader = self._current
             rules = self._applied.rules
-            if rules is held:
+            if rules is previous:
                 return self._current
             follower = None
             with suppress(SegmentsError):  # the new plan's store cannot be reached: that is for the requests to say
@@ -266,9 +266,9 @@ class SegmentClient(BaseClient[OnlineReader]):
             return self._current
 
     def _read(self, current: _Current, keys: Sequence[str], question: Question) -> list[EntityFeatures]:
-        if not question.features and question.beside is None:
+        if not question.features and question.state_name is None:
             return [EntityFeatures(key) for key in keys]
-        return (current[1] or self._reader(current)).read(keys, question.features, question.beside)
+        return (current[1] or self._reader(current)).read(keys, question.features, question.state_name)
 
     def _reader(self, current: _Current) -> OnlineReader:
         """Return the reader, opened when it is first needed: a store that is down is an error of the lookup."""

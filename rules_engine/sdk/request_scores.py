@@ -41,16 +41,16 @@ class RequestScores:
 
     def read_for(self, features: Iterable[str]) -> list[str]:
         """Return what is to be read for some features: for a score what it is made of, and all others as they are."""
-        wanted: set[str] = set()
+        inputs: set[str] = set()
         for feature in features:
             model = self._of.get(feature)
-            wanted.update([feature] if model is None else self._scorers[model].features)
-        return sorted(wanted)
+            inputs.update([feature] if model is None else self._scorers[model].features)
+        return sorted(inputs)
 
-    def filled(self, models: Collection[str], found: EntityFeatures, now: int) -> EntityFeatures:
+    def filled(self, models: Collection[str], stored: EntityFeatures, now: int) -> EntityFeatures:
         """Return what was read, with the scores of some models as of now in place of what is stored of them."""
-        values: dict[str, Value] = dict(found.values)
-        updated_at, expires_at = dict(found.updated_at), dict(found.expires_at)
+        values: dict[str, Value] = dict(stored.values)
+        updated_at, expires_at = dict(stored.updated_at), dict(stored.expires_at)
         expired = {view for view, at in expires_at.items() if now >= at}
         alive = {name: value for name, value in values.items() if name.partition(":")[0] not in expired}
         for model in models:
@@ -65,4 +65,4 @@ class RequestScores:
             updated_at[model] = now
             computed = zip(NAMES, (score, scorer.percentile(score), scorer.version), strict=True)
             values.update({f"{model}:{name}": value for name, value in computed})
-        return replace(found, values=values, updated_at=updated_at, expires_at=expires_at)
+        return replace(stored, values=values, updated_at=updated_at, expires_at=expires_at)

@@ -46,22 +46,22 @@ class _Masks(dict[bytes | None, int]):
         super().__init__({None: self._of(None)})
 
     def _of(self, value: Value) -> int:
-        found = -1
+        allowed = -1
         for mask in self._masks:
-            found &= mask(value)
-        return found
+            allowed &= mask(value)
+        return allowed
 
     def __missing__(self, raw: bytes | None) -> int:
         if raw is None:  # another thread just cleared the table
             return self._of(None)
-        found = self._of(self._decode(raw, self._name))
+        allowed = self._of(self._decode(raw, self._name))
         if len(raw) <= _LONGEST_KEPT:
             if len(self) >= _VALUES_KEPT:
                 missing = self[None]
                 self.clear()  # what is frequent is soon back
                 self[None] = missing
-            self[raw] = found
-        return found
+            self[raw] = allowed
+        return allowed
 
 
 #: A double: where it is, its cells, what a missing one allows, and how anything else is looked up.
@@ -142,16 +142,16 @@ class RowRules:
 
     def inputs(self, entity: str, row: Row, context: Mapping[str, Any]) -> Inputs:
         """Return a row as the evaluator takes it."""
-        found = self.layout.decode(entity, row)
-        return Inputs(found.values, context, (), found.updated_at, found.expires_at)
+        features = self.layout.decode(entity, row)
+        return Inputs(features.values, context, (), features.updated_at, features.expires_at)
 
 
 def _masks_of(plan: Plan) -> dict[str, list[_Mask]]:
     """Return what the tables that depend on nothing but a feature's value say, by feature."""
-    found: dict[str, list[_Mask]] = {}
+    masks: dict[str, list[_Mask]] = {}
 
     def add(key: str, mask: _Mask) -> None:
-        found.setdefault(key, []).append(mask)
+        masks.setdefault(key, []).append(mask)
 
     for key, *_, mask in plan.words:
         add(key, _at_any_time(mask))
@@ -161,7 +161,7 @@ def _masks_of(plan: Plan) -> dict[str, list[_Mask]]:
         add(key, _at_any_time(mask))
     for key, yes, no, missing in plan.flags:
         add(key, _flag(yes, no, missing))
-    return found
+    return masks
 
 
 def _at_any_time(mask: Callable[[Value, int], int]) -> _Mask:
@@ -186,10 +186,10 @@ def _view(
     for position, name, decode in features:
         if name not in masks:
             continue
-        known = _Masks(decode, name, masks[name])
-        missing &= known[None]
+        table = _Masks(decode, name, masks[name])
+        missing &= table[None]
         if decode.feast_type == "Float64" and name in doubles and len(masks[name]) == 1:
-            numbers.append((position, *doubles[name], known))
+            numbers.append((position, *doubles[name], table))
         else:
-            remembered.append((position, known))
+            remembered.append((position, table))
     return timestamp, ttl, missing, remembered, numbers

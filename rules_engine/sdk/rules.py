@@ -57,13 +57,13 @@ def encode_definitions(definitions: Definitions, declared: EventDeclarations | N
 class Question:
     """Holds the segments that are asked for, and the features that the answer needs. ``segments`` is None for all.
 
-    ``beside`` is the name of the event state, if answering needs events. ``scored`` are the models whose scores are
+    ``state_name`` is the name of the event state, if answering needs events. ``scored`` are the models whose scores are
     computed from the features.
     """
 
     segments: frozenset[str] | None
     features: tuple[str, ...]
-    beside: bytes | None = None
+    state_name: bytes | None = None
     scored: tuple[str, ...] = ()
 
 
@@ -125,10 +125,10 @@ class Rules:
         reached = self.program.closure(self.program.names if names is None else sorted(names))
         needed = [dependencies(self.program.segment(name).when) for name in reached]
         features = sorted({feature for read in needed for feature in read.features})
-        beside = self.events.name if any(read.events for read in needed) else None
+        state_name = self.events.name if any(read.events for read in needed) else None
         if self._scores is None:
-            return Question(names, tuple(features), beside)
-        return Question(names, tuple(self._scores.read_for(features)), beside, self._scores.among(features))
+            return Question(names, tuple(features), state_name)
+        return Question(names, tuple(self._scores.read_for(features)), state_name, self._scores.among(features))
 
     def now(self, at: datetime | None) -> int:
         """Return the instant that counts as now: the given one, the project's, or the clock's.
@@ -147,15 +147,15 @@ class Rules:
 
     def on_rows(self, question: Question) -> RowRules | None:
         """Return the rules of a question on undecoded rows; None if it needs more than rows, or no rows."""
-        if question.beside is not None or question.scored or not question.features:
+        if question.state_name is not None or question.scored or not question.features:
             return None
-        found = self._row_rules.get(question.segments)
-        if found is None:
+        rules = self._row_rules.get(question.segments)
+        if rules is None:
             if len(self._row_rules) >= _QUESTIONS_KEPT:
                 self._row_rules.clear()
-            made = RowRules(self._index, question.segments, self._layouts.of(question.features))
-            found = self._row_rules[question.segments] = made
-        return found
+            rules = RowRules(self._index, question.segments, self._layouts.of(question.features))
+            self._row_rules[question.segments] = rules
+        return rules
 
     def row_membership(
         self, rules: RowRules, question: Question, context: Mapping[str, Any], at: At, entity: str, row: Row
@@ -171,16 +171,16 @@ class Rules:
         return self._change(question, rules.inputs(entity, row, context), None, now)
 
     def membership(
-        self, question: Question, found: EntityFeatures, context: Mapping[str, Any], now: int, at: datetime
+        self, question: Question, features: EntityFeatures, context: Mapping[str, Any], now: int, at: datetime
     ) -> Membership:
         """Return which of the asked segments an entity is in; ``at`` is ``now`` as a datetime."""
-        inputs = _inputs(self._filled(question.scored, found, now), context)
-        events = None if question.beside is None else self.events.values(found.beside)
+        inputs = _inputs(self._filled(question.scored, features, now), context)
+        events = None if question.state_name is None else self.events.values(features.event_state)
         segments = self._index.match(inputs, now, question.segments, events=events)
         if events is None:
-            return Membership(found.entity, segments, at, lambda: self._change(question, inputs, None, now))
+            return Membership(features.entity, segments, at, lambda: self._change(question, inputs, None, now))
         return Membership(
-            found.entity,
+            features.entity,
             segments,
             at,
             lambda: self._change(question, inputs, events, now),
@@ -202,37 +202,37 @@ class Rules:
         unknown = [name for name in names if evaluation.segment(name) is None]
         return frozenset(name for name in unknown if events.lacks(self.program, name, now))
 
-    def explain(self, segment: str, found: EntityFeatures, context: Mapping[str, Any], now: int) -> Explanation:
+    def explain(self, segment: str, features: EntityFeatures, context: Mapping[str, Any], now: int) -> Explanation:
         """Explain why an entity is, or is not, in a segment."""
         from rules_engine.rules.explain import explain
 
         question = self.question([segment])
-        inputs = _inputs(self._filled(question.scored, found, now), context)
-        if question.beside is not None:
-            inputs = replace(inputs, events=self.events.log(found.beside))
-        return explain(self.program, segment, inputs, now, found.entity)
+        inputs = _inputs(self._filled(question.scored, features, now), context)
+        if question.state_name is not None:
+            inputs = replace(inputs, events=self.events.log(features.event_state))
+        return explain(self.program, segment, inputs, now, features.entity)
 
     def sources(self, names: Iterable[str] | None) -> tuple[list[str] | None, bytes | None]:
         """Return what to read for some features: features of Feast (None is all), and the name of the event state."""
         if names is None:
             return None, self.events.name if self._windowed else None
-        wanted = list(names)
-        stored = [name for name in wanted if name not in self._windowed]
-        beside = self.events.name if len(stored) < len(wanted) else None
-        return stored if self._scores is None else self._scores.read_for(stored), beside
+        requested = list(names)
+        stored = [name for name in requested if name not in self._windowed]
+        state_name = self.events.name if len(stored) < len(requested) else None
+        return stored if self._scores is None else self._scores.read_for(stored), state_name
 
-    def _filled(self, models: tuple[str, ...], found: EntityFeatures, now: int) -> EntityFeatures:
+    def _filled(self, models: tuple[str, ...], features: EntityFeatures, now: int) -> EntityFeatures:
         """Return what was read, with the scores that are computed from it."""
-        return found if self._scores is None or not models else self._scores.filled(models, found, now)
+        return features if self._scores is None or not models else self._scores.filled(models, features, now)
 
-    def features(self, names: Iterable[str] | None, found: EntityFeatures, now: int) -> dict[str, Any]:
+    def features(self, names: Iterable[str] | None, stored: EntityFeatures, now: int) -> dict[str, Any]:
         """Return values as Python has them; None for what is missing or past its view's ttl."""
         names = list(names) if names is not None else None
         if self._scores is not None:
-            found = self._filled(self._scores.among(self._types if names is None else names), found, now)
-        expired = {view for view, expires_at in found.expires_at.items() if now >= expires_at}
+            stored = self._filled(self._scores.among(self._types if names is None else names), stored, now)
+        expired = {view for view, expires_at in stored.expires_at.items() if now >= expires_at}
         values = {}
-        events = self.events.values(found.beside) if self._windowed else None
+        events = self.events.values(stored.event_state) if self._windowed else None
         for name in [*self._types, *self._windowed] if names is None else names:
             if events is not None and name in self._windowed:
                 aggregate = self._windowed[name]
@@ -240,7 +240,7 @@ class Rules:
                 values[name] = None if isinstance(value, Undecided) else _public(name, value, aggregate.of_type)
                 continue
             missing = name.partition(":")[0] in expired
-            values[name] = None if missing else _public(name, found.values.get(name), self._types[name])
+            values[name] = None if missing else _public(name, stored.values.get(name), self._types[name])
         return values
 
 
@@ -267,5 +267,5 @@ def _public(name: str, value: Value, value_type: ValueType | None) -> Any:
         ) from error
 
 
-def _inputs(found: EntityFeatures, context: Mapping[str, Any]) -> Inputs:
-    return Inputs(found.values, context, (), found.updated_at, found.expires_at)
+def _inputs(features: EntityFeatures, context: Mapping[str, Any]) -> Inputs:
+    return Inputs(features.values, context, (), features.updated_at, features.expires_at)

@@ -14,7 +14,7 @@ from rules_engine.events.declarations.validation import EventValidator, Rejectio
 from rules_engine.events.state.store import StateStore
 from rules_engine.events.streams import FIELD, MAX_WAITING, PARTITIONS, encode_raw, partition_of, stream_key
 from rules_engine.read_plan import ReadPlan
-from rules_engine.redis.feast_layout import KeyMaker, beside
+from rules_engine.redis.feast_layout import KeyMaker, sibling_key
 from rules_engine.redis.server import event_server
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
@@ -28,7 +28,7 @@ def open_states(rules: Rules, client: Any) -> StateStore:
     plan, name = rules.plan, rules.events.name
     key = KeyMaker(plan.project, plan.join_key, plan.key_version)
     requirements, expires = rules.events.requirements, plan.now is None
-    return StateStore(client, lambda entity: beside(key(entity), name), requirements, expires=expires)
+    return StateStore(client, lambda entity: sibling_key(key(entity), name), requirements, expires=expires)
 
 
 def validator_of(plan: ReadPlan) -> EventValidator:
@@ -66,15 +66,15 @@ class Tracker:
         if entity == "":
             raise DataError("an event belongs to an entity, and the key is empty")
         now = self.rules.now(None)
-        given = uuid4().hex if event_id is None else event_id
-        event = self._validator.check(name, from_micros(at), given, properties, received=max(now, now_micros()))
+        own_id = uuid4().hex if event_id is None else event_id
+        event = self._validator.check(name, from_micros(at), own_id, properties, received=max(now, now_micros()))
         if isinstance(event, Rejection):
             raise DataError(
                 f"the event `{name}` was refused: {event}", hint=f"see `{name}` in feature_repo/events.yaml"
             )
-        raw = encode_raw(entity, name, from_micros(at), given, properties or {})
+        raw = encode_raw(entity, name, from_micros(at), own_id, properties or {})
         self._server.do(lambda: self._send(entity, event, raw))
-        return given
+        return own_id
 
     def _send(self, entity: str, event: Event, raw: bytes) -> None:
         """Put the event into its stream, and behind the state, where readers see it at once.

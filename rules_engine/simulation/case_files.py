@@ -109,8 +109,8 @@ def load_cases(
     documents: list[Node] = []
     problems: list[Diagnostic] = []
     for path in files:
-        found, trouble = read_file(path, path.relative_to(root).as_posix())
-        documents += found
+        content, trouble = read_file(path, path.relative_to(root).as_posix())
+        documents += content
         problems += trouble
     cases, trouble = read_cases(documents, definitions, catalog)
     return cases, problems + trouble
@@ -156,15 +156,17 @@ class _CaseReader:
         return [case for case in read if case is not None]
 
     def _is_known(self, name: Node, kind: str) -> bool:
-        given, defined = to_plain(name), self._definitions.values
+        wanted_name, defined = to_plain(name), self._definitions.values
         names = defined.get(kind, {})
-        if given in names:
+        if wanted_name in names:
             return True
-        hint = nearest(str(given), names) or (f"there are {listing(names)}" if names else f"no {kind} is defined")
-        other = next((found.name for found in _tested_kinds() if given in defined.get(found.name, {})), None)
+        hint = nearest(str(wanted_name), names) or (f"there are {listing(names)}" if names else f"no {kind} is defined")
+        other = next((each.name for each in _tested_kinds() if wanted_name in defined.get(each.name, {})), None)
         if other is not None:
-            hint = f"it is a {other}: write `test: {given if other == 'segment' else f'{{{other}: {given}}}'}`"
-        self.problems.append(Diagnostic(f"unknown-{kind}", name.span, f"there is no {kind} `{given}`", hint))
+            hint = (
+                f"it is a {other}: write `test: {wanted_name if other == 'segment' else f'{{{other}: {wanted_name}}}'}`"
+            )
+        self.problems.append(Diagnostic(f"unknown-{kind}", name.span, f"there is no {kind} `{wanted_name}`", hint))
         return False
 
     def _collected(self, node: Node, name: str, kind: str) -> AnyCase | None:
@@ -179,7 +181,7 @@ class _CaseReader:
         start = self._start(node)
         inputs = self._inputs(node, start)
         expected = {key: _outcomes(node, key, start) for key in ("fires", "cancelled", "suppressed")}
-        named = [one.at for outcomes in expected.values() for one in outcomes]
+        named = [outcome.at for outcomes in expected.values() for outcome in outcomes]
         named += [_moment(node.entry("until").value, start)] if "until" in node else []  # type: ignore[arg-type]
         end = max([start, *named, *(event.at for event in inputs.events)])
         if end == start:
@@ -248,15 +250,15 @@ class _CaseReader:
         return from_micros(_instant(entry.value)) if is_time else to_plain(entry.value)
 
     def _feature(self, entry: Entry) -> Value:
-        known = self._catalog.features.get(entry.key)
-        if known is None and self._catalog.closed:
+        feature = self._catalog.features.get(entry.key)
+        if feature is None and self._catalog.closed:
             hint = nearest(entry.key, self._catalog.features)
             if entry.key.startswith(f"{EVENT_VIEW}:"):
                 hint = "it is computed from events: give those"
             raise Refusal(
                 "unknown-feature", Scalar(entry.key, entry.key_span), f"there is no feature `{entry.key}`", hint
             )
-        value_type = known.type if known else None
+        value_type = feature.type if feature else None
         return stored(_typed(entry.value, value_type), value_type)
 
     def _event(self, node: Mapping, position: int, start: int) -> Event:
@@ -311,7 +313,7 @@ def _context_times(program: Program) -> set[str]:
         if isinstance(condition.operand, ContextRef):
             value_type = condition.operand_type
             kinds.setdefault(condition.operand.name, set()).add(value_type.kind if value_type else None)
-    return {name for name, found in kinds.items() if found == {Kind.TIME}}
+    return {name for name, seen in kinds.items() if seen == {Kind.TIME}}
 
 
 def _items(node: Mapping, key: str) -> list[Mapping]:
@@ -330,12 +332,12 @@ def _moments(node: Mapping, key: str, start: int) -> tuple[int, ...] | None:
 
 def _outcomes(node: Mapping, key: str, start: int) -> tuple[ExpectedStep, ...]:
     """Return what is expected of a trigger, in order."""
-    found = []
+    steps = []
     for item in _items(node, key):
         reason = SuppressionReason(to_plain(item.entry("reason").value)) if "reason" in item else None
         payload = tuple((entry.key, to_plain(entry.value)) for entry in _entries(item, "payload"))
-        found.append(ExpectedStep(_moment(item, start), reason, payload))
-    return tuple(sorted(found, key=lambda one: one.at))
+        steps.append(ExpectedStep(_moment(item, start), reason, payload))
+    return tuple(sorted(steps, key=lambda step: step.at))
 
 
 def _moment(node: Mapping, start: int) -> int:

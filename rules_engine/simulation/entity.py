@@ -59,8 +59,8 @@ class Simulated:
         self._features = features
         needs = rules.events.requirements
         self._state = empty_state(needs)
-        known = iter(before)
-        while some := list(islice(known, _PRUNE_EVERY)):
+        events = iter(before)
+        while some := list(islice(events, _PRUNE_EVERY)):
             is_known = True
             self._state = prune(update(self._state, some, needs), needs, min(some[-1].at, start))
         self.record = Record()
@@ -120,5 +120,5 @@ class Simulated:
             self._state = prune(machine.state, self._rules.events.requirements, self.record.at)
 
     def _taken(self) -> Iterator[Outgoing]:
-        told, self.record = self.record.outbox, self.record.published()
-        yield from told
+        outgoing, self.record = self.record.outbox, self.record.published()
+        yield from outgoing

@@ -106,26 +106,26 @@ class FeatureChanges(OfflineHistory):
         }
         instants = micros(table["instant"].combine_chunks())
         for place, entity in enumerate(table["entity"].to_pylist()):
-            found = {name: python_value(column[place]) for name, column in declared.items()}
+            plain = {name: python_value(column[place]) for name, column in declared.items()}
             values = {
                 name: tuple(value) if isinstance(value, list) else value
-                for name, value in found.items()
+                for name, value in plain.items()
                 if value is not None
             }
             yield entity, (int(instants[place]), columns.view, values)
 
     def _changes(self, entity: str, rows: Sequence[_Row], start: int) -> Iterator[FeatureChange]:
         """Put the rows of all views together: each instant has the newest row of every view."""
-        held: dict[str, tuple[int, Mapping[str, Value]]] = {}
+        newest: dict[str, tuple[int, Mapping[str, Value]]] = {}
         by_instant: dict[int, list[_Row]] = {}
         for row in sorted(rows, key=itemgetter(0)):
             by_instant.setdefault(max(start, row[0]), []).append(row)
         for at, some in by_instant.items():
-            held.update({view: (instant, values) for instant, view, values in some})
+            newest.update({view: (instant, values) for instant, view, values in some})
             features = EntityFeatures(
                 entity,
-                {name: value for _, values in held.values() for name, value in values.items()},
-                {view: instant for view, (instant, _) in held.items()},
-                {view: instant + self.ttl[view] + 1 for view, (instant, _) in held.items() if view in self.ttl},
+                {name: value for _, values in newest.values() for name, value in values.items()},
+                {view: instant for view, (instant, _) in newest.items()},
+                {view: instant + self.ttl[view] + 1 for view, (instant, _) in newest.items() if view in self.ttl},
             )
             yield FeatureChange(at, features, frozenset(view for _, view, _ in some))

@@ -65,8 +65,8 @@ def run_tests(folder: Path, definitions: Definitions, catalog: Catalog, only: Se
     names = [*definitions.program.names, *(f"trigger {name}" for name in sorted(definitions.triggers))]
     for name in only:
         if name not in definitions.program.segments and name not in definitions.triggers:
-            known = {*definitions.program.segments, *definitions.triggers}
-            raise UnknownNameError(f"there is no segment or trigger `{name}`", hint=nearest(name, known))
+            known_names = {*definitions.program.segments, *definitions.triggers}
+            raise UnknownNameError(f"there is no segment or trigger `{name}`", hint=nearest(name, known_names))
     files = [path for path in files_below(folder) if path.name.endswith((TEST_SUFFIX, ".test.yml"))]
     cases, problems = load_cases(files, folder.parent, definitions, catalog)
     if problems:
@@ -96,10 +96,10 @@ def run_case(case: AnyCase, program: Program) -> Iterator[Failure]:
         return
     moves = list(_moves(case, program))
     for word, expected_moves, entering in (("enters", case.enters, True), ("exits", case.exits, False)):
-        found = tuple(at for at, member in moves if member is entering)
-        if expected_moves is not None and found != tuple(sorted(expected_moves)):
-            message = f"{word}: expected {_instants(sorted(expected_moves))}, got {_instants(found)}"
-            first = min(set(found) ^ set(expected_moves), default=case.start)
+        actual = tuple(at for at, member in moves if member is entering)
+        if expected_moves is not None and actual != tuple(sorted(expected_moves)):
+            message = f"{word}: expected {_instants(sorted(expected_moves))}, got {_instants(actual)}"
+            first = min(set(actual) ^ set(expected_moves), default=case.start)
             yield _failure(case, program, first, message)
 
 

@@ -72,7 +72,7 @@ class TriggerCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Happening:
     """Describes one thing that happened to an entity."""
 
     entity: str
@@ -80,16 +80,16 @@ class Told:
 
     def row(self) -> dict[str, Any]:
         """Return it as a row of a table; instants are texts."""
-        one = self.what
-        row = {"at": format_instant(one.at), "entity": self.entity, "cause": one.cause}
-        if isinstance(one, Transition):
-            return row | {"kind": "segment", "name": one.segment, "state": one.change.value}
-        details = {"due": format_instant(one.due), "reason": None if one.reason is None else one.reason.value}
-        payload = orjson.dumps(one.payload).decode() if one.state is State.FIRED else None
-        return row | {"kind": "trigger", "name": one.trigger, "state": one.state.value, **details, "payload": payload}
+        step = self.what
+        row = {"at": format_instant(step.at), "entity": self.entity, "cause": step.cause}
+        if isinstance(step, Transition):
+            return row | {"kind": "segment", "name": step.segment, "state": step.change.value}
+        details = {"due": format_instant(step.due), "reason": None if step.reason is None else step.reason.value}
+        payload = orjson.dumps(step.payload).decode() if step.state is State.FIRED else None
+        return row | {"kind": "trigger", "name": step.trigger, "state": step.state.value, **details, "payload": payload}
 
 
-#: The columns of :meth:`Told.row`.
+#: The columns of :meth:`Happening.row`.
 COLUMNS = ("at", "entity", "kind", "name", "state", "reason", "due", "cause", "payload")
 
 
@@ -114,19 +114,19 @@ class Simulation:
     refused: Counter[str] = field(default_factory=Counter)
     segments: dict[str, SegmentCounts] = field(default_factory=dict)
     triggers: dict[str, TriggerCounts] = field(default_factory=dict)
-    actions: list[Told] = field(default_factory=list)
+    actions: list[Happening] = field(default_factory=list)
 
-    def add(self, told: Told) -> None:
+    def add(self, happening: Happening) -> None:
         """Count something that happened."""
-        one = told.what
-        if isinstance(one, Transition):
-            counts = self.segments[one.segment]
-            counts.entered += one.change is MembershipChange.ENTER
-            counts.left += one.change is MembershipChange.EXIT
-            counts.at_start += one.change is MembershipChange.BASELINE
-            counts.at_end += -1 if one.change is MembershipChange.EXIT else 1
+        step = happening.what
+        if isinstance(step, Transition):
+            counts = self.segments[step.segment]
+            counts.entered += step.change is MembershipChange.ENTER
+            counts.left += step.change is MembershipChange.EXIT
+            counts.at_start += step.change is MembershipChange.BASELINE
+            counts.at_end += -1 if step.change is MembershipChange.EXIT else 1
             return
-        self._count(self.triggers[one.trigger], one)
+        self._count(self.triggers[step.trigger], step)
 
     @staticmethod
     def _count(counts: TriggerCounts, step: TriggerStep) -> None:
@@ -189,7 +189,7 @@ class Simulator:
         start: int | None = None,
         end: int | None = None,
         *,
-        tell: Callable[[Told], None] = lambda _: None,
+        tell: Callable[[Happening], None] = lambda _: None,
         progress: Report = lambda _: None,
         shown: int = SHOWN,
     ) -> Simulation:
@@ -221,63 +221,63 @@ class Simulator:
                     progress(f"Read {spool.events:,} events")
             if spool.first is None or spool.last is None:
                 raise DataError(_nothing(source, refused))
-            found = Simulation(
+            simulation = Simulation(
                 spool.first if start is None else start, spool.last if end is None else end, refused=refused
             )
-            if found.end < found.start:
-                raise DataError(f"the end, {format_instant(found.end)}, is before the start")
-            found.segments = {name: SegmentCounts() for name in sorted(self.names)}
-            found.triggers = {name: TriggerCounts() for name in sorted(self.rules.triggers)}
-            for entity in () if self._features is None else self._features.entities(found.end):
+            if simulation.end < simulation.start:
+                raise DataError(f"the end, {format_instant(simulation.end)}, is before the start")
+            simulation.segments = {name: SegmentCounts() for name in sorted(self.names)}
+            simulation.triggers = {name: TriggerCounts() for name in sorted(self.rules.triggers)}
+            for entity in () if self._features is None else self._features.entities(simulation.end):
                 spool.know(entity)
-            self._simulate(spool, found, tell, progress, shown)
-            return found
+            self._simulate(spool, simulation, tell, progress, shown)
+            return simulation
 
     def _simulate(
-        self, spool: Spool, found: Simulation, tell: Callable[[Told], None], progress: Report, shown: int
+        self, spool: Spool, simulation: Simulation, tell: Callable[[Happening], None], progress: Report, shown: int
     ) -> None:
-        first: list[tuple[int, int, Told]] = []  # the latest of the earliest actions is on top
+        first: list[tuple[int, int, Happening]] = []  # the latest of the earliest actions is on top
         place = 0
-        for entity, events, changes in self._with_features(spool.entities(), found):
-            found.entities += 1
-            found.events += len(events)
-            for one in self._entity(entity, events, changes, found):
-                told = Told(entity, one)
-                found.add(told)
-                tell(told)
-                if shown and isinstance(one, TriggerStep) and one.state is State.FIRED:
+        for entity, events, changes in self._with_features(spool.entities(), simulation):
+            simulation.entities += 1
+            simulation.events += len(events)
+            for step in self._entity(entity, events, changes, simulation):
+                happening = Happening(entity, step)
+                simulation.add(happening)
+                tell(happening)
+                if shown and isinstance(step, TriggerStep) and step.state is State.FIRED:
                     place -= 1
-                    heapq.heappush(first, (-one.at, place, told))
+                    heapq.heappush(first, (-step.at, place, happening))
                     if len(first) > shown:
                         heapq.heappop(first)
-            progress(f"Simulated {found.events:,} of {spool.events:,} events")
-        found.actions = [told for _, _, told in sorted(first, reverse=True)]
+            progress(f"Simulated {simulation.events:,} of {spool.events:,} events")
+        simulation.actions = [happening for _, _, happening in sorted(first, reverse=True)]
 
     def _entity(
-        self, entity: str, events: list[Event], changes: list[FeatureChange], found: Simulation
+        self, entity: str, events: list[Event], changes: list[FeatureChange], simulation: Simulation
     ) -> Iterator[Outgoing]:
-        before = [event for event in events if event.at < found.start]
-        is_known = bool(changes) and changes[0].at <= found.start
+        before = [event for event in events if event.at < simulation.start]
+        is_known = bool(changes) and changes[0].at <= simulation.start
         features = changes[0].features if is_known else EntityFeatures(entity)
-        one = Simulated(self.rules, features, before, found.start, is_known=is_known)
+        simulated = Simulated(self.rules, features, before, simulation.start, is_known=is_known)
         instances: set[tuple[str, str]] = set()
-        for told in one.run(events[len(before) :], found.end, changes[is_known:]):
-            if isinstance(told, TriggerStep):
-                instances.add((told.trigger, told.cause))
-            yield told
-        for pending in one.record.pending:
-            if pending.begins <= found.end:
-                found.triggers[pending.trigger].pending += 1
+        for outgoing in simulated.run(events[len(before) :], simulation.end, changes[is_known:]):
+            if isinstance(outgoing, TriggerStep):
+                instances.add((outgoing.trigger, outgoing.cause))
+            yield outgoing
+        for pending in simulated.record.pending:
+            if pending.begins <= simulation.end:
+                simulation.triggers[pending.trigger].pending += 1
         for trigger, _ in instances:
-            found.triggers[trigger].started += 1
+            simulation.triggers[trigger].started += 1
 
     # --- what goes in -----------------------------------------------------------------------------------------------
 
     def _events(
         self, source: Path | None, mapped: Mapped, end: int | None, refused: Counter[str]
     ) -> Iterator[tuple[str, Event]]:
-        found = self._logged(end) if source is None else self._of_file(source, mapped, refused)
-        return (one for one in found if end is None or one[1].at <= end)
+        events = self._logged(end) if source is None else self._of_file(source, mapped, refused)
+        return (event for event in events if end is None or event[1].at <= end)
 
     def _logged(self, end: int | None) -> Iterator[tuple[str, Event]]:
         log: EventLog = event_log(self._project)
@@ -298,22 +298,22 @@ class Simulator:
             raw = row.raw
             entity = check_entity(raw["entity"])
             event = validator.check(raw["event"], raw["at"], raw["event_id"], raw["properties"], received=_NO_CLOCK)
-            bad = next((found for found in (entity, event) if isinstance(found, Rejection)), None)
+            bad = next((checked for checked in (entity, event) if isinstance(checked, Rejection)), None)
             if bad is not None:
                 refused[bad.code] += 1
             elif isinstance(entity, str) and isinstance(event, Event):
                 yield entity, event
 
     def _with_features(
-        self, entities: Iterator[tuple[str, list[Event]]], found: Simulation
+        self, entities: Iterator[tuple[str, list[Event]]], simulation: Simulation
     ) -> Iterator[tuple[str, list[Event], list[FeatureChange]]]:
         """Yield every entity with its events and its features over time."""
         while some := list(islice(entities, BATCH)):
-            known: dict[str, list[FeatureChange]] = {}
+            changes: dict[str, list[FeatureChange]] = {}
             if self._features is not None:
-                known = self._features.read([entity for entity, _ in some], found.start, found.end)
+                changes = self._features.read([entity for entity, _ in some], simulation.start, simulation.end)
             for entity, events in some:
-                yield entity, events, known.get(entity, [])
+                yield entity, events, changes.get(entity, [])
 
 
 def choose(definitions: Definitions, segments: Collection[str] | None, triggers: Collection[str] | None) -> Definitions:
@@ -330,23 +330,27 @@ def choose(definitions: Definitions, segments: Collection[str] | None, triggers:
             raise UnknownNameError(f"there is no trigger `{name}`", hint=hint)
     if segments is None and triggers is None:
         return definitions
-    wanted = set(segments or ())
+    wanted_segments = set(segments or ())
     chosen = {
         name: trigger
         for name, trigger in definitions.triggers.items()
-        if (name in triggers if triggers is not None else trigger.segment in wanted)
+        if (name in triggers if triggers is not None else trigger.segment in wanted_segments)
     }
     from rules_engine.rules.triggers.nodes import hidden_segments
 
     hidden = hidden_segments(chosen.values())
     whole = Program({**definitions.program.segments, **hidden})
-    roots = {*wanted, *hidden, *(trigger.segment for trigger in chosen.values() if trigger.segment is not None)}
+    roots = {
+        *wanted_segments,
+        *hidden,
+        *(trigger.segment for trigger in chosen.values() if trigger.segment is not None),
+    }
     reached = [name for name in whole.closure(sorted(roots)) if name not in hidden]
-    kept: dict[str, Mapping[str, Any]] = {
+    chosen_kinds: dict[str, Mapping[str, Any]] = {
         "segment": {name: whole.segments[name] for name in reached},
         "trigger": chosen,
     }
-    return Definitions({**definitions.values, **kept})
+    return Definitions({**definitions.values, **chosen_kinds})
 
 
 def _nothing(source: Path | None, refused: Mapping[str, int]) -> str:
@@ -356,11 +360,11 @@ def _nothing(source: Path | None, refused: Mapping[str, int]) -> str:
     return "the project's event log is empty: name a file of events" if source is None else f"{source} has no events"
 
 
-def write_rows(told: Iterable[Told]) -> Any:
+def write_rows(happenings: Iterable[Happening]) -> Any:
     """Return rows as an Arrow batch."""
     import pyarrow as pa
 
-    rows = [one.row() for one in told]
+    rows = [happening.row() for happening in happenings]
     return pa.RecordBatch.from_pylist([{name: row.get(name) for name in COLUMNS} for row in rows], schema=schema())
 
 

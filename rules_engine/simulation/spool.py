@@ -86,13 +86,13 @@ class Spool:
 
 
 def _by_entity(events: Iterable[tuple[str, Event | None]]) -> Iterator[tuple[str, list[Event]]]:
-    found: dict[str, list[Event]] = {}
+    by_entity: dict[str, list[Event]] = {}
     for entity, event in events:
-        of_entity = found.setdefault(entity, [])
+        of_entity = by_entity.setdefault(entity, [])
         if event is not None:
             of_entity.append(event)
-    for entity in sorted(found):
-        yield entity, sorted(found[entity], key=lambda event: event.order)
+    for entity in sorted(by_entity):
+        yield entity, sorted(by_entity[entity], key=lambda event: event.order)
 
 
 def _encoded(entity: str, event: Event | None) -> bytes:

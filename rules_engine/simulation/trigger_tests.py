@@ -16,17 +16,17 @@ from rules_engine.triggers.record import MembershipChange, Outgoing, State, Tran
 
 def differences(case: TriggerCase) -> Iterator[tuple[str, str]]:
     """Return what is otherwise than the case expects, each with everything that happened."""
-    told = happened(case)
-    steps = [one for one in told if isinstance(one, TriggerStep) and one.trigger == case.trigger]
-    story = "\n".join(_line(one) for one in told if _concerns(case, one)) or "nothing happened"
+    outgoing = happened(case)
+    steps = [each for each in outgoing if isinstance(each, TriggerStep) and each.trigger == case.trigger]
+    story = "\n".join(_line(each) for each in outgoing if _concerns(case, each)) or "nothing happened"
     for word, state, expected in (
         ("fires", State.FIRED, case.fires),
         ("cancelled", State.CANCELLED, case.cancelled),
         ("suppressed", State.SUPPRESSED, case.suppressed),
     ):
-        found = [one for one in steps if one.state is state]
-        if len(found) != len(expected) or any(map(_differs, expected, found)):
-            yield f"{word}: expected {_expected(expected)}, got {_found(found, expected)}", story
+        actual = [each for each in steps if each.state is state]
+        if len(actual) != len(expected) or any(map(_differs, expected, actual)):
+            yield f"{word}: expected {_expected(expected)}, got {_found(actual, expected)}", story
 
 
 def happened(case: TriggerCase) -> list[Outgoing]:
@@ -46,26 +46,26 @@ def _not_held_out(case: TriggerCase) -> str:
     return next((name for name in names if not is_held_out(trigger, name)), "somebody")
 
 
-def _differs(expected: ExpectedStep, found: TriggerStep) -> bool:
-    if expected.at != found.at or (expected.reason is not None and expected.reason is not found.reason):
+def _differs(expected: ExpectedStep, step: TriggerStep) -> bool:
+    if expected.at != step.at or (expected.reason is not None and expected.reason is not step.reason):
         return True
-    return any(name not in found.payload or found.payload[name] != value for name, value in expected.payload)
+    return any(name not in step.payload or step.payload[name] != value for name, value in expected.payload)
 
 
 def _expected(outcomes: Sequence[ExpectedStep]) -> str:
-    return _listed((one.at, one.reason.value if one.reason else "", dict(one.payload)) for one in outcomes)
+    return _listed((step.at, step.reason.value if step.reason else "", dict(step.payload)) for step in outcomes)
 
 
 def _found(steps: Sequence[TriggerStep], expected: Sequence[ExpectedStep]) -> str:
     """List the steps as the case compares them: of the payload only the names that it gives anywhere."""
-    names = {name for one in expected for name, _ in one.payload}
+    names = {name for step in expected for name, _ in step.payload}
     return _listed(
         (
-            one.at,
-            one.reason.value if one.reason else "",
-            {name: value for name, value in one.payload.items() if name in names},
+            step.at,
+            step.reason.value if step.reason else "",
+            {name: value for name, value in step.payload.items() if name in names},
         )
-        for one in steps
+        for step in steps
     )
 
 
@@ -77,21 +77,21 @@ def _listed(outcomes: Iterable[tuple[int, str, dict[str, object]]]) -> str:
     return ", ".join(texts) or "none"
 
 
-def _concerns(case: TriggerCase, one: Outgoing) -> bool:
-    if isinstance(one, TriggerStep):
-        return one.trigger == case.trigger
-    return one.segment == case.rules.triggers[case.trigger].segment
+def _concerns(case: TriggerCase, each: Outgoing) -> bool:
+    if isinstance(each, TriggerStep):
+        return each.trigger == case.trigger
+    return each.segment == case.rules.triggers[case.trigger].segment
 
 
-def _line(one: Outgoing) -> str:
-    at = format_instant(one.at)
-    if isinstance(one, Transition):
+def _line(each: Outgoing) -> str:
+    at = format_instant(each.at)
+    if isinstance(each, Transition):
         words = {
             MembershipChange.ENTER: "enters",
             MembershipChange.EXIT: "leaves",
             MembershipChange.BASELINE: "is at the start in",
         }
-        return f"{at}  {words[one.change]} {one.segment} ({one.cause})"
-    reason = "" if one.reason is None else f" ({one.reason.value})"
-    due = f", due {format_instant(one.due)}" if one.state is State.PENDING else ""
-    return f"{at}  {one.trigger} {one.state.value}{reason}{due}"
+        return f"{at}  {words[each.change]} {each.segment} ({each.cause})"
+    reason = "" if each.reason is None else f" ({each.reason.value})"
+    due = f", due {format_instant(each.due)}" if each.state is State.PENDING else ""
+    return f"{at}  {each.trigger} {each.state.value}{reason}{due}"

@@ -96,8 +96,8 @@ async def addresses_of(host: str, port: int, allowed: Collection[str]) -> list[s
     PrivateAddressError
         if none of its addresses is public, and the host is not allowed.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
     if is_allowed(host, allowed):
         return addresses
     public = [text for text in addresses if is_public(ipaddress.ip_address(text.partition("%")[0]))]

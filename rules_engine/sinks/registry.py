@@ -30,19 +30,19 @@ def sink_kinds() -> Mapping[str, type[SinkSettings]]:
     >>> list(sink_kinds())[:3]
     ['file', 'kafka', 'webhook']
     """
-    found: dict[str, type[SinkSettings]] = {}
-    for module in sorted(one.name for one in pkgutil.iter_modules(kinds.__path__)):
-        found[module] = _own(module)
-    for entry, sink in _BROUGHT.load([*found, STREAM]):
+    settings_by_kind: dict[str, type[SinkSettings]] = {}
+    for module in sorted(info.name for info in pkgutil.iter_modules(kinds.__path__)):
+        settings_by_kind[module] = _own(module)
+    for entry, sink in _BROUGHT.load([*settings_by_kind, STREAM]):
         if not (isinstance(sink, type) and issubclass(sink, Sink) and sink.__dict__.get("kind") == entry.name):
             raise _BROUGHT.unusable(entry, f"`{entry.value}` is no sink of the kind `{entry.name}`")
-        found[entry.name] = sink.settings_class
-    return found
+        settings_by_kind[entry.name] = sink.settings_class
+    return settings_by_kind
 
 
 def _own(module: str) -> type[SinkSettings]:
     content = vars(import_module(f"{kinds.__name__}.{module}")).values()
-    sinks = [one for one in content if isinstance(one, type) and issubclass(one, Sink) and one is not Sink]
-    if [one.kind for one in sinks] != [module]:
+    sinks = [value for value in content if isinstance(value, type) and issubclass(value, Sink) and value is not Sink]
+    if [value.kind for value in sinks] != [module]:
         raise TypeError(f"{kinds.__name__}.{module} has to hold one sink, of the kind `{module}`")
     return sinks[0].settings_class

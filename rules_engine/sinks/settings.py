@@ -152,8 +152,8 @@ def _check_timeout(value: int) -> None:
 
 
 def _setting_of(declared: Field[Any]) -> Setting | None:
-    found = declared.metadata.get("setting")
-    return found if isinstance(found, Setting) else None
+    setting = declared.metadata.get("setting")
+    return setting if isinstance(setting, Setting) else None
 
 
 @dataclass(frozen=True)
@@ -179,13 +179,13 @@ class SinkSettings:
     @classmethod
     def settings(cls) -> dict[str, tuple[str, Setting]]:
         """Return by key in YAML the field's name and the setting, the kind's own first."""
-        found: dict[str, tuple[str, Setting]] = {}
+        settings: dict[str, tuple[str, Setting]] = {}
         for declared in _own_fields(cls):
             setting = _setting_of(declared)
             if setting is not None:
-                key = cls.kind if not found else setting.key or declared.name
-                found[key] = declared.name, setting
-        return found
+                key = cls.kind if not settings else setting.key or declared.name
+                settings[key] = declared.name, setting
+        return settings
 
     @classmethod
     def required(cls) -> tuple[str, ...]:
@@ -201,8 +201,8 @@ class SinkSettings:
             return f"its settings are those of `{cls.kind}` already"
         if not cls.__doc__ or cls.__doc__.startswith(f"{cls.__name__}("):
             return "its settings have no docstring, which editors show"
-        own = [one for one in _own_fields(cls) if one.name != "give_up_after"]
-        undeclared = [one.name for one in own if _setting_of(one) is None]
+        own = [declared for declared in _own_fields(cls) if declared.name != "give_up_after"]
+        undeclared = [declared.name for declared in own if _setting_of(declared) is None]
         if undeclared:
             return f"the setting `{undeclared[0]}` is not declared: write `field(metadata=text(...))`"
         if not own or not _is_required(own[0]):
@@ -242,9 +242,9 @@ class SinkSettings:
         ValueError
             if the data has other settings, or lacks one.
         """
-        given = {key: _as_tuple(value) for key, value in data.items() if key not in ("sink", "node")}
+        settings = {key: _as_tuple(value) for key, value in data.items() if key not in ("sink", "node")}
         try:
-            return cls(**given)
+            return cls(**settings)
         except TypeError as error:
             raise ValueError(f"not the settings of a {cls.kind}: {error}") from error
 
@@ -264,9 +264,11 @@ class SinkSettings:
             if setting.type is SettingType.TEXT and value is not None:
                 changed[name] = self._value(key, setting, value)
             elif setting.type is SettingType.TEXTS:
-                changed[name] = tuple((inner, self._value(inner, setting, one, inner)) for inner, one in value)
+                changed[name] = tuple(
+                    (inner, self._value(inner, setting, inner_value, inner)) for inner, inner_value in value
+                )
             elif setting.type is SettingType.WORDS:
-                changed[name] = tuple(self._value(key, setting, one) for one in value)
+                changed[name] = tuple(self._value(key, setting, inner_value) for inner_value in value)
         expanded = replace(self, **changed)
         try:
             expanded.check()
@@ -305,9 +307,9 @@ class SinkSettings:
 
 def _own_fields(cls: type[SinkSettings]) -> list[Field[Any]]:
     """Return the fields that are settings: the kind's own first, then what every sink has."""
-    found = {one.name: one for one in fields(cls) if one.name not in ("name", "span")}
-    common = found.pop("give_up_after")
-    return [*found.values(), common]
+    settings = {declared.name: declared for declared in fields(cls) if declared.name not in ("name", "span")}
+    common = settings.pop("give_up_after")
+    return [*settings.values(), common]
 
 
 def _is_required(declared: Field[Any]) -> bool:

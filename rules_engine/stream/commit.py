@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rules_engine.redis.feast_layout import beside
+from rules_engine.redis.feast_layout import sibling_key
 from rules_engine.redis.pipe import Command, Pipe, Script
 
 #: What ends the key of a record.
@@ -102,7 +102,7 @@ class Commits:
     def keys(self, entity: str) -> tuple[bytes, bytes]:
         """Return the keys of an entity's state and record."""
         key = self._key(entity)
-        return beside(key, self._state_name), beside(key, RECORD)
+        return sibling_key(key, self._state_name), sibling_key(key, RECORD)
 
     def write(self, changes: Sequence[Replacement], ahead: Iterable[Command] = ()) -> list[Replacement]:
         """Make changes; gives those that others were faster at.

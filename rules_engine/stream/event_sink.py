@@ -27,7 +27,7 @@ from rules_engine.events.streams import (
     stream_keys,
 )
 from rules_engine.folders import Project
-from rules_engine.redis.feast_layout import KeyMaker, beside
+from rules_engine.redis.feast_layout import KeyMaker, sibling_key
 from rules_engine.redis.server import event_server
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
@@ -100,7 +100,7 @@ class EventSink:
 
     def record_key(self, entity: str) -> bytes:
         """Return the key of what triggers remember of an entity."""
-        return beside(self._key(entity), RECORD)
+        return sibling_key(self._key(entity), RECORD)
 
     def check(self, raw: Mapping[str, Any]) -> Logged | Rejection:
         """Return the event, or the reason why it is refused."""

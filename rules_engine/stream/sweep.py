@@ -17,7 +17,7 @@ import orjson
 
 from rules_engine.events.looks import MAX_SWEEPS, encode_sweep, sweeps_key
 from rules_engine.events.streams import partition_of
-from rules_engine.redis.feast_layout import KeyMaker, beside
+from rules_engine.redis.feast_layout import KeyMaker, sibling_key
 from rules_engine.stream.commit import RECORD
 
 #: What new definitions have as the cause of a sweep.
@@ -170,7 +170,7 @@ class AllEntities:
         entity = self._key.entity(feast)
         if entity is None:
             return None, None
-        return entity, feast if name == RECORD else beside(feast, RECORD)
+        return entity, feast if name == RECORD else sibling_key(feast, RECORD)
 
     def _known(self, keys: list[bytes]) -> list[bool]:
         if not keys:

@@ -16,7 +16,7 @@ from rules_engine.deploy.backfill import Backfill
 from rules_engine.events.streams import encode_raw, partition_of, stream_keys
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, ReadPlan
-from rules_engine.redis.feast_layout import KeyMaker, beside
+from rules_engine.redis.feast_layout import KeyMaker, sibling_key
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
 from rules_engine.sdk import SegmentClient
@@ -70,7 +70,7 @@ def test_events_in_a_cluster(tmp_path: Path, masters: list[redis.Redis]) -> None
         assert not any(cluster.xlen(key) for key in stream_keys("shop"))
         assert cluster.xlen(queue_key("shop", "stream:actions")) == carts == progress.fired
         key = KeyMaker("shop", "user_id", 3)("u1")
-        assert cluster.exists(beside(key, b"triggers")) == 1
+        assert cluster.exists(sibling_key(key, b"triggers")) == 1
     assert len(Ledger.of(project).transitions(limit=1000)) > 12
     plan = plan_of(port, SEGMENTS + "---\nsegment: viewed\nwhen: {did: view, within: 20d, count: {at_least: 4}}\n")
     backfill = Backfill(project, plan)

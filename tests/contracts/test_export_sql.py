@@ -108,7 +108,7 @@ def test_changes_lead_from_one_export_to_the_next(
     known: set[str] = set()
     for number, at in enumerate(DAYS, 1):
         done = export(url, shop, "moves", at)
-        assert done.since == (None if number == 1 else to_micros(DAYS[number - 2]))
+        assert done.previous == (None if number == 1 else to_micros(DAYS[number - 2]))
         rows = read(database, f"SELECT user_id, change FROM moves WHERE export = {number}")
         entered, left = ({user for user, move in rows if move == change} for change in ("entered", "left"))
         assert (done.entered, done.left) == (len(entered), len(left))

@@ -232,7 +232,7 @@ def test_what_a_dataframe_brings_arrives(shop: Project, reader_of: Callable[[Rea
     one, other = reader_of(plan, shop).read(["a", "b"], ["brief:score"])
     assert one.values == {"brief:score": 2.5}
     assert other.values == {}
-    assert other.known
+    assert other.is_known
 
 
 def test_an_absent_user_is_known_as_absent(
@@ -242,9 +242,9 @@ def test_an_absent_user_is_known_as_absent(
     repo, plan = applied(shop)
     write(repo, "everything", {"nothing": {}})
     nobody, nothing = reader_of(plan, shop).read(["nobody", "nothing"])
-    assert not nobody.known
+    assert not nobody.is_known
     assert nobody == EntityFeatures("nobody")
-    assert nothing.known
+    assert nothing.is_known
     assert nothing.values == {}
 
 
@@ -270,7 +270,7 @@ def test_reading_some_features_reads_no_others(
     found = reader.read(["a"], ["brief:score", "everything:string"])[0]
     assert found.values == {"everything:string": "s"}
     assert set(found.updated_at) == {"everything"}
-    assert not reader.read(["a"], ["brief:score"])[0].known
+    assert not reader.read(["a"], ["brief:score"])[0].is_known
     assert reader.read(["a"], [])[0].values == {}
     assert reader.read([]) == []
     with pytest.raises(UnknownNameError) as caught:
@@ -320,7 +320,7 @@ def test_another_project_in_the_same_database_is_not_read(
     my_repo, my_plan = applied(mine)
     other_repo, other_plan = applied(other)
     write(other_repo, "brief", {"a": {"score": 2.0}})
-    assert not redis_reader(my_plan, mine.root).read(["a"])[0].known
+    assert not redis_reader(my_plan, mine.root).read(["a"])[0].is_known
     write(my_repo, "brief", {"a": {"score": 1.0}})
     assert redis_reader(my_plan, mine.root).read(["a"])[0].values == {"brief:score": 1.0}
     assert redis_reader(other_plan, other.root).read(["a"])[0].values == {"brief:score": 2.0}
@@ -383,7 +383,7 @@ def test_any_other_store_is_read_through_feast(make_project: Callable[..., Proje
     whole_seconds = AT.replace(microsecond=0)  # Feast's SQLite store keeps no more
     write(repo, "brief", {"plain": {"score": 3.0}}, at=whole_seconds)
     nobody, plain = reader.read(["nobody", "plain"])
-    assert not nobody.known
+    assert not nobody.is_known
     expected = in_our_terms(feast_reads(repo, ["plain"], plan)[0])
     assert sets_as_sets(dict(plain.values)) == expected
     assert plain.updated_at["brief"] == to_micros(whole_seconds)
@@ -469,7 +469,7 @@ def test_passwords(server: Callable[..., int], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("STORE_PASSWORD", "0042")
     spelt = f"127.0.0.1:{port},password=${{STORE_PASSWORD}}"
     mark_as_held(plan_for(Connection("redis", spelt)), Path())
-    assert not redis_reader(plan_for(Connection("redis", spelt)), Path()).read(["a"])[0].known
+    assert not redis_reader(plan_for(Connection("redis", spelt)), Path()).read(["a"])[0].is_known
     monkeypatch.setenv("STORE_PASSWORD", "wrong-secret")
     with pytest.raises(StoreUnavailableError) as caught:
         redis_reader(plan_for(Connection("redis", spelt)), Path()).read(["a"])
@@ -595,7 +595,7 @@ def test_databases_have_numbers(make_project: Callable[..., Project], server: Ca
     project = on_redis(make_project, f"127.0.0.1:{port},db=3")
     repo, plan = applied(project)
     write(repo, "brief", {"a": {"score": 1.0}})
-    assert open_reader(plan, project.root).read(["a"])[0].known
+    assert open_reader(plan, project.root).read(["a"])[0].is_known
     with redis.Redis(port=port, db=3) as client:
         assert client.dbsize() == 2  # the user, and the mark of what is held
 

@@ -255,7 +255,7 @@ def test_large_values_arrive_whole(server: Server, make_reader: Callable[..., Re
     big, one, bigger, nobody = reader.read(["big", "1", "bigger", "nobody"])
     assert (big.values, bigger.values) == ({"v:blob": blob}, {"v:blob": blob * 4})
     assert is_right("1", one)
-    assert not nobody.known
+    assert not nobody.is_known
 
 
 def test_a_damaged_value_leaves_no_answer_behind(server: Server, make_reader: Callable[..., RedisReader]) -> None:
@@ -716,7 +716,7 @@ def test_a_cluster_of_three_masters(tmp_path: Path) -> None:
         assert isinstance(reader.transport, ClientTransport)
         assert all(map(is_right, users, reader.read(users)))
         assert is_right("1", reader.read(["1"])[0])
-        assert not reader.read(["nobody"])[0].known
+        assert not reader.read(["nobody"])[0].is_known
         reader.close()
         assert all(map(is_right, users, asyncio.run(read_async(plan, users))))
         # Each of the three has a part of the users, and a client that takes it for a single server is told so.

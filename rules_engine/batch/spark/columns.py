@@ -54,11 +54,11 @@ def property_columns(event: str, properties: Iterable[tuple[str, ValueType]]) ->
     >>> property_columns("cart", [("value", ValueType(Kind.FLOAT))])
     (["from_json(properties, '`value` DOUBLE') AS parsed"], ['parsed.`value` AS `cart:value`'])
     """
-    wanted = list(properties)
-    if not wanted:
+    typed = list(properties)
+    if not typed:
         return [], []
-    fields = ", ".join(f"{quoted(name)} {_spark_type(value_type)}" for name, value_type in wanted)
-    values = [f"{_value(event, name, value_type)} AS {quoted(f'{event}:{name}')}" for name, value_type in wanted]
+    fields = ", ".join(f"{quoted(name)} {_spark_type(value_type)}" for name, value_type in typed)
+    values = [f"{_value(event, name, value_type)} AS {quoted(f'{event}:{name}')}" for name, value_type in typed]
     return [f"from_json(properties, {text(fields)}) AS parsed"], values
 
 
@@ -75,6 +75,6 @@ def _value(event: str, name: str, value_type: ValueType) -> str:
     if '"' in name or "\\" in name:
         raise UnsupportedError(f"Spark has no path to the property `{name}` of `{event}`", hint="rename it")
     path = text(f'$["{name}"]')
-    found = f"schema_of_variant(variant_get(parse_json(properties), {path}, 'variant'))"
+    stored_type = f"schema_of_variant(variant_get(parse_json(properties), {path}, 'variant'))"
     allowed = "IN ('ARRAY<STRING>', 'ARRAY<VOID>')" if value_type.is_list else "= 'STRING'"
-    return f"CASE WHEN {found} {allowed} THEN {value} END"
+    return f"CASE WHEN {stored_type} {allowed} THEN {value} END"

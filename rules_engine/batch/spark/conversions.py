@@ -110,7 +110,7 @@ def _same(value: str, _found: Family, _said: str, _target: str) -> str:
     return value
 
 
-def _whole(value: str, held_family: Family, said: str, target: str) -> str:
+def _whole(value: str, held_family: Family, problem: str, target: str) -> str:
     limit = _LIMITS[target]
     if held_family is Family.INTEGER:
         holds = f"{value} BETWEEN {-limit - 1} AND {limit}"
@@ -119,23 +119,23 @@ def _whole(value: str, held_family: Family, said: str, target: str) -> str:
     else:  # beyond 2**53 floats leave out whole numbers
         bound = min(limit, 2**53 - 1)
         holds = f"{value} = floor({value}) AND {value} BETWEEN {-bound - 1} AND {bound} AND abs({value}) < {2**53}"
-    refused = _raise(f"{said}: its source holds values that are no whole numbers, or outside of its range")
-    known = f"{value} IS NULL" if held_family is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
-    return f"CASE WHEN {known} THEN NULL WHEN {holds} THEN CAST({value} AS BIGINT) ELSE {refused} END"
+    refused = _raise(f"{problem}: its source holds values that are no whole numbers, or outside of its range")
+    is_missing = f"{value} IS NULL" if held_family is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
+    return f"CASE WHEN {is_missing} THEN NULL WHEN {holds} THEN CAST({value} AS BIGINT) ELSE {refused} END"
 
 
-def _real(value: str, held_family: Family, said: str, target: str) -> str:
-    made = f"CAST({value} AS {_TYPES[target]})"
+def _real(value: str, held_family: Family, problem: str, target: str) -> str:
+    converted = f"CAST({value} AS {_TYPES[target]})"
     if held_family is Family.FLOAT:
-        return made
+        return converted
     limit = _LIMITS[target]
-    refused = _raise(f"{said}: its source holds numbers beyond {limit}, where floats leave out whole numbers")
-    return f"CASE WHEN {value} IS NULL THEN NULL WHEN abs({value}) <= {limit} THEN {made} ELSE {refused} END"
+    refused = _raise(f"{problem}: its source holds numbers beyond {limit}, where floats leave out whole numbers")
+    return f"CASE WHEN {value} IS NULL THEN NULL WHEN abs({value}) <= {limit} THEN {converted} ELSE {refused} END"
 
 
-def _epoch_seconds(value: str, held_family: Family, said: str, _target: str) -> str:
-    seconds = _whole(value, held_family, said, "Int64")
-    refused = _raise(f"{said}: its source holds seconds after 1970 that no calendar has; are these milliseconds?")
+def _epoch_seconds(value: str, held_family: Family, problem: str, _target: str) -> str:
+    seconds = _whole(value, held_family, problem, "Int64")
+    refused = _raise(f"{problem}: its source holds seconds after 1970 that no calendar has; are these milliseconds?")
     holds = f"{value} BETWEEN {_FIRST_SECOND} AND {_LAST_SECOND}"
     missing = f"{value} IS NULL" if held_family is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
     return f"CASE WHEN {missing} THEN NULL WHEN {holds} THEN {seconds} * 1000000 ELSE {refused} END"
@@ -145,8 +145,8 @@ def _instant(value: str, _found: Family, _said: str, _target: str) -> str:
     return f"unix_micros(date_trunc('SECOND', CAST({value} AS TIMESTAMP)))"
 
 
-def _raise(said: str) -> str:
-    return f"CAST(raise_error({text(said)}) AS BIGINT)"
+def _raise(message: str) -> str:
+    return f"CAST(raise_error({text(message)}) AS BIGINT)"
 
 
 _WRITERS: Mapping[Conversion, Callable[[str, Family, str, str], str]] = {

@@ -135,9 +135,9 @@ class SparkBatch:
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        wanted = {_PATTERNS: "false", _ZONE: "UTC"}
-        before = {name: self._session.conf.get(name, None) for name in wanted}
-        for name, value in wanted.items():
+        settings = {_PATTERNS: "false", _ZONE: "UTC"}
+        before = {name: self._session.conf.get(name, None) for name in settings}
+        for name, value in settings.items():
             self._session.conf.set(name, value)
         try:
             yield
@@ -210,13 +210,13 @@ class SparkBatch:
         return f"SELECT {', '.join(read)} FROM ({rows}) WHERE `@number` = 1"
 
     def _key(self, columns: ViewColumns, types: Mapping[str, str]) -> str:
-        key, found = quoted(columns.key), family(types.get(columns.key, "void"))
+        key, key_family = quoted(columns.key), family(types.get(columns.key, "void"))
         if family(types.get(columns.timestamp, "void")) not in (Family.TIMESTAMP, Family.DATE):
             raise refused_instants(types.get(columns.timestamp, "nothing"), columns.timestamp)
-        if found in (Family.TEXT, Family.INTEGER):
+        if key_family in (Family.TEXT, Family.INTEGER):
             return f"CAST({key} AS STRING)"
-        if found in (Family.FLOAT, Family.DECIMAL):  # a gap in pandas makes whole numbers floats
-            return f"CAST({whole_key(key, found, columns.key)} AS STRING)"
+        if key_family in (Family.FLOAT, Family.DECIMAL):  # a gap in pandas makes whole numbers floats
+            return f"CAST({whole_key(key, key_family, columns.key)} AS STRING)"
         raise refused_key(types.get(columns.key, "nothing"), columns.key)
 
     def _feature(self, source: str, column: str, types: Mapping[str, str], name: str) -> str:
@@ -228,44 +228,44 @@ class SparkBatch:
             return as_declared(column, types[column], name, declared)
         except FeatureColumnError:
             value = quoted(column)
-            known = f"{value} IS NOT NULL" + (
+            has_value = f"{value} IS NOT NULL" + (
                 f" AND NOT isnan({value})" if family(types[column]) is Family.FLOAT else ""
             )
-            if self._session.sql(f"SELECT 1 FROM {source} WHERE {known} LIMIT 1").first() is not None:
+            if self._session.sql(f"SELECT 1 FROM {source} WHERE {has_value} LIMIT 1").first() is not None:
                 raise
             return nothing(declared)  # a column that nobody has may be of any type
 
     def _make_events(self, as_of: int) -> None:
         """Make a table of the events that the segments read, each once, and of everyone who did one of them."""
         log = event_log(self._opened.repo.project)
-        found: list[Any] = []
+        tables: list[Any] = []
         ever: list[str] = []
         for name, span in spans(self._sources).items():
             files = log.files(name, None, as_of // DAY)
             if files:
                 folders = sorted({str(file.parent) for file in files})
-                view = f"segments_log_{len(found)}"
+                view = f"segments_log_{len(tables)}"
                 self._session.read.parquet(*folders).createOrReplaceTempView(view)
                 until = f"unix_micros(`at`) <= {as_of}"
                 ever.append(f"SELECT entity FROM {view} WHERE {until}")
-                since = "" if span is None else f" AND unix_micros(`at`) > {as_of - span}"
-                found.append(self._session.sql(self._events_of(name, view, until + since)))
+                after = "" if span is None else f" AND unix_micros(`at`) > {as_of - span}"
+                tables.append(self._session.sql(self._events_of(name, view, until + after)))
         fields = [field for name in spans(self._sources) for field in property_fields(name, self._properties(name))]
         events = self._session.createDataFrame([], ", ".join([_EVENT_COLUMNS, *fields]))
-        for one in found:
-            events = events.unionByName(one, allowMissingColumns=True)
+        for table in tables:
+            events = events.unionByName(table, allowMissingColumns=True)
         events.createOrReplaceTempView(f"{_EVENTS}_all")
         number = "row_number() OVER (PARTITION BY entity, event_id ORDER BY stored, `at`)"
         once = f"SELECT * FROM (SELECT *, {number} AS `@number` FROM {_EVENTS}_all) WHERE `@number` = 1"
         self._session.sql(once).createOrReplaceTempView(_EVENTS)
-        everyone = " UNION ALL ".join(ever) or f"SELECT entity FROM {_EVENTS}_all"
-        self._session.sql(everyone).createOrReplaceTempView(f"{_EVENTS}_ever")
+        entities = " UNION ALL ".join(ever) or f"SELECT entity FROM {_EVENTS}_all"
+        self._session.sql(entities).createOrReplaceTempView(f"{_EVENTS}_ever")
 
     def _events_of(self, name: str, view: str, which: str) -> str:
         parsed, values = property_columns(name, self._properties(name))
         rows = ", ".join(["*", *parsed])
-        known = f"entity, {text(name)} AS event, unix_micros(`at`) AS `at`, event_id, unix_micros(stored_at) AS stored"
-        columns = ", ".join([known, *values])
+        common = f"entity, {text(name)} AS event, unix_micros(`at`) AS `at`, event_id, unix_micros(stored_at) AS stored"
+        columns = ", ".join([common, *values])
         return f"SELECT {columns} FROM (SELECT {rows} FROM {view} WHERE {which})"
 
     def _properties(self, name: str) -> list[tuple[str, ValueType]]:
@@ -283,11 +283,11 @@ class SparkBatch:
     def _write(self, answers: Any, out: str, as_matrix: bool) -> None:
         key = f"entity AS {quoted(self.key)}"
         if as_matrix:
-            made = answers.selectExpr(key, *map(quoted, self.names))
+            rows = answers.selectExpr(key, *map(quoted, self.names))
         else:
-            found = ", ".join(f"CASE WHEN {quoted(name)} THEN {text(name)} END" for name in self.names)
-            made = answers.selectExpr(key, f"explode(array_compact(array({found}))) AS segment")
-        writer = made.write.mode("overwrite")
+            names = ", ".join(f"CASE WHEN {quoted(name)} THEN {text(name)} END" for name in self.names)
+            rows = answers.selectExpr(key, f"explode(array_compact(array({names}))) AS segment")
+        writer = rows.write.mode("overwrite")
         write = {".parquet": writer.parquet, ".csv": writer.option("header", True).csv, ".jsonl": writer.json}
         write.get(Path(out).suffix, writer.saveAsTable)(out)
 

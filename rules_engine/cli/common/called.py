@@ -14,8 +14,8 @@ def this_command() -> str:
     called = Path(sys.argv[0])
     if called.name != "segments":
         return f"{shlex.quote(typed(Path(sys.executable)))} -m rules_engine"
-    found = shutil.which("segments")
-    if found and Path(found).resolve() == called.resolve():
+    command = shutil.which("segments")
+    if command and Path(command).resolve() == called.resolve():
         return "segments"
     return shlex.quote(typed(called))
 

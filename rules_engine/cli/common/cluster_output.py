@@ -123,8 +123,8 @@ def show_matching(matching: Matching) -> None:
         f"are in another cluster, adjusted Rand index {matching.rand_index:.3f}"
     )
     if matching.overlap:
-        kept = ", ".join(f"{number}: {overlap:.0%}" for number, overlap in matching.overlap.items())
-        say(f"Kept, with the users in both forms as a share of those in either: {kept}")
+        overlaps = ", ".join(f"{number}: {overlap:.0%}" for number, overlap in matching.overlap.items())
+        say(f"Kept, with the users in both forms as a share of those in either: {overlaps}")
     if matching.by_center:
         say(f"Kept because of where they lie, with too few users to compare: {', '.join(map(str, matching.by_center))}")
     if matching.changes:
@@ -224,7 +224,7 @@ def show_comparison(first: ClusterModel, second: ClusterModel) -> None:
     both = {cluster.number: cluster.label for model in (second, first) for cluster in model.clusters}
     rows = []
     for number in sorted(both):
-        of_number = [next((found for found in m.clusters if found.number == number), None) for m in (first, second)]
+        of_number = [next((each for each in m.clusters if each.number == number), None) for m in (first, second)]
         labels = list(dict.fromkeys(cluster.label for cluster in of_number if cluster))
         shares = [f"{c.size / m.users:.1%}" if c else "-" for c, m in zip(of_number, (first, second), strict=True)]
         rows.append([str(number), " -> ".join(labels), *shares])

@@ -24,7 +24,7 @@ Context = Annotated[
 ]
 
 
-def read_context(given: list[str] | None, program: Program) -> dict[str, Any]:
+def read_context(options: list[str] | None, program: Program) -> dict[str, Any]:
     """Return the values of ``--context`` options, as Python has them.
 
     An instant becomes a time where a segment reads the value as one.
@@ -32,11 +32,11 @@ def read_context(given: list[str] | None, program: Program) -> dict[str, Any]:
     >>> read_context(["device=mobile", "age=5", "tags=[a, b]", "country=NO"], Program({}))
     {'device': 'mobile', 'age': 5, 'tags': ['a', 'b'], 'country': 'NO'}
     """
-    if not given:
+    if not options:
         return {}
     times = _times(program)
     context = {}
-    for text in given:
+    for text in options:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"`{text}` is not NAME=VALUE", param_hint="--context")

@@ -95,9 +95,9 @@ def mapped_by(
     )
 
 
-def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     pairs = {}
-    for text in given or ():
+    for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise typer.BadParameter(f"`{text}` is not NAME=VALUE", param_hint=option)

@@ -47,23 +47,25 @@ def show_fit(model: PropensityModel, *, unchanged: bool = False) -> None:
     say()
     judged = model.judgement
     rows = [["the model", *metric_cells(judged.overall)]]
-    rows += [[f"recency-frequency {name}", *metric_cells(found)] for name, found in judged.baselines.items()]
+    rows += [[f"recency-frequency {name}", *metric_cells(metrics)] for name, metrics in judged.baselines.items()]
     table(["scored by", *_METRIC_HEADERS], rows, right=_METRIC_HEADERS)
-    show_differences({f"recency-frequency {name}": found for name, found in judged.better.items()}, "the model minus")
+    show_differences(
+        {f"recency-frequency {name}": differences for name, differences in judged.better.items()}, "the model minus"
+    )
     say()
     headers, cells = lift_table(model)
     table(headers, cells, right=headers)
     say()
     table(
         ["feature", "importance"],
-        [[one.feature, f"{one.loss:.4f}"] for one in judged.importance],
+        [[entry.feature, f"{entry.loss:.4f}"] for entry in judged.importance],
         right=["importance"],
     )
 
 
-def show_differences(found: Mapping[str, Sequence[Difference]], what: str) -> None:
-    """Print by how much one is better than others, with intervals."""
-    rows = [[name, *map(interval, differences)] for name, differences in found.items()]
+def show_differences(by_name: Mapping[str, Sequence[Difference]], what: str) -> None:
+    """Print by how much a model is better than others, with intervals."""
+    rows = [[name, *map(interval, differences)] for name, differences in by_name.items()]
     table([what, *METRICS.values()], rows, right=list(METRICS.values()))
 
 
@@ -78,13 +80,13 @@ def show_compared(first: PropensityModel, second: PropensityModel) -> None:
         ["judged from", day(first.test.cuts[0]), day(second.test.cuts[0])],
     ]
     for name, shown in METRICS.items():
-        rows += [[shown, *(number(getattr(found, name), 4) for found in pair)] for pair in pairs]
-    rows += [["did it", *(f"{found.rate:.1%}" for found in pair)] for pair in pairs]
+        rows += [[shown, *(number(getattr(metrics, name), 4) for metrics in pair)] for pair in pairs]
+    rows += [["did it", *(f"{metrics.rate:.1%}" for metrics in pair)] for pair in pairs]
     table(["", *headers], rows, right=headers)
     if not first.test.is_judged_like(second.test):
         say("They were judged on different rows, so their metrics do not compare as they are")
-    for sign, one, other in (("+", second, first), ("-", first, second)):
-        for feature in sorted(set(one.features) - set(other.features)):
+    for sign, model, other in (("+", second, first), ("-", first, second)):
+        for feature in sorted(set(model.features) - set(other.features)):
             say(f"  {sign} {feature}")
 
 
@@ -148,7 +150,10 @@ def show_reasons(what: str, percentile: float, reasons: list[FeatureEffect], val
     """Print why somebody has their score."""
     say(f"{what}, higher than {percentile:.0%} of the users in its test")
     say()
-    rows = [[one.feature, values[one.feature], value_text(one.typical), f"{one.effect:+.4f}"] for one in reasons]
+    rows = [
+        [reason.feature, values[reason.feature], value_text(reason.typical), f"{reason.effect:+.4f}"]
+        for reason in reasons
+    ]
     table(["feature", "value", "typical", "effect"], rows, right=["value", "typical", "effect"])
     say("effect: how much higher the score is than with the feature's values of 25 other users, on average")
 

@@ -18,10 +18,10 @@ def percent(text: str) -> float:
     >>> percent("20%")
     0.2
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    if match is None:
         raise typer.BadParameter(f"`{text}` is no percentage such as 20%")
-    return float(found[1]) / 100
+    return float(match[1]) / 100
 
 
 def instant(text: str) -> int:

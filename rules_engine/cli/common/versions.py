@@ -71,8 +71,8 @@ def add_version_commands(app: typer.Typer, pages: Callable[[], Pages[Any]]) -> N
     def opened(repo: Path, name: str | None) -> tuple[Pages[Any], VersionStore[Any]]:
         from rules_engine.ml.versions.store import open_fitted
 
-        found = pages()
-        return found, open_fitted(Project.open(repo), found.kind, name)
+        kind_pages = pages()
+        return kind_pages, open_fitted(Project.open(repo), kind_pages.kind, name)
 
     @app.command("list")
     def list_versions(name: Stored = None, repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None:

@@ -96,12 +96,12 @@ def has_view(repo: FeastRepo, view: MembershipView) -> bool:
     ProjectError
         if it defines something else of that name.
     """
-    views = {str(found.name): found for found in (*repo.contents.feature_views, *repo.contents.stream_feature_views)}
-    found = views.get(VIEW)
-    if found is None:
+    views = {str(each.name): each for each in (*repo.contents.feature_views, *repo.contents.stream_feature_views)}
+    existing = views.get(VIEW)
+    if existing is None:
         _refuse_taken(repo)
         return False
-    columns = {field.name: str(field.dtype) for field in found.features}
+    columns = {field.name: str(field.dtype) for field in existing.features}
     if columns == view.columns:
         return True
     if is_written_here(repo.project):
@@ -118,7 +118,7 @@ def has_view(repo: FeastRepo, view: MembershipView) -> bool:
 def _refuse_taken(repo: FeastRepo) -> None:
     """Refuse a name that something else has, and a file that is not ours."""
     others = (*repo.contents.on_demand_feature_views, *repo.contents.label_views, *repo.contents.feature_services)
-    if any(str(found.name) == VIEW for found in others):
+    if any(str(other.name) == VIEW for other in others):
         raise ProjectError(f"feature_repo/ defines something else named `{VIEW}`", hint="rename it")
     for path in (definition_file(repo.project), data_file(repo.project)):
         if path.exists() and not is_written_here(repo.project):
@@ -132,7 +132,7 @@ def restore_rows(repo: FeastRepo) -> None:
     """
     views = {str(view.name): view for view in repo.contents.feature_views}
     if VIEW in views and is_written_here(repo.project) and not data_file(repo.project).is_file():
-        names = tuple(str(one.name) for one in views[VIEW].features if str(one.dtype) == "Bool")
+        names = tuple(str(feature.name) for feature in views[VIEW].features if str(feature.dtype) == "Bool")
         replace_rows(data_file(repo.project), iter(()), rows_schema(repo, MembershipView(names)))
 
 
@@ -223,10 +223,10 @@ from feast.types import Bool, UnixTimestamp
 
 def _fields(view: MembershipView, program: Program) -> Iterable[str]:
     for name in view.segments:
-        said = " ".join(program.segment(name).description.split()) or f"Is in the segment {name}"
-        yield f"        Field(name={_text(name)}, dtype=Bool, description={_text(said)}),\n"
-        since = f"Since when; missing for who is not in {name}"
-        yield f"        Field(name={_text(name + SINCE)}, dtype=UnixTimestamp, description={_text(since)}),\n"
+        text = " ".join(program.segment(name).description.split()) or f"Is in the segment {name}"
+        yield f"        Field(name={_text(name)}, dtype=Bool, description={_text(text)}),\n"
+        since_text = f"Since when; missing for who is not in {name}"
+        yield f"        Field(name={_text(name + SINCE)}, dtype=UnixTimestamp, description={_text(since_text)}),\n"
 
 
 def _text(text: str) -> str:

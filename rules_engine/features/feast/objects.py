@@ -90,14 +90,14 @@ def _collect(modules: list[ModuleType], project: str) -> Any:
     from feast.feature_view import DUMMY_ENTITY
     from feast.repo_contents import RepoContents
 
-    found: dict[int, Any] = {}
+    definitions: dict[int, Any] = {}
     for module in modules:
         for value in vars(module).values():
             for definition in (value, *_sources(value)):
-                found.setdefault(id(definition), definition)
+                definitions.setdefault(id(definition), definition)
     kinds = _kinds()
     lists: dict[str, list[Any]] = {name: [] for name in kinds}
-    for definition in found.values():
+    for definition in definitions.values():
         kind = next((name for name, classes in kinds.items() if isinstance(definition, classes)), None)
         if kind is not None:
             lists[kind].append(definition)

@@ -82,10 +82,10 @@ class History:
     def at(self, step: int) -> pa.RecordBatch:
         """Return the users who are known at an instant, given by its number. Call it in ascending order."""
         places = [view.newest(step) for view in self._views]
-        known = np.flatnonzero(np.any([rows >= 0 for rows in places], axis=0))
-        columns = {self._key: self._entities.take(pa.array(known))}
+        present = np.flatnonzero(np.any([rows >= 0 for rows in places], axis=0))
+        columns = {self._key: self._entities.take(pa.array(present))}
         for view, rows in zip(self._views, places, strict=True):
-            columns |= view.columns(rows[known])
+            columns |= view.columns(rows[present])
         return pa.record_batch(columns)
 
 

@@ -47,38 +47,38 @@ def join_files(repo: FeastRepo, features: Sequence[str], keys: pa.Array, ats: In
         if a file cannot be read, or a column cannot give the values of its feature.
     """
     catalog = repo.catalog()
-    found: dict[str, pa.Array] = {}
+    values_by_feature: dict[str, pa.Array] = {}
     for path, columns in local_sources(repo):
-        wanted = {name: columns.features[name] for name in features if name in columns.features}
-        if not wanted:
+        columns_by_feature = {name: columns.features[name] for name in features if name in columns.features}
+        if not columns_by_feature:
             continue
-        asked = ViewColumns(columns.view, columns.key, columns.timestamp, columns.created, wanted)
-        source = SourceFile.open(path, asked)
-        source.require(wanted)
+        read = ViewColumns(columns.view, columns.key, columns.timestamp, columns.created, columns_by_feature)
+        source = SourceFile.open(path, read)
+        source.require(columns_by_feature)
         try:
             rows = _rows_of(source, keys)
         except newest.read_errors() as error:
             raise unreadable(columns.view, path, str(error)) from error
-        places = _places(rows, asked, keys, ats, catalog.ttl.get(columns.view))
+        places = _places(rows, read, keys, ats, catalog.ttl.get(columns.view))
         chosen = pa.array(places, mask=places < 0)
-        for name, column in wanted.items():
+        for name, column in columns_by_feature.items():
             values = as_declared(_whole(rows[column]), name, catalog.features[name].feast_type)
-            found[name] = values.take(chosen)
-    return found
+            values_by_feature[name] = values.take(chosen)
+    return values_by_feature
 
 
 def _rows_of(source: SourceFile, keys: pa.Array) -> pa.Table:
     """Read the rows of some entities, in the file's order."""
     columns = source.columns
     names = [columns.key, columns.timestamp, columns.created, *columns.features.values()]
-    wanted = list(dict.fromkeys(name for name in names if name is not None))
+    read_names = list(dict.fromkeys(name for name in names if name is not None))
     entities = pc.unique(keys)
     with pq.ParquetFile(source.path, buffer_size=BUFFER) as file:
-        kept = [
+        batches = [
             batch.filter(pc.is_in(entity_keys(batch[columns.key], columns.key), value_set=entities))
-            for batch in file.iter_batches(_ROWS, columns=wanted)
+            for batch in file.iter_batches(_ROWS, columns=read_names)
         ]
-    return pa.Table.from_batches(kept, pa.schema([source.schema.field(name) for name in wanted]))
+    return pa.Table.from_batches(batches, pa.schema([source.schema.field(name) for name in read_names]))
 
 
 def _places(rows: pa.Table, columns: ViewColumns, keys: pa.Array, ats: Integers, ttl: int | None) -> Integers:
@@ -93,20 +93,20 @@ def _places(rows: pa.Table, columns: ViewColumns, keys: pa.Array, ats: Integers,
     ticks = np.unique(instants[order])
     width = len(ticks) + 1
     sorted_rows = owners[order] * width + np.searchsorted(ticks, instants[order])
-    asked = pc.index_in(keys, value_set=entities).to_numpy().astype(np.int64)
-    ends = np.searchsorted(sorted_rows, asked * width + np.searchsorted(ticks, ats, "right")) - 1
+    requested = pc.index_in(keys, value_set=entities).to_numpy().astype(np.int64)
+    ends = np.searchsorted(sorted_rows, requested * width + np.searchsorted(ticks, ats, "right")) - 1
     places = np.where(ends >= 0, order[np.maximum(ends, 0)] if len(order) else -1, -1)
     is_own = places >= 0
-    is_own[is_own] = owners[places[is_own]] == asked[is_own]
+    is_own[is_own] = owners[places[is_own]] == requested[is_own]
     if ttl is not None:
         is_own[is_own] = ats[is_own] - instants[places[is_own]] <= ttl
-    found: Integers = np.where(is_own, places, -1)
-    return found
+    result: Integers = np.where(is_own, places, -1)
+    return result
 
 
 def _micros(rows: pa.Table, name: str) -> Integers:
-    found: Integers = event_instants(_whole(rows[name]), name).fill_null(_NO_INSTANT).to_numpy()
-    return found
+    instants: Integers = event_instants(_whole(rows[name]), name).fill_null(_NO_INSTANT).to_numpy()
+    return instants
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -20,14 +20,14 @@ FILLED_BY = {"clusters.yaml": "clusters", "models.yaml": "model"}
 
 def filled_views(feature_repo: Path) -> set[str]:
     """Return the names of the views that clusters.yaml and models.yaml fill, as far as they can be read."""
-    found: set[str] = set()
+    views: set[str] = set()
     for file, key in FILLED_BY.items():
         path = feature_repo / file
         if path.is_file():
             documents, _ = read_documents(path.read_text(encoding="utf-8", errors="replace"), file)
             plain = [to_plain(document) for document in documents]
-            found.update(str(content[key]) for content in plain if isinstance(content, dict) and key in content)
-    return found
+            views.update(str(content[key]) for content in plain if isinstance(content, dict) and key in content)
+    return views
 
 
 def make_missing_files(repo: FeastRepo) -> list[Path]:
@@ -39,13 +39,13 @@ def make_missing_files(repo: FeastRepo) -> list[Path]:
         if one cannot be written.
     """
     names = filled_views(repo.project.feature_repo)
-    made = []
+    files = []
     for view in repo.contents.feature_views:
         path = local_path(repo.project.feature_repo, view.batch_source) if view.name in names else None
         if path is not None and not path.exists():
             _write_empty(view, path)
-            made.append(path)
-    return made
+            files.append(path)
+    return files
 
 
 def _write_empty(view: Any, path: Path) -> None:

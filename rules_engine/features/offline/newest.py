@@ -261,14 +261,14 @@ class _Rows:
         instants = event_instants(_column(table, columns.timestamp), columns.timestamp)
         created = np.full(len(keys), np.iinfo(np.int64).min)
         if columns.created is not None:
-            made = event_instants(_column(table, columns.created), columns.created)
-            created = made.fill_null(np.iinfo(np.int64).min).to_numpy()
-        known = keys.is_valid().to_numpy(zero_copy_only=False)
+            created_at = event_instants(_column(table, columns.created), columns.created)
+            created = created_at.fill_null(np.iinfo(np.int64).min).to_numpy()
+        has_key = keys.is_valid().to_numpy(zero_copy_only=False)
         ats = instants.fill_null(np.iinfo(np.int64).min).to_numpy()
         dated = ats >= reach.first
-        rows = np.flatnonzero(known & dated & (ats <= reach.last))
+        rows = np.flatnonzero(has_key & dated & (ats <= reach.last))
         numbers = pc.fill_null(keys.dictionary_encode().indices, 0).to_numpy().astype(np.int64)
-        left_out = int((~known).sum()), int((known & ~dated).sum())
+        left_out = int((~has_key).sum()), int((has_key & ~dated).sum())
         return cls(numbers[rows], ats[rows], created[rows], rows, *left_out)
 
     def survey(self) -> Survey:
@@ -279,11 +279,11 @@ class _Rows:
         return Survey(self.no_key, self.no_instant, int(begins.sum()))
 
 
-def _newest_of(found: _Rows) -> npt.NDArray[np.int64]:
-    order = np.lexsort((found.rows, found.created, found.instants, found.entities))
-    entities = found.entities[order]
+def _newest_of(table: _Rows) -> npt.NDArray[np.int64]:
+    order = np.lexsort((table.rows, table.created, table.instants, table.entities))
+    entities = table.entities[order]
     is_last = np.concatenate([entities[1:] != entities[:-1], np.ones(min(1, len(entities)), np.bool_)])
-    rows: npt.NDArray[np.int64] = found.rows[order][is_last]
+    rows: npt.NDArray[np.int64] = table.rows[order][is_last]
     return rows
 
 

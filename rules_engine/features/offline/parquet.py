@@ -154,10 +154,10 @@ def _joined(
         (count,) = connection.execute(f"SELECT count(*) FROM newest{number}").fetchone() or (0,)
         most = max(most, count)
     order = "ORDER BY entity" if most <= _SORTED_UP_TO else ""
-    given = 0
+    yielded = 0
     for batch in newest.stream(connection.execute(f"{_join_sql(sources, key, which, has_others)} {order}"), rows):
-        given += batch.num_rows
-        yield batch, min(1.0, given / max(1, most))
+        yielded += batch.num_rows
+        yield batch, min(1.0, yielded / max(1, most))
 
 
 def _join_sql(sources: Sequence[SourceFile], key: str, which: str, has_others: bool) -> str:

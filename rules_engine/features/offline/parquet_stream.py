@@ -50,7 +50,7 @@ def stream(
                 yield _with_places(pa.record_batch(empty | {key: others.take(pa.array(places))}), places), 1.0
 
 
-def raw_rows(source: SourceFile, newest: NewestRows, wanted: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+def raw_rows(source: SourceFile, newest: NewestRows, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
     """Read columns of the newest rows as they are in the file, in little memory.
 
     Parameters
@@ -61,7 +61,7 @@ def raw_rows(source: SourceFile, newest: NewestRows, wanted: list[str], rows: in
         at most so many in a batch.
     """
     with pq.ParquetFile(source.path, buffer_size=BUFFER) as file:
-        for batch, _, _ in _of_groups(file, wanted, newest, rows):
+        for batch, _, _ in _of_groups(file, columns, newest, rows):
             yield batch
 
 
@@ -74,14 +74,14 @@ def _chosen(
 
 
 def _of_groups(
-    file: pq.ParquetFile, wanted: list[str], newest: NewestRows, rows: int
+    file: pq.ParquetFile, columns: list[str], newest: NewestRows, rows: int
 ) -> Iterator[tuple[pa.RecordBatch, Places | None, int]]:
     end = 0
     for group in range(file.num_row_groups):
         start, end = end, end + file.metadata.row_group(group).num_rows
         if not newest.rows[start:end].any():
             continue
-        for batch in file.iter_batches(rows, row_groups=[group], columns=wanted):
+        for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
             here = slice(start, start + batch.num_rows)
             start += batch.num_rows
             chosen, places = newest.rows[here], None if newest.places is None else newest.places[here]
@@ -107,8 +107,8 @@ def _named(batch: pa.RecordBatch, columns: ViewColumns, key: str | None) -> pa.R
 
 
 def _nothing(file: pq.ParquetFile, columns: ViewColumns, key: str) -> pa.RecordBatch:
-    wanted = _physical(columns, key)
-    return pa.record_batch({name: pa.nulls(0, file.schema_arrow.field(name).type) for name in wanted})
+    names = _physical(columns, key)
+    return pa.record_batch({name: pa.nulls(0, file.schema_arrow.field(name).type) for name in names})
 
 
 def _with_places(batch: pa.RecordBatch, places: Places | None) -> pa.RecordBatch:
@@ -116,7 +116,7 @@ def _with_places(batch: pa.RecordBatch, places: Places | None) -> pa.RecordBatch
 
 
 def _small_texts(metadata: pq.FileMetaData) -> list[str]:
-    found = []
+    paths = []
     for column in range(metadata.num_columns):
         description = metadata.schema.column(column)
         if description.physical_type != "BYTE_ARRAY" or description.logical_type.type != "STRING":
@@ -124,8 +124,8 @@ def _small_texts(metadata: pq.FileMetaData) -> list[str]:
         chunks = [metadata.row_group(group).column(column) for group in range(metadata.num_row_groups)]
         values = sum(chunk.num_values for chunk in chunks)
         if sum(chunk.total_uncompressed_size for chunk in chunks) <= _SMALL_TEXT * values:
-            found.append(description.path)
-    return found
+            paths.append(description.path)
+    return paths
 
 
 def _ahead(items: Iterator[_T]) -> Iterator[_T]:

@@ -177,8 +177,8 @@ class OfflineUsers:
             for view, columns, source in zip(self._views.values(), self._columns, opened, strict=True)
         ]
         also = _no_keys() if others is None else others.cast(pa.large_string())
-        known = pa.concat_arrays([chunk for table in tables for chunk in table[self.key].chunks] + [also])
-        entities = pc.unique(known).drop_null().sort()
+        all_keys = pa.concat_arrays([chunk for table in tables for chunk in table[self.key].chunks] + [also])
+        entities = pc.unique(all_keys).drop_null().sort()
         if keys is not None:
             entities = entities.filter(pc.is_in(entities, value_set=pa.array(keys, entities.type)))
         joined = {self.key: entities}
@@ -228,9 +228,9 @@ class OfflineUsers:
         table = table.combine_chunks()
         keys = entity_keys(_whole(table[columns.key]), columns.key)
         instants = event_instants(_whole(table[columns.timestamp]), columns.timestamp)
-        found = {self.key: keys, row_instant(columns.view): instants.cast(pa.timestamp("us", "UTC"))}
-        found |= {name: _whole(table[column]) for name, column in columns.features.items()}
-        return pa.table(found).filter(keys.is_valid())
+        named = {self.key: keys, row_instant(columns.view): instants.cast(pa.timestamp("us", "UTC"))}
+        named |= {name: _whole(table[column]) for name, column in columns.features.items()}
+        return pa.table(named).filter(keys.is_valid())
 
     def _declared(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the batch with every feature as its declared type, as the online store would hold it."""
@@ -248,13 +248,13 @@ def local_sources(repo: FeastRepo) -> list[tuple[Path, ViewColumns]]:
     Views whose rows Feast computes out of those of their source are left out.
     """
     names, key = repo.catalog().features, repo.entity().join_key
-    found = []
+    sources = []
     for view in [*repo.contents.feature_views, *repo.contents.stream_feature_views]:
         features = sorted(name for name in names if name.partition(":")[0] == view.name)
         path = parquet.local_path(repo.project.feature_repo, view.batch_source) if features else None
         if path is not None and not any(getattr(view, name, None) for name in _COMPUTED):
-            found.append((path, view_columns(view, key, features)))
-    return sorted(found, key=lambda each: each[1].view)
+            sources.append((path, view_columns(view, key, features)))
+    return sorted(sources, key=lambda each: each[1].view)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
@@ -274,14 +274,14 @@ def view_columns(view: Any, key: str, features: Sequence[str]) -> ViewColumns:
         )
     source = view.batch_source
     stored = {new: old for old, new in (source.field_mapping or {}).items()}
-    wanted = [name.partition(":") for name in features]
+    names = [name.partition(":") for name in features]
     created = source.created_timestamp_column
     return ViewColumns(
         view=str(view.name),
         key=stored.get(key, key),
         timestamp=stored.get(source.timestamp_field, source.timestamp_field),
         created=stored.get(created, created) or None,
-        features={f"{view.name}:{name}": stored.get(name, name) for of, _, name in wanted if of == view.name},
+        features={f"{view.name}:{name}": stored.get(name, name) for of, _, name in names if of == view.name},
     )
 
 

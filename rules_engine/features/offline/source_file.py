@@ -128,10 +128,10 @@ class SourceFile:
     @property
     def entity_sql(self) -> str:
         """Return the SQL of a row's key as a text, as :func:`entity_keys` gives it."""
-        found, name = family(self.schema.field(self.columns.key).type), quoted(self.columns.key)
-        if found is Family.FLOAT:
+        kind, name = family(self.schema.field(self.columns.key).type), quoted(self.columns.key)
+        if kind is Family.FLOAT:
             return f"CASE WHEN isfinite({name}) THEN CAST(CAST({name} AS BIGINT) AS VARCHAR) END"
-        if found is Family.DECIMAL:
+        if kind is Family.DECIMAL:
             return f"CAST(CAST({name} AS BIGINT) AS VARCHAR)"
         return f"CAST({name} AS VARCHAR)"
 
@@ -164,8 +164,8 @@ class SourceFile:
 
     def _lacks(self, column: str) -> ProjectError:
         hint = nearest(column, self.schema.names) or f"its columns are {', '.join(self.schema.names)}"
-        wanted = f"which feature view `{self.columns.view}` reads"
-        return ProjectError(f"{self.path} has no column `{column}`, {wanted}", hint=hint)
+        reader = f"which feature view `{self.columns.view}` reads"
+        return ProjectError(f"{self.path} has no column `{column}`, {reader}", hint=hint)
 
     def _lacks_feature(self, feature: str, column: str) -> FeatureColumnError:
         hint = nearest(column, self.schema.names) or f"its columns are {', '.join(self.schema.names)}"

@@ -38,7 +38,7 @@ class AsyncOnlineReader(Protocol):
     def undecoded(self) -> AsyncRowReader | None: ...
 
     async def read(
-        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+        self, entities: Sequence[str], features: Sequence[str] | None = None, state_name: bytes | None = None
     ) -> list[EntityFeatures]:
         """Read entities, in order. See :meth:`OnlineReader.read`."""
         ...
@@ -77,13 +77,13 @@ class AsyncRedisReader(RedisReads):
         return self
 
     async def read(
-        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+        self, entities: Sequence[str], features: Sequence[str] | None = None, state_name: bytes | None = None
     ) -> list[EntityFeatures]:
         """Read entities, in order. See :meth:`OnlineReader.read`."""
-        layout = self._layout(entities, features, beside)
-        if not entities or (not layout.fields and beside is None):
+        layout = self._layout(entities, features, state_name)
+        if not entities or (not layout.fields and state_name is None):
             return [EntityFeatures(entity) for entity in entities]
-        if layout.name is None:
+        if layout.state_name is None:
             rows = await self.rows(layout, entities)
             return [layout.decode(*pair) for pair in zip(entities, rows, strict=True)]
         return await self._ask(partial(self._read, layout, entities))
@@ -127,10 +127,10 @@ class AsyncRedisReader(RedisReads):
         return rows
 
     async def _read(self, layout: RowLayout, entities: Sequence[str]) -> list[EntityFeatures]:
-        found: list[EntityFeatures] = []
+        features: list[EntityFeatures] = []
         refuse = self._pool.endpoint.refuse
-        await self._pool.ask_many(layout.commands(entities), layout.collector(entities, found, refuse))
-        return found
+        await self._pool.ask_many(layout.commands(entities), layout.collector(entities, features, refuse))
+        return features
 
     async def _confirmed(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
         rows: list[Row] = []
@@ -166,10 +166,10 @@ class ThreadedReader:
         return None
 
     async def read(
-        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+        self, entities: Sequence[str], features: Sequence[str] | None = None, state_name: bytes | None = None
     ) -> list[EntityFeatures]:
         """Read entities, in order. See :meth:`OnlineReader.read`."""
-        return await asyncio.to_thread(self._reader.read, entities, features, beside)
+        return await asyncio.to_thread(self._reader.read, entities, features, state_name)
 
     async def for_plan(self, plan: ReadPlan) -> ThreadedReader | None:
         """Give a reader of a newer plan. See :meth:`OnlineReader.for_plan`."""

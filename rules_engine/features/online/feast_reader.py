@@ -57,21 +57,21 @@ class FeastReader:
             ) from error
 
     def read(
-        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+        self, entities: Sequence[str], features: Sequence[str] | None = None, state_name: bytes | None = None
     ) -> list[EntityFeatures]:
         """Read entities, in order. See :meth:`OnlineReader.read`."""
-        if beside is not None:
+        if state_name is not None:
             raise keeps_no_events(self._plan.connection)
         selection = Selection.of(self._plan, features)
-        found = [EntityFeatures(checked(entity), {}, {}, {}) for entity in entities]
-        if not found:
-            return found
+        rows = [EntityFeatures(checked(entity), {}, {}, {}) for entity in entities]
+        if not rows:
+            return rows
         keys = [self._key(entity) for entity in entities]
         for view in selection.views:
-            for into, (at, row) in zip(found, self._read_view(view, keys), strict=True):
+            for into, (at, row) in zip(rows, self._read_view(view, keys), strict=True):
                 if _is_row(at, row):
                     self._fill(into, view, at, row)
-        return found
+        return rows
 
     def _key(self, entity: str) -> Any:
         from feast.protos.feast.types.EntityKey_pb2 import EntityKey

@@ -54,7 +54,7 @@ class OnlineReader(Protocol):
     def undecoded(self) -> RowReader | None: ...
 
     def read(
-        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+        self, entities: Sequence[str], features: Sequence[str] | None = None, state_name: bytes | None = None
     ) -> list[EntityFeatures]:
         """Read entities, in order.
 

@@ -39,7 +39,7 @@ class RedisReads:
         self._layouts = RowLayouts(plan)
         self._is_met = is_met
 
-    def _layout(self, entities: Sequence[str], features: Sequence[str] | None, beside: bytes | None) -> RowLayout:
+    def _layout(self, entities: Sequence[str], features: Sequence[str] | None, state_name: bytes | None) -> RowLayout:
         """Return the layout of the features that are read, and check the keys.
 
         Raises
@@ -49,7 +49,7 @@ class RedisReads:
         UnknownNameError
             if the plan has no such feature.
         """
-        layout = self._layouts.of(features, beside)
+        layout = self._layouts.of(features, state_name)
         for entity in entities:
             if entity.__class__ is not str:
                 checked(entity)
@@ -96,15 +96,15 @@ class RedisReader(RedisReads):
         return self
 
     def read(
-        self, entities: Sequence[str], features: Sequence[str] | None = None, beside: bytes | None = None
+        self, entities: Sequence[str], features: Sequence[str] | None = None, state_name: bytes | None = None
     ) -> list[EntityFeatures]:
         """Read entities, in order. See :meth:`OnlineReader.read`."""
-        layout = self._layout(entities, features, beside)
+        layout = self._layout(entities, features, state_name)
         if not entities:
             return []
-        if not layout.fields and beside is None:
+        if not layout.fields and state_name is None:
             return [EntityFeatures(entity) for entity in entities]
-        if beside is None:
+        if state_name is None:
             return [layout.decode(*pair) for pair in zip(entities, self.rows(layout, entities), strict=True)]
         return self._ask(partial(self.transport.read, layout, entities))
 
@@ -122,21 +122,21 @@ class RedisReader(RedisReads):
         self, layout: RowLayout, entities: Sequence[str], answer: Callable[[str, Row], _Answer]
     ) -> list[_Answer]:
         """Answer for each entity by its row, in order. See :meth:`RowReader.answers`."""
-        found: list[_Answer] = []
+        answers: list[_Answer] = []
         unknown: list[int] = []
 
         def accept(row: Row) -> None:
             if row[0] is None and layout.is_unknown(row):
-                unknown.append(len(found))
-            found.append(answer(entities[len(found)], row))
+                unknown.append(len(answers))
+            answers.append(answer(entities[len(answers)], row))
 
-        self._ask(lambda: self.transport.each(layout, entities[len(found) :], accept))
+        self._ask(lambda: self.transport.each(layout, entities[len(answers) :], accept))
         if unknown:
             keys = [entities[place] for place in unknown]
             confirmed = self._ask(partial(self.transport.confirmed, layout, keys))
             for place, key, row in zip(unknown, keys, confirmed, strict=True):
-                found[place] = answer(key, row)
-        return found
+                answers[place] = answer(key, row)
+        return answers
 
     def _ask(self, action: Callable[[], _Answer]) -> _Answer:
         """Ask the server; one that is ours to start is started if it was stopped. Look at it closer the first time."""

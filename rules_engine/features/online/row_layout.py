@@ -10,7 +10,7 @@ from typing import Any
 from rules_engine.features.online.decode import Decoder, decode_timestamp
 from rules_engine.features.online.selection import EntityFeatures, Selection
 from rules_engine.read_plan import ReadPlan
-from rules_engine.redis.feast_layout import KeyMaker, beside, encoded, field_bytes
+from rules_engine.redis.feast_layout import KeyMaker, encoded, field_bytes, sibling_key
 from rules_engine.redis.held import HeldCheck
 from rules_engine.rules.types import Value
 
@@ -85,8 +85,8 @@ class RowLayout:
         what is read.
     key
         makes the entities' keys.
-    name
-        of what is read beside the features, if something is.
+    state_name
+        the name of the event state that is read with the features; None if none is.
     size
         the number of fields that the plan has in the hash.
 
@@ -94,20 +94,31 @@ class RowLayout:
     ----------
     key
         makes the entities' keys.
-    name
-        of what is read beside the features, if something is.
+    state_name
+        the name of the event state that is read with the features; None if none is.
     fields
         the hash fields in the order in which their contents are decoded.
     whole
         whether it is faster to read the whole hash and pick the fields from it.
-    held
+    mark_check
         checks whether the store holds what is read.
     """
 
-    __slots__ = ("_heads", "_instants", "_tail", "_timestamps", "_views", "fields", "held", "key", "name", "whole")
+    __slots__ = (
+        "_heads",
+        "_instants",
+        "_tail",
+        "_timestamps",
+        "_views",
+        "fields",
+        "key",
+        "mark_check",
+        "state_name",
+        "whole",
+    )
 
-    def __init__(self, selection: Selection, key: KeyMaker, name: bytes | None = None, size: int = 0) -> None:
-        self.name = name
+    def __init__(self, selection: Selection, key: KeyMaker, state_name: bytes | None = None, size: int = 0) -> None:
+        self.state_name = state_name
         decoders = {feature.type: Decoder(feature.type) for view in selection.views for feature in view.features}
         self.key = key
         self.fields: list[bytes] = []
@@ -121,14 +132,14 @@ class RowLayout:
                 (timestamp + offset, f"{view.name}:{feature.name}", decoders[feature.type])
                 for offset, feature in enumerate(view.features, 1)
             ]
-            doubles = [one for one in features if one[2].feast_type == "Float64"]
-            rest = [one for one in features if one[2].feast_type != "Float64"]
+            doubles = [place for place in features if place[2].feast_type == "Float64"]
+            rest = [place for place in features if place[2].feast_type != "Float64"]
             others = [(at, name, _Remembered(decode, name)) for at, name, decode in rest]
             self._views.append((view.name, view.ttl, timestamp, doubles, others))
         self.whole = len(self.fields) >= max(_WHOLE_FROM, _WHOLE_PART * size)
         #: The command up to the entity, by the length of the entity's key; and from there on.
         self._heads: dict[int, bytes] = {}
-        self.held = HeldCheck(key.suffix.decode(), [view.name for view in selection.views], name)
+        self.mark_check = HeldCheck(key.suffix.decode(), [view.name for view in selection.views], state_name)
         self._timestamps = [position for _, _, position, _, _ in self._views]
         self._tail = key.suffix + b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in self.fields)
 
@@ -147,10 +158,10 @@ class RowLayout:
     def picked(self, contents: Sequence[bytes]) -> Row:
         """Return the layout's fields out of a whole hash."""
         fields = iter(contents)
-        found = dict(zip(fields, fields, strict=True))
-        if len(found) > _WHOLE_AT_MOST * len(self.fields):
+        by_field = dict(zip(fields, fields, strict=True))
+        if len(by_field) > _WHOLE_AT_MOST * len(self.fields):
             self.whole = False
-        return list(map(found.get, self.fields))
+        return list(map(by_field.get, self.fields))
 
     def requests(
         self, entities: Sequence[str], accept: Callable[[Row], None], refuse: Callable[[Any], None]
@@ -191,9 +202,9 @@ class RowLayout:
                 return
             if answer.__class__ is not list:
                 refuse(answer)
-            self.held.verify(answer)
+            self.mark_check.verify(answer)
 
-        return [*commands, self.held.command], check
+        return [*commands, self.mark_check.command], check
 
     def is_unknown(self, row: Row) -> bool:
         """Say whether a row has nothing of any view: the store does not know the entity, or has forgotten it."""
@@ -205,21 +216,21 @@ class RowLayout:
 
     def commands(self, entities: Sequence[str]) -> list[bytes]:
         """Give all that is asked about entities and what lies beside them, in order; and for the mark in the end."""
-        assert self.name is not None, "without a name, rows are asked for"
-        pairs = ((self.command(entity), self._beside(entity, self.name)) for entity in entities)
+        assert self.state_name is not None, "without a name, rows are asked for"
+        pairs = ((self.command(entity), self._state_command(entity, self.state_name)) for entity in entities)
         commands = [command for pair in pairs for command in (pair if self.fields else pair[1:])]
-        commands.append(self.held.command)  # after all else: it was there when the rest was read
+        commands.append(self.mark_check.command)  # after all else: it was there when the rest was read
         return commands
 
-    def _beside(self, entity: str, name: bytes) -> bytes:
-        """Return ``GET key`` of what is kept beside the entity's features."""
-        key = beside(self.key(entity), name)
+    def _state_command(self, entity: str, name: bytes) -> bytes:
+        """Return ``GET key`` of an entity's event state."""
+        key = sibling_key(self.key(entity), name)
         return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
 
     def collector(
-        self, entities: Sequence[str], found: list[EntityFeatures], refuse: Callable[[Any], None]
+        self, entities: Sequence[str], into: list[EntityFeatures], refuse: Callable[[Any], None]
     ) -> Callable[[Any], None]:
-        """Give what takes the answers to :meth:`commands` one by one and appends the decoded entities to ``found``.
+        """Give what takes the answers to :meth:`commands` one by one and appends the decoded entities to ``into``.
 
         ``refuse`` raises what an error of the server means.
         """
@@ -229,23 +240,23 @@ class RowLayout:
         def accept(answer: Any) -> None:
             if isinstance(answer, Exception):
                 refuse(answer)
-            if len(found) == len(entities):
-                self.held.verify(answer)
+            if len(into) == len(entities):
+                self.mark_check.verify(answer)
                 return
             rows.append(answer)
             if len(rows) < together:
                 return
-            found.append(self.decoded(entities[len(found)], rows))
+            into.append(self.decoded(entities[len(into)], rows))
             rows.clear()
 
         return accept
 
     def decoded(self, entity: str, answers: Sequence[Any]) -> EntityFeatures:
         """Return an entity from the answers to its commands."""
-        if self.name is None:
+        if self.state_name is None:
             return self.decode(entity, answers[0])
         features = self.decode(entity, answers[0]) if self.fields else EntityFeatures(entity)
-        return replace(features, beside=answers[-1])
+        return replace(features, event_state=answers[-1])
 
     def _head(self, length: int) -> bytes:
         before = self.key.before(length)
@@ -317,7 +328,7 @@ class RowLayouts:
         self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self._made: dict[tuple[tuple[str, ...] | None, bytes | None], RowLayout] = {}
 
-    def of(self, features: Sequence[str] | None, beside: bytes | None = None) -> RowLayout:
+    def of(self, features: Sequence[str] | None, state_name: bytes | None = None) -> RowLayout:
         """Return the layout of some features, or of all, and of what lies beside them under a name.
 
         Raises
@@ -325,11 +336,13 @@ class RowLayouts:
         UnknownNameError
             if the plan has no such feature.
         """
-        wanted = None if features is None else tuple(features), beside
-        layout = self._made.get(wanted)
+        requested = None if features is None else tuple(features), state_name
+        layout = self._made.get(requested)
         if layout is None:
             if len(self._made) >= _LAYOUTS_KEPT:
                 self._made.clear()
             # Two threads may both make it; they make the same.
-            layout = self._made[wanted] = RowLayout(Selection.of(self._plan, features), self._key, beside, self._size)
+            layout = self._made[requested] = RowLayout(
+                Selection.of(self._plan, features), self._key, state_name, self._size
+            )
         return layout

@@ -26,12 +26,12 @@ class EntityFeatures:
         by view: the event timestamp of its row, in microseconds. A view without a row is absent.
     expires_at
         by view with a ttl: the first instant at which its values count as missing.
-    beside
-        what is kept beside the features, if it was asked for and there is something.
+    event_state
+        the encoded state of the entity's events, if it was asked for and there is one.
 
     Examples
     --------
-    >>> EntityFeatures("42").known
+    >>> EntityFeatures("42").is_known
     False
     """
 
@@ -39,10 +39,10 @@ class EntityFeatures:
     values: Mapping[str, Value] = field(default_factory=dict)
     updated_at: Mapping[str, int] = field(default_factory=dict)
     expires_at: Mapping[str, int] = field(default_factory=dict)
-    beside: bytes | None = None
+    event_state: bytes | None = None
 
     @property
-    def known(self) -> bool:
+    def is_known(self) -> bool:
         """Tell whether any of the views that were read has a row for the entity."""
         return bool(self.updated_at)
 
@@ -64,19 +64,18 @@ class Selection:
         """
         if not features:
             names: set[str] = {f"{view.name}:{feature.name}" for view in plan.views for feature in view.features}
-            wanted = names if features is None else set()
-            return cls(tuple(_only(view, wanted) for view in plan.views))
-        wanted = set(features)
-        views = tuple(view for view in (_only(view, wanted) for view in plan.views) if view.features)
-        found = {f"{view.name}:{feature.name}" for view in views for feature in view.features}
-        for name in sorted(wanted - found):
-            known = [f"{view.name}:{feature.name}" for view in plan.views for feature in view.features]
-            raise UnknownNameError(f"there is no feature `{name}` in the read plan", hint=nearest(name, known))
+            return cls(tuple(_only(view, names if features is None else set()) for view in plan.views))
+        requested = set(features)
+        views = tuple(view for view in (_only(view, requested) for view in plan.views) if view.features)
+        selected = {f"{view.name}:{feature.name}" for view in views for feature in view.features}
+        for name in sorted(requested - selected):
+            all_names = [f"{view.name}:{feature.name}" for view in plan.views for feature in view.features]
+            raise UnknownNameError(f"there is no feature `{name}` in the read plan", hint=nearest(name, all_names))
         return cls(views)
 
 
-def _only(view: PlanView, wanted: set[str]) -> PlanView:
-    features = tuple(feature for feature in view.features if f"{view.name}:{feature.name}" in wanted)
+def _only(view: PlanView, names: set[str]) -> PlanView:
+    features = tuple(feature for feature in view.features if f"{view.name}:{feature.name}" in names)
     return PlanView(view.name, view.stored_name, features, view.ttl)
 
 

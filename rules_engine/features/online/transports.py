@@ -10,7 +10,7 @@ from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.redis.client import store_errors
 from rules_engine.redis.endpoint import RedisEndpoint, pack_command
 from rules_engine.redis.eviction import ASK_MEMORY, policy_in, worst_policy
-from rules_engine.redis.feast_layout import beside as beside_key
+from rules_engine.redis.feast_layout import sibling_key
 from rules_engine.redis.server import RedisServer
 from rules_engine.redis.sockets import PIECE, Pool
 
@@ -90,9 +90,9 @@ class SocketTransport:
 
     def read(self, layout: RowLayout, entities: Sequence[str]) -> list[EntityFeatures]:
         """Read entities and what lies beside them, in order."""
-        found: list[EntityFeatures] = []
-        self._pool.ask_many(layout.commands(entities), layout.collector(entities, found, self._endpoint.refuse))
-        return found
+        features: list[EntityFeatures] = []
+        self._pool.ask_many(layout.commands(entities), layout.collector(entities, features, self._endpoint.refuse))
+        return features
 
     def confirmed(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
         """Read rows, and then whether the store holds them, in one piece: nothing is written in between."""
@@ -134,9 +134,9 @@ class ClientTransport:
 
     def read(self, layout: RowLayout, entities: Sequence[str]) -> list[EntityFeatures]:
         """Read entities and what lies beside them, in order."""
-        found = [layout.decoded(*pair) for pair in zip(entities, self._answers(layout, entities), strict=True)]
+        features = [layout.decoded(*pair) for pair in zip(entities, self._answers(layout, entities), strict=True)]
         self._verify(layout)
-        return found
+        return features
 
     def confirmed(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
         """Read rows, and then whether the store holds them."""
@@ -146,24 +146,24 @@ class ClientTransport:
 
     def _answers(self, layout: RowLayout, entities: Sequence[str]) -> list[list[Any]]:
         """Ask in one pipeline for each piece of the entities, which redis-py splits by the nodes of a cluster."""
-        found: list[list[Any]] = []
+        answers_by_entity: list[list[Any]] = []
         for start in range(0, len(entities), PIECE):
             piece = entities[start : start + PIECE]
             with store_errors(self._address), self._client.pipeline(transaction=False) as pipeline:
                 for entity in piece:
                     if layout.fields:
                         pipeline.hmget(layout.key(entity), layout.fields)
-                    if layout.name is not None:
-                        pipeline.get(beside_key(layout.key(entity), layout.name))
+                    if layout.state_name is not None:
+                        pipeline.get(sibling_key(layout.key(entity), layout.state_name))
                 answers = pipeline.execute()
             size = len(answers) // len(piece)
-            found += [answers[at * size : (at + 1) * size] for at in range(len(piece))]
-        return found
+            answers_by_entity += [answers[at * size : (at + 1) * size] for at in range(len(piece))]
+        return answers_by_entity
 
     def _verify(self, layout: RowLayout) -> None:
         with store_errors(self._address):
-            answer = self._client.hmget(layout.held.key, layout.held.fields)
-        layout.held.verify(answer)
+            answer = self._client.hmget(layout.mark_check.key, layout.mark_check.fields)
+        layout.mark_check.verify(answer)
 
     def eviction_policy(self) -> str | None:
         """Ask the servers what they do when their memory is full: the worst of it; None if they do not say."""

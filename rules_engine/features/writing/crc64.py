@@ -35,12 +35,12 @@ def crc64(rows: Ragged) -> Checksums:
     matrix[np.arange(width) >= (width - sizes)[:, None]] = rows.data[rows.offsets[0] : rows.offsets[-1]]
     columns = np.ascontiguousarray(matrix.T)
     tables = _tables(width.bit_length())
-    found = np.zeros(len(sizes), np.uint64)
-    added = np.empty_like(found)
+    checksums = np.zeros(len(sizes), np.uint64)
+    added = np.empty_like(checksums)
     for column in range(width):
         tables[width - 1 - column].take(columns[column], out=added, mode="clip")  # the mode that needs no copy
-        found ^= added
-    return found
+        checksums ^= added
+    return checksums
 
 
 @lru_cache(maxsize=4)

@@ -182,14 +182,14 @@ def join(parts: Sequence[Part]) -> Ragged:
 
 def _fewer(parts: Sequence[Part]) -> list[Part]:
     """Return the parts, with constants that are neighbours made one."""
-    found: list[Part] = []
+    merged: list[Part] = []
     for part in parts:
-        last = found[-1] if found else None
+        last = merged[-1] if merged else None
         if last is not None and _is_constant(last) and _is_constant(part):
-            found[-1] = constant(last.matrix[0].tobytes() + part.matrix[0].tobytes(), len(part.matrix))
+            merged[-1] = constant(last.matrix[0].tobytes() + part.matrix[0].tobytes(), len(part.matrix))
         else:
-            found.append(part)
-    return found
+            merged.append(part)
+    return merged
 
 
 def _is_constant(part: Part) -> TypeGuard[Cells]:
@@ -217,11 +217,11 @@ def bulk(parts: Sequence[Part]) -> list[Part]:
 
 def total(parts: Sequence[Part]) -> Ints:
     """Return how many bytes the parts have together, by row."""
-    found: Ints = np.full(len(parts[0]), sum(part.width() for part in parts if part.is_full), np.int64)
+    sizes: Ints = np.full(len(parts[0]), sum(part.width() for part in parts if part.is_full), np.int64)
     for part in parts:
         if not part.is_full:
-            found += part.sizes
-    return found
+            sizes += part.sizes
+    return sizes
 
 
 _NOTHING: Bytes = np.empty(0, np.uint8)

@@ -24,22 +24,22 @@ def heads(instants: Ints) -> list[int]:
     ['0x6daa7a48008', '0x0']
     """
     seconds = instants // 1_000_000
-    found = np.full(len(instants), _USUAL, np.int64)
+    result = np.full(len(instants), _USUAL, np.int64)
     for place in range(_HEAD - 1):
-        found |= (seconds >> (7 * place) & 0x7F) << (8 * (place + 1))
-    found[(seconds < 1 << 28) | (seconds >= 1 << 35)] = 0
-    numbers: list[int] = found.tolist()
+        result |= (seconds >> (7 * place) & 0x7F) << (8 * (place + 1))
+    result[(seconds < 1 << 28) | (seconds >= 1 << 35)] = 0
+    numbers: list[int] = result.tolist()
     return numbers
 
 
-def newer(stored: Sequence[bytes | None], given: Ints, given_heads: Sequence[int], first: int = 0) -> list[int]:
+def newer(stored: Sequence[bytes | None], instants: Ints, given_heads: Sequence[int], first: int = 0) -> list[int]:
     """Return the numbers of the rows whose stored timestamp is later than the given one, counted from ``first``.
 
     Parameters
     ----------
     stored
         the timestamps that are stored, None where there is none.
-    given, given_heads
+    instants, given_heads
         the instants that are to be written, in microseconds, and :func:`heads` of them.
 
     Examples
@@ -53,6 +53,7 @@ def newer(stored: Sequence[bytes | None], given: Ints, given_heads: Sequence[int
     unsure = [
         row
         for row, (stamp, head) in enumerate(zip(stored, given_heads, strict=True))
-        if stamp is not None and not ((found := number(stamp[:_HEAD], "little")) & _BESIDE == _USUAL and found < head)
+        if stamp is not None
+        and not ((stored_head := number(stamp[:_HEAD], "little")) & _BESIDE == _USUAL and stored_head < head)
     ]
-    return [first + row for row in unsure if decode_timestamp(stored[row] or b"") > int(given[row])]
+    return [first + row for row in unsure if decode_timestamp(stored[row] or b"") > int(instants[row])]

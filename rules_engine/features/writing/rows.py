@@ -129,24 +129,24 @@ class RowMaker:
         if keys.null_count or instants.null_count:
             whole = pc.and_(keys.is_valid(), instants.is_valid())
             batch, keys, instants = (each.filter(whole) for each in (batch, keys, instants))
-        columns = columns_for([one.name for one in features], batch)
+        columns = columns_for([feature.name for feature in features], batch)
         values = [
-            value_parts(column, one.dtype, f"{self._table.name}:{one.name}")
-            for one, column in zip(features, columns, strict=True)
+            value_parts(column, feature.dtype, f"{self._table.name}:{feature.name}")
+            for feature, column in zip(features, columns, strict=True)
         ]
-        fields = self._fields(one.name for one in features)
+        fields = self._fields(feature.name for feature in features)
         distinct = bool(pc.count_distinct(keys).as_py() == len(keys))
         return BulkRows.of(fields, self._key_parts(keys), instants.to_numpy(), values, distinct=distinct)
 
     def from_feast(self, rows: Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]]) -> list[BulkRows]:
         """Return rows as Feast hands them to an online store. Neighbours with the same features come together."""
-        made: list[BulkRows] = []
+        pieces: list[BulkRows] = []
         start = 0
         for stop in range(1, len(rows) + 1):
             if stop == len(rows) or rows[stop][1].keys() != rows[start][1].keys():
-                made.append(self._uniform(rows[start:stop]))
+                pieces.append(self._uniform(rows[start:stop]))
                 start = stop
-        return made
+        return pieces
 
     def _uniform(self, rows: Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]]) -> BulkRows:
         names = list(rows[0][1])

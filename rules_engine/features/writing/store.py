@@ -106,7 +106,7 @@ class BulkStore(RedisOnlineStore):  # type: ignore[misc]  # Feast's types are An
             with client.pipeline(transaction=False) as pipe:
                 for key in keys:
                     pipe.hkeys(key)
-                stamps = [{field for field in found if field.startswith(b"_ts:")} for found in pipe.execute()]
+                stamps = [{field for field in names if field.startswith(b"_ts:")} for names in pipe.execute()]
                 for key, of_views in zip(keys, stamps, strict=True):
                     if of_views == {stamp}:
                         pipe.unlink(key)

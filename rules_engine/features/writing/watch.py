@@ -119,13 +119,13 @@ class _Commands:
     def writing(self, chunk: Chunk, older: Sequence[int]) -> tuple[list[Any], int]:
         """Return the transaction that writes a chunk but for the older rows, and how many answers it has."""
         spans = list(_spans(chunk, older))
-        found: list[Any] = [_MULTI]
+        parts: list[Any] = [_MULTI]
         count = 0
         for commands in (self.piece.commands, self._expire):
             if commands is not None:
-                found += [commands.span(*span) for span in spans]
+                parts += [commands.span(*span) for span in spans]
                 count += sum(stop - start for start, stop in spans)
-        return [*found, _EXEC], count + 2
+        return [*parts, _EXEC], count + 2
 
 
 def _spans(chunk: Chunk, left_out: Sequence[int]) -> Iterator[Chunk]:
@@ -167,8 +167,8 @@ class _Lane:
         older = self._commands.older(chunk, stored)
         written = stop - start - len(older)
         parts, answers = self._commands.writing(chunk, older) if written else ([_UNWATCH], 1)
-        for one in following:
-            parts += self._asking(one)
+        for next_chunk in following:
+            parts += self._asking(next_chunk)
         self._wire.send(parts)
         self._writing = chunk, written, answers
 

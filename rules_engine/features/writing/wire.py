@@ -51,15 +51,15 @@ class Wire:
 
     def answers(self, count: int) -> list[Any]:
         """Return the next ``count`` answers; an error of the server counts as one, as others follow it."""
-        found: list[Any] = []
+        answers: list[Any] = []
         gets = self._reader.gets
-        while len(found) < count:
+        while len(answers) < count:
             answer = gets()
             if answer is False:
                 self._receive()
             elif answer.__class__ is not hiredis.PushNotification:
-                found.append(answer)
-        return found
+                answers.append(answer)
+        return answers
 
     def _receive(self) -> None:
         try:

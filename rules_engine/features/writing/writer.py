@@ -112,9 +112,9 @@ class BulkWriter:
 
     def _send_once(self, piece: BulkRows, new: Ragged | None) -> int:
         if new is not None and self._restores:
-            known = self._restored(piece, new)
+            known_rows = self._restored(piece, new)
             if self._restores:
-                return len(piece) - len(known) + self._scripted(piece, known)
+                return len(piece) - len(known_rows) + self._scripted(piece, known_rows)
         if self._cluster or not piece.distinct or len(piece) < _FEW:
             return self._scripted(piece, range(len(piece)))
         written, refused = write_watched(self._client.connection_pool, piece, self._key_ttl)
@@ -122,20 +122,20 @@ class BulkWriter:
 
     def _restored(self, piece: BulkRows, commands: Ragged) -> list[int]:
         """Put users in place whom the store does not know; return the rows of the others."""
-        known: list[int] = []
+        known_rows: list[int] = []
         try:
             for pool, rows in self._by_node(piece, range(len(piece))):
-                known += write_new(pool, commands, rows)
+                known_rows += write_new(pool, commands, rows)
         except NotRestoredError:
             self._restores = False
-        if len(known) > len(piece) // _ONE_KNOWN_OF:
+        if len(known_rows) > len(piece) // _ONE_KNOWN_OF:
             self._restores = False
-        return sorted(known)
+        return sorted(known_rows)
 
     def _scripted(self, piece: BulkRows, rows: Sequence[int]) -> int:
         written = 0
-        for pool, found in self._by_node(piece, rows):
-            written += write_scripted(pool, piece, found, self._key_ttl, one_by_one=self._cluster)
+        for pool, rows_of_node in self._by_node(piece, rows):
+            written += write_scripted(pool, piece, rows_of_node, self._key_ttl, one_by_one=self._cluster)
         return written
 
     def _by_node(self, piece: BulkRows, rows: Sequence[int]) -> list[tuple[Any, Sequence[int]]]:

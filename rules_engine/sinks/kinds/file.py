@@ -117,9 +117,9 @@ class FileSink(Sink, kind="file", settings=FileSettings):
     def _append(self, actions: Sequence[Message]) -> None:
         with self._locked() as handle:
             self._read_on(handle)
-            new = {one.key: one for one in actions if one.key not in self._written}
+            new = {action.key: action for action in actions if action.key not in self._written}
             if new:
-                self._end = _write(handle, b"".join(one.body() + b"\n" for one in new.values()), self._end)
+                self._end = _write(handle, b"".join(action.body() + b"\n" for action in new.values()), self._end)
             self._remember(new)
 
     @contextmanager

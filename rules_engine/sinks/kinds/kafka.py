@@ -133,9 +133,9 @@ class KafkaSink(Sink, kind="kafka", settings=KafkaSettings):
         producer = self._open()
         for place, action in enumerate(actions):
             headers: list[tuple[str, str | bytes | None]] = [("idempotency-key", action.key)]
-            key, told = action.entity.encode(), partial(done, place)
+            key, report = action.entity.encode(), partial(done, place)
             try:
-                producer.produce(self._settings.topic, action.body(), key, headers=headers, on_delivery=told)
+                producer.produce(self._settings.topic, action.body(), key, headers=headers, on_delivery=report)
             except BufferError:
                 outcomes[place] = Outcome(Verdict.RETRY, "full", "the producer's queue is full", is_sick=True)
             except self._kafka.KafkaException as error:

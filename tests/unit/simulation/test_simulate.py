@@ -15,7 +15,7 @@ from rules_engine.errors import DataError, UnknownNameError
 from rules_engine.events.log.event_log import EventLog
 from rules_engine.folders import Project
 from rules_engine.rules.inputs import Event
-from rules_engine.simulation.simulate import Simulation, Simulator, Told
+from rules_engine.simulation.simulate import Happening, Simulation, Simulator
 from rules_engine.simulation.spool import Spool
 from rules_engine.stream.files.mapping import Mapped
 from rules_engine.triggers.record import State, Transition
@@ -42,13 +42,13 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 NAMES = ["abandoned", "interrupted", "keen", "no_buyer_yet"]
 
 
-def simulate(project: Project, path: Path) -> tuple[Simulation, list[Told]]:
-    told: list[Told] = []
+def simulate(project: Project, path: Path) -> tuple[Simulation, list[Happening]]:
+    told: list[Happening] = []
     simulator = Simulator(project, NAMES, ["remind", "help", "congratulate", "thank"], features=False)
     return simulator.run(path, MAPPED, tell=told.append), told
 
 
-def plain(told: list[Told]) -> list[clickstream.Happening]:
+def plain(told: list[Happening]) -> list[clickstream.Happening]:
     found = []
     for one in told:
         what = one.what
@@ -115,7 +115,7 @@ def test_the_report_counts_what_happens(project: Project, made_up: Path) -> None
 
 def test_what_was_before_the_start_is_known_and_starts_nothing(project: Project, made_up: Path) -> None:
     start = parse_instant("2022-08-10T00:00:00Z")
-    told: list[Told] = []
+    told: list[Happening] = []
     simulator = Simulator(project, ["abandoned"], features=False)
     found = simulator.run(made_up, MAPPED, start, tell=told.append)
     users, end = clickstream.read(made_up)

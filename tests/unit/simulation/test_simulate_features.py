@@ -23,7 +23,7 @@ from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Event, Inputs
 from rules_engine.rules.load import load_folder
-from rules_engine.simulation.simulate import Simulation, Simulator, Told
+from rules_engine.simulation.simulate import Happening, Simulation, Simulator
 from rules_engine.triggers.record import State, Transition, TriggerStep
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -85,8 +85,8 @@ def visits(path: Path, at_hours: list[tuple[str, float]]) -> Path:
     return path
 
 
-def simulated(project: Project, log: Path, hours: float = 240) -> tuple[Simulation, list[Told]]:
-    told: list[Told] = []
+def simulated(project: Project, log: Path, hours: float = 240) -> tuple[Simulation, list[Happening]]:
+    told: list[Happening] = []
     found = Simulator(project).run(log, None, BEGIN, BEGIN + int(hours * HOUR), tell=told.append)
     return found, told
 
@@ -177,7 +177,7 @@ def _visits(log: list[tuple[str, float]], user: str) -> tuple[Event, ...]:
     return tuple(Event("visit", at, f"{user}-{at}") for at in sorted(found))
 
 
-def _members(told: list[Told], segment: str, at: int) -> set[str]:
+def _members(told: list[Happening], segment: str, at: int) -> set[str]:
     """Who is in a segment at an instant, by the transitions until then."""
     found: set[str] = set()
     for one in told:

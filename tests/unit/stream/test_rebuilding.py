@@ -19,7 +19,7 @@ from rules_engine.events.streams import FIELD, encode_raw, partition_of, stream_
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
-from rules_engine.redis.feast_layout import KeyMaker, beside
+from rules_engine.redis.feast_layout import KeyMaker, sibling_key
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.commit import RECORD
@@ -60,7 +60,7 @@ def value(project: Project, entity: str) -> Any:
 def state_key(project: Project, entity: str, name: bytes | None = None) -> bytes:
     plan = ReadPlan.load(project.read_plan)
     key = KeyMaker(plan.project, plan.join_key, plan.key_version)
-    return beside(key(entity), name or Rules(plan).events.name)
+    return sibling_key(key(entity), name or Rules(plan).events.name)
 
 
 def test_an_event_that_is_reported_too_late_is_counted_listed_and_taken_when_asked_for(
