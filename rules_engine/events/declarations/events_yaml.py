@@ -1,17 +1,17 @@
-"""``feature_repo/events.yaml``: the events that there are, what they carry, how long they are kept, and their features.
+"""``feature_repo/events.yaml``: the declared events, with their properties, retention, id and features.
 
 .. code-block:: yaml
 
     events:
       purchase:
         description: An order was paid for
-        properties:                      # of each its JSON Schema
+        properties:                      # by name: JSON Schema
           order: {type: string}
           amount: {type: number, minimum: 0}
           sku: {type: string}
         required: [amount]
         retention: 400d                  # or `ever`
-        id: order                        # what tells one purchase from another; without it the sender's event_id does
+        id: order                        # the property that identifies a purchase; default: the sender's event_id
         features:                        # rules read them as `feature: events:spend_30d`
           spend_30d: {sum: amount, within: 30d}
           purchases_7d: {count, within: 7d}
@@ -86,11 +86,11 @@ class EventDeclaration:
     Attributes
     ----------
     type
-        what rules know of it.
+        the part that rules use: name, types of properties, retention.
     schemas
-        by property its JSON Schema.
+        the JSON Schema of each property, by name.
     required
-        the properties without which it is refused.
+        the properties without which an event is refused.
     id_property
         the property that identifies it; None: the id that the sender gives.
     """
@@ -110,7 +110,7 @@ class EventDeclarations:
 
     @property
     def types(self) -> dict[str, EventType]:
-        """Return what rules know of each event, by name."""
+        """Return the part of each declaration that rules use, by name of the event."""
         return {name: declaration.type for name, declaration in self.events.items()}
 
 
@@ -213,14 +213,14 @@ class _Reader:
             self.problems.append(Diagnostic("invalid-name", entry.key_span, message, hint))
 
     def _property(self, node: Node, names: MappingType[str, Entry], event: str) -> str | None:
-        """Return the name of a property that stands there; None after a problem."""
+        """Return the name of the property that the node names; None after a problem."""
         name = to_plain(node)
         if not isinstance(name, str):
-            return None  # the envelope's check has said so
+            return None  # the schema check has reported it
         if name not in names:
-            known = f"`{event}` has {listing(names)}" if names else "declare it in `properties`"
+            hint = f"`{event}` has {listing(names)}" if names else "declare it in `properties`"
             message = f"the event `{event}` has no property `{name}`"
-            self.problems.append(Diagnostic("unknown-property", node.span, message, nearest(name, names) or known))
+            self.problems.append(Diagnostic("unknown-property", node.span, message, nearest(name, names) or hint))
             return None
         return name
 
@@ -236,7 +236,7 @@ class _Reader:
 
     def _retention(self, node: Mapping) -> int | None:
         if "retention" not in node:
-            return None  # the envelope's check has said so
+            return None  # the schema check has reported it
         try:
             return window(node.entry("retention").value)
         except Refusal as refusal:
@@ -245,9 +245,9 @@ class _Reader:
 
     def _feature(self, feature: Entry, event: Entry, catalog: Catalog) -> EventAggregate | None:
         self._check_name(feature, "a feature")
-        known = self._features.setdefault(feature.key, feature)
-        if known is not feature:
-            message = f"there is another feature `{feature.key}` at line {known.key_span.line}"
+        first = self._features.setdefault(feature.key, feature)
+        if first is not feature:
+            message = f"there is another feature `{feature.key}` at line {first.key_span.line}"
             self.problems.append(Diagnostic("duplicate-feature", feature.key_span, message, "rename one of them"))
         if not isinstance(feature.value, Mapping) or mentioned(feature.value) & self._broken.get(event.key, set()):
             return None

@@ -1,4 +1,4 @@
-"""Event declarations as the read plan carries them: no YAML is read and no schema compiled to answer a request."""
+"""Event declarations as plain data in the read plan, so that the request path reads no YAML and compiles no schema."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def encode_declarations(declarations: EventDeclarations) -> dict[str, Any]:
     return {
         "events": {
             name: {
-                "properties": {key: encode(value_type) for key, value_type in found.type.properties.items()},
-                "retention": found.type.retention,
-                "description": found.type.description,
-                "schemas": dict(found.schemas),
-                "required": list(found.required),
-                "id": found.id_property,
+                "properties": {key: encode(value_type) for key, value_type in declaration.type.properties.items()},
+                "retention": declaration.type.retention,
+                "description": declaration.type.description,
+                "schemas": dict(declaration.schemas),
+                "required": list(declaration.required),
+                "id": declaration.id_property,
             }
-            for name, found in declarations.events.items()
+            for name, declaration in declarations.events.items()
         },
         "features": {name: encode(aggregate) for name, aggregate in declarations.features.items()},
     }
@@ -48,8 +48,8 @@ def decode_declarations(data: Mapping[str, Any]) -> EventDeclarations:
     from rules_engine.events.declarations.events_yaml import EventDeclaration, EventDeclarations
 
     events = {}
-    for name, found in data["events"].items():
-        properties = {key: decode(value_type) for key, value_type in found["properties"].items()}
-        event_type = EventType(name, properties, found["retention"], found["description"])
-        events[name] = EventDeclaration(event_type, found["schemas"], tuple(found["required"]), found["id"])
+    for name, event in data["events"].items():
+        properties = {key: decode(value_type) for key, value_type in event["properties"].items()}
+        event_type = EventType(name, properties, event["retention"], event["description"])
+        events[name] = EventDeclaration(event_type, event["schemas"], tuple(event["required"]), event["id"])
     return EventDeclarations(events, decode_features(data))

@@ -1,7 +1,7 @@
 """One property of an event in events.yaml: its JSON Schema, checked, and the type that rules read it as.
 
-A property is a single value or a list of them. The schema's words are the plain ones of JSON Schema 2020-12: nothing is
-fetched, nothing refers elsewhere, and a word that would say nothing about the property's type is refused.
+A property is a single value or a list of values. A schema uses plain keywords of JSON Schema 2020-12: no references,
+nothing is fetched, and a keyword that does not apply to the property's type is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.text import MAX_PATTERN_LENGTH, pattern_problem
 from rules_engine.rules.types import BOOLEAN, FLOAT, INTEGER, STRING, TIME, ValueType
 
-#: Keys of an event beside its properties, in test files, logs and requests.
+#: Keys of an event, next to its properties, in test files, logs and requests.
 RESERVED = frozenset({"event", "event_id", "at", "after", "ago", "entity"})
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
@@ -41,7 +41,7 @@ def check_name(entry: Entry) -> None:
     Raises
     ------
     Refusal
-        if it cannot be one.
+        if a property cannot have this name.
     """
     key = Scalar(entry.key, entry.key_span)
     if entry.key in RESERVED:
@@ -122,7 +122,7 @@ def _check_by_jsonschema(node: Mapping) -> None:
 
     plain = to_plain(node)
     validator = Draft202012Validator(Draft202012Validator.META_SCHEMA)
-    for error in sorted(validator.iter_errors(plain), key=lambda found: [str(part) for part in found.absolute_path]):
+    for error in sorted(validator.iter_errors(plain), key=lambda error: [str(part) for part in error.absolute_path]):
         where = _at(node, list(error.absolute_path))
         raise Refusal("invalid-schema", where, f"this is not JSON Schema: {error.message[:200]}")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
 
-#: The formats that are checked. Others of JSON Schema would be mere notes, and are refused.
+#: The formats that are checked. JSON Schema's other formats are refused, because nothing would check them.
 FORMATS = ("date-time", "date", "email", "ipv4", "ipv6", "uuid")
 
 
@@ -54,24 +54,24 @@ _CLASSES: Mapping[str, tuple[type, ...]] = {
     "null": (),
 }
 
-#: What says nothing about a value.
+#: Keywords that restrict no value.
 _REMARKS = frozenset({"type", "description", "title", "examples"})
 
 
 def quick_check(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
-    """Return a quick check that passes most valid values, where a schema has a plain type and plain bounds; else None.
+    """Return a quick check for a schema with a plain type and plain bounds; None for other schemas.
 
-    A value that it does not let pass may be valid all the same: the validator has the last word.
+    All values that pass are valid. A value that does not pass may still be valid: then the validator decides.
 
     >>> check = quick_check({"type": "number", "minimum": 0})
     >>> check(5), check(-5), check("5"), check(True)
     (True, False, False, False)
     """
-    given = schema.get("type")
-    names = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    declared = schema.get("type")
+    names = [declared] if isinstance(declared, str) else declared if isinstance(declared, list) else []
     if not names or not _CLASSES.keys() >= set(names):
         return None
-    classes = frozenset(one for name in names for one in _CLASSES[name])
+    classes = frozenset(accepted for name in names for accepted in _CLASSES[name])
     bounds = {key: value for key, value in schema.items() if key not in _REMARKS}
     if not bounds:
         return lambda value: value.__class__ in classes
@@ -93,8 +93,8 @@ def _quick_text(bounds: dict[str, Any], classes: frozenset[type]) -> Callable[[A
     if classes != {str}:
         return None
     if bounds.keys() == {"enum"}:
-        known = frozenset(value for value in bounds["enum"] if isinstance(value, str))
-        return lambda value: value.__class__ is str and value in known
+        choices = frozenset(value for value in bounds["enum"] if isinstance(value, str))
+        return lambda value: value.__class__ is str and value in choices
     if not bounds.keys() <= {"minLength", "maxLength"}:
         return None
     least, most = bounds.get("minLength", 0), bounds.get("maxLength", math.inf)

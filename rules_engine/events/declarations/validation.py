@@ -1,4 +1,4 @@
-"""Checking raw events against their declarations: events that rules can count on, or the reason why one is refused."""
+"""Checks raw events against their declarations: gives a valid event, or the reason why it is refused."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class EventValidator:
     def check(
         self, name: object, at: object, event_id: object, properties: object, *, received: int
     ) -> Event | Rejection:
-        """Return the event with its values as rules read them, or the reason why it is refused. Nothing raises.
+        """Return the event with its values as rules read them, or the reason why it is refused. Never raises.
 
         Parameters
         ----------
@@ -83,10 +83,10 @@ class EventValidator:
         at
             ISO 8601 text with an offset, an aware datetime, or microseconds since the epoch.
         event_id
-            what tells this event from all others of its name and entity: a string or an integer. Not needed where the
+            identifies the event among those of its name and entity: a string or an integer. Not needed where the
             declaration names a property as id.
         properties
-            by name. None and NaN are taken as absent; what is not declared is kept as it is, and no rule reads it.
+            by name. None and NaN count as absent; undeclared properties are kept as they are, and no rule reads them.
         received
             the receiver's time, in microseconds.
         """
@@ -106,8 +106,8 @@ class EventValidator:
     def _check_of(self, name: object) -> _EventCheck:
         check = self._checks.get(name) if isinstance(name, str) else None
         if check is None:
-            known = f"the events are {listing(self._checks)}" if self._checks else "no event is declared"
-            hint = (nearest(name, self._checks) if isinstance(name, str) else None) or known
+            fallback = f"the events are {listing(self._checks)}" if self._checks else "no event is declared"
+            hint = (nearest(name, self._checks) if isinstance(name, str) else None) or fallback
             raise _Invalid("unknown-event", f"there is no event {_shown(name)}; {hint}")
         return check
 
@@ -168,7 +168,7 @@ class _EventCheck:
         self._validators: dict[str, Validator] = {
             name: schema_validator(schema) for name, schema in declaration.schemas.items()
         }
-        #: For a property that is read as it comes: what tells most valid values at once.
+        #: For properties whose values rules read unchanged: a fast check that most valid values pass.
         self._quick = {
             name: check
             for name, schema in declaration.schemas.items()
@@ -179,11 +179,11 @@ class _EventCheck:
         """Return the properties as rules read them."""
         if not isinstance(properties, Mapping | None):
             raise _Invalid("invalid-event", f"properties are a mapping, not {_shown(properties)}")
-        given = dict(properties or {})
-        _check_size(given)
+        present = dict(properties or {})
+        _check_size(present)
         values: dict[str, Value] = {}
         quick = self._quick
-        for name, value in given.items():
+        for name, value in present.items():
             check = quick.get(name)
             if check is not None and check(value) and (value.__class__ is str or value.__class__ is bool):
                 values[name] = value
@@ -209,29 +209,31 @@ class _EventCheck:
             raise _Invalid("invalid-property", f"`{name}`: {_shown(value)} does not fit into 64 bits") from None
 
     def identity(self, event_id: object, values: Mapping[str, Value]) -> str:
-        """Return the id that tells the event from others of its name."""
-        given = event_id if self._id_property is None else values[self._id_property]
-        if given is None or given == "":
+        """Return the id that identifies the event among those of its name."""
+        identity = event_id if self._id_property is None else values[self._id_property]
+        if identity is None or identity == "":
             raise _Invalid("missing-id", "an event needs an `event_id` that tells it from all others")
-        if isinstance(given, bool) or not (isinstance(given, str) or (isinstance(given, int) and given in _INT64)):
-            raise _Invalid("invalid-id", f"`event_id` is a string or an integer, not {_shown(given)}")
-        text = str(given)
+        if isinstance(identity, bool) or not (
+            isinstance(identity, str) or (isinstance(identity, int) and identity in _INT64)
+        ):
+            raise _Invalid("invalid-id", f"`event_id` is a string or an integer, not {_shown(identity)}")
+        text = str(identity)
         if len(text) > MAX_ID_LENGTH or has_surrogates(text):
             raise _Invalid("invalid-id", f"an id is a text of at most {MAX_ID_LENGTH} characters")
         return text
 
 
 def _is_changed(value_type: ValueType) -> bool:
-    """Say whether valid values are read as something else than they are."""
+    """Say whether rules read valid values in another form."""
     return value_type.is_list or value_type.kind is Kind.TIME or value_type == INTEGER
 
 
-def _check_size(given: Mapping[Any, Any]) -> None:
-    """Refuse properties that are no JSON, are nested too deeply, or are too large."""
-    if len(given) > MAX_PROPERTIES:
-        raise _Invalid("event-too-large", f"there are {len(given)} properties; at most {MAX_PROPERTIES} are taken")
+def _check_size(properties: Mapping[Any, Any]) -> None:
+    """Refuse properties that are not JSON, are nested too deeply, or are too large."""
+    if len(properties) > MAX_PROPERTIES:
+        raise _Invalid("event-too-large", f"there are {len(properties)} properties; at most {MAX_PROPERTIES} are taken")
     try:
-        size = len(orjson.dumps(given))
+        size = len(orjson.dumps(properties))
     except TypeError as error:
         raise _Invalid("invalid-event", f"the properties hold what JSON has no place for: {error}") from None
     if size > MAX_BYTES:

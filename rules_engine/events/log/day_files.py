@@ -1,13 +1,12 @@
-"""Logs on disk: folders of Parquet files, to which whole files are added, and of which many small ones are made one.
+"""Logs on disk: folders of Parquet files. Writers add whole files; compaction merges many small files into one.
 
-A file appears whole or not at all, and is named by the time at which it was stored. What was stored twice may lie
-there twice: readers take the first, and so does making one file of many. Only files of about one size are made one, the
-newest ones, so a row is written again a few times only, however many come; and large ones are left alone, so that it
-takes little memory.
+A file appears whole or not at all, and its name begins with the time at which it was stored. A row may be stored twice;
+readers and compaction keep the first. Compaction merges only the newest files of about the same size, so each row is
+rewritten a few times at most, however many rows come; large files are left alone, so that it needs little memory.
 
-A process that is killed while it writes leaves a file behind whose name begins with a dot. Readers never see those.
-Whoever adds to a log clears away all of them that are older than some hours, a few times a day: a younger one may be
-one that somebody is writing.
+A process that is killed while it writes leaves an unfinished file, whose name begins with a dot; readers ignore those.
+Writers delete unfinished files a few times a day, but only those that are some hours old: another process may still be
+writing a younger one.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ from rules_engine.files import entries
 
 SUFFIX = ".parquet"
 
-#: So many small files of one folder are made one.
+#: A folder with so many small files is compacted.
 MANY_FILES = 64
 
-#: No more than so many bytes are made one file.
+#: The most bytes that are merged into one file.
 LARGE = 32 << 20
 
-#: Files up to this size are all about one size; beyond it those that are not so many times larger than the others.
+#: Files are of about the same size if they have at most this many bytes, or are at most so many times the mean size.
 _SMALL, _ABOUT = 256 << 10, 4
 
 _TRIES = 20
 
-#: After so many seconds a file that is not finished is one that a kill left behind; and so often it is looked for them.
+#: An unfinished file this old, in seconds, was left by a killed process. Writers look for such files this often.
 _ABANDONED = 6 * 3600
 
 
 def add_file(folder: Path, table: pa.Table, stored_at: int) -> None:
-    """Add a file to a folder. When it returns it is on disk.
+    """Add a file to a folder. It is on disk when this returns.
 
     Parameters
     ----------
@@ -81,54 +80,54 @@ def stored_at(file: Path) -> int:
 
 
 def stable_tables(
-    folder: Path, since: int | None = None, known: Collection[Path] = (), **options: Any
+    folder: Path, stored_from: int | None = None, skip: Collection[Path] = (), **options: Any
 ) -> list[pa.Table]:
-    """Read the tables of a folder at one moment: if a file is taken away meanwhile, all are read anew.
+    """Read the tables of a folder at one moment: if a file disappears meanwhile, all are read anew.
 
     Parameters
     ----------
-    since
-        only what was stored from then on.
-    known
-        files that are not wanted.
+    stored_from
+        only files that were stored from this instant on, in microseconds.
+    skip
+        files that are not read.
     options
         for ``pyarrow.parquet.read_table``, such as ``columns`` and ``filters``.
     """
     for _ in range(_TRIES):
-        files = [file for file in files_of(folder) if since is None or stored_at(file) >= since]
-        files = [file for file in files if file not in known]
+        files = [file for file in files_of(folder) if stored_from is None or stored_at(file) >= stored_from]
+        files = [file for file in files if file not in skip]
         with contextlib.suppress(FileNotFoundError):
             return [pq.read_table(file, partitioning=None, **options) for file in files]
     raise FileNotFoundError(f"files in {folder} keep disappearing")
 
 
 def compact(folder: Path, lock: Path, keys: Sequence[str]) -> None:
-    """Make one file of a folder's newest files if there are many, unless another process is at it.
+    """Merge a folder's newest files into one if there are many, unless another process is compacting the log.
 
-    A few times a day it also clears the whole log of what killed processes left half written.
+    A few times a day it also deletes the unfinished files that killed processes left in the whole log.
 
     Parameters
     ----------
     lock
-        a file in the log's own folder, which is locked meanwhile; its time is when the log was last cleared.
+        a file in the log's own folder, which is locked meanwhile; its modification time is that of the last clearing.
     keys
-        the columns that tell a row from others; of equal ones the first stays.
+        the columns that identify a row; of rows with equal keys the first is kept.
     """
     is_to_clear = _is_to_clear(lock)
     if not is_to_clear and len(_newest(folder)) < MANY_FILES:
         return
-    with lock.open("a") as held:
+    with lock.open("a") as lock_file:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
         if is_to_clear:
-            os.utime(held.fileno())
+            os.utime(lock_file.fileno())
             _clear(lock.parent)
-        _make_one(folder, keys)
+        _merge(folder, keys)
 
 
-def _make_one(folder: Path, keys: Sequence[str]) -> None:
+def _merge(folder: Path, keys: Sequence[str]) -> None:
     files = _newest(folder)
     if len(files) < MANY_FILES:
         return
@@ -136,7 +135,7 @@ def _make_one(folder: Path, keys: Sequence[str]) -> None:
     seen: set[tuple[Any, ...]] = set()
     rows = zip(*(merged[key].to_pylist() for key in keys), strict=True)
     fresh = [not (row in seen or seen.add(row)) for row in rows]  # type: ignore[func-returns-value]
-    # Named as the last of them: who reads what was stored since then finds all of it.
+    # Named like the last of them, so that readers of what was stored from then on find all of it.
     add_file(folder, merged.filter(pa.array(fresh, pa.bool_())), stored_at(files[-1]))
     for file in files:
         file.unlink()
@@ -150,7 +149,7 @@ def _is_to_clear(lock: Path) -> bool:
 
 
 def _clear(log: Path) -> None:
-    """Take away the unfinished files of a log that nobody writes any more."""
+    """Delete the abandoned unfinished files of a log."""
     for file in log.rglob(f".*{SUFFIX}"):
         with contextlib.suppress(FileNotFoundError):  # it was finished meanwhile
             if _is_abandoned(file):
@@ -170,7 +169,7 @@ def _newest(folder: Path) -> list[Path]:
     for number, file in enumerate(reversed(files)):
         try:
             size = file.stat().st_size
-        except FileNotFoundError:  # another process made one of many
+        except FileNotFoundError:  # another process merged the files
             return []
         is_large = number > 0 and size > max(_SMALL, _ABOUT * total // number)
         if is_large or total + size > LARGE:

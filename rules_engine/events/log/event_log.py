@@ -5,8 +5,8 @@
     feature_repo/data/events/event=purchase/day=2026-03-01/00001772323200000000-3f9c1e2a.parquet
 
 Columns: ``entity``, ``event_id``, ``at``, ``stored_at``, and ``properties`` as JSON with the values as rules read them
-(instants are microseconds). A file appears whole or not at all. An event that was delivered twice may lie there twice:
-readers take the first that was stored, and so does compaction, which makes one file of many.
+(instants are microseconds). A file appears whole or not at all. An event that was delivered twice may be stored twice:
+readers and compaction, which merges small files, take the one that was stored first.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class EventLog:
     Parameters
     ----------
     folder
-        where it lies; made when the first event comes.
+        where it lies; created with the first event.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,59 +81,59 @@ class EventLog:
         return sorted(day for day in days if day is not None)
 
     def files(self, name: str, first: int | None, last: int) -> list[Path]:
-        """Return the files of an event's days from ``first`` (None: from the beginning) to ``last``, as of now.
+        """Return the present files of an event's days from ``first`` (None: from the beginning) to ``last``.
 
-        Compaction may take them away at any time; what was in them is in others then.
+        Compaction may delete them at any time, after it has copied their events to another file.
         """
-        found: list[Path] = []
+        files: list[Path] = []
         for folder in entries(self.folder / f"event={name}", "day=*"):
             day = _day_of(folder)
             if day is not None and day <= last and (first is None or day >= first):
-                found += files_of(folder)
-        return found
+                files += files_of(folder)
+        return files
 
     def read(
-        self, day: int, names: Iterable[str], since: int | None = None, known: Collection[Path] = ()
+        self, day: int, names: Iterable[str], stored_from: int | None = None, skip: Collection[Path] = ()
     ) -> list[Logged]:
         """Return the events of a day, each once, in the order in which they were stored.
 
         Parameters
         ----------
         names
-            the events that are wanted.
-        since
-            only what was stored from then on, or shortly before, in microseconds.
-        known
+            the names of the events to read.
+        stored_from
+            only events that were stored from this instant on, in microseconds; some stored before may be among them.
+        skip
             files that are not read, as :meth:`all_files` returned them.
         """
-        found: dict[tuple[str, str], Logged] = {}
+        first: dict[tuple[str, str], Logged] = {}
         for name in sorted(names):
-            for table in stable_tables(self._folder(name, day), since, known):
+            for table in stable_tables(self._folder(name, day), stored_from, skip):
                 for entity, event in _rows(table, name):
-                    found.setdefault((entity, event.id), (entity, event))
-        return list(found.values())
+                    first.setdefault((entity, event.id), (entity, event))
+        return list(first.values())
 
     def ids(self, name: str, day: int) -> set[tuple[str, str]]:
-        """Return the events of a day that are there already, each as its entity and its id."""
+        """Return the entity and the id of each event that the log has of a day."""
         tables = stable_tables(self._folder(name, day), columns=["entity", "event_id"])
         pairs = (zip(table["entity"].to_pylist(), table["event_id"].to_pylist(), strict=True) for table in tables)
         return set(chain.from_iterable(pairs))
 
     def all_files(self, names: Iterable[str]) -> set[Path]:
-        """Return the files of some events, of all days, as of now."""
+        """Return the present files of some events, of all days."""
         return {file for name in names for file in self.files(name, None, LAST_INSTANT // DAY)}
 
-    def added(self, names: Sequence[str], known: Collection[Path]) -> Iterator[Logged]:
-        """Yield the events in files that are not among the known ones; some that were known before may be among them.
+    def added(self, names: Sequence[str], skip: Collection[Path]) -> Iterator[Logged]:
+        """Yield the events in files that were added later; events of older files may be among them, after compaction.
 
         Parameters
         ----------
-        known
-            what :meth:`all_files` returned before.
+        skip
+            the older files, as :meth:`all_files` returned them.
         """
         for day in self.days():
             for name in names:
-                for table in stable_tables(self._folder(name, day), known=known):
+                for table in stable_tables(self._folder(name, day), skip=skip):
                     yield from _rows(table, name)
 
     def _folder(self, name: str, day: int) -> Path:
@@ -173,7 +173,7 @@ def _value(value: Any) -> Any:
 
 
 def _day_of(folder: Path) -> int | None:
-    """Return the day whose events lie in a folder; None, with a warning, for a folder that is none of a day."""
+    """Return the day whose events a folder holds; None, with a warning, if its name is not a day."""
     try:
         start = datetime.strptime(folder.name.removeprefix("day="), "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:

@@ -1,6 +1,6 @@
 """Events as of an instant, from the offline log: entity by entity, in order, each event once, in bounded memory.
 
-With DuckDB what is needed of the files is sorted outside of memory; without it it is held in memory.
+With DuckDB the files are sorted on disk; without it they are sorted in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from rules_engine.clock import DAY
 from rules_engine.errors import ProjectError, pass_interrupt
 from rules_engine.events.log.event_log import EventLog
-from rules_engine.events.log.sorting import SEEN, Files, InMemory, OutsideMemory, Since, quoted
+from rules_engine.events.log.sorting import SEEN, Files, InMemory, OutsideMemory, Starts, quoted
 from rules_engine.rules.nodes import EventAggregate
 from rules_engine.rules.nodes import Sequence as SequenceNode
 
@@ -60,20 +60,20 @@ class EventPiece:
 
 
 def spans(sources: Iterable[Source]) -> dict[str, int | None]:
-    """Return how far back some conditions look, in microseconds, by name of the event; None for ever.
+    """Return how far back some conditions look, in microseconds, by name of the event; None: to the beginning.
 
     >>> from rules_engine.rules.nodes import EventMatch
     >>> from rules_engine.rules.aggregates import Aggregate
     >>> spans([EventAggregate(Aggregate.COUNT, EventMatch("view"), within) for within in (5, 7)])
     {'view': 7}
     """
-    found: dict[str, int | None] = {}
+    by_event: dict[str, int | None] = {}
     for source in sources:
         matches = [source.match] if isinstance(source, EventAggregate) else [step.match for step in source.steps]
         for name in (match.event for match in matches):
-            known = found.get(name, 0)
-            found[name] = None if known is None or source.within is None else max(known, source.within)
-    return dict(sorted(found.items()))
+            span = by_event.get(name, 0)
+            by_event[name] = None if span is None or source.within is None else max(span, source.within)
+    return dict(sorted(by_event.items()))
 
 
 class OfflineEvents:
@@ -103,12 +103,12 @@ class OfflineEvents:
     def pieces(self, as_of: int, keys: Sequence[str] | None = None, first: int | None = None) -> Iterator[EventPiece]:
         """Yield the events of all entities, or of some, as far back as the conditions look.
 
-        Nothing after the instant is seen. Of several deliveries of one id the first that was stored counts.
+        Events after the instant are left out. Of several deliveries of one id the first that was stored counts.
 
         Parameters
         ----------
         first
-            an earlier instant, if the conditions are asked for as of that one too.
+            an earlier instant, if the conditions are evaluated as of that one too.
 
         Raises
         ------
@@ -116,13 +116,13 @@ class OfflineEvents:
             if the log cannot be read.
         """
         earliest = as_of if first is None else first
-        since = {name: None if span is None else earliest - span for name, span in self._spans.items()}
+        starts = {name: None if span is None else earliest - span for name, span in self._spans.items()}
         with self._engine() as engine:
-            batches = _retried(lambda: engine.events(self._files(since, as_of), since, as_of, keys))
+            batches = _retried(lambda: engine.events(self._files(starts, as_of), starts, as_of, keys))
             yield from _pieces(batches)
 
     def entities(self, as_of: int, keys: Sequence[str] | None = None) -> pa.Array:
-        """Return the entities that did one of the events at or before the instant, all or those with one of some keys.
+        """Return the entities that have one of the events at or before the instant: all, or only those in ``keys``.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class OfflineEvents:
             return pa.concat_arrays([_no_keys(), *(batch.column(0).cast(pa.large_string()) for batch in batches)])
 
     def first_seen(self, as_of: int) -> pa.Table:
-        """Return the entities that did one of the events until the instant: ``entity``, and the first time, ``at``.
+        """Return the entities that have one of the events until the instant (``entity``) and their first time (``at``).
 
         Raises
         ------
@@ -150,20 +150,20 @@ class OfflineEvents:
 
     def rows(self, as_of: int, first: int) -> int:
         """Estimate how many events :meth:`pieces` reads: those in its files."""
-        since = {name: None if span is None else first - span for name, span in self._spans.items()}
-        found = 0
-        for file in chain.from_iterable(self._files(since, as_of).values()):
-            with suppress(OSError):  # made one with others meanwhile
-                found += pq.read_metadata(file).num_rows
-        return found
+        starts = {name: None if span is None else first - span for name, span in self._spans.items()}
+        rows = 0
+        for file in chain.from_iterable(self._files(starts, as_of).values()):
+            with suppress(OSError):  # compaction deleted the file meanwhile
+                rows += pq.read_metadata(file).num_rows
+        return rows
 
-    def _files(self, since: Since, as_of: int) -> Files:
-        """Return the files that may hold such events, by name; a name without any is absent."""
-        found = {
+    def _files(self, starts: Starts, as_of: int) -> Files:
+        """Return the files that may hold such events, by name of the event; names without files are absent."""
+        by_name = {
             name: self._log.files(name, None if start is None else start // DAY, as_of // DAY)
-            for name, start in since.items()
+            for name, start in starts.items()
         }
-        return {name: files for name, files in found.items() if files}
+        return {name: files for name, files in by_name.items() if files}
 
     @contextmanager
     def _engine(self) -> Iterator[OutsideMemory | InMemory]:
@@ -174,18 +174,21 @@ class OfflineEvents:
 
         self._spill.mkdir(parents=True, exist_ok=True)
         try:
-            with tempfile.TemporaryDirectory(prefix="duckdb-", dir=self._spill) as folder, duckdb.connect() as made:
-                made.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'; SET temp_directory = {quoted(folder)}")
-                made.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-                yield OutsideMemory(self.names, made)
+            with (
+                tempfile.TemporaryDirectory(prefix="duckdb-", dir=self._spill) as folder,
+                duckdb.connect() as connection,
+            ):
+                connection.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'; SET temp_directory = {quoted(folder)}")
+                connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+                yield OutsideMemory(self.names, connection)
         except duckdb.Error as error:
             raise _unreadable(error) from error
 
 
 def _retried(read: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-    """Read batches, from the beginning if compaction takes a file away meanwhile.
+    """Read batches; start over if compaction deletes a file meanwhile.
 
-    Everything is read before the first batch comes, as it is sorted.
+    Sorting reads all files before it gives the first batch, so after that batch no file can be missed.
     """
     problem: Exception | None = None
     for _ in range(_TRIES):
@@ -216,7 +219,7 @@ def _unreadable(error: Exception | None) -> ProjectError:
 
 
 def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[EventPiece]:
-    """Cut sorted rows between entities."""
+    """Cut sorted rows into pieces, each with all events of its entities."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         if not batch.num_rows:
@@ -232,24 +235,24 @@ def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[EventPiece]:
 
 
 def _last_start(batch: pa.RecordBatch) -> int:
-    """Return the row at which those of the last entity begin."""
+    """Return the first row of the last entity."""
     last = batch["entity"][-1]
     return int(pc.index(batch["entity"], last).as_py())
 
 
 def _piece(rows: pa.Table) -> EventPiece:
-    found = pa.table({name: _plain(rows[name]) for name in rows.column_names})
-    owners, entities = _runs(found["entity"].combine_chunks())
-    first = _first_deliveries(owners, found)
+    columns = pa.table({name: _plain(rows[name]) for name in rows.column_names})
+    owners, entities = _runs(columns["entity"].combine_chunks())
+    first = _first_deliveries(owners, columns)
     if first is not None:
-        found, owners = found.take(pa.array(first)), owners[first]
+        columns, owners = columns.take(pa.array(first)), owners[first]
     return EventPiece(
         entities,
         owners,
-        found["name"].to_numpy(),
-        found["at"].to_numpy(),
-        found["event_id"].combine_chunks(),
-        found["properties"].combine_chunks(),
+        columns["name"].to_numpy(),
+        columns["at"].to_numpy(),
+        columns["event_id"].combine_chunks(),
+        columns["properties"].combine_chunks(),
     )
 
 
@@ -260,13 +263,13 @@ def _plain(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _runs(entities: pa.Array) -> tuple[Integers, pa.Array]:
-    """Return, of sorted entities, the place of each and each once."""
+    """Return the number of each row's entity, and the distinct entities, from sorted entities."""
     encoded = entities.dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
 
 
 def _first_deliveries(owners: Integers, rows: pa.Table) -> Integers | None:
-    """Return the rows to keep, in order: of each entity's id the first stored; None if no id comes twice."""
+    """Return the rows to keep, in order: the first stored of each entity and id; None if all rows differ."""
     ids = rows["event_id"].combine_chunks().dictionary_encode()
     together = owners * len(ids.dictionary) + ids.indices.to_numpy()
     if len(np.unique(together)) == len(together):

@@ -1,4 +1,4 @@
-"""Two ways to read files of the event log sorted: by DuckDB outside of memory, or by Arrow in memory."""
+"""Two ways to read files of the event log in order: sorted by DuckDB on disk, or by Arrow in memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-#: About how many events are worked on at once; all of one entity's are always together.
+#: The number of events that are worked on at once, about: events of one entity always stay together.
 PIECE = 262_144
 
 #: By name of an event: its files, and the last instant that is too old (None: none is).
 Files = dict[str, list[Path]]
-Since = dict[str, int | None]
+Starts = dict[str, int | None]
 
-#: What :meth:`OutsideMemory.first_seen` gives.
+#: The schema of what :meth:`OutsideMemory.first_seen` yields.
 SEEN = pa.schema([("entity", pa.large_string()), ("at", pa.int64())])
 
 _ORDER = [(name, "ascending") for name in ("entity", "at", "event_id", "stored", "line")]
@@ -27,18 +27,18 @@ _READ = ["entity", "event_id", "at", "stored_at", "properties"]
 
 
 class OutsideMemory:
-    """Sorted by DuckDB."""
+    """Sorts with DuckDB, on disk where needed."""
 
     def __init__(self, names: Sequence[str], connection: Any) -> None:
         self._names = names
         self._connection = connection
 
-    def events(self, files: Files, since: Since, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    def events(self, files: Files, starts: Starts, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         parts = [
             f'SELECT entity, {self._names.index(name)}::BIGINT AS name, epoch_us("at") AS "at", event_id, properties, '  # noqa: S608  # texts are quoted
-            f"epoch_us(stored_at) AS stored, file_row_number AS line FROM {_files_sql(found)} "
-            f"WHERE {_when(since[name], as_of)} AND {_which(keys)}"
-            for name, found in files.items()
+            f"epoch_us(stored_at) AS stored, file_row_number AS line FROM {_files_sql(paths)} "
+            f"WHERE {_when(starts[name], as_of)} AND {_which(keys)}"
+            for name, paths in files.items()
         ]
         return self._run(parts, 'ORDER BY entity, "at", event_id, stored, line', keys)
 
@@ -51,7 +51,7 @@ class OutsideMemory:
     def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
         seen = 'SELECT entity, min(epoch_us("at")) AS "at"'
         parts = [
-            f"{seen} FROM {_files_sql(found)} WHERE {_when(None, as_of)} GROUP BY entity" for found in files.values()
+            f"{seen} FROM {_files_sql(paths)} WHERE {_when(None, as_of)} GROUP BY entity" for paths in files.values()
         ]
         return (batch.cast(SEEN) for batch in self._run(parts, "", None))
 
@@ -59,11 +59,11 @@ class OutsideMemory:
         if not parts:
             return iter(())
         if keys is not None:
-            self._connection.register("wanted", pa.table({"entity": pa.array(keys, pa.string())}))
+            self._connection.register("selected", pa.table({"entity": pa.array(keys, pa.string())}))
         result = self._connection.execute(f"{' UNION ALL '.join(parts)} {order}")
         stream = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch  # by DuckDB's version
-        found: Iterator[pa.RecordBatch] = iter(stream(PIECE))
-        return found
+        batches: Iterator[pa.RecordBatch] = iter(stream(PIECE))
+        return batches
 
 
 def _files_sql(files: Iterable[Path]) -> str:
@@ -71,17 +71,17 @@ def _files_sql(files: Iterable[Path]) -> str:
     return f"read_parquet([{listed}], file_row_number = true, hive_partitioning = false)"
 
 
-def _when(since: int | None, as_of: int) -> str:
+def _when(start: int | None, as_of: int) -> str:
     until = f'"at" <= make_timestamptz({as_of})'
-    return until if since is None else f'"at" > make_timestamptz({since}) AND {until}'
+    return until if start is None else f'"at" > make_timestamptz({start}) AND {until}'
 
 
 def _which(keys: Sequence[str] | None) -> str:
-    return "true" if keys is None else "entity IN (SELECT entity FROM wanted)"
+    return "true" if keys is None else "entity IN (SELECT entity FROM selected)"
 
 
 def quoted(text: str) -> str:
-    """Return a text as SQL has it.
+    """Return a text as a literal of SQL.
 
     >>> quoted("it's")
     "'it''s'"
@@ -90,49 +90,49 @@ def quoted(text: str) -> str:
 
 
 class InMemory:
-    """Sorted by Arrow."""
+    """Sorts with Arrow."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
 
-    def events(self, files: Files, since: Since, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    def events(self, files: Files, starts: Starts, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         tables = []
-        for name, found in files.items():
+        for name, paths in files.items():
             number = self._names.index(name)
-            tables += [_read(file, number, since[name], as_of, keys) for file in found]
+            tables += [_read(file, number, starts[name], as_of, keys) for file in paths]
         if not tables:
             return iter(())
         return iter(pa.concat_tables(tables).sort_by(_ORDER).to_batches(PIECE))
 
     def entities(self, files: Files, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        every = [_read(file, 0, None, as_of, keys)["entity"] for found in files.values() for file in found]
-        unique = pc.unique(pa.chunked_array([chunk for found in every for chunk in found.chunks], pa.string())).sort()
+        every = [_read(file, 0, None, as_of, keys)["entity"] for paths in files.values() for file in paths]
+        unique = pc.unique(pa.chunked_array([chunk for column in every for chunk in column.chunks], pa.string())).sort()
         return iter([pa.record_batch({"entity": unique})])
 
     def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
-        for found in files.values():
-            for file in found:
+        for paths in files.values():
+            for file in paths:
                 read = _read(file, 0, None, as_of, None).group_by("entity").aggregate([("at", "min")])
                 yield from read.rename_columns(SEEN.names).cast(SEEN).to_batches()
 
 
-def _read(file: Path, name: int, since: int | None, as_of: int, keys: Sequence[str] | None) -> pa.Table:
+def _read(file: Path, name: int, start: int | None, as_of: int, keys: Sequence[str] | None) -> pa.Table:
     """Read a file as :class:`OutsideMemory` reads it."""
-    found = pq.read_table(file, columns=_READ, partitioning=None)
-    found = found.set_column(found.schema.get_field_index("at"), "at", found["at"].cast(pa.int64()))
-    kept = pc.less_equal(found["at"], as_of)
-    if since is not None:
-        kept = pc.and_(kept, pc.greater(found["at"], since))
+    table = pq.read_table(file, columns=_READ, partitioning=None)
+    table = table.set_column(table.schema.get_field_index("at"), "at", table["at"].cast(pa.int64()))
+    selected = pc.less_equal(table["at"], as_of)
+    if start is not None:
+        selected = pc.and_(selected, pc.greater(table["at"], start))
     if keys is not None:
-        kept = pc.and_(kept, pc.is_in(found["entity"], value_set=pa.array(keys, pa.string())))
-    rows = found.num_rows
-    made = {
-        "entity": found["entity"],
+        selected = pc.and_(selected, pc.is_in(table["entity"], value_set=pa.array(keys, pa.string())))
+    rows = table.num_rows
+    columns = {
+        "entity": table["entity"],
         "name": pa.array(np.full(rows, name, dtype=np.int64)),
-        "at": found["at"],
-        "event_id": found["event_id"],
-        "properties": found["properties"],
-        "stored": found["stored_at"].cast(pa.int64()),
+        "at": table["at"],
+        "event_id": table["event_id"],
+        "properties": table["properties"],
+        "stored": table["stored_at"].cast(pa.int64()),
         "line": pa.array(np.arange(rows, dtype=np.int64)),
     }
-    return pa.table(made).filter(kept)
+    return pa.table(columns).filter(selected)

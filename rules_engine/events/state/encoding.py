@@ -1,8 +1,8 @@
 """An event state as bytes, for the store.
 
 A header (version, fingerprint of the requirements, checksum, sizes); then JSON, deflated unless it is short; then the
-digests of ids as they are, because they do not compress. Instants are differences, in the largest unit of which all of
-them are whole numbers. docs/adr/0004-event-state.md has the measurements. Behind a state there may be events that wait:
+digests of ids uncompressed, because they do not compress. Instants are written as differences, in the largest unit that
+divides all of them. docs/adr/0004-event-state.md has the measurements. Events that wait for the worker may be appended:
 :mod:`rules_engine.events.state.waiting`.
 """
 
@@ -25,15 +25,15 @@ from rules_engine.events.state.totals import Total
 from rules_engine.rules.types import Value
 
 _HEADER = struct.Struct("<BQIII")
-#: JSON up to this size is not deflated: it would take longer than all the rest, and save little.
+#: JSON up to this size is not deflated: that would take longer than the rest of encoding, and save little.
 _PLAIN = 256
 #: Set in the size of JSON that is deflated.
 _DEFLATED = 1 << 31
-#: A small window and little memory: setting the compressor up costs more than compressing a small state.
+#: A small window and little memory, because setting up the compressor costs more than compressing a small state.
 _WINDOW_BITS, _MEMORY_LEVEL = -12, 4
 _MAX_JSON = 1 << 26
 _UNITS = (1_000_000, 1_000, 1)
-#: Masks of more bits than JSON's integers hold are written in hexadecimal.
+#: Masks with more bits are written in hexadecimal, as JSON's integers do not hold them.
 _MAX_INTEGER_BITS = 63
 #: What to do about a damaged state.
 REBUILD_HINT = "`segments ingest --rebuild --entity KEY` makes it anew from the event log"
@@ -110,7 +110,7 @@ def decode_state(data: bytes, requirements: StateRequirements) -> EventState:
 
 
 def state_size(data: bytes) -> int:
-    """Return how many bytes at the beginning are the state; the rest are events that wait.
+    """Return the number of bytes at the beginning that are the state; the rest are events that wait.
 
     Raises
     ------
@@ -134,10 +134,10 @@ def _decode_payload(text: bytes, digests: bytes, requirements: StateRequirements
     pruned_at, *packed = orjson.loads(text)
     exotic = b"{" in text
     kept, read = [], 0
-    for one, requirement in zip(packed, requirements.events, strict=True):
-        found = _unpack_kept(one, requirement, digests, read, exotic) if one else nothing_kept(requirement)
-        read += 0 if requirement.whole_ids else DIGEST_SIZE * len(found.ats)
-        kept.append(found)
+    for item, requirement in zip(packed, requirements.events, strict=True):
+        events = _unpack_kept(item, requirement, digests, read, exotic) if item else nothing_kept(requirement)
+        read += 0 if requirement.whole_ids else DIGEST_SIZE * len(events.ats)
+        kept.append(events)
     if read != len(digests):
         raise ValueError("it does not hold one id for each event")
     return EventState(requirements.fingerprint, tuple(kept), pruned_at)
@@ -147,7 +147,7 @@ def _decode_payload(text: bytes, digests: bytes, requirements: StateRequirements
 
 
 def _pack_kept(kept: Kept, requirement: EventRequirement, *, exotic: bool = False) -> Any:
-    """Return JSON data: unit, first instant, differences, masks, columns, keys, and what is rarely there."""
+    """Return JSON data: unit, first instant, differences, masks, columns, keys, and the parts that are often absent."""
     rare = _pack_rare(kept)
     if not kept.ats and not rare:
         return 0

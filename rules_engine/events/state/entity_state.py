@@ -30,7 +30,7 @@ _order = itemgetter(0, 1)
 class Kept:
     """The kept events of one name, as columns of equal length, ordered by instant and key.
 
-    Not to be changed; frozen it would take a microsecond to make, and one is made for every event.
+    Do not change it. It is not frozen because that costs a microsecond, and every event makes a new one.
 
     Attributes
     ----------
@@ -39,14 +39,14 @@ class Kept:
     columns
         by column of the requirement: the values, None where missing or not needed.
     lost
-        by place of a need: the latest instant of an event that was dropped for the bound's sake. Windows that reach
+        by place of a need: the latest instant of an event that was dropped because of the bound. Windows that reach
         back to it are incomplete.
     settled
         events up to this instant are in the totals, or too late to enter them; None before the first.
     totals
         one for each need for a total.
     late
-        how many events came for a total when it was settled already: delivered again, or too late.
+        how many events came for a total that was already settled: too late, or for a second time.
     """
 
     ats: tuple[int, ...] = ()
@@ -61,7 +61,7 @@ class Kept:
 
 @dataclass(slots=True)
 class EventState:
-    """The kept events of one entity, for the requirements with this fingerprint. Not to be changed.
+    """The kept events of one entity, for the requirements with this fingerprint. Do not change it.
 
     Attributes
     ----------
@@ -70,7 +70,8 @@ class EventState:
     kept
         by place of the requirement.
     pruned_at
-        what no instant from here on needs is gone, so earlier ones can no longer be answered; None: nothing is gone.
+        events that are not needed from this instant on were dropped, so earlier instants cannot be answered; None:
+        nothing was dropped.
     """
 
     fingerprint: int
@@ -109,8 +110,8 @@ def update(state: EventState, events: Iterable[Event], requirements: StateRequir
     if not rows:
         return state
     kept = list(state.kept)
-    for place, found in rows.items():
-        kept[place] = _with_rows(kept[place], found, requirements.events[place])
+    for place, new_rows in rows.items():
+        kept[place] = _with_rows(kept[place], new_rows, requirements.events[place])
     return EventState(state.fingerprint, tuple(kept), state.pruned_at)
 
 
@@ -130,13 +131,13 @@ def _row(event: Event, requirement: EventRequirement) -> Row | None:
 
 
 def event_key(event: Event, requirement: EventRequirement) -> bytes:
-    """Return what stands for the event's id: itself if ids decide which of two events is first, else a digest."""
+    """Return the stored form of the event's id: all of it if ids decide which of two events is first, else a digest."""
     whole = event.id.encode("utf-8", "surrogatepass")
     return whole if requirement.whole_ids else digest_of(whole)
 
 
 def digest_of(key: bytes) -> bytes:
-    """Return what is kept of an id where it only has to be told from others."""
+    """Return the digest that stands for an id where ids are only compared for equality."""
     return blake2b(key, digest_size=DIGEST_SIZE).digest()
 
 
@@ -144,11 +145,11 @@ def _fresh(keys: tuple[bytes, ...], rows: Sequence[Row]) -> Sequence[Row]:
     """Return the rows that are not there yet, each once."""
     if len(rows) == 1:
         return () if rows[0][1] in keys else rows
-    known = set(keys)
+    seen = set(keys)
     fresh: list[Row] = []
     for row in rows:
-        if row[1] not in known:
-            known.add(row[1])
+        if row[1] not in seen:
+            seen.add(row[1])
             fresh.append(row)
     return fresh
 

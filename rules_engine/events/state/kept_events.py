@@ -18,7 +18,7 @@ from rules_engine.rules.types import Value
 class KeptEvent(Event):
     """An event as it was kept: it knows which conditions mean it, and has only the properties that they read.
 
-    Its id is the digest of the event's, in hexadecimal, where no more is kept.
+    Its id is the event's id, or the digest of that in hexadecimal where only the digest is kept.
     """
 
     streams: tuple[EventMatch, ...] = ()
@@ -45,9 +45,9 @@ class StateEvents(KeptEvents):
 
     def __new__(cls, reader: StateReader) -> Self:
         """Return the events of a reader's state."""
-        made = super().__new__(cls, sorted(_events(reader.state, reader.requirements), key=lambda event: event.order))
-        made._reader = reader
-        return made
+        events = super().__new__(cls, sorted(_events(reader.state, reader.requirements), key=lambda event: event.order))
+        events._reader = reader
+        return events
 
     _reader: StateReader
 

@@ -24,10 +24,10 @@ _NEVER = -(2**63)
 
 
 def prune(state: EventState, requirements: StateRequirements, now: int) -> EventState:
-    """Drop what no instant from now on needs of a state. What it answers for those instants does not change.
+    """Drop the parts of a state that no answer from now on needs. Those answers stay the same.
 
-    Pass an instant that no reader's clock is behind, e.g. a minute ago. While a log of the past is read, pass
-    how far it was read: events older than ``now - lateness`` no longer enter totals.
+    Pass an instant that no reader's clock is behind, e.g. a minute ago. When a log of the past is replayed, pass the
+    instant up to which it was read: events older than ``now - lateness`` no longer enter totals.
 
     >>> from rules_engine.events.state.requirements import requirements_of
     >>> from rules_engine.events.state.entity_state import empty_state, update
@@ -53,7 +53,7 @@ def prune(state: EventState, requirements: StateRequirements, now: int) -> Event
 
 
 def _latest_starts(state: EventState, requirements: StateRequirements, now: int) -> Mapping[SequenceNode, int]:
-    """Return, by sequence with ``anchor: latest``, the instant of its latest first step: it needs nothing before."""
+    """Return the instant of the latest first step of each sequence with ``anchor: latest``: it needs nothing older."""
     starts: dict[SequenceNode, int] = {}
     for sequence in requirements.sequences:
         if sequence.latest_only:
@@ -78,26 +78,26 @@ def _latest(kept: Kept, requirement: EventRequirement, sequence: SequenceNode, n
 
 
 def _settle(kept: Kept, requirement: EventRequirement, requirements: StateRequirements, now: int) -> Kept:
-    """Count the events that are too old to come again into the totals; earlier ones too, where there are too many."""
+    """Add events to the totals once they are too old to be redelivered, or sooner if more than the bound wait."""
     if not requirement.totals:
         return kept
-    since = _NEVER if kept.settled is None else kept.settled
-    until = max(since, now - requirements.lateness, _overflow(kept, requirement, since, now, requirements.bound))
-    if until == since:
+    start = _NEVER if kept.settled is None else kept.settled
+    until = max(start, now - requirements.lateness, _overflow(kept, requirement, start, now, requirements.bound))
+    if until == start:
         return kept
     totals = []
     for place, total in zip(requirement.totals, kept.totals, strict=True):
-        rows = [row for row in _rows(kept, place.bit, since) if kept.ats[row] <= until]
+        rows = [row for row in _rows(kept, place.bit, start) if kept.ats[row] <= until]
         values = _values(kept, place)
         totals.append(total.plus([values[row] for row in rows] if values else [None] * len(rows)))
     return replace(kept, settled=until, totals=tuple(totals))
 
 
-def _overflow(kept: Kept, requirement: EventRequirement, since: int, now: int, bound: int) -> int:
-    """Return the instant up to which events have to be settled so that no total waits for more than the bound."""
-    until = since
+def _overflow(kept: Kept, requirement: EventRequirement, start: int, now: int, bound: int) -> int:
+    """Return the instant up to which events must be settled so that at most ``bound`` of them wait for a total."""
+    until = start
     for place in requirement.totals:
-        waiting = [row for row in _rows(kept, place.bit, since) if kept.ats[row] <= now]
+        waiting = [row for row in _rows(kept, place.bit, start) if kept.ats[row] <= now]
         if len(waiting) > bound:
             until = max(until, kept.ats[waiting[-bound - 1]])
     return until

@@ -18,7 +18,7 @@ from rules_engine.rules.nodes import EventAggregate, EventMatch, Sequence
 from rules_engine.rules.types import Value
 from rules_engine.rules.undecided import UNDECIDED, Undecided
 
-#: How many objects are remembered by identity before the memory starts anew.
+#: The number of conditions remembered by identity before the memory is cleared.
 _MAX_REMEMBERED = 10_000
 
 _COUNTS = tuple(function for function, row in AGGREGATES.items() if row.is_count)
@@ -70,7 +70,7 @@ class StateLayout:
             **{aggregate: _aggregate_plan(requirements, aggregate) for aggregate in requirements.limits},
             **{sequence: _sequence_plan(requirements, sequence) for sequence in requirements.sequences},
         }
-        # The same object asks time and again, and hashing a tree costs more than the answer: so by identity first.
+        # The same condition object is looked up many times, and hashing its tree costs more than the answer.
         self._remembered: dict[int, tuple[EventAggregate | Sequence, ReadingPlan]] = {}
 
     def plan(self, condition: EventAggregate | Sequence) -> ReadingPlan:
@@ -90,7 +90,8 @@ def _aggregate_plan(requirements: StateRequirements, aggregate: EventAggregate) 
     need = aggregate_need(aggregate, limit)
     source = _source(requirements, need)
     totals = enumerate(requirements.events[source.stream[0]].totals)
-    total = next((place for place, kept in totals if need.keep is KeepRule.TOTAL and kept.need.covers(need)), None)
+    is_total = need.keep is KeepRule.TOTAL
+    total = next((number for number, place in totals if is_total and place.need.covers(need)), None)
     return AggregatePlan(aggregate.function, aggregate.within, source, limit, total)
 
 
@@ -113,24 +114,24 @@ def _source(requirements: StateRequirements, need: Need) -> Source:
 class Stream:
     """The events of one stream, as columns; ``ats`` are their instants, in order."""
 
-    __slots__ = ("_columns", "_wanted", "ats", "kept")
+    __slots__ = ("_columns", "_selected", "ats", "kept")
 
     def __init__(self, kept: Kept, bit: int) -> None:
         self.kept = kept
-        self._wanted = [mask & bit for mask in kept.masks] if bit else None
-        self.ats = kept.ats if self._wanted is None else tuple(compress(kept.ats, self._wanted))
+        self._selected = [mask & bit for mask in kept.masks] if bit else None
+        self.ats = kept.ats if self._selected is None else tuple(compress(kept.ats, self._selected))
         self._columns: dict[int, tuple[Value, ...]] = {}
 
     def column(self, column: int | None) -> tuple[Value, ...]:
         """Return the values of a column; None for each event if there is none."""
         if column is None:
             return (None,) * len(self.ats)
-        if self._wanted is None:
+        if self._selected is None:
             return self.kept.columns[column]
-        found = self._columns.get(column)
-        if found is None:
-            found = self._columns[column] = tuple(compress(self.kept.columns[column], self._wanted))
-        return found
+        values = self._columns.get(column)
+        if values is None:
+            values = self._columns[column] = tuple(compress(self.kept.columns[column], self._selected))
+        return values
 
 
 class StateReader:
@@ -199,7 +200,7 @@ class StateReader:
         return kept.totals[total].value(plan.function, further)
 
     def sequence(self, sequence: Sequence, now: int) -> bool | None:
-        """Return the sequence's answer; None if more events came than are kept, and those that are kept do not tell.
+        """Return the sequence's answer; None if events were dropped and the kept ones do not decide it.
 
         Raises
         ------
@@ -209,20 +210,20 @@ class StateReader:
         plan = self._layout.plan(sequence)
         assert isinstance(plan, SequencePlan), sequence
         self._check(now)
-        since = None if sequence.within is None else now - sequence.within
+        start = None if sequence.within is None else now - sequence.within
         dropped = None if self.is_whole else self.dropped_until(sequence, now)
         if dropped is not None:
             return self._after(dropped, plan, now)
         starts = self.stream(plan.sources[0]).ats
-        if bisect_right(starts, now) == (0 if since is None else bisect_right(starts, since)):
+        if bisect_right(starts, now) == (0 if start is None else bisect_right(starts, start)):
             return False
         events = self._sequence_events(plan)
-        if since is not None:  # no event before the first step matters
-            events = events[bisect_right(events, since, key=lambda event: event.at) :]
+        if start is not None:  # no event before the first step matters
+            events = events[bisect_right(events, start, key=lambda event: event.at) :]
         return sequence_matches(plan.sequence, events, now)
 
     def _after(self, dropped: int, plan: SequencePlan, now: int) -> bool | None:
-        """Return the answer that later events than those that were dropped give, where it is that of all."""
+        """Return the answer from the events after the dropped ones; None if the dropped ones could change it."""
         events = self._sequence_events(plan)
         events = events[bisect_right(events, dropped, key=lambda event: event.at) :]
         if sequence_matches(plan.sequence, events, now):
@@ -246,8 +247,8 @@ class StateReader:
     def incomplete_until(self, source: EventAggregate | Sequence, now: int) -> int | None:
         """Return the instant up to which a condition may lack events; None if its answer is exact.
 
-        They were dropped for the bound's sake; or, in a total, they came when it was settled up to there: too late, or
-        delivered again.
+        Such events were dropped because of the bound; or they came for a total that was already settled up to that
+        instant, too late or for a second time.
         """
         plan = self._layout.plan(source)
         if isinstance(plan, AggregatePlan) and plan.total is not None:
@@ -257,7 +258,7 @@ class StateReader:
         return self.dropped_until(source, now)
 
     def dropped_until(self, source: EventAggregate | Sequence, now: int) -> int | None:
-        """Return up to which instant events that this condition looks back to were dropped because of the bound."""
+        """Return the latest instant of a dropped event in the condition's window; None if the bound dropped none."""
         plan = self._layout.plan(source)
         if isinstance(plan, SequencePlan):
             return self._lost(plan.sources, source, now)
@@ -275,7 +276,7 @@ class StateReader:
                 yield until + source.within
 
     def at_least(self, aggregate: EventAggregate, now: int) -> int | None:
-        """Return what a count is at least, where more events are not kept or not told apart; None if it is exact."""
+        """Return a lower bound of a count that is not exact, as events were dropped or counting stopped; else None."""
         if aggregate.function not in _COUNTS:
             return None
         plan = self._layout.plan(aggregate)
@@ -291,7 +292,7 @@ class StateReader:
         return bisect_right(ats, now, start) - start
 
     def note(self, source: EventAggregate | Sequence, now: int) -> str | None:
-        """Return what people have to know of the events behind an answer, where not all of them are kept."""
+        """Return a note for explanations if not all events behind an answer are kept; else None."""
         if self.dropped_until(source, now) is not None:
             return f"more than {self.requirements.bound:,} events came, and the oldest of them are not kept"
         until = self.incomplete_until(source, now)
@@ -306,7 +307,7 @@ class StateReader:
         return None if need.keep is KeepRule.ALL else "events that no longer decide are not kept"
 
     def _lost(self, sources: Iterable[Source], source: EventAggregate | Sequence, now: int) -> int | None:
-        lost = (self.state.kept[one.stream[0]].lost.get(one.need) for one in sources)
+        lost = (self.state.kept[source.stream[0]].lost.get(source.need) for source in sources)
         until = max((instant for instant in lost if instant is not None), default=None)
         is_seen = until is not None and (source.within is None or until > now - source.within)
         return until if is_seen else None
@@ -328,10 +329,10 @@ class StateReader:
         return stream
 
     def _sequence_events(self, plan: SequencePlan) -> list[Event]:
-        found = self._sequences.get(id(plan))
-        if found is None:
-            found = self._sequences[id(plan)] = self._named_events(plan)
-        return found
+        events = self._sequences.get(id(plan))
+        if events is None:
+            events = self._sequences[id(plan)] = self._named_events(plan)
+        return events
 
     def _named_events(self, plan: SequencePlan) -> list[Event]:
         name = plan.sequence.match_on

@@ -19,10 +19,10 @@ from rules_engine.rules.program import Program
 from rules_engine.rules.types import ValueType
 from rules_engine.rules.walk import walk
 
-#: How many events one need keeps at most. Beyond it the state says since when it is incomplete.
+#: The most events that one need keeps. Beyond it the state records the instant up to which it is incomplete.
 DEFAULT_BOUND = 1000
 
-#: Raised by one when a state is kept or encoded differently: older states are then told from new ones.
+#: Incremented whenever states are kept or encoded differently, so that older states are recognized.
 STATE_VERSION = 2
 
 #: How late an event may come and still enter a sum, mean or count that has no start.
@@ -168,8 +168,8 @@ class StateRequirements:
     events
         by name of the event, sorted.
     limits
-        every aggregate that can be read, and up to which number its count is exact: more than that is not told apart,
-        as no definition does. None: exact without limit.
+        every aggregate that can be read, with the number up to which its count is exact: no definition distinguishes
+        larger counts. None: exact without limit.
     bound
         how many events a need keeps at most.
     lateness
@@ -189,16 +189,18 @@ class StateRequirements:
 
     @cached_property
     def horizon(self) -> int | None:
-        """Return how old an event may be that is looked at, in microseconds; None: any age, or nothing is kept."""
-        horizons = [None if need.keep is KeepRule.TOTAL else need.horizon for one in self.events for need in one.needs]
+        """Return the greatest age of events that conditions read, in microseconds; None: any age, or no events."""
+        horizons = [
+            None if need.keep is KeepRule.TOTAL else need.horizon for event in self.events for need in event.needs
+        ]
         finite = [horizon for horizon in horizons if horizon is not None]
         return max(finite) if finite and len(finite) == len(horizons) else None
 
     @cached_property
     def fingerprint(self) -> int:
-        """Return the 64 bits that tell encoded states of these needs from those of others."""
-        kept = f"{STATE_VERSION} {self.events!r}"
-        return int.from_bytes(blake2b(kept.encode(), digest_size=8).digest(), "little")
+        """Return 64 bits that differ for different needs, and so for states encoded for them."""
+        text = f"{STATE_VERSION} {self.events!r}"
+        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def requirements_of(
@@ -248,13 +250,13 @@ def _limits(nodes: Iterable[Condition], features: Mapping[str, EventAggregate]) 
     limits: dict[EventAggregate, int | None] = {}
     for node in nodes:
         if isinstance(node, Predicate) and isinstance(node.operand, EventAggregate):
-            limit, known = count_limit(node), limits.get(node.operand, 0)
-            limits[node.operand] = None if limit is None or known is None else max(limit, known)
+            limit, previous = count_limit(node), limits.get(node.operand, 0)
+            limits[node.operand] = None if limit is None or previous is None else max(limit, previous)
     return limits | dict.fromkeys(features.values())
 
 
 def count_limit(predicate: Predicate) -> int | None:
-    """Return the least number from which on the predicate does not tell counts apart; None if there is none."""
+    """Return the least number from which on all counts give the predicate the same answer; None if there is none."""
     operand = predicate.operand
     assert isinstance(operand, EventAggregate), operand
     argument = predicate.argument
@@ -309,6 +311,6 @@ def sequence_needs(sequence: Sequence) -> list[Need]:
 
 
 def _for_event(name: str, needs: Iterable[Need]) -> tuple[Need, ...]:
-    """Return the needs for one event, without needless ones, in an order that no order of definitions changes."""
+    """Return the needs for one event without redundant ones, in an order that is independent of that of definitions."""
     ordered = sorted({need for need in needs if need.match.event == name}, key=repr)
     return tuple(need for need in ordered if not any(other.covers(need) for other in ordered if other != need))

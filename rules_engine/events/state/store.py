@@ -1,9 +1,10 @@
 """Event states in Redis: one string beside each entity's hash, replaced by compare-and-set.
 
-Any number of workers and applications write at once. Who changes a state reads it, works out the next one, and puts it
-in the place of exactly the bytes that it read; who was overtaken reads again. So nobody's events are lost, nothing is
-locked, and a writer that is killed leaves the old state or the new one. Applications only append what they report
-(:mod:`rules_engine.events.state.waiting`), which disturbs nobody. docs/adr/0008-events-online.md has the measurements.
+Any number of workers and applications write at once. A writer reads a state, computes the next one, and replaces it
+only if the stored bytes are still those that it read; otherwise it starts over. So no events are lost, nothing is
+locked, and a writer that is killed leaves either the old state or the new one. Applications only append the events that
+they report (:mod:`rules_engine.events.state.waiting`), which conflicts with no writer. docs/adr/0008-events-online.md
+has the measurements.
 """
 
 from __future__ import annotations
@@ -25,25 +26,25 @@ from rules_engine.events.state.requirements import StateRequirements
 from rules_engine.events.state.waiting import decode_current, digests, encode_waiting, split, waiting_digest
 from rules_engine.rules.inputs import Event
 
-#: How far a reader's clock may be behind a writer's: what a reader that slow needs is still kept.
+#: How far a reader's clock may be behind a writer's. States keep what such a reader needs.
 CLOCK_SKEW = MINUTE
 
-#: Entities whose states are changed in one go.
+#: The number of entities whose states are changed at once.
 BATCH = 500
 
-#: A state is pruned each time so many events were added (or a fourth more), or when it was not for so long.
+#: A state is pruned after so many new events (or a quarter of those it has, if more), or after so long.
 PRUNE_EVERY, PRUNE_AFTER = 8, DAY
 
-#: How often a writer tries again before it gives up, and how many seconds it waits at most in between.
+#: The attempts of a writer before it gives up, and the longest wait between two of them, in seconds.
 _ATTEMPTS, _LONGEST_WAIT = 100, 0.05
 
-#: Replaces a state if it is still what was read (nothing at all is read as the empty string). What was appended behind
-#: it stays there. 245 is the mark that such an entry begins with.
+#: Replaces a state if it is still the one that was read (an absent state is read as the empty string). Events that were
+#: appended to it stay. 245 is the first byte of each appended event.
 REPLACE = """\
-local held = redis.call('GET', KEYS[1]) or ''
-local behind = string.byte(held, #ARGV[1] + 1)
-if string.sub(held, 1, #ARGV[1]) ~= ARGV[1] or (behind and behind ~= 245) then return 0 end
-local new = ARGV[2] .. string.sub(held, #ARGV[1] + 1)
+local stored = redis.call('GET', KEYS[1]) or ''
+local next_byte = string.byte(stored, #ARGV[1] + 1)
+if string.sub(stored, 1, #ARGV[1]) ~= ARGV[1] or (next_byte and next_byte ~= 245) then return 0 end
+local new = ARGV[2] .. string.sub(stored, #ARGV[1] + 1)
 if new == '' then
   redis.call('DEL', KEYS[1])
 elseif ARGV[3] == '0' then
@@ -55,7 +56,7 @@ return 1"""
 
 
 def state_name(requirements: StateRequirements) -> bytes:
-    """Return the end of a state's key. It differs by what is kept, so that states for old and new definitions coexist.
+    """Return the last part of a state's key. It differs by requirements, so states for old and new definitions coexist.
 
     >>> state_name(StateRequirements())[:7]
     b'events:'
@@ -64,7 +65,7 @@ def state_name(requirements: StateRequirements) -> bytes:
 
 
 def lifetime(requirements: StateRequirements) -> int:
-    """Return how long a state may say anything after its last change, in milliseconds; 0: for ever."""
+    """Return how long a state matters after its last change, in milliseconds; 0: for ever."""
     return 0 if requirements.horizon is None else (requirements.horizon + MAX_AHEAD + DAY) // 1_000
 
 
@@ -80,8 +81,8 @@ class StateStore:
     requirements
         what is kept.
     expires
-        whether a state is dropped by the server when the definitions look at nothing in it any more, unless it changes
-        before. Not where the project's instant stands still.
+        whether the server deletes a state that has not changed for so long that no definition reads it any more.
+        False where the project's clock is fixed.
     """
 
     def __init__(
@@ -97,9 +98,9 @@ class StateStore:
         return [decode_current(raw, self.requirements) for raw in self._get(entities)]
 
     def reported(self, entity: str, event: Event) -> list[tuple[bytes | str, ...]]:
-        """Return the commands that put an event behind its entity's state; none if nothing needs the event.
+        """Return the commands that append an event to its entity's state; none if nothing needs the event.
 
-        The state does not expire any more until the worker has put the event into it.
+        The state does not expire until the worker has taken in the event.
         """
         if event.name not in self.requirements.places:
             return []
@@ -110,21 +111,21 @@ class StateStore:
     def update(self, events: Mapping[str, Sequence[Event]], now: int) -> set[str]:
         """Add events to the states of their entities.
 
-        When it returns, every reader sees the events. Events that a state already has change nothing, and neither does
-        their order; but an event that comes after its instant was settled does not enter a total any more.
+        When it returns, every reader sees the events. Order does not matter, and events that a state already has change
+        nothing; but an event whose instant is already settled no longer enters a total.
 
         Parameters
         ----------
         events
             by entity.
         now
-            what no instant from a minute before it on needs may go.
+            the present; parts that no answer from a minute before it on needs may be dropped.
 
         Returns
         -------
         set of str
             the entities whose states have to be rebuilt from the log (:meth:`rebuild`): an event came too late for a
-            total, or was delivered again so late; or what the store has of the entity is damaged.
+            total, perhaps for a second time; or the stored state is damaged.
 
         Raises
         ------
@@ -149,16 +150,16 @@ class StateStore:
             if is_worth_pruning(old, new, keep_from):
                 new = prune(new, self.requirements, keep_from)
             if not stored and is_empty(new):
-                return None  # all of it is too old to matter: no state is the same, and shorter
+                return None  # all events are too old to matter; no state says the same and is shorter
             return stored, encode_state(new, self.requirements)
 
         self._change(events, propose)
         return to_rebuild
 
     def rebuild(self, events: Mapping[str, Sequence[Event]], now: int) -> None:
-        """Replace what is kept of entities, whatever it is, by states made of all their events.
+        """Replace the states of entities, damaged ones too, by states made from all their events.
 
-        Events that wait behind a state go on waiting for the worker that judges them. What is damaged is replaced too.
+        Events that were appended to a state go on waiting for the worker.
 
         Parameters
         ----------
@@ -212,7 +213,7 @@ class StateStore:
         return raws
 
     def _replace(self, proposals: Sequence[tuple[str, bytes, bytes]]) -> list[str]:
-        """Put new bytes in the place of old ones; gives the entities where others were faster."""
+        """Replace old bytes by new ones. Return the entities whose bytes another writer changed meanwhile."""
         if not proposals:
             return []
         with self._client.pipeline(transaction=False) as pipeline:
@@ -223,19 +224,19 @@ class StateStore:
 
 
 def is_worth_pruning(old: EventState, new: EventState, keep_from: int) -> bool:
-    """Tell whether to prune: every few events, as it costs much, and if something may be kept a day too long."""
+    """Say whether to prune: not at every event, as it is slow, but before anything is kept a day too long."""
     number = _events_of(new)
     step = PRUNE_EVERY if number < 4 * PRUNE_EVERY else 1 << number.bit_length() - 3
     if _events_of(old) // step != number // step:
         return True
-    since = new.pruned_at
-    if since is None:
-        since = min([kept.ats[0] for kept in new.kept if kept.ats], default=keep_from)
-    return keep_from - since > PRUNE_AFTER
+    pruned_at = new.pruned_at
+    if pruned_at is None:
+        pruned_at = min([kept.ats[0] for kept in new.kept if kept.ats], default=keep_from)
+    return keep_from - pruned_at > PRUNE_AFTER
 
 
 def is_late(old: EventState, new: EventState) -> bool:
-    """Say whether a state got an event that came too late for a total, or was delivered again so late."""
+    """Say whether a state got an event that came too late for a total, perhaps for a second time."""
     return any(after.late > before.late for before, after in zip(old.kept, new.kept, strict=True))
 
 
@@ -254,7 +255,7 @@ def is_empty(state: EventState) -> bool:
 
 
 def differs(old: EventState, new: EventState) -> bool:
-    """Say whether a state that was made of another holds something else."""
+    """Say whether a state differs from the one that it was made from."""
     return any(map(operator.is_not, old.kept, new.kept))
 
 

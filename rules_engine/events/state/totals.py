@@ -47,11 +47,11 @@ class Total:
 
     def plus(self, values: Iterable[Value]) -> Total:
         """Add further events, each given by its value; None is a missing one."""
-        given = list(values)
-        numbers = [value for value in given if value is not None]
+        added = list(values)
+        numbers = [value for value in added if value is not None]
         finite = [Fraction(float(number)) for number in numbers if math.isfinite(number)]
         return Total(
-            self.events + len(given),
+            self.events + len(added),
             self.values + len(numbers),
             self.integers + sum(number for number in numbers if isinstance(number, int)),
             self.floats + sum(isinstance(number, float) for number in numbers),

@@ -1,4 +1,4 @@
-"""Every package says where to begin, a name means one thing, and docstrings begin with a verb."""
+"""Every package says where to begin, names say what they hold, and docstrings begin with a verb."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ _NO_VERBS = re.compile(r"(What|Whatever|Whether|How|Which|By|Where|While|Whose|W
 #: So many modules fit into a folder without folders inside.
 _MODULES = 25
 
+#: Names that do not say what they hold. Name the thing: `matches`, `path`, `start`, `entity`.
+VAGUE_NAMES = frozenset(
+    {"again", "asked", "beside", "everyone", "found", "given", "held", "judge", "known", "made", "one", "said", "since"}
+    | {"told", "wanted"}
+)
+
+#: Packages whose names are still to be chosen.
+_NOT_YET_SWEPT = frozenset(
+    {"batch", "cli", "definitions", "delivery", "deploy", "features", "files", "folders", "ml", "project", "read_plan"}
+    | {"redis", "rules", "sdk", "simulation", "sinks", "stream", "targets", "testing", "triggers"}
+)
+
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -41,6 +53,29 @@ def docstrings(module: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(module):
         if isinstance(node, _Documented) and (text := ast.get_docstring(node)):
             yield getattr(node, "lineno", 1), text
+
+
+def new_names(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the names that a module gives to variables, arguments, attributes, functions and classes."""
+    for node in ast.walk(module):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                yield node.lineno, name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield node.lineno, name
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.ExceptHandler(name=str(name)):
+                yield node.lineno, name
+
+
+def test_names_say_what_they_hold() -> None:
+    vague = [
+        f"rules_engine/{path}:{line}: {name}"
+        for path, module in modules()
+        if path.partition("/")[0].removesuffix(".py") not in _NOT_YET_SWEPT
+        for line, name in new_names(module)
+        if name.strip("_") in VAGUE_NAMES
+    ]
+    assert vague == [], "\n" + "\n".join(vague)
 
 
 def test_docstrings_begin_with_a_verb() -> None:

@@ -51,7 +51,7 @@ def test_of_an_event_that_was_stored_twice_the_first_counts(tmp_path: Path) -> N
     log.append([("u", event(5, "view:a", n=1))], stored_at=1)
     log.append([("u", event(5, "view:a", n=2)), ("v", event(5, "view:a", n=3))], stored_at=2)
     assert [found.properties["n"] for _, found in log.read(0, ["view"])] == [1, 3]
-    assert [entity for entity, _ in log.read(0, ["view"], since=2)] == ["u", "v"]
+    assert [entity for entity, _ in log.read(0, ["view"], stored_from=2)] == ["u", "v"]
 
 
 def test_many_files_become_one_without_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
