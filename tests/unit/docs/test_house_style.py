@@ -30,8 +30,8 @@ VAGUE_NAMES = frozenset(
 
 #: Packages whose names are still to be chosen.
 _NOT_YET_SWEPT = frozenset(
-    {"batch", "cli", "definitions", "delivery", "deploy", "features", "files", "folders", "ml", "project", "read_plan"}
-    | {"redis", "rules", "sdk", "simulation", "sinks", "stream", "targets", "testing", "triggers"}
+    {"batch", "cli", "delivery", "deploy", "features", "ml", "project", "redis", "rules", "simulation", "stream"}
+    | {"targets", "triggers"}
 )
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
