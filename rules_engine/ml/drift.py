@@ -56,10 +56,10 @@ class Drift:
 
 def beyond(drifts: Sequence[Drift], limits: Mapping[str, float]) -> list[tuple[Drift, list[str]]]:
     """Return what has drifted too far, with the measures that say so."""
-    return [(drift, found) for drift in drifts if (found := drift.beyond(limits))]
+    return [(drift, measures) for drift in drifts if (measures := drift.beyond(limits))]
 
 
-def parse_limits(given: Sequence[str]) -> dict[str, float]:
+def parse_limits(texts: Sequence[str]) -> dict[str, float]:
     """Parse limits such as ``psi=0.25`` and ``share=5%``; without any, return :data:`DEFAULT_LIMITS`.
 
     Raises
@@ -71,7 +71,7 @@ def parse_limits(given: Sequence[str]) -> dict[str, float]:
     {'psi': 0.1, 'share': 0.05}
     """
     limits = {}
-    for text in given:
+    for text in texts:
         name, equals, number = text.partition("=")
         try:
             value = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)

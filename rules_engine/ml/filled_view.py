@@ -32,14 +32,14 @@ class FilledView:
     pattern: re.Pattern[str] | None = None
     more: str = ""
 
-    def problem(self, name: str, found: Mapping[str, str]) -> str:
+    def problem(self, name: str, features: Mapping[str, str]) -> str:
         """Return what is wrong with a view of these features; empty if it can be filled. No features: no view."""
-        if not found:
+        if not features:
             return f"there is no feature view `{name}` to hold the {self.noun}"
-        further = {feature: "Float64" for feature in found if self.pattern and self.pattern.match(feature)}
-        if self.needed.items() <= found.items() <= {**self.needed, **self.optional, **further}.items():
+        further = {feature: "Float64" for feature in features if self.pattern and self.pattern.match(feature)}
+        if self.needed.items() <= features.items() <= {**self.needed, **self.optional, **further}.items():
             return ""
-        return f"the feature view `{name}` holds other features than {self.noun}: {_listed(found)}"
+        return f"the feature view `{name}` holds other features than {self.noun}: {_listed(features)}"
 
     def hint(self, name: str) -> str:
         """Return how to define such a view."""
@@ -58,12 +58,12 @@ class FilledView:
             if there is no such view, or it has other features, or it is not applied.
         """
         views = {view.name: view for view in repo.contents.feature_views}
-        found = {column.name: str(column.dtype) for column in views[name].features} if name in views else {}
-        if problem := self.problem(name, found):
+        features = {column.name: str(column.dtype) for column in views[name].features} if name in views else {}
+        if problem := self.problem(name, features):
             raise ProjectError(problem, hint=self.hint(name))
         if name not in {view.name for view in repo.store.registry.list_feature_views(repo.name)}:
             raise ProjectError(f"the feature view `{name}` is not applied yet", hint="run `segments apply`")
-        return found
+        return features
 
 
 def _listed(columns: Mapping[str, str]) -> str:

@@ -121,10 +121,12 @@ def write_rows(repo: FeastRepo, view_name: str, rows: pd.DataFrame) -> None:
     added = pa.Table.from_pandas(rows, schema=before.schema, preserve_index=False)
     identity = [repo.entity().join_key, source.timestamp_field]
     replaced = added.select(identity).append_column("replaced", pa.array([True] * len(added)))
-    kept = before.join(replaced, identity, join_type="left anti").select(before.column_names).cast(before.schema)
+    unchanged = before.join(replaced, identity, join_type="left anti").select(before.column_names).cast(before.schema)
     partial = path.with_suffix(".partial")
     pq.write_table(
-        pa.concat_tables([kept, added]).sort_by([(name, "ascending") for name in identity]), partial, compression="zstd"
+        pa.concat_tables([unchanged, added]).sort_by([(name, "ascending") for name in identity]),
+        partial,
+        compression="zstd",
     )
     partial.replace(path)
 

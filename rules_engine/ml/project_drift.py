@@ -34,12 +34,12 @@ def project_drift(
         if a version cannot be used, or nobody has its features.
     """
     clusters, models = fitted_names(project, CLUSTERS), fitted_names(project, MODELS)
-    known = [*clusters, *models]
+    fitted = [*clusters, *models]
     for name in names:
-        if name not in known:
-            hint = f"there is {listing(known)}" if known else "nothing was fitted yet"
+        if name not in fitted:
+            hint = f"there is {listing(fitted)}" if fitted else "nothing was fitted yet"
             raise UnknownNameError(f"no clusters and no model `{name}` were fitted", hint=hint)
-    if not known:
+    if not fitted:
         raise UnknownNameError("nothing was fitted yet", hint="run `segments cluster fit` or `segments model fit`")
     for name in clusters:
         if not names or name in names:

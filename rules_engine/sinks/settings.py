@@ -264,11 +264,9 @@ class SinkSettings:
             if setting.type is SettingType.TEXT and value is not None:
                 changed[name] = self._value(key, setting, value)
             elif setting.type is SettingType.TEXTS:
-                changed[name] = tuple(
-                    (inner, self._value(inner, setting, inner_value, inner)) for inner, inner_value in value
-                )
+                changed[name] = tuple((entry, self._value(entry, setting, text, entry)) for entry, text in value)
             elif setting.type is SettingType.WORDS:
-                changed[name] = tuple(self._value(key, setting, inner_value) for inner_value in value)
+                changed[name] = tuple(self._value(key, setting, text) for text in value)
         expanded = replace(self, **changed)
         try:
             expanded.check()

@@ -42,20 +42,20 @@ class KScore:
     bic: float | None = None
 
 
-def measured(found: Clustering, points: Matrix, sample: Positions) -> KScore:
+def measured(clustering: Clustering, points: Matrix, sample: Positions) -> KScore:
     """Measure one clustering. Users in no cluster do not count."""
     from sklearn.metrics import davies_bouldin_score, silhouette_score
 
-    inside = found.clusters >= 0
-    points, clusters = points[inside], found.clusters[inside]
-    k = found.assigner.count
+    inside = clustering.clusters >= 0
+    points, clusters = points[inside], clustering.clusters[inside]
+    k = clustering.assigner.count
     means = np.array([points[clusters == at].mean(axis=0) for at in range(k)])
     inertia = float(((points - means[clusters]) ** 2).sum())
     drawn = sample[sample < len(points)] if inside.all() else np.arange(len(points))[: len(sample)]
     if len(np.unique(clusters[drawn])) < 2 or len(np.unique(clusters)) < 2:
-        return KScore(k, None, inertia, None, found.bic)
+        return KScore(k, None, inertia, None, clustering.bic)
     silhouette = float(silhouette_score(points[drawn], clusters[drawn]))
-    return KScore(k, silhouette, inertia, float(davies_bouldin_score(points, clusters)), found.bic)
+    return KScore(k, silhouette, inertia, float(davies_bouldin_score(points, clusters)), clustering.bic)
 
 
 def choose(choose_by: str, scores: Sequence[KScore]) -> int:

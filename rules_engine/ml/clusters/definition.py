@@ -54,9 +54,9 @@ class ClusterFeature:
         >>> ClusterFeature("rfm:recency_days").word(high=False)
         'low recency days'
         """
-        given = self.high if high else self.low
+        word = self.high if high else self.low
         plain = self.feature.partition(":")[2].replace("_", " ")
-        return given or f"{'high' if high else 'low'} {plain}"
+        return word or f"{'high' if high else 'low'} {plain}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class ClusterDefinition:
             variance=_share(pca["variance"]) if "variance" in pca else None,
             description=content.get("description", ""),
             max_moved=_share(content["max_moved"]) if "max_moved" in content else DEFAULT_MAX_MOVED,
-            names=tuple((given["cluster"], given["label"]) for given in content.get("names", ())),
+            names=tuple((entry["cluster"], entry["label"]) for entry in content.get("names", ())),
         )
 
     def to_plain(self) -> dict[str, Any]:
@@ -223,18 +223,18 @@ def load_cluster_definitions(project: Project, catalog: Catalog) -> dict[str, Cl
     if not path.is_file():
         raise ProjectError(f"there is no {path}, so nothing says what users are grouped by", hint=_EXAMPLE)
     documents, found_problems = read_file(path, path.relative_to(project.root).as_posix())
-    found: dict[str, ClusterDefinition] = {}
+    definitions: dict[str, ClusterDefinition] = {}
     for document in documents:
         trouble = problems(document, catalog)
         found_problems += trouble
         if not trouble:
             definition = ClusterDefinition.from_plain(to_plain(document))
-            if definition.name in found:
+            if definition.name in definitions:
                 message = f"`{definition.name}` is defined twice"
                 found_problems.append(Diagnostic("duplicate-clusters", document.span, message, "rename one of them"))
-            found[definition.name] = definition
+            definitions[definition.name] = definition
     if found_problems:
         raise DefinitionError(found_problems)
-    if not found:
+    if not definitions:
         raise ProjectError(f"{path} is empty", hint=_EXAMPLE)
-    return found
+    return definitions

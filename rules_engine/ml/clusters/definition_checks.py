@@ -19,9 +19,9 @@ _ELBOW = 2
 
 def problems(document: Node, catalog: Catalog) -> list[Diagnostic]:
     """Return every problem of a document of kind ``clusters:``."""
-    found = check_schema(document, schema())
-    if found or not isinstance(document, MappingNode):
-        return found
+    diagnostics = check_schema(document, schema())
+    if diagnostics or not isinstance(document, MappingNode):
+        return diagnostics
     features = document.entry("features").value
     assert isinstance(features, Items)
     seen: dict[str, Scalar] = {}
@@ -29,10 +29,10 @@ def problems(document: Node, catalog: Catalog) -> list[Diagnostic]:
         assert isinstance(item, MappingNode)
         node = item.entry("feature").value
         assert isinstance(node, Scalar)
-        found += _feature_problems(node, seen, str(document.entry("clusters").value.value), catalog)  # type: ignore[union-attr]
+        diagnostics += _feature_problems(node, seen, str(document.entry("clusters").value.value), catalog)  # type: ignore[union-attr]
         seen[str(node.value)] = node
     return (
-        found
+        diagnostics
         + _view_problems(document.entry("clusters").value, catalog)
         + _order_problems(document.get("order_by"), seen)
         + _k_problems(document.get("k"))
@@ -81,7 +81,7 @@ def _k_problems(node: Node | None) -> list[Diagnostic]:
 
 
 def _name_problems(node: Node | None) -> list[Diagnostic]:
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     seen: set[object] = set()
     for item in node.items if isinstance(node, Items) else ():
         assert isinstance(item, MappingNode)
@@ -90,46 +90,48 @@ def _name_problems(node: Node | None) -> list[Diagnostic]:
             assert isinstance(value, Scalar)
             if (key, value.value) in seen:
                 message = f"two clusters cannot have the {what} `{value.value}`"
-                found.append(Diagnostic("duplicate-name", value.span, message, "change one of them"))
+                diagnostics.append(Diagnostic("duplicate-name", value.span, message, "change one of them"))
             seen.add((key, value.value))
-    return found
+    return diagnostics
 
 
 def _method_problems(document: MappingNode, features: int) -> list[Diagnostic]:
     """Return keys that the algorithm does not know, and choices that cannot be made."""
-    said = {entry.key: to_plain(entry.value) for entry in document.entries}
-    algorithm = said.get("algorithm", DEFAULT)
-    found = []
+    content = {entry.key: to_plain(entry.value) for entry in document.entries}
+    algorithm = content.get("algorithm", DEFAULT)
+    diagnostics = []
     for entry in document.entries:
         if algorithm not in known_by(entry.key):
             message = f"`{algorithm}` has no `{entry.key}`"
             hint = f"remove it, or choose an algorithm that has: {listing(known_by(entry.key))}"
-            found.append(Diagnostic("not-for-algorithm", entry.key_span, message, hint))
-    if found:
-        return found
+            diagnostics.append(Diagnostic("not-for-algorithm", entry.key_span, message, hint))
+    if diagnostics:
+        return diagnostics
     choice = document.get("choose_by")
-    if choice is not None and said["choose_by"] == "bic" and not algorithms()[algorithm].has_likelihood:
+    if choice is not None and content["choose_by"] == "bic" and not algorithms()[algorithm].has_likelihood:
         hint = "write `algorithm: gaussian_mixture`, or choose by silhouette, davies_bouldin or elbow"
-        found.append(
+        diagnostics.append(
             Diagnostic("no-likelihood", choice.span, "only a mixture has a likelihood, which bic is about", hint)
         )
-    k = said.get("k", {"from": 3, "to": 8})
-    if choice is not None and said["choose_by"] == "elbow" and k["to"] - k["from"] < _ELBOW:
+    k = content.get("k", {"from": 3, "to": 8})
+    if choice is not None and content["choose_by"] == "elbow" and k["to"] - k["from"] < _ELBOW:
         where = document.get("k") or choice
         message = "an elbow needs at least three numbers of clusters"
-        found.append(Diagnostic("no-elbow", where.span, message, "let `k` reach farther, or choose by silhouette"))
-    return found + _pca_problems(document.get("pca"), features)
+        diagnostics.append(
+            Diagnostic("no-elbow", where.span, message, "let `k` reach farther, or choose by silhouette")
+        )
+    return diagnostics + _pca_problems(document.get("pca"), features)
 
 
 def _pca_problems(pca: Node | None, features: int) -> list[Diagnostic]:
     if not isinstance(pca, MappingNode):
         return []
-    said = to_plain(pca)
-    if said.get("components", 1) > features:
-        message = f"{features} features have no {said['components']} components"
+    content = to_plain(pca)
+    if content.get("components", 1) > features:
+        message = f"{features} features have no {content['components']} components"
         hint = f"write {features} or less"
         return [Diagnostic("too-many-components", pca.entry("components").value.span, message, hint)]
-    if "variance" in said and float(said["variance"].rstrip("%")) == 0:
+    if "variance" in content and float(content["variance"].rstrip("%")) == 0:
         hint = "write e.g. `variance: 90%`"
         return [
             Diagnostic("no-variance", pca.entry("variance").value.span, "nothing would be left of the features", hint)

@@ -36,17 +36,17 @@ def cluster_drift(model: ClusterModel, pieces: Iterable[pd.DataFrame]) -> list[D
     values = [matrix(frame.loc[:, list(model.features)]) for frame in pieces]
     if not sum(map(len, values)):
         raise DataError(f"nobody has the features of {title(model)}", hint="name another instant with --at")
-    everyone = np.concatenate(values)
-    found = [
+    population = np.concatenate(values)
+    drifts = [
         Drift(title(model), "feature", reference.name, {"psi": reference.psi(column), "ks": reference.ks(column)},
               reference.mean, _mean(column))
-        for reference, column in zip(model.references, everyone.T, strict=True)
+        for reference, column in zip(model.references, population.T, strict=True)
     ]  # fmt: skip
-    return [*found, *_shares(model, everyone)]
+    return [*drifts, *_shares(model, population)]
 
 
-def _shares(model: ClusterModel, everyone: Any) -> list[Drift]:
-    usable = everyone[model.usable(everyone)]
+def _shares(model: ClusterModel, population: Any) -> list[Drift]:
+    usable = population[model.usable(population)]
     position = model.assign(usable).position
     before = model.shares
     counts = {cluster.number: int((position == at).sum()) for at, cluster in enumerate(model.clusters)}
@@ -54,14 +54,14 @@ def _shares(model: ClusterModel, everyone: Any) -> list[Drift]:
         counts[0] = int((position < 0).sum())
     now = {number: count / max(len(usable), 1) for number, count in counts.items()}
     names = {cluster.number: cluster.label for cluster in model.clusters} | {0: OUTLIER}
-    found = [
+    drifts = [
         Drift(
             title(model), "cluster", names[number], {"share": abs(now[number] - before[number])}, before[number], share
         )
         for number, share in now.items()
     ]
     both = [np.array([shares[number] for number in now]) for shares in (before, now)]
-    return [*found, Drift(title(model), "clusters", "all clusters", {"psi": psi(*both)})]
+    return [*drifts, Drift(title(model), "clusters", "all clusters", {"psi": psi(*both)})]
 
 
 def title(model: ClusterModel) -> str:

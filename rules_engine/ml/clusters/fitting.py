@@ -93,9 +93,9 @@ def fit_closely(
     method = definition.method
     frame = frame.loc[:, list(definition.keys)].sort_index()
     sampled = frame.iloc[sample_rows(frame.index, method.sample, method.seed)]
-    everyone = matrix(sampled)
-    fitted = everyone[_usable(definition, everyone)]
-    _check_present(definition, everyone)
+    values = matrix(sampled)
+    fitted = values[_usable(definition, values)]
+    _check_present(definition, values)
     _check_enough(definition, fitted)
     # Threads would add up in varying order, and the last digits of the centroids would vary with it.
     with threadpool_limits(limits=1):
@@ -113,30 +113,30 @@ def fit_closely(
         )
         scores = tuple(measured(result, points, drawn) for result in results)
         chosen = choose(method.choose_by, scores)
-        found = results[chosen]
-        stable = stability(method, points, found, resamples, lambda at, of: progress("Trying other users", at, of))
-    clusters = _clusters(definition, found, standardized, fitted, stable)
+        clustering = results[chosen]
+        stable = stability(method, points, clustering, resamples, lambda at, of: progress("Trying other users", at, of))
+    clusters = _clusters(definition, clustering, standardized, fitted, stable)
     model = ClusterModel(
         definition=definition,
         as_of=as_of,
         population=len(frame) if population is None else population,
         users=len(fitted),
-        left_out=len(everyone) - len(fitted),
-        data=_digest(sampled.index[_usable(definition, everyone)], fitted),
+        left_out=len(values) - len(fitted),
+        data=_digest(sampled.index[_usable(definition, values)], fitted),
         preprocessing=preprocessing,
-        assigner=found.assigner,
+        assigner=clustering.assigner,
         clusters=clusters,
         scores=scores,
         chosen=chosen,
-        metrics=_metrics(found, points),
-        references=tuple(Reference.of(name, everyone[:, column]) for column, name in enumerate(definition.keys)),
+        metrics=_metrics(clustering, points),
+        references=tuple(Reference.of(name, values[:, column]) for column, name in enumerate(definition.keys)),
         window=window,
         libraries=_libraries(),
         last_number=len(clusters),
     )
     places = np.full(len(clusters) + 1, -1, dtype=np.int64)
     places[[cluster.position for cluster in clusters]] = np.arange(len(clusters))
-    return Fit(model, points, places[found.clusters])
+    return Fit(model, points, places[clustering.clusters])
 
 
 def matrix(frame: pd.DataFrame) -> Matrix:
@@ -179,21 +179,25 @@ def _check_enough(definition: ClusterDefinition, fitted: Matrix) -> None:
     # The first users mostly are unlike enough; all are only looked at if these are not.
     if any(len(np.unique(fitted[:some], axis=0)) >= least for some in (10_000, len(fitted))):
         return
-    wanted = f"{least} users in one place" if method.finds_k else f"{method.k_to} clusters"
+    needed = f"{least} users in one place" if method.finds_k else f"{method.k_to} clusters"
     lower = "lower `min_users`" if method.finds_k else "lower `k: {to: ...}`"
     raise DataError(
         f"{len(fitted):,} users with all of the features of `{definition.name}` are too few, or too alike, "
-        f"for {wanted}",
+        f"for {needed}",
         hint=f"is the feature view built for this instant? or {lower} in clusters.yaml",
     )
 
 
 def _clusters(
-    definition: ClusterDefinition, found: Clustering, standardized: Matrix, values: Matrix, stable: list[float | None]
+    definition: ClusterDefinition,
+    clustering: Clustering,
+    standardized: Matrix,
+    values: Matrix,
+    stable: list[float | None],
 ) -> tuple[Cluster, ...]:
     """Return the clusters with number, name and profile."""
-    count = found.assigner.count
-    members = [found.clusters == position for position in range(count)]
+    count = clustering.assigner.count
+    members = [clustering.clusters == position for position in range(count)]
     centroids = np.array([standardized[own].mean(axis=0) for own in members])
     profiles = [column_means(definition.keys, values[own]) for own in members]
     order = sorted(range(count), key=lambda position: -profiles[position][definition.order_by])
@@ -214,13 +218,13 @@ def _clusters(
     )
 
 
-def _metrics(found: Clustering, points: Matrix) -> dict[str, float]:
-    again = found.assigner.assign(points)
+def _metrics(clustering: Clustering, points: Matrix) -> dict[str, float]:
+    assigned = clustering.assigner.assign(points)
     metrics = {
-        "agreement": float((again.position == found.clusters).mean()),
-        "outliers": float((found.clusters < 0).mean()),
+        "agreement": float((assigned.position == clustering.clusters).mean()),
+        "outliers": float((clustering.clusters < 0).mean()),
     }
-    return {**metrics, **found.learned}
+    return {**metrics, **clustering.learned}
 
 
 def _digest(users: pd.Index[Any], values: Matrix) -> str:

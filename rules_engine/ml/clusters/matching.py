@@ -75,7 +75,7 @@ class Matching:
             users=content["users"],
             moved=content["moved"],
             rand_index=content["adjusted_rand_index"],
-            overlap={kept["number"]: kept["overlap"] for kept in content["kept"]},
+            overlap={cluster["number"]: cluster["overlap"] for cluster in content["kept"]},
             changes=tuple(ClusterChange(**change) for change in content["changes"]),
             by_center=tuple(content["by_center"]),
         )

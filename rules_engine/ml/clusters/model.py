@@ -144,8 +144,8 @@ class ClusterModel:
     @property
     def shares(self) -> dict[int, float]:
         """Return the share of the fitted users in each cluster, by its number; 0 is for those in none."""
-        found = {cluster.number: cluster.size / self.users for cluster in self.clusters}
-        return found | ({0: self.metrics.get("outliers", 0.0)} if self.has_outliers else {})
+        shares = {cluster.number: cluster.size / self.users for cluster in self.clusters}
+        return shares | ({0: self.metrics.get("outliers", 0.0)} if self.has_outliers else {})
 
     def is_same_fit(self, other: ClusterModel) -> bool:
         """Return whether both are the same fit: equal definitions, data and results, whatever the names."""
@@ -179,12 +179,12 @@ class ClusterModel:
 
         No fitting takes place: a user who came after the fit gets a cluster too.
         """
-        found = self.assigner.assign(self.points(values))
+        assigned = self.assigner.assign(self.points(values))
         order = [cluster.position for cluster in self.clusters]
         places = np.full(len(order) + 1, NONE, dtype=np.int64)  # the last one is what position -1 finds
         places[order] = np.arange(len(order))
-        probabilities = None if found.probabilities is None else found.probabilities[:, order]
-        return replace(found, position=places[found.position], probabilities=probabilities)
+        probabilities = None if assigned.probabilities is None else assigned.probabilities[:, order]
+        return replace(assigned, position=places[assigned.position], probabilities=probabilities)
 
     # --- JSON --------------------------------------------------------------------------------------------------------
 

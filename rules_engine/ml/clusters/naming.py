@@ -39,13 +39,13 @@ def propose_names(features: Sequence[ClusterFeature], centroids: Matrix, taken: 
     """
     described = [words(features, centroid) for centroid in centroids]
     reserved = {frozenset(name.split(", ")) for name in taken}
-    lengths = [min(_USUAL, len(found)) for found in described]
+    lengths = [min(_USUAL, len(description)) for description in described]
     for _ in features:
-        kinds = [frozenset(found[:length]) for found, length in zip(described, lengths, strict=True)]
+        kinds = [frozenset(description[:length]) for description, length in zip(described, lengths, strict=True)]
         for position, kind in enumerate(kinds):
             if kinds.count(kind) > 1 or kind in reserved:
                 lengths[position] = min(lengths[position] + 1, len(described[position]))
-    chosen = [found[:length] for found, length in zip(described, lengths, strict=True)]
+    chosen = [description[:length] for description, length in zip(described, lengths, strict=True)]
     return _told_apart(chosen, [float(np.abs(centroid).max(initial=0.0)) for centroid in centroids], reserved)
 
 
@@ -61,7 +61,7 @@ def _told_apart(chosen: list[list[str]], weights: list[float], reserved: set[fro
     names: dict[int, str] = {}
     used = set(reserved)
     for kind in dict.fromkeys(map(frozenset, chosen)):
-        alike = [position for position, found in enumerate(chosen) if frozenset(found) == kind]
+        alike = [position for position, choice in enumerate(chosen) if frozenset(choice) == kind]
         extreme = max(alike, key=lambda position: weights[position]) if kind != {MIDDLING} else None
         # The most extreme one comes last, so that the plain name goes to another.
         for position in sorted(alike, key=lambda position: position == extreme):

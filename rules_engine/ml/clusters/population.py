@@ -94,24 +94,24 @@ def sample(
     ProjectError
         if the offline store cannot be read.
     """
-    kept, population, edges = _Lowest(most, seed), 0, _Edges(features)
+    lowest, population, edges = _Lowest(most, seed), 0, _Edges(features)
     try:
         for piece in pieces(repo, features, (), as_of):
-            kept.add(piece.frame.loc[piece.present])
+            lowest.add(piece.frame.loc[piece.present])
             edges.add(piece.instants.loc[piece.present])
             population += int(piece.present.sum())
             progress(piece.done)
     except UnsupportedError:
         frame = features_as_of(repo, features, as_of)
-        kept.add(frame)
-        return Sample(kept.frame(), len(frame), None)
+        lowest.add(frame)
+        return Sample(lowest.frame(), len(frame), None)
     if not population:
         names = ", ".join(f"`{name}`" for name in sorted({name.partition(":")[0] for name in features}))
         raise DataError(
             f"{names} has no row that was valid at {format_instant(as_of)}",
             hint="is the offline data built? or name another instant with --at",
         )
-    return Sample(kept.frame(), population, edges.window())
+    return Sample(lowest.frame(), population, edges.window())
 
 
 class _Lowest:
@@ -149,8 +149,8 @@ class _Edges:
 
     def add(self, instants: pd.DataFrame) -> None:
         for view in self._views:
-            found = instants[view].dropna()
-            self._seen = [*self._seen, found.min(), found.max()] if len(found) else self._seen
+            present = instants[view].dropna()
+            self._seen = [*self._seen, present.min(), present.max()] if len(present) else self._seen
         self._seen = [min(self._seen), max(self._seen)] if self._seen else []
 
     def window(self) -> tuple[int, int] | None:

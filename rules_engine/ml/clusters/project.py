@@ -52,13 +52,13 @@ class ClusterFitRun:
         Names that the definition gives are left alone.
         """
         model = self.published.model
-        given = {number for number, _ in model.definition.names}
+        defined = {number for number, _ in model.definition.names}
         proposed = {cluster.position: cluster.label for cluster in self.fitted.model.clusters}
-        kept = model.matching.overlap if model.matching and self.published.is_new else {}
+        matched = model.matching.overlap if model.matching and self.published.is_new else {}
         return [
             (cluster, proposed[cluster.position])
             for cluster in model.clusters
-            if cluster.number in kept and cluster.number not in given
+            if cluster.number in matched and cluster.number not in defined
             and set(cluster.label.split(", ")) != set(proposed[cluster.position].split(", "))
         ]  # fmt: skip
 

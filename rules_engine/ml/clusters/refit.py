@@ -167,8 +167,8 @@ def keep_labels(
     for position in range(shape[1]):
         following += position not in heirs
         numbers.append(previous.clusters[heirs[position]].number if position in heirs else following)
-    kept = {previous.clusters[origin].number: previous.clusters[origin].label for origin in heirs.values()}
-    named = _with_labels(model, numbers, kept, following, reserved=previous.labels)
+    inherited = {previous.clusters[origin].number: previous.clusters[origin].label for origin in heirs.values()}
+    named = _with_labels(model, numbers, inherited, following, reserved=previous.labels)
     by_number = {cluster.number: cluster for cluster in named.clusters}
     clusters = [by_number[number] for number in numbers]
     stayed = sum(int(counts[origin, position]) for position, origin in heirs.items()) + int(counts[-1, -1])
@@ -206,9 +206,9 @@ def match(shares: Matrix, distances: Matrix) -> dict[int, int]:
 
     # What is too little to be the same must not push aside what is enough.
     eligible = np.where(shares >= SAME, shares, 0.0)
-    known = np.where(np.isfinite(distances), distances, 0.0)
-    farthest = max(float(known.max(initial=0.0)), 1.0)
-    rows, columns = linear_sum_assignment(_TIE * known / farthest - eligible)
+    finite = np.where(np.isfinite(distances), distances, 0.0)
+    farthest = max(float(finite.max(initial=0.0)), 1.0)
+    rows, columns = linear_sum_assignment(_TIE * finite / farthest - eligible)
     pairs = zip(columns.tolist(), rows.tolist(), strict=True)
     return {column: row for column, row in sorted(pairs) if eligible[row, column] > 0}
 
@@ -312,7 +312,7 @@ def _rand_index(old: Counts, new: Counts) -> float:
 def _with_labels(
     model: ClusterModel,
     numbers: list[int],
-    kept: Mapping[int, str],
+    inherited: Mapping[int, str],
     last_number: int,
     reserved: Sequence[str] = (),
 ) -> ClusterModel:
@@ -320,9 +320,9 @@ def _with_labels(
 
     ``reserved`` names, those of the version before, go to no cluster that is born.
     """
-    given = {number: label for number, label in model.definition.names if number in numbers}
-    labels = dict(given)
-    for number, label in kept.items():
+    defined = {number: label for number, label in model.definition.names if number in numbers}
+    labels = dict(defined)
+    for number, label in inherited.items():
         if number not in labels:
             labels[number] = label if label not in labels.values() else f"{label} ({number})"
     born = [(number, cluster) for number, cluster in zip(numbers, model.clusters, strict=True) if number not in labels]
@@ -341,9 +341,9 @@ def _with_labels(
 
 def _deviations(model: ClusterModel, centroids: Matrix) -> Matrix:
     """Return centres as deviations from the mean of all users, which the clusters' centres and sizes give."""
-    everyone = np.array([cluster.centroid for cluster in model.clusters])
+    centers = np.array([cluster.centroid for cluster in model.clusters])
     sizes = np.array([float(cluster.size) for cluster in model.clusters])
-    mean = np.average(everyone, axis=0, weights=sizes)
+    mean = np.average(centers, axis=0, weights=sizes)
     return centroids - mean
 
 
@@ -351,24 +351,26 @@ def _changes(
     old: Sequence[Cluster], new: Sequence[Cluster], counts: Counts, heirs: Mapping[int, int]
 ) -> list[ClusterChange]:
     """Return what became of clusters that are not kept as they were: split, died, merged, born, renamed."""
-    found = []
+    changes = []
     going = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[:-1, :-1]
     coming = (counts / np.maximum(counts.sum(axis=0, keepdims=True), 1))[:-1, :-1]
     for row, cluster in enumerate(old):
         parts = [column for column in range(len(new)) if coming[row, column] >= _PART and counts[row, column]]
         if len(parts) > 1:
-            found.append(ClusterChange("split", cluster.number, cluster.label, _shares(going[row], new, parts)))
+            changes.append(ClusterChange("split", cluster.number, cluster.label, _shares(going[row], new, parts)))
         if row not in heirs.values():
-            found.append(ClusterChange("died", cluster.number, cluster.label, _shares(going[row], new)))
+            changes.append(ClusterChange("died", cluster.number, cluster.label, _shares(going[row], new)))
     for column, cluster in enumerate(new):
         parts = [row for row in range(len(old)) if going[row, column] >= _PART]
         if len(parts) > 1:
-            found.append(ClusterChange("merged", cluster.number, cluster.label, _shares(coming[:, column], old, parts)))
+            changes.append(
+                ClusterChange("merged", cluster.number, cluster.label, _shares(coming[:, column], old, parts))
+            )
         if column not in heirs:
-            found.append(ClusterChange("born", cluster.number, cluster.label, _shares(coming[:, column], old)))
+            changes.append(ClusterChange("born", cluster.number, cluster.label, _shares(coming[:, column], old)))
         elif cluster.label != old[heirs[column]].label:
-            found.append(ClusterChange("renamed", cluster.number, cluster.label, {old[heirs[column]].label: 1.0}))
-    return found
+            changes.append(ClusterChange("renamed", cluster.number, cluster.label, {old[heirs[column]].label: 1.0}))
+    return changes
 
 
 def _shares(shares: Any, clusters: Sequence[Cluster], only: Sequence[int] | None = None) -> dict[str, float]:

@@ -32,7 +32,9 @@ _PERCENT = {
 def _feature() -> dict[str, Any]:
     """Return the schema of one feature, with the scales and transforms that there are."""
     brought = {
-        name: (found.__doc__ or "").splitlines()[0] for name, found in transforms().items() if name not in SCALES
+        name: (transform.__doc__ or "").splitlines()[0]
+        for name, transform in transforms().items()
+        if name not in SCALES
     }
     scales = {**SCALES, **brought}
     described = " ".join(f"{name}: {text.rstrip('.')}." for name, text in scales.items())
@@ -127,8 +129,10 @@ _LABELS: dict[str, Any] = {
 @cache
 def schema() -> dict[str, Any]:
     """Return the JSON Schema, with the algorithms that there are and their settings."""
-    known = algorithms()
-    described = " ".join(f"{name}: {(algorithm.__doc__ or '').splitlines()[0]}" for name, algorithm in known.items())
+    available = algorithms()
+    described = " ".join(
+        f"{name}: {(algorithm.__doc__ or '').splitlines()[0]}" for name, algorithm in available.items()
+    )
     return {
         "type": "object",
         "description": "Groups of users that are found in the data.",
@@ -148,7 +152,10 @@ def schema() -> dict[str, Any]:
                 "items": _feature(),
             },
             **_PREPROCESSING,
-            "algorithm": {"enum": list(known), "description": f"How groups are found. Default: {DEFAULT}. {described}"},
+            "algorithm": {
+                "enum": list(available),
+                "description": f"How groups are found. Default: {DEFAULT}. {described}",
+            },
             **_METHOD,
             **{key: dict(setting.schema) for key, setting in settings().items()},
             **_LABELS,

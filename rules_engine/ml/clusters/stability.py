@@ -26,20 +26,20 @@ STABLE = 0.85
 
 
 def stability(
-    method: Method, points: Matrix, found: Clustering, resamples: int, progress: Callable[[int, int], None]
+    method: Method, points: Matrix, clustering: Clustering, resamples: int, progress: Callable[[int, int], None]
 ) -> list[float | None]:
     """Return each cluster's stability, by position; None if nothing was drawn."""
-    count = found.assigner.count
+    count = clustering.assigner.count
     if not resamples:
         return [None] * count
     random = np.random.default_rng(method.seed + 1)
     algorithm = algorithms()[method.algorithm]
     size = min(len(points), algorithm.resampled)
-    fewer = replace(method, settings=algorithm.for_fewer(method.settings, size / len(points), found))
+    fewer = replace(method, settings=algorithm.for_fewer(method.settings, size / len(points), clustering))
     totals, counted = np.zeros(count), np.zeros(count)
     for draw in range(resamples):
         rows = random.choice(len(points), size)
-        overlap, present = _overlaps(fewer, points[rows], found.clusters[rows], count)
+        overlap, present = _overlaps(fewer, points[rows], clustering.clusters[rows], count)
         totals += overlap
         counted += present
         progress(draw + 1, resamples)
@@ -50,12 +50,12 @@ def _overlaps(method: Method, points: Matrix, before: Positions, count: int) -> 
     """Return by cluster the share of users in both its forms, and whether any user of it was drawn."""
     present = np.bincount(before[before >= 0], minlength=count) > 0
     now = _find_again(method, points, count)
-    found = int(now.max()) + 1
-    both = np.zeros((count, max(found, 1)))
+    clusters = int(now.max()) + 1
+    both = np.zeros((count, max(clusters, 1)))
     inside = (before >= 0) & (now >= 0)
     np.add.at(both, (before[inside], now[inside]), 1)
     sizes = np.bincount(before[before >= 0], minlength=count)
-    others = np.bincount(now[now >= 0], minlength=max(found, 1))
+    others = np.bincount(now[now >= 0], minlength=max(clusters, 1))
     either = sizes[:, None] + others[None, :] - both
     overlap = (both / np.maximum(either, 1)).max(axis=1)
     return np.where(present, overlap, 0.0), present.astype(np.float64)

@@ -103,15 +103,15 @@ class Assessment:
         """Return the inverse of :meth:`to_plain`."""
         return cls(
             overall=ScoreMetrics(**content["overall"]),
-            by_cut={cut: ScoreMetrics(**found) for cut, found in content["by_cut"].items()},
-            baselines={name: ScoreMetrics(**found) for name, found in content["baselines"].items()},
-            better={name: tuple(Difference(**one) for one in found) for name, found in content["better"].items()},
+            by_cut={cut: ScoreMetrics(**plain) for cut, plain in content["by_cut"].items()},
+            baselines={name: ScoreMetrics(**plain) for name, plain in content["baselines"].items()},
+            better={name: tuple(Difference(**plain) for plain in rows) for name, rows in content["better"].items()},
             lift=tuple(LiftRow(**row) for row in content["lift"]),
             baseline_lift=tuple(LiftRow(**row) for row in content["baseline_lift"]),
             calibration=tuple(CalibrationRow(**row) for row in content["calibration"]),
-            importance=tuple(Importance(**found) for found in content["importance"]),
+            importance=tuple(Importance(**plain) for plain in content["importance"]),
             subgroups=tuple(
-                Subgroup(**{**found, "metrics": ScoreMetrics(**found["metrics"])}) for found in content["subgroups"]
+                Subgroup(**{**plain, "metrics": ScoreMetrics(**plain["metrics"])}) for plain in content["subgroups"]
             ),
         )
 
@@ -131,7 +131,7 @@ def assess(
     owner = pd.factorize(rows.users)[0].astype(np.int64)
     cuts = {format_instant(int(cut)): rows.cuts == cut for cut in np.unique(rows.cuts)}
     strongest = max(others, key=lambda name: metrics(rows.did, others[name]).average_precision or 0.0)
-    found = Assessment(
+    assessment = Assessment(
         overall=metrics(rows.did, score),
         by_cut={cut: metrics(rows.did[which], score[which]) for cut, which in cuts.items()},
         baselines={name: metrics(rows.did, other) for name, other in others.items()},
@@ -142,7 +142,7 @@ def assess(
         importance=importances(scorer, columns, rows, seed),
         subgroups=tuple(group for feature in subgroups for group in _groups(feature, rows, score)),
     )
-    return found, score
+    return assessment, score
 
 
 def importances(scorer: Scorer, columns: Matrix, rows: TrainingRows, seed: int) -> tuple[Importance, ...]:
@@ -153,7 +153,7 @@ def importances(scorer: Scorer, columns: Matrix, rows: TrainingRows, seed: int) 
     if not 0 < did.sum() < len(did):
         return ()
     whole = metrics(did, raw(scorer, sample)).roc_auc or 0.0
-    found = []
+    result = []
     for feature in scorer.features:
         own = [at for at, column in enumerate(scorer.columns) if column.feature == feature]
         losses = []
@@ -161,21 +161,21 @@ def importances(scorer: Scorer, columns: Matrix, rows: TrainingRows, seed: int) 
             shuffled = sample.copy()
             shuffled[:, own] = sample[random.permutation(len(sample))][:, own]
             losses.append(whole - (metrics(did, raw(scorer, shuffled)).roc_auc or 0.0))
-        found.append(Importance(feature, float(np.mean(losses)), float(np.std(losses))))
-    return tuple(sorted(found, key=lambda importance: -importance.loss))
+        result.append(Importance(feature, float(np.mean(losses)), float(np.std(losses))))
+    return tuple(sorted(result, key=lambda importance: -importance.loss))
 
 
 def _groups(feature: str, rows: TrainingRows, score: Matrix) -> list[Subgroup]:
     threshold = np.quantile(score, 1 - _ADDRESSED)
     addressed = score >= threshold
-    found = []
+    groups = []
     for name, which in _parts(rows.values[feature]).items():
         if which.sum() < _SMALLEST_GROUP:
             continue
         did = rows.did[which]
         share = float(addressed[which][did].mean()) if did.any() else None
-        found.append(Subgroup(feature, name, metrics(did, score[which]), float(addressed[which].mean()), share))
-    return found
+        groups.append(Subgroup(feature, name, metrics(did, score[which]), float(addressed[which].mean()), share))
+    return groups
 
 
 def _parts(values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
@@ -186,8 +186,8 @@ def _parts(values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
         names, counts = np.unique(values[~gone].astype(str), return_counts=True)
         for at in np.argsort(-counts, kind="stable")[:_MOST_GROUPS]:
             groups[str(names[at])] = ~gone & (values == names[at])
-    elif len(found := np.unique(values[~gone])) <= _MOST_GROUPS:
-        groups = {f"{value:g}": values == value for value in found}
+    elif len(distinct := np.unique(values[~gone])) <= _MOST_GROUPS:
+        groups = {f"{value:g}": values == value for value in distinct}
     else:
         edges = np.unique(np.quantile(values[~gone], [0, 0.25, 0.5, 0.75, 1]))
         for at, (low, high) in enumerate(pairwise(edges)):

@@ -75,12 +75,12 @@ class Scored:
     def mean(self) -> float:
         return self.total / self.users if self.users else 0.0
 
-    def add(self, found: Any, left_out: int) -> None:
+    def add(self, scores: Any, left_out: int) -> None:
         """Count some users."""
-        self.users += len(found)
+        self.users += len(scores)
         self.left_out += left_out
-        self.total += float(found.sum())
-        counts = np.bincount(np.minimum((found * 10).astype(np.int64), 9), minlength=10)
+        self.total += float(scores.sum())
+        counts = np.bincount(np.minimum((scores * 10).astype(np.int64), 9), minlength=10)
         self.parts = [old + int(new) for old, new in zip(self.parts, counts, strict=True)]
 
 
@@ -146,14 +146,14 @@ def _spooled(
     )
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in population.batches(as_of):
-            found, percentiles, given = scores(model.scorer, batch.values)
-            scored.add(found[given], int((~given).sum()))
-            count = int(given.sum())
+            values, percentiles, has_score = scores(model.scorer, batch.values)
+            scored.add(values[has_score], int((~has_score).sum()))
+            count = int(has_score.sum())
             columns = [
-                pa.array(batch.users[given], pa.string()),
+                pa.array(batch.users[has_score], pa.string()),
                 pa.array(np.full(count, instant), pa.int64()).cast(_TIME),
-                pa.array(found[given]),
-                pa.array(percentiles[given]),
+                pa.array(values[has_score]),
+                pa.array(percentiles[has_score]),
                 pa.array([model.version] * count, pa.string()),
             ]
             if count:

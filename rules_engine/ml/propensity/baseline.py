@@ -43,8 +43,8 @@ def _cells(learned: Matrix, did: NDArray[np.bool_], judged: Matrix) -> Matrix:
     size = (_CLASSES + 1) ** 2
     counts = np.bincount(old, minlength=size)
     rates = np.bincount(old, weights=did, minlength=size) / np.maximum(counts, 1)
-    found: Matrix = np.where(counts > 0, rates, did.mean())[new]
-    return found
+    estimates: Matrix = np.where(counts > 0, rates, did.mean())[new]
+    return estimates
 
 
 def _regression(learned: Matrix, did: NDArray[np.bool_], judged: Matrix) -> Matrix:
@@ -53,8 +53,8 @@ def _regression(learned: Matrix, did: NDArray[np.bool_], judged: Matrix) -> Matr
     from sklearn.preprocessing import StandardScaler
 
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(_with_logs(learned), did)
-    found: Matrix = fitted.predict_proba(_with_logs(judged))[:, 1]
-    return found
+    estimates: Matrix = fitted.predict_proba(_with_logs(judged))[:, 1]
+    return estimates
 
 
 def _with_logs(rows: Matrix) -> Matrix:

@@ -24,7 +24,7 @@ Values = Mapping[str, NDArray[Any]]
 
 def values_of(batch: pa.RecordBatch, types: Mapping[str, ValueType], ttl: Mapping[str, int], now: int) -> Values:
     """Some features of a batch of users, as of an instant; past its view's ttl a value is missing."""
-    found: dict[str, NDArray[Any]] = {}
+    by_feature: dict[str, NDArray[Any]] = {}
     expired: dict[str, NDArray[np.bool_]] = {}
     for name, value_type in types.items():
         view = name.partition(":")[0]
@@ -34,8 +34,8 @@ def values_of(batch: pa.RecordBatch, types: Mapping[str, ValueType], ttl: Mappin
         values = _values(batch.column(name), value_type.kind, now)
         if view in expired:
             values[expired[view]] = None if value_type.kind is Kind.STRING else np.nan
-        found[name] = values
-    return found
+        by_feature[name] = values
+    return by_feature
 
 
 def _values(column: pa.Array, kind: Kind, now: int) -> NDArray[Any]:
@@ -45,12 +45,12 @@ def _values(column: pa.Array, kind: Kind, now: int) -> NDArray[Any]:
     missing = column.is_null().to_numpy(zero_copy_only=False)
     if kind is Kind.TIME:
         micros = pc.fill_null(column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-        found = (now - micros) / np.float64(DAY)
+        numbers = (now - micros) / np.float64(DAY)
     else:
-        found = pc.fill_null(column.cast(pa.float64(), safe=False), 0.0).to_numpy(zero_copy_only=False).copy()
-        found[~np.isfinite(found)] = np.nan
-    found[missing] = np.nan
-    result: Matrix = found
+        numbers = pc.fill_null(column.cast(pa.float64(), safe=False), 0.0).to_numpy(zero_copy_only=False).copy()
+        numbers[~np.isfinite(numbers)] = np.nan
+    numbers[missing] = np.nan
+    result: Matrix = numbers
     return result
 
 
@@ -58,34 +58,34 @@ def missing(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which of a feature's values are missing."""
     if values.dtype == object:
         return np.array([value is None for value in values], dtype=np.bool_)
-    found: NDArray[np.bool_] = np.isnan(values)
-    return found
+    is_missing: NDArray[np.bool_] = np.isnan(values)
+    return is_missing
 
 
 def anything(values: Values, features: tuple[str, ...]) -> NDArray[np.bool_]:
     """Return which users have at least one of the features, and so a score."""
-    found: NDArray[np.bool_] = ~np.logical_and.reduce([missing(values[feature]) for feature in features])
-    return found
+    has_any: NDArray[np.bool_] = ~np.logical_and.reduce([missing(values[feature]) for feature in features])
+    return has_any
 
 
 def column_of(column: ModelColumn, values: Values) -> Matrix:
     """Return a model's column for all users, before it is standardized."""
-    given = values[column.feature]
+    own = values[column.feature]
     if column.kind == "category":
-        return np.array([1.0 if value == column.value else 0.0 for value in given])
-    gone = missing(given)
+        return np.array([1.0 if value == column.value else 0.0 for value in own])
+    gone = missing(own)
     if column.log:
-        gone = gone | (np.nan_to_num(given, nan=0.0) <= -1)
+        gone = gone | (np.nan_to_num(own, nan=0.0) <= -1)
     if column.kind == "missing":
         return gone.astype(np.float64)
-    filled = np.where(gone, column.fill, given)
+    filled = np.where(gone, column.fill, own)
     return _each(math.log1p, filled) if column.log else filled
 
 
 def matrix(columns: tuple[ModelColumn, ...], values: Values) -> Matrix:
     """Return the columns of all users, finished."""
-    made = [(column_of(column, values) - column.mean) / column.deviation for column in columns]
-    return np.column_stack(made)
+    finished = [(column_of(column, values) - column.mean) / column.deviation for column in columns]
+    return np.column_stack(finished)
 
 
 def raw(scorer: Scorer, rows: Matrix) -> Matrix:
@@ -111,8 +111,8 @@ def probabilities(scorer: Scorer, values: Matrix) -> Matrix:
 def scores(scorer: Scorer, values: Values) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
     """Return every user's score and percentile, and who has one."""
     scored = anything(values, scorer.features)
-    found = probabilities(scorer, raw(scorer, matrix(scorer.columns, values)))
-    return found, _each(scorer.percentile, found), scored
+    score = probabilities(scorer, raw(scorer, matrix(scorer.columns, values)))
+    return score, _each(scorer.percentile, score), scored
 
 
 def _leaves(tree: Tree, rows: Matrix) -> Matrix:
@@ -127,8 +127,8 @@ def _leaves(tree: Tree, rows: Matrix) -> Matrix:
     for _ in range(_depth(tree)):
         goes_left = flat[column[at] * size + position] <= threshold[at]
         at = np.where(goes_left, left[at], right[at])
-    found: Matrix = value[at]
-    return found
+    leaves: Matrix = value[at]
+    return leaves
 
 
 def _depth(tree: Tree) -> int:

@@ -59,10 +59,10 @@ def load_model_definitions(
     if not path.is_file():
         raise ProjectError(f"there is no {path}, so nothing says what is to be predicted", hint=_EXAMPLE)
     documents, problems = read_file(path, path.relative_to(project.root).as_posix())
-    found = definitions_of(documents, catalog, segments, problems)
-    if not found:
+    definitions = definitions_of(documents, catalog, segments, problems)
+    if not definitions:
         raise ProjectError(f"{path} is empty", hint=_EXAMPLE)
-    return found
+    return definitions
 
 
 def definitions_of(
@@ -75,19 +75,19 @@ def definitions_of(
     DefinitionError
         with every problem, those that were met in reading among them.
     """
-    found: dict[str, ModelDefinition] = {}
+    definitions: dict[str, ModelDefinition] = {}
     for document in documents:
         trouble = _problems(document, catalog, segments)
         problems = problems + trouble
         if not trouble:
             definition = ModelDefinition.from_plain(to_plain(document))
-            if definition.name in found:
+            if definition.name in definitions:
                 message = f"`{definition.name}` is defined twice"
                 problems.append(Diagnostic("duplicate-model", document.span, message, "rename one of them"))
-            found[definition.name] = definition
+            definitions[definition.name] = definition
     if problems:
         raise DefinitionError(problems)
-    return found
+    return definitions
 
 
 def event_match(target: Mapping[str, Any], catalog: Catalog) -> EventAggregate:
@@ -114,21 +114,21 @@ def resolved(schema: Any, value: Any) -> Any:
     if "anyOf" in schema:
         fitting = [choice for choice in schema["anyOf"] if isinstance(value, _JSON_TYPES[choice["type"]])]
         return resolved(fitting[0] if fitting else schema["anyOf"][-1], value)
-    found = dict(schema)
+    result = dict(schema)
     if isinstance(value, dict) and "properties" in schema:
-        found["properties"] = {
+        result["properties"] = {
             key: resolved(inner, value[key]) if key in value else inner for key, inner in schema["properties"].items()
         }
     if isinstance(value, list) and "items" in schema:
-        found["prefixItems"] = [resolved(schema["items"], item) for item in value]
-        del found["items"]
-    return found
+        result["prefixItems"] = [resolved(schema["items"], item) for item in value]
+        del result["items"]
+    return result
 
 
 def _problems(document: Node, catalog: Catalog, segments: Collection[str] | None) -> list[Diagnostic]:
-    found = check_schema(document, resolved(SCHEMA, to_plain(document)))
-    if found or not isinstance(document, MappingNode):
-        return found
+    problems = check_schema(document, resolved(SCHEMA, to_plain(document)))
+    if problems or not isinstance(document, MappingNode):
+        return problems
     check = _Check(document, catalog, segments)
     check.run()
     return check.problems

@@ -177,7 +177,7 @@ class ModelDefinition:
 
     def candidates(self) -> int:
         """Return how many combinations there are."""
-        return sum(prod(len(found) for found in values.values()) for values in self.algorithms.values())
+        return sum(prod(len(choices) for choices in values.values()) for values in self.algorithms.values())
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> ModelDefinition:
@@ -197,8 +197,8 @@ class ModelDefinition:
                 target.get("where", {}),
             ),
             features=tuple(
-                ModelFeature(found) if isinstance(found, str) else ModelFeature(**found)
-                for found in content["features"]
+                ModelFeature(plain) if isinstance(plain, str) else ModelFeature(**plain)
+                for plain in content["features"]
             ),
             cuts=_cuts(content["cuts"]),
             recency=baseline["recency"],
@@ -212,13 +212,13 @@ class ModelDefinition:
     def to_plain(self) -> dict[str, Any]:
         """Return the inverse of :meth:`from_plain`, with every default written out."""
         algorithms = {
-            name: {key: list(values) for key, values in found.items()} for name, found in self.algorithms.items()
+            name: {key: list(values) for key, values in choices.items()} for name, choices in self.algorithms.items()
         }
         return {
             "model": self.name,
             "description": self.description,
             "target": self.target.to_plain(),
-            "features": [{"feature": found.feature, "scale": found.scale} for found in self.features],
+            "features": [{"feature": each.feature, "scale": each.scale} for each in self.features],
             "population": self.population,
             "cuts": self.cuts.to_plain(),
             "test_cuts": self.test_cuts,
@@ -252,7 +252,7 @@ def duration_text(micros: int) -> str:
     >>> duration_text(parse_duration("1441m"))
     '1441m'
     """
-    unit, size = next(found for found in reversed(UNITS.items()) if found[0] != "w" and micros % found[1] == 0)
+    unit, size = next(entry for entry in reversed(UNITS.items()) if entry[0] != "w" and micros % entry[1] == 0)
     return f"{micros // size}{unit}"
 
 
@@ -277,9 +277,9 @@ def _cuts(content: Any) -> Cuts:
 
 
 def _algorithms(content: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, tuple[Value, ...]]]:
-    given = {name: {} for name in DEFAULT_ALGORITHMS} if content is None else content
-    found: dict[str, dict[str, tuple[Value, ...]]] = {}
-    for name, parameters in given.items():
+    algorithms = {name: {} for name in DEFAULT_ALGORITHMS} if content is None else content
+    result: dict[str, dict[str, tuple[Value, ...]]] = {}
+    for name, parameters in algorithms.items():
         values = {key: tuple(value) if isinstance(value, list) else (value,) for key, value in parameters.items()}
-        found[name] = {**DEFAULTS[name], **values}
-    return found
+        result[name] = {**DEFAULTS[name], **values}
+    return result

@@ -71,8 +71,8 @@ class ModelDrift:
     @property
     def loss(self) -> float | None:
         """Return the loss of ROC AUC since the test; None if it is not known."""
-        found = self.performance.metrics.roc_auc if self.performance else None
-        return None if found is None or self.expected_auc is None else self.expected_auc - found
+        current_auc = self.performance.metrics.roc_auc if self.performance else None
+        return None if current_auc is None or self.expected_auc is None else self.expected_auc - current_auc
 
     def rows(self) -> list[Drift]:
         """Return the drift as rows: of the scores, and of how good they turned out to be, where that is known."""
@@ -109,9 +109,9 @@ def model_drift(
     edges = np.array(model.scorer.quantiles)
     counts, total, users = np.zeros(len(edges) + 1), 0.0, 0
     for batch in project.population(model).batches(project.now):
-        found, _, given = scores(model.scorer, batch.values)
-        counts += np.bincount(np.searchsorted(edges, found[given], side="right"), minlength=len(counts))
-        total, users = total + float(found[given].sum()), users + int(given.sum())
+        score, _, has_score = scores(model.scorer, batch.values)
+        counts += np.bincount(np.searchsorted(edges, score[has_score], side="right"), minlength=len(counts))
+        total, users = total + float(score[has_score].sum()), users + int(has_score.sum())
     if not users:
         raise DataError(f"nobody has a score by {model.definition.name} {model.version} now", hint="is there data?")
     report("Looking at what became of earlier scores")

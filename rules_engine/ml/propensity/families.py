@@ -42,15 +42,15 @@ def learn(
 
     linear = algorithm == "logistic_regression"
     kinds = {feature: types[feature.feature].kind for feature in features}
-    columns = tuple(column for found in features for column in _columns(found, kinds[found], values, linear=linear))
+    columns = tuple(column for each in features for column in _columns(each, kinds[each], values, linear=linear))
     estimator = _estimator(algorithm, parameters, seed)
     # Threads would add up in varying order, and the last digits would vary with it.
     with threadpool_limits(limits=1):
-        made = matrix(columns, values)
-        estimator.fit(made, did)
-    drawn = np.random.default_rng(seed).choice(len(made), min(_BACKGROUND, len(made)), replace=False)
-    background = tuple(tuple(map(float, row)) for row in made[np.sort(drawn)])
-    typical = {found.feature: _typical(kinds[found], values[found.feature]) for found in features}
+        rows = matrix(columns, values)
+        estimator.fit(rows, did)
+    drawn = np.random.default_rng(seed).choice(len(rows), min(_BACKGROUND, len(rows)), replace=False)
+    background = tuple(tuple(map(float, row)) for row in rows[np.sort(drawn)])
+    typical = {each.feature: _typical(kinds[each], values[each.feature]) for each in features}
     return Scorer("", algorithm, columns, **_EXPORTS[algorithm](estimator), typical=typical, background=background)
 
 
@@ -72,42 +72,42 @@ def _estimator(algorithm: str, parameters: Mapping[str, Value], seed: int) -> An
 
 
 def _columns(feature: ModelFeature, kind: Kind, values: Values, *, linear: bool) -> list[ModelColumn]:
-    given = values[feature.feature]
-    gone = missing(given)
+    own = values[feature.feature]
+    gone = missing(own)
     if kind is Kind.STRING:
-        found = [ModelColumn(feature.feature, "category", value=value) for value in _frequent(given)]
+        columns = [ModelColumn(feature.feature, "category", value=value) for value in _frequent(own)]
     else:
         name = "flag" if kind is Kind.BOOLEAN else "age" if kind is Kind.TIME else "number"
         log = linear and feature.scale == "log"  # a tree's splits are the same for every increasing scale
         if log:
-            gone = gone | (np.nan_to_num(given, nan=0.0) <= -1)
-        fill = float(np.median(given[~gone])) if not gone.all() else 0.0
-        found = [ModelColumn(feature.feature, name, log=log, fill=fill)]
+            gone = gone | (np.nan_to_num(own, nan=0.0) <= -1)
+        fill = float(np.median(own[~gone])) if not gone.all() else 0.0
+        columns = [ModelColumn(feature.feature, name, log=log, fill=fill)]
     if gone.any() and not gone.all():
-        found.append(ModelColumn(feature.feature, "missing", log=linear and feature.scale == "log"))
-    return [_finished(column, column_of(column, values), linear=linear) for column in found]
+        columns.append(ModelColumn(feature.feature, "missing", log=linear and feature.scale == "log"))
+    return [_finished(column, column_of(column, values), linear=linear) for column in columns]
 
 
-def _finished(column: ModelColumn, made: Matrix, *, linear: bool) -> ModelColumn:
-    deviation = float(made.std()) if linear else 1.0
-    mean = float(made.mean()) if linear else 0.0
+def _finished(column: ModelColumn, values: Matrix, *, linear: bool) -> ModelColumn:
+    deviation = float(values.std()) if linear else 1.0
+    mean = float(values.mean()) if linear else 0.0
     deviation = deviation if deviation > 0 else 1.0
-    return replace(column, mean=mean, deviation=deviation, typical=(float(np.median(made)) - mean) / deviation)
+    return replace(column, mean=mean, deviation=deviation, typical=(float(np.median(values)) - mean) / deviation)
 
 
-def _frequent(given: NDArray[Any]) -> list[str]:
-    names, counts = np.unique(given[~missing(given)].astype(str), return_counts=True)
+def _frequent(values: NDArray[Any]) -> list[str]:
+    names, counts = np.unique(values[~missing(values)].astype(str), return_counts=True)
     order = np.argsort(-counts, kind="stable")[:_MOST_VALUES]
-    return [str(names[at]) for at in order if counts[at] >= _LEAST_SHARE * len(given)]
+    return [str(names[at]) for at in order if counts[at] >= _LEAST_SHARE * len(values)]
 
 
-def _typical(kind: Kind, given: NDArray[Any]) -> Any:
+def _typical(kind: Kind, values: NDArray[Any]) -> Any:
     """Return a typical value, for people: the median, or the most frequent value."""
-    there = given[~missing(given)]
-    if not len(there) or len(there) * 2 < len(given):
+    there = values[~missing(values)]
+    if not len(there) or len(there) * 2 < len(values):
         return None
     if kind is Kind.STRING:
-        frequent = _frequent(given)
+        frequent = _frequent(values)
         return frequent[0] if frequent else None
     median = float(np.median(there))
     return bool(median >= 0.5) if kind is Kind.BOOLEAN else median

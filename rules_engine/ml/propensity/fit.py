@@ -112,7 +112,7 @@ def calibrated(scorer: Scorer, how: str, votes: Matrix, did: NDArray[np.bool_]) 
         from sklearn.isotonic import IsotonicRegression
 
         line = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(votes, did)
-        knots, levels = (tuple(map(float, found)) for found in (line.X_thresholds_, line.y_thresholds_))
+        knots, levels = (tuple(map(float, points)) for points in (line.X_thresholds_, line.y_thresholds_))
         return replace(scorer, calibration=how, knots=knots, levels=levels)
     return scorer
 
@@ -127,16 +127,16 @@ def _search(
     trials, votes = [], []
     for number, (algorithm, parameters) in enumerate(candidates, 1):
         report(f"Trying {algorithm}, {number} of {len(candidates)}")
-        vote, found = np.zeros(len(sample)), []
+        vote, fold_scores = np.zeros(len(sample)), []
         for inside, outside in folds:
-            kept = sample.take(inside)
+            learned = sample.take(inside)
             scorer = learn(
-                algorithm, parameters, definition.features, material.types, kept.values, kept.did, definition.seed
+                algorithm, parameters, definition.features, material.types, learned.values, learned.did, definition.seed
             )
             left = sample.take(outside)
             vote[outside] = raw(scorer, matrix(scorer.columns, left.values))
-            found.append(_score(definition.search.score, algorithm, vote[outside], left.did))
-        trials.append(Trial(algorithm, parameters, float(np.mean(found)), float(np.std(found))))
+            fold_scores.append(_score(definition.search.score, algorithm, vote[outside], left.did))
+        trials.append(Trial(algorithm, parameters, float(np.mean(fold_scores)), float(np.std(fold_scores))))
         votes.append(vote)
     return trials, votes
 
@@ -171,8 +171,8 @@ def _folds(rows: TrainingRows, count: int, seed: int) -> Iterator[tuple[NDArray[
 def _score(name: str, algorithm: str, votes: Matrix, did: NDArray[np.bool_]) -> float:
     """Score votes; higher is better."""
     score = votes if algorithm == "random_forest" else np.array([expit(vote) for vote in votes])
-    found = metrics(did, score)
-    return -found.brier if name == "brier" else float(getattr(found, name) or 0.0)
+    measured = metrics(did, score)
+    return -measured.brier if name == "brier" else float(getattr(measured, name) or 0.0)
 
 
 def _sample(rows: TrainingRows, most: int) -> TrainingRows:

@@ -110,14 +110,14 @@ def lift_table(did: Flags, score: Numbers, parts: int = 10) -> tuple[LiftRow, ..
     [(2.0, 1.0), (1.0, 1.0)]
     """
     order = np.argsort(-score, kind="stable")
-    found, so_far, seen = [], 0, 0
+    table, so_far, seen = [], 0, 0
     total, rate = int(did.sum()), float(did.mean())
     for part, rows in enumerate(np.array_split(order, parts), 1):
         hits = int(did[rows].sum())
         so_far, seen = so_far + hits, seen + len(rows)
         if not len(rows):
             continue
-        found.append(
+        table.append(
             LiftRow(
                 part,
                 len(rows),
@@ -128,7 +128,7 @@ def lift_table(did: Flags, score: Numbers, parts: int = 10) -> tuple[LiftRow, ..
                 so_far / total if total else 0.0,
             )
         )
-    return tuple(found)
+    return tuple(table)
 
 
 def calibration_table(did: Flags, score: Numbers, parts: int = 10) -> tuple[CalibrationRow, ...]:
@@ -158,10 +158,10 @@ def differences(users: NDArray[np.int64], did: Flags, score: Numbers, other: Num
     for _ in range(_RESAMPLES):
         weight = np.bincount(random.integers(0, count, count), minlength=count)[users].astype(np.float64)
         drawn.append(_compared(did, score, other, binned, weight))
-    found = _compared(did, score, other, binned, np.ones(len(did)))
+    actual = _compared(did, score, other, binned, np.ones(len(did)))
     low, high = np.percentile(np.array(drawn), _TAILS, axis=0)
     names = ("roc_auc", "average_precision", "brier")
-    return [Difference(name, *map(float, row)) for name, *row in zip(names, found, low, high, strict=True)]
+    return [Difference(name, *map(float, row)) for name, *row in zip(names, actual, low, high, strict=True)]
 
 
 def _compared(

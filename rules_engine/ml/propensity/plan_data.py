@@ -26,7 +26,7 @@ def request_models(project: Project, catalog: Catalog) -> dict[str, Any]:
     DataError
         if a stored version cannot be used.
     """
-    found = {}
+    scorers = {}
     for name in fitted_names(project, MODELS):
         versions = VersionStore(project, MODELS, name)
         promoted = versions.promoted()
@@ -41,8 +41,8 @@ def request_models(project: Project, catalog: Catalog) -> dict[str, Any]:
                 f"{name} {promoted} scores within requests and needs {listing(gone)}, which there is not",
                 hint="bring it back, or promote a version that does without: `segments model promote`",
             )
-        found[name] = model.scorer.to_plain()
-    return {"models": found} if found else {}
+        scorers[name] = model.scorer.to_plain()
+    return {"models": scorers} if scorers else {}
 
 
 def publish(project: Project) -> bool:

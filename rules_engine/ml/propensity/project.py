@@ -123,15 +123,15 @@ class ModelProject:
         DataError
             if a feature or the segment is gone, or of another type than when it was fitted.
         """
-        found = model.definition
-        gone = [name for name in found.keys if name not in self.catalog.features]
-        if gone or (found.population and found.population not in self.program.names):
-            lost = listing(gone) if gone else f"the segment `{found.population}`"
+        definition = model.definition
+        gone = [name for name in definition.keys if name not in self.catalog.features]
+        if gone or (definition.population and definition.population not in self.program.names):
+            lost = listing(gone) if gone else f"the segment `{definition.population}`"
             raise DataError(
-                f"{found.name} {model.version} needs {lost}, which is gone",
+                f"{definition.name} {model.version} needs {lost}, which is gone",
                 hint="bring it back, or fit anew with `segments model fit`",
             )
-        return Population(self.repo, self.catalog, found.keys, found.population, self.program)
+        return Population(self.repo, self.catalog, definition.keys, definition.population, self.program)
 
 
 def _refuse_own_score(program: Program, definition: ModelDefinition) -> None:

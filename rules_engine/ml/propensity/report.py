@@ -21,7 +21,7 @@ def page(model: PropensityModel) -> Page:
     """Return the report of a stored model."""
     judged, definition = model.judgement, model.definition
     first = judged.lift[0]
-    made = Page(
+    report = Page(
         title=f"{definition.name} {model.version}",
         lead=definition.description or f"How likely a user is to do it: {definition.target}.",
         facts={
@@ -33,14 +33,16 @@ def page(model: PropensityModel) -> Page:
         },
         footer=_footer(model),
     )
-    _ranking(made.section("Whom to address", _ranking_lead(model)), model)
-    _trust(made.section("Can the numbers be believed?", "A score of 20% should mean that one in five does it."), model)
-    _baseline(made.section("Is it better than recency and frequency?", _BASELINE_LEAD), model)
-    _importance(made.section("What it looks at", _IMPORTANCE_LEAD), model)
+    _ranking(report.section("Whom to address", _ranking_lead(model)), model)
+    _trust(
+        report.section("Can the numbers be believed?", "A score of 20% should mean that one in five does it."), model
+    )
+    _baseline(report.section("Is it better than recency and frequency?", _BASELINE_LEAD), model)
+    _importance(report.section("What it looks at", _IMPORTANCE_LEAD), model)
     if judged.subgroups:
-        _subgroups(made.section("Group by group", _SUBGROUP_LEAD), model)
-    _origin(made.section("Where it comes from"), model)
-    return made
+        _subgroups(report.section("Group by group", _SUBGROUP_LEAD), model)
+    _origin(report.section("Where it comes from"), model)
+    return report
 
 
 _BASELINE_LEAD = (
@@ -67,13 +69,13 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def interval(found: Difference) -> str:
+def interval(difference: Difference) -> str:
     """Return a difference with its interval.
 
     >>> interval(Difference("roc_auc", 0.01, -0.002, 0.02))
     '+0.0100 (-0.0020 to +0.0200)'
     """
-    return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+    return f"{difference.value:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})"
 
 
 def _ranking_lead(model: PropensityModel) -> str:
@@ -137,11 +139,11 @@ def _trust(section: Section, model: PropensityModel) -> None:
     judged = model.judgement
     if can_draw():
         with drawing(5.4, 3.8) as (figure, axes):
-            said = [row.mean * 100 for row in judged.calibration]
+            predicted = [row.mean * 100 for row in judged.calibration]
             happened = [row.rate * 100 for row in judged.calibration]
-            top = max([*said, *happened]) * 1.05
+            top = max([*predicted, *happened]) * 1.05
             axes.plot([0, top], [0, top], color=GREY, linewidth=1.2, label="as it should be")
-            axes.plot(said, happened, color=colour(0), marker="o", label="tenths of the users")
+            axes.plot(predicted, happened, color=colour(0), marker="o", label="tenths of the users")
             axes.set(xlabel="mean score, %", ylabel="did it, %", title="Said and happened")
             axes.legend(loc="upper left")
             data = as_svg(figure)
@@ -151,25 +153,25 @@ def _trust(section: Section, model: PropensityModel) -> None:
     section.add(
         PageTable(
             ["cut", "users", "did it", "mean score", *METRICS.values()],
-            [[cut.removesuffix("T00:00:00Z"), *metric_cells(found)] for cut, found in judged.by_cut.items()],
+            [[cut.removesuffix("T00:00:00Z"), *metric_cells(metrics)] for cut, metrics in judged.by_cut.items()],
             right=["users", "did it", "mean score", *METRICS.values()],
             caption=f"Each test cut by itself: what was said as of it, and what happened {_horizon(model)} after.",
         )
     )
 
 
-def metric_cells(found: ScoreMetrics) -> list[str]:
+def metric_cells(metrics: ScoreMetrics) -> list[str]:
     """Return rows, rate, mean score and the metrics, for a table."""
-    ranking = [number(found.roc_auc), number(found.average_precision), number(found.brier, 4)]
-    return [f"{found.rows:,}", f"{found.rate:.1%}", f"{found.mean:.1%}", *ranking]
+    ranking = [number(metrics.roc_auc), number(metrics.average_precision), number(metrics.brier, 4)]
+    return [f"{metrics.rows:,}", f"{metrics.rate:.1%}", f"{metrics.mean:.1%}", *ranking]
 
 
 def _baseline(section: Section, model: PropensityModel) -> None:
     judged = model.judgement
     rows = [["the model", *metric_cells(judged.overall)[3:]]]
-    rows += [[f"recency-frequency {name}", *metric_cells(found)[3:]] for name, found in judged.baselines.items()]
+    rows += [[f"recency-frequency {name}", *metric_cells(metrics)[3:]] for name, metrics in judged.baselines.items()]
     section.add(PageTable(["scored by", *METRICS.values()], rows, right=list(METRICS.values())))
-    rows = [[f"recency-frequency {name}", *map(interval, found)] for name, found in judged.better.items()]
+    rows = [[f"recency-frequency {name}", *map(interval, differences)] for name, differences in judged.better.items()]
     section.add(
         PageTable(
             ["the model minus", *METRICS.values()],
@@ -181,25 +183,31 @@ def _baseline(section: Section, model: PropensityModel) -> None:
 
 
 def _importance(section: Section, model: PropensityModel) -> None:
-    found = model.judgement.importance
-    if can_draw() and found:
-        with drawing(7.5, 0.6 + 0.34 * len(found)) as (figure, axes):
-            names = [one.feature for one in reversed(found)]
-            axes.barh(names, [one.loss for one in reversed(found)], color=colour(0))
+    importances = model.judgement.importance
+    if can_draw() and importances:
+        with drawing(7.5, 0.6 + 0.34 * len(importances)) as (figure, axes):
+            names = [feature.feature for feature in reversed(importances)]
+            axes.barh(names, [feature.loss for feature in reversed(importances)], color=colour(0))
             axes.set(xlabel="loss of ROC AUC when shuffled")
             axes.grid(axis="y", visible=False)
             data = as_svg(figure)
         section.add(Picture(data, "The importance of each feature.", wide=True))
     else:
-        section.add(PageTable(["feature", "loss"], [[one.feature, f"{one.loss:.4f}"] for one in found], right=["loss"]))
+        section.add(
+            PageTable(
+                ["feature", "loss"],
+                [[feature.feature, f"{feature.loss:.4f}"] for feature in importances],
+                right=["loss"],
+            )
+        )
 
 
 def _subgroups(section: Section, model: PropensityModel) -> None:
     headers = ["feature", "group", "users", "did it", "mean score", *METRICS.values(), "addressed", "found"]
     rows = []
-    for one in model.judgement.subgroups:
-        found = "-" if one.found is None else f"{one.found:.1%}"
-        rows.append([one.feature, one.group, *metric_cells(one.metrics), f"{one.addressed:.1%}", found])
+    for group in model.judgement.subgroups:
+        share = "-" if group.found is None else f"{group.found:.1%}"
+        rows.append([group.feature, group.group, *metric_cells(group.metrics), f"{group.addressed:.1%}", share])
     section.add(PageTable(headers, rows, right=headers[2:]))
 
 

@@ -78,9 +78,9 @@ def due(project: ModelProject, store: Store, *, older: int | None, drifted: bool
         reasons.append(f"{newest.version} is only {format_duration(age)} old")
     if drifted:
         current = store.current(store.promoted() or newest.version)
-        found = model_drift(project, current).reasons()
-        if found:
-            return True, f"{current.version} has drifted: {'; '.join(found)}"
+        reasons_to_fit = model_drift(project, current).reasons()
+        if reasons_to_fit:
+            return True, f"{current.version} has drifted: {'; '.join(reasons_to_fit)}"
         reasons.append(f"{current.version} has not drifted")
     return False, " and ".join(reasons)
 
@@ -133,8 +133,8 @@ def reason_against_promotion(
     elif compared is not None and (worse := _worse(compared.differences)):
         why = f"its average precision is {worse:.4f} lower than that of {promoted} on the same rows"
     else:
-        for name, found in model.judgement.better.items():
-            if not why and (worse := _worse(found)):
+        for name, differences_to_baseline in model.judgement.better.items():
+            if not why and (worse := _worse(differences_to_baseline)):
                 why = f"its average precision is {worse:.4f} lower than that of the recency-frequency {name}"
     if not why:
         return None
@@ -142,9 +142,9 @@ def reason_against_promotion(
     return DataError(f"{model.version} is stored and not promoted: {why}", hint=hint)
 
 
-def _worse(found: tuple[Difference, ...]) -> float:
+def _worse(differences: tuple[Difference, ...]) -> float:
     """Return how much lower the average precision is; 0 unless the whole interval is below 0."""
-    ranking = next(difference for difference in found if difference.metric == "average_precision")
+    ranking = next(difference for difference in differences if difference.metric == "average_precision")
     return -ranking.value if ranking.high < 0 else 0.0
 
 
@@ -162,8 +162,8 @@ def against(model: PropensityModel, previous: PropensityModel, rows: TrainingRow
     if lacking:
         raise DataError(f"{previous.version} looks at {listing(lacking)}, which {model.version} does not")
     ours, theirs = (
-        probabilities(found.scorer, raw(found.scorer, matrix(found.scorer.columns, rows.values)))
-        for found in (model, previous)
+        probabilities(each.scorer, raw(each.scorer, matrix(each.scorer.columns, rows.values)))
+        for each in (model, previous)
     )
     owner = pd.factorize(rows.users)[0].astype(np.int64)
     return differences(owner, rows.did, ours, theirs, model.definition.seed)

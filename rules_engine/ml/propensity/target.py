@@ -41,9 +41,9 @@ class Occurrences:
         [False, True, False]
         """
         inside = (self.at > start) & (self.at <= end)
-        found = np.zeros(len(self.users) + 1, dtype=np.bool_)  # the last one is for users who never did it
-        found[self.owner[inside]] = True
-        return found[self.users.get_indexer(pd.Index(users))]
+        did = np.zeros(len(self.users) + 1, dtype=np.bool_)  # the last one is for users who never did it
+        did[self.owner[inside]] = True
+        return did[self.users.get_indexer(pd.Index(users))]
 
 
 def occurrences(repo: FeastRepo, target: Target, catalog: Catalog, start: int, end: int) -> Occurrences:
@@ -56,9 +56,9 @@ def occurrences(repo: FeastRepo, target: Target, catalog: Catalog, start: int, e
     DefinitionError
         if the event is not declared any more as the target has it.
     """
-    found = _events(repo, target, catalog, start, end) if target.did else _rows(repo, target.new_row, start, end)
-    owner, users = pd.factorize(found["user"].to_pandas())
-    return Occurrences(pd.Index(users), owner.astype(np.int64), found["at"].to_numpy())
+    table = _events(repo, target, catalog, start, end) if target.did else _rows(repo, target.new_row, start, end)
+    owner, users = pd.factorize(table["user"].to_pandas())
+    return Occurrences(pd.Index(users), owner.astype(np.int64), table["at"].to_numpy())
 
 
 def _rows(repo: FeastRepo, view_name: str, start: int, end: int) -> pa.Table:
@@ -87,8 +87,8 @@ def _rows(repo: FeastRepo, view_name: str, start: int, end: int) -> pa.Table:
             hint=f"does its source in {repo.project.feature_repo} exist?",
         ) from error
     at = table[instant].cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
-    found = pa.table({"user": table[column].cast(pa.large_string()), "at": at})
-    return found.filter(pc.and_(pc.greater(at, start), pc.less_equal(at, end)))
+    rows = pa.table({"user": table[column].cast(pa.large_string()), "at": at})
+    return rows.filter(pc.and_(pc.greater(at, start), pc.less_equal(at, end)))
 
 
 def _events(repo: FeastRepo, target: Target, catalog: Catalog, start: int, end: int) -> pa.Table:
@@ -98,8 +98,8 @@ def _events(repo: FeastRepo, target: Target, catalog: Catalog, start: int, end: 
     for day in log.days():
         if day * DAY > end or (day + 1) * DAY <= start:
             continue
-        found = [(user, event) for user, event in log.read(day, [match.event]) if _counts(event, match, start, end)]
-        columns = [[user for user, _ in found], [event.at for _, event in found]]
+        events = [(user, event) for user, event in log.read(day, [match.event]) if _counts(event, match, start, end)]
+        columns = [[user for user, _ in events], [event.at for _, event in events]]
         tables.append(pa.table([pa.array(*pair) for pair in zip(columns, _NOTHING.types, strict=True)], _NOTHING))
     return pa.concat_tables(tables)
 

@@ -63,7 +63,7 @@ class TrainingRows:
 
     def take(self, which: NDArray[Any]) -> TrainingRows:
         """Return some of the rows."""
-        values = {name: found[which] for name, found in self.values.items()}
+        values = {name: column[which] for name, column in self.values.items()}
         return TrainingRows(self.users[which], self.cuts[which], values, self.did[which], self.share)
 
     def labels_digest(self) -> str:
@@ -110,9 +110,9 @@ class Population:
     ) -> None:
         self.types: dict[str, ValueType] = {}
         for name in features:
-            found = catalog.features[name].type
-            assert found is not None  # the definition was checked
-            self.types[name] = found
+            value_type = catalog.features[name].type
+            assert value_type is not None  # the definition was checked
+            self.types[name] = value_type
         self._users = OfflineUsers(repo, sorted(features))
         self._segment = segment
         self._rules = BatchRules(repo, program, [segment]) if segment and program else None
@@ -135,11 +135,11 @@ class Population:
             yield Batch(np.array(keys.to_pylist(), dtype=object), values, part.done)
 
     def _members(self, rules: BatchRules, as_of: int) -> pa.Array:
-        found = [pa.array([], pa.large_string())]
+        chunks = [pa.array([], pa.large_string())]
         for answered in rules.answers(as_of):
             members = pa.array(answered.members(self._segment))
-            found.append(answered.entities.cast(pa.large_string()).filter(members))
-        return pa.concat_arrays(found)
+            chunks.append(answered.entities.cast(pa.large_string()).filter(members))
+        return pa.concat_arrays(chunks)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -172,14 +172,14 @@ def training_rows(
         report(f"Reading features as of {format_instant(cut)}")
         for batch in population.batches(cut):
             users, values = batch.users, batch.values
-            kept = anything(values, definition.keys) & (hashes(users) < limit)
+            chosen = anything(values, definition.keys) & (hashes(users) < limit)
             labels = did.did(users, cut, cut + definition.target.within)
-            part = TrainingRows(users, np.full(len(users), cut, dtype=np.int64), values, labels).take(kept)
+            part = TrainingRows(users, np.full(len(users), cut, dtype=np.int64), values, labels).take(chosen)
             parts.append(part)
             total += len(part)
             while total > max_rows:
                 limit //= 2
-                parts = [found.take(hashes(found.users) < limit) for found in parts]
+                parts = [each.take(hashes(each.users) < limit) for each in parts]
                 total = sum(map(len, parts))
     if not total:
         raise DataError(
@@ -192,8 +192,8 @@ def training_rows(
 
 def hashes(users: NDArray[Any]) -> NDArray[np.int64]:
     """Return a number below 2**32 for each key, the same everywhere."""
-    found: NDArray[np.int64] = (pd.util.hash_array(users, categorize=False) >> np.uint64(32)).astype(np.int64)
-    return found
+    numbers: NDArray[np.int64] = (pd.util.hash_array(users, categorize=False) >> np.uint64(32)).astype(np.int64)
+    return numbers
 
 
 def _joined(parts: Sequence[TrainingRows], share: float) -> TrainingRows:

@@ -59,13 +59,13 @@ class Log(Transform):
 
     def apply(self, column: Column, learned: Mapping[str, float]) -> Column:  # noqa: ARG002
         """Return log(1 + x)."""
-        found: Column = np.log1p(column)
-        return found
+        logarithm: Column = np.log1p(column)
+        return logarithm
 
     def invert(self, column: Column, learned: Mapping[str, float]) -> Column:  # noqa: ARG002
         """Return exp(x) - 1."""
-        found: Column = np.expm1(column)
-        return found
+        inverted: Column = np.expm1(column)
+        return inverted
 
 
 #: What other packages bring: the name of an entry point is the transform's, the object a subclass of Transform.
@@ -87,12 +87,12 @@ def transforms() -> Mapping[str, Transform]:
     >>> list(transforms())[:1]
     ['log']
     """
-    found: dict[str, Transform] = {Log.name: Log()}
-    for entry, brought in BROUGHT.load([*found, *_SCALES]):
+    by_name: dict[str, Transform] = {Log.name: Log()}
+    for entry, brought in BROUGHT.load([*by_name, *_SCALES]):
         if problem := _lacking(brought, entry.name):
             raise BROUGHT.unusable(entry, f"`{entry.value}` {problem}")
-        found[entry.name] = brought()
-    return found
+        by_name[entry.name] = brought()
+    return by_name
 
 
 def _lacking(candidate: Any, name: str) -> str:

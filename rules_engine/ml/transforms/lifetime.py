@@ -53,8 +53,8 @@ class BgNbd:
         # By Euler's transformation of the published form, which overflows for customers with many purchases.
         rest = (1 - z) ** (a - 1) * hyp2f1(a + self.b - 1 - self.r, a - 1, a + self.b + x - 1, z)
         bought = (a + self.b + x - 1) / (a - 1) * (1 - rest)
-        found: Numbers = bought * self.probability_alive(x, recency_, age_)
-        return found
+        purchases: Numbers = bought * self.probability_alive(x, recency_, age_)
+        return purchases
 
     def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Numbers:
         """Return the probability that a customer has not stopped; 1 for one who never bought again.
@@ -66,8 +66,8 @@ class BgNbd:
         ratio = np.log((self.alpha + age_) / (self.alpha + recency_)) * (self.r + x)
         # The odds that the customer stopped after the last purchase; beyond the bound they are as good as certain.
         odds = self.a / (self.b + np.maximum(x, 1) - 1) * np.exp(np.minimum(ratio, 700))
-        found: Numbers = np.where(x > 0, 1 / (1 + odds), 1.0)
-        return found
+        probability: Numbers = np.where(x > 0, 1 / (1 + odds), 1.0)
+        return probability
 
     def purchases_of_anyone(self, t: ArrayLike) -> Numbers:
         """Return the purchases to expect of an unknown customer in the first ``t``: equation (9)."""
@@ -77,8 +77,8 @@ class BgNbd:
         a = self._a()
         z = horizon / (self.alpha + horizon)
         share = (1 - z) ** self.r * hyp2f1(self.r, self.b, a + self.b - 1, z)
-        found: Numbers = (a + self.b - 1) / (a - 1) * (1 - share)
-        return found
+        purchases: Numbers = (a + self.b - 1) / (a - 1) * (1 - share)
+        return purchases
 
     def log_likelihood(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Numbers:
         """Return the logarithm of each customer's likelihood: equation (6)."""
@@ -90,8 +90,8 @@ class BgNbd:
         staying = gammaln(a + b) + gammaln(b + x) - gammaln(b) - gammaln(a + b + x)
         active = -(r + x) * np.log(alpha + age_)
         stopped = np.log(a) - np.log(b + np.maximum(x, 1) - 1) - (r + x) * np.log(alpha + recency_)
-        found: Numbers = buying + staying + np.where(x > 0, np.logaddexp(active, stopped), active)
-        return found
+        likelihood: Numbers = buying + staying + np.where(x > 0, np.logaddexp(active, stopped), active)
+        return likelihood
 
     def _a(self) -> float:
         return self.a if abs(self.a - 1) > _NEAR_ONE else 1 + _NEAR_ONE
@@ -121,8 +121,8 @@ class GammaGamma:
         x, mean = _broadcast(frequency, mean_value)
         shape = self.p * x + self.q - 1
         total = self.p * (self.v + x * np.where(x > 0, mean, 0))
-        found: Numbers = np.where(shape > 0, total / np.where(shape > 0, shape, 1.0), np.inf)
-        return found
+        value: Numbers = np.where(shape > 0, total / np.where(shape > 0, shape, 1.0), np.inf)
+        return value
 
     def log_likelihood(self, frequency: ArrayLike, mean_value: ArrayLike) -> Numbers:
         """Return the logarithm of the likelihood of each customer who bought again."""
@@ -130,7 +130,7 @@ class GammaGamma:
 
         x, mean = _broadcast(frequency, mean_value)
         p, q, v = astuple(self)
-        found: Numbers = (
+        likelihood: Numbers = (
             gammaln(p * x + q)
             - gammaln(p * x)
             - gammaln(q)
@@ -139,7 +139,7 @@ class GammaGamma:
             + p * x * np.log(x)
             - (p * x + q) * np.log(v + x * mean)
         )
-        return found
+        return likelihood
 
 
 def fit_bg_nbd(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> BgNbd:
@@ -166,7 +166,7 @@ def fit_bg_nbd(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> BgNb
     kinds, counts = np.unique(np.column_stack([x, recency_, age_]), axis=0, return_counts=True)
     scale = float(age_.max()) or 1.0  # what the unit of time is must not matter to the search
     columns = (kinds[:, 0], kinds[:, 1] / scale, kinds[:, 2] / scale)
-    r, alpha, a, b = _maximize(lambda found: BgNbd(*found).log_likelihood(*columns), counts, 4, "BG/NBD")
+    r, alpha, a, b = _maximize(lambda parameters: BgNbd(*parameters).log_likelihood(*columns), counts, 4, "BG/NBD")
     return BgNbd(r, alpha * scale, a, b)
 
 
@@ -184,13 +184,13 @@ def fit_gamma_gamma(frequency: ArrayLike, mean_value: ArrayLike) -> GammaGamma:
         if purchases vary so much that their mean over all customers does not exist (q of 1 or less).
     """
     x, mean = _broadcast(frequency, mean_value)
-    known = (x > 0) & (mean > 0)
-    if not known.any():
+    has_value = (x > 0) & (mean > 0)
+    if not has_value.any():
         raise DataError("nobody bought again, so nothing tells what purchases are worth", hint="take more customers")
-    scale = float(mean[known].mean())
-    columns = (x[known], mean[known] / scale)
-    counts = np.ones(int(known.sum()))
-    p, q, v = _maximize(lambda found: GammaGamma(*found).log_likelihood(*columns), counts, 3, "Gamma-Gamma")
+    scale = float(mean[has_value].mean())
+    columns = (x[has_value], mean[has_value] / scale)
+    counts = np.ones(int(has_value.sum()))
+    p, q, v = _maximize(lambda parameters: GammaGamma(*parameters).log_likelihood(*columns), counts, 3, "Gamma-Gamma")
     if q <= 1:
         warnings.warn(
             f"these purchases vary too much to have a mean (q is {q:.2f}): the expected value of customers with few "
@@ -210,12 +210,12 @@ def _maximize(
         return -float((counts * likelihood(tuple(np.exp(logs)))).sum() / counts.sum())
 
     bounds = [(-12.0, 12.0)] * parameters
-    found = minimize(
+    optimum = minimize(
         cost, np.zeros(parameters), method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13, "gtol": 1e-9}
     )
-    if not np.isfinite(found.fun):
+    if not np.isfinite(optimum.fun):
         raise DataError(f"no {name} model fits these customers", hint="are there enough, and of several kinds?")
-    return tuple(map(float, np.exp(found.x)))
+    return tuple(map(float, np.exp(optimum.x)))
 
 
 def _broadcast(*columns: ArrayLike) -> tuple[Numbers, ...]:

@@ -100,8 +100,8 @@ class EngagementScore(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         values = self._smoothed(validate_data(self, X, dtype=np.float64, reset=False))
         sides = (np.searchsorted(self.reference_, values, side=side) for side in ("left", "right"))
         below, upto = sides
-        found: Matrix = 50.0 * (below + upto) / len(self.reference_)
-        return found.reshape(-1, 1)
+        score: Matrix = 50.0 * (below + upto) / len(self.reference_)
+        return score.reshape(-1, 1)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:  # noqa: ARG002
         """Return the name of the column."""

@@ -84,11 +84,11 @@ class VersionStore(Generic[M]):
         ProjectError
             if the file cannot be read.
         """
-        known = self.versions()
-        if not known:
+        stored = self.versions()
+        if not stored:
             raise self._nothing_fitted()
-        if version not in known:
-            raise UnknownNameError(f"`{self.name}` has no version `{version}`", hint=f"there is {listing(known)}")
+        if version not in stored:
+            raise UnknownNameError(f"`{self.name}` has no version `{version}`", hint=f"there is {listing(stored)}")
         path = self.file(version)
         try:
             text = path.read_bytes()
@@ -102,13 +102,13 @@ class VersionStore(Generic[M]):
 
     def entries(self) -> list[StoredVersion[M]]:
         """Return every stored version, oldest first. A damaged one comes with its error, and hides no other."""
-        found: list[StoredVersion[M]] = []
+        entries: list[StoredVersion[M]] = []
         for version in self.versions():
             try:
-                found.append(StoredVersion(version, self.load(version)))
+                entries.append(StoredVersion(version, self.load(version)))
             except DataError as error:
-                found.append(StoredVersion(version, None, error))
-        return found
+                entries.append(StoredVersion(version, None, error))
+        return entries
 
     def newest(self) -> M | None:
         """Return the newest version that can be read, if there is one."""
@@ -163,13 +163,13 @@ class VersionStore(Generic[M]):
         DataError
             if the file cannot be used.
         """
-        known = self.versions()
-        wanted = version or self.promoted() or (known[-1] if known and self.kind.newest_counts else None)
-        if wanted is not None:
-            return self.load(wanted)
-        if not known:
+        stored = self.versions()
+        chosen = version or self.promoted() or (stored[-1] if stored and self.kind.newest_counts else None)
+        if chosen is not None:
+            return self.load(chosen)
+        if not stored:
             raise self._nothing_fitted()
-        hint = f"run `{self.kind.command} promote {known[-1]} --of {self.name}`"
+        hint = f"run `{self.kind.command} promote {stored[-1]} --of {self.name}`"
         raise UnknownNameError(f"no version of `{self.name}` is promoted", hint=hint)
 
     def promoted(self) -> str | None:
@@ -232,8 +232,8 @@ class VersionStore(Generic[M]):
 
     def _standing(self) -> list[str]:
         """Return the promoted versions that still exist, the current one last."""
-        known = set(self.versions())
-        return [version for version in promotions(self.history()) if version in known]
+        stored = set(self.versions())
+        return [version for version in promotions(self.history()) if version in stored]
 
     def _note(self, action: str, version: str, at: int) -> None:
         with project_lock(self.project):
@@ -264,7 +264,7 @@ def open_fitted(project: Project, kind: ModelKind[M], name: str | None) -> Versi
     return VersionStore(project, kind, choose_name(names, name, f"fitted {kind.folder}"))
 
 
-def choose_name(known: Iterable[str], name: str | None, what: str) -> str:
+def choose_name(available: Iterable[str], name: str | None, what: str) -> str:
     """Return the given name, or the only one that there is.
 
     Parameters
@@ -284,7 +284,7 @@ def choose_name(known: Iterable[str], name: str | None, what: str) -> str:
     >>> choose_name(["shoppers"], None, "clusters in clusters.yaml")
     'shoppers'
     """
-    names = list(known)
+    names = list(available)
     if name is None and len(names) == 1:
         return names[0]
     if name is None:

@@ -43,13 +43,13 @@ class Assigned:
     @classmethod
     def together(cls, parts: list[Assigned]) -> Assigned:
         """Return the parts one after the other."""
-        found = [part.probabilities for part in parts if part.probabilities is not None]
+        probabilities = [part.probabilities for part in parts if part.probabilities is not None]
         return cls(
             position=np.concatenate([part.position for part in parts]),
             distance=np.concatenate([part.distance for part in parts]),
             confidence=np.concatenate([part.confidence for part in parts]),
             outlier=np.concatenate([part.outlier for part in parts]),
-            probabilities=np.concatenate(found) if found else None,
+            probabilities=np.concatenate(probabilities) if probabilities else None,
         )
 
 
@@ -178,9 +178,9 @@ class Algorithm(ABC):
             if there is no cluster.
         """
 
-    def for_fewer(self, settings: Mapping[str, Any], share: float, found: Clustering) -> dict[str, Any]:
+    def for_fewer(self, settings: Mapping[str, Any], share: float, whole: Clustering) -> dict[str, Any]:
         """Return the settings for a part of the entities, with what was read off the data already."""
-        changed = {**settings, **found.learned}
+        changed = {**settings, **whole.learned}
         if "starts" in changed:
             changed["starts"] = 1
         if "min_users" in changed:

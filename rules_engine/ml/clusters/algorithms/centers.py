@@ -54,9 +54,9 @@ class Centers(EqualByContent):
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Centers:
-        found = cls(finite(content["points"], 2), decode(content["limits"]))
-        check_numbers(found.limits.shape == (found.count,))
-        return found
+        centers = cls(finite(content["points"], 2), decode(content["limits"]))
+        check_numbers(centers.limits.shape == (centers.count,))
+        return centers
 
 
 def around(points: Matrix, clusters: Positions, centers: Matrix) -> Clustering:

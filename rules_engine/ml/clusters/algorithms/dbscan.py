@@ -97,14 +97,14 @@ class Dbscan(Algorithm):
 
         least = settings["min_users"]
         eps = settings["eps"] if settings["eps"] is not None else knee_of_neighbours(points, least)
-        found = DBSCAN(eps=eps, min_samples=least).fit(points)
-        core = found.core_sample_indices_
+        fitted = DBSCAN(eps=eps, min_samples=least).fit(points)
+        core = fitted.core_sample_indices_
         if not len(core):
             raise DataError(
                 f"DBSCAN finds no place with {least} users within {eps:.3g} of each other",
                 hint="raise `eps`, or lower `min_users`, in clusters.yaml",
             )
-        clusters = found.labels_.astype(np.int64)
+        clusters = fitted.labels_.astype(np.int64)
         yield Clustering(clusters, CorePoints(points[core], clusters[core], float(eps)), learned={"eps": float(eps)})
 
 

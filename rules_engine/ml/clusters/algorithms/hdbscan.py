@@ -111,8 +111,8 @@ class Hdbscan(Algorithm):
         from sklearn.cluster import HDBSCAN
 
         least = settings["min_users"]
-        found = HDBSCAN(min_cluster_size=least, copy=True).fit(points)
-        clusters = np.where(found.labels_ < 0, NONE, found.labels_).astype(np.int64)
+        fitted = HDBSCAN(min_cluster_size=least, copy=True).fit(points)
+        clusters = np.where(fitted.labels_ < 0, NONE, fitted.labels_).astype(np.int64)
         if not (clusters >= 0).any():
             raise DataError(
                 f"HDBSCAN finds no cluster of {least} users",

@@ -52,19 +52,19 @@ def algorithms() -> Mapping[str, Algorithm]:
     >>> list(algorithms())[:3]
     ['kmeans', 'minibatch_kmeans', 'agglomerative']
     """
-    found: dict[str, Algorithm] = {}
+    by_name: dict[str, Algorithm] = {}
     for own in BUILT_IN:
-        if problem := lacking(own, own.name, found):
+        if problem := lacking(own, own.name, by_name):
             raise TypeError(f"{own.__name__} {problem}")
-        found[own.name] = own()
-    for entry, brought in BROUGHT.load(found):
-        if problem := lacking(brought, entry.name, found):
+        by_name[own.name] = own()
+    for entry, brought in BROUGHT.load(by_name):
+        if problem := lacking(brought, entry.name, by_name):
             raise BROUGHT.unusable(entry, f"`{entry.value}` {problem}")
-        found[entry.name] = brought()
-    return found
+        by_name[entry.name] = brought()
+    return by_name
 
 
-def lacking(candidate: Any, name: str, known: Mapping[str, Algorithm]) -> str:
+def lacking(candidate: Any, name: str, others: Mapping[str, Algorithm]) -> str:
     """Return what a class lacks to be the algorithm of that name; empty if it is complete."""
     if not (isinstance(candidate, type) and issubclass(candidate, Algorithm)):
         return "is no subclass of Algorithm"
@@ -76,26 +76,26 @@ def lacking(candidate: Any, name: str, known: Mapping[str, Algorithm]) -> str:
         return f"calls itself `{candidate.name}`"
     if candidate.__abstractmethods__:
         return f"has no {' and no '.join(f'`{method}`' for method in sorted(candidate.__abstractmethods__))}"
-    return _lacking_assigner(candidate, known) or _wrong_setting(candidate, known)
+    return _lacking_assigner(candidate, others) or _wrong_setting(candidate, others)
 
 
-def _lacking_assigner(candidate: type[Algorithm], known: Mapping[str, Algorithm]) -> str:
+def _lacking_assigner(candidate: type[Algorithm], others: Mapping[str, Algorithm]) -> str:
     assigner = getattr(candidate, "assigner", None)
     parts = ("kind", "count", "dimensions", "assign", "to_plain", "from_plain")
     absent = [part for part in parts if not hasattr(assigner, part)]
     if absent:
         return f"has no `assigner` with {', '.join(absent)}"
-    if any(other.assigner.kind == candidate.assigner.kind for other in known.values() if other.assigner != assigner):
+    if any(other.assigner.kind == candidate.assigner.kind for other in others.values() if other.assigner != assigner):
         return f"has an assigner of the kind `{candidate.assigner.kind}`, which another one is"
     return ""
 
 
-def _wrong_setting(candidate: type[Algorithm], known: Mapping[str, Algorithm]) -> str:
+def _wrong_setting(candidate: type[Algorithm], others: Mapping[str, Algorithm]) -> str:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
     for key, setting in candidate.settings.items():
-        same = [other.settings[key].schema for other in known.values() if key in other.settings]
+        same = [other.settings[key].schema for other in others.values() if key in other.settings]
         if key in _OURS or any(schema != setting.schema for schema in same):
             return f"has a setting `{key}`, which means something else already"
         if "description" not in setting.schema:
@@ -142,11 +142,11 @@ def find(
     DataError
         if an algorithm finds no cluster.
     """
-    found, chosen = [], algorithms()[algorithm]
+    clusterings, chosen = [], algorithms()[algorithm]
     for result in chosen.find(points, sizes, settings, seed):
-        found.append(result)
-        progress(len(found), 1 if chosen.finds_k else len(sizes))
-    return found
+        clusterings.append(result)
+        progress(len(clusterings), 1 if chosen.finds_k else len(sizes))
+    return clusterings
 
 
 def assigner_from_plain(content: Mapping[str, Any]) -> Assigner:

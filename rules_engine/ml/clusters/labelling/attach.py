@@ -133,11 +133,11 @@ def _label_everyone(
 
 def _users(repo: FeastRepo, model: ClusterModel, source: LabelSource, as_of: int) -> Iterator[_Users]:
     """Yield all users, in pieces if the label's source is a file on this machine."""
-    wanted = {f"{source.name}:{column}": column for column in source.columns}
+    columns = {f"{source.name}:{column}": column for column in source.columns}
     if source.path is not None:
         try:
-            for piece in pieces(repo, model.features, list(wanted), as_of):
-                before = piece.frame[list(wanted)].rename(columns=wanted)
+            for piece in pieces(repo, model.features, list(columns), as_of):
+                before = piece.frame[list(columns)].rename(columns=columns)
                 before = before.assign(event_timestamp=piece.instants[row_instant(source.name)])
                 features = piece.frame.loc[:, list(model.features)]
                 yield _Users(features, piece.present, before.dropna(subset="event_timestamp"))
@@ -146,8 +146,8 @@ def _users(repo: FeastRepo, model: ClusterModel, source: LabelSource, as_of: int
         else:
             return
     features, before = features_as_of(repo, model.features, as_of), source.rows()
-    everyone = features.index.union(before.index)
-    yield _Users(features.reindex(everyone), everyone.isin(features.index), before)
+    keys = features.index.union(before.index)
+    yield _Users(features.reindex(keys), keys.isin(features.index), before)
 
 
 def _newest(model: ClusterModel, source: LabelSource, users: _Users, as_of: int, done: Attached) -> pd.DataFrame:
@@ -164,10 +164,10 @@ def _newest(model: ClusterModel, source: LabelSource, users: _Users, as_of: int,
     done.added += len(fresh)
     done.moved += int((old["label"].notna() & (old["label"] != labels["label"])).sum())
     done.outliers += int(labels["outlier"].sum())
-    for found, count in labels["label"].value_counts().items():
-        done.sizes[str(found)] = done.sizes.get(str(found), 0) + int(count)
-    kept = before.drop(index=fresh.index, errors="ignore").assign(fresh=False)
-    return pd.concat([kept, fresh]) if len(kept) else fresh
+    for label, count in labels["label"].value_counts().items():
+        done.sizes[str(label)] = done.sizes.get(str(label), 0) + int(count)
+    unchanged = before.drop(index=fresh.index, errors="ignore").assign(fresh=False)
+    return pd.concat([unchanged, fresh]) if len(unchanged) else fresh
 
 
 def _changed(labels: pd.DataFrame, old: pd.DataFrame, columns: dict[str, str]) -> Any:

@@ -62,8 +62,8 @@ class LabelSource:
             return rows["event_timestamp"].max() if len(rows) else None
         latest = None
         for batch in pq.ParquetFile(self.path).iter_batches(columns=[self._timestamp]):
-            found = pc.max(batch.column(0)).as_py()
-            latest = found if latest is None or (found is not None and found > latest) else latest
+            newest = pc.max(batch.column(0)).as_py()
+            latest = newest if latest is None or (newest is not None and newest > latest) else latest
         if latest is None:
             return None
         instant = pd.Timestamp(latest)

@@ -28,11 +28,12 @@ def check_probabilities(model: ClusterModel, columns: Mapping[str, str]) -> None
         if the algorithm gives no probabilities.
     """
     assert LABELS.pattern is not None
-    wanted = [column for column in columns if LABELS.pattern.match(column)]
+    probability_columns = [column for column in columns if LABELS.pattern.match(column)]
     algorithm = model.definition.method.algorithm
-    if wanted and not algorithms()[algorithm].has_probabilities:
+    if probability_columns and not algorithms()[algorithm].has_probabilities:
         raise ProjectError(
-            f"the feature view `{model.definition.name}` holds `{wanted[0]}`, and {algorithm} knows no probabilities",
+            f"the feature view `{model.definition.name}` holds `{probability_columns[0]}`, and {algorithm} knows no "
+            "probabilities",
             hint="write `algorithm: gaussian_mixture` in clusters.yaml, or remove the probabilities from the view",
         )
 
@@ -63,32 +64,32 @@ def label_all(model: ClusterModel, frame: pd.DataFrame) -> pd.DataFrame:
     """Return a row of labels for each user that the model can place, with everything that a view may hold."""
     values = matrix(frame.loc[:, list(model.features)])
     usable = model.usable(values)
-    found = model.assign(values[usable])
+    assigned = model.assign(values[usable])
     names = np.array([*model.labels, OUTLIER], dtype=object)
     numbers = np.array([*(cluster.number for cluster in model.clusters), 0], dtype=np.int64)
     columns: dict[str, Any] = {
-        "label": names[found.position],  # position -1 is the last one: no cluster
-        "cluster": numbers[found.position],
-        "distance": found.distance,
-        "model_version": np.full(len(found.position), model.version, dtype=object),
-        "confidence": found.confidence,
-        "outlier": found.outlier,
+        "label": names[assigned.position],  # position -1 is the last one: no cluster
+        "cluster": numbers[assigned.position],
+        "distance": assigned.distance,
+        "model_version": np.full(len(assigned.position), model.version, dtype=object),
+        "confidence": assigned.confidence,
+        "outlier": assigned.outlier,
     }
-    if found.probabilities is not None:
-        columns |= {f"probability_{number}": found.probabilities[:, at] for at, number in enumerate(numbers[:-1])}
+    if assigned.probabilities is not None:
+        columns |= {f"probability_{number}": assigned.probabilities[:, at] for at, number in enumerate(numbers[:-1])}
     return pd.DataFrame(columns, index=frame.index[usable])
 
 
 def unknown_labels(program: Program, model: ClusterModel) -> dict[str, list[str]]:
     """Return, by segment, the labels that it looks for and no cluster has: it would find nobody by them."""
     feature = f"{model.definition.name}:label"
-    known = {*model.labels, *([OUTLIER] if model.has_outliers else [])}
-    found: dict[str, list[str]] = {}
+    existing = {*model.labels, *([OUTLIER] if model.has_outliers else [])}
+    unknown: dict[str, list[str]] = {}
     for name, segment in program.segments.items():
         for node in walk(segment.when):
             if not isinstance(node, Predicate) or node.operator not in ("equals", "in") or node.ignore_case:
                 continue
             if isinstance(node.operand, FeatureRef) and node.operand.key == feature:
-                wanted = node.argument if isinstance(node.argument, tuple) else (node.argument,)
-                found.setdefault(name, []).extend(label for label in wanted if label not in known)
-    return {name: labels for name, labels in sorted(found.items()) if labels}
+                compared = node.argument if isinstance(node.argument, tuple) else (node.argument,)
+                unknown.setdefault(name, []).extend(label for label in compared if label not in existing)
+    return {name: labels for name, labels in sorted(unknown.items()) if labels}

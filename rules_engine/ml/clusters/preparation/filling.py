@@ -137,8 +137,8 @@ def filling_from_plain(content: Mapping[str, Any], features: int) -> Filling:
     ValueError, KeyError, TypeError
         if the data make no sense.
     """
-    found: Filling = _KINDS[content["kind"]].from_plain(content, features)
-    return found
+    filling: Filling = _KINDS[content["kind"]].from_plain(content, features)
+    return filling
 
 
 def fit_filling(missing: str, scaled: Matrix, seed: int) -> Filling:

@@ -202,13 +202,13 @@ def fit_preprocessing(definition: ClusterDefinition, values: Matrix) -> Preproce
 
 
 def _projection(definition: ClusterDefinition, complete: Matrix) -> PrincipalComponents | None:
-    wanted = definition.components if definition.variance is None else definition.variance
-    if wanted is None or wanted == 1.0:
+    components = definition.components if definition.variance is None else definition.variance
+    if components is None or components == 1.0:
         return None
     from sklearn.decomposition import PCA
 
-    found = PCA(wanted, svd_solver="full").fit(complete)
-    return PrincipalComponents(found.mean_, found.components_, found.explained_variance_ratio_)
+    pca = PCA(components, svd_solver="full").fit(complete)
+    return PrincipalComponents(pca.mean_, pca.components_, pca.explained_variance_ratio_)
 
 
 def _scaler(feature: ClusterFeature, column: Matrix) -> Scaler:
@@ -251,8 +251,8 @@ def _standard(_feature: ClusterFeature, scaled: Matrix) -> tuple[float, float]:
     # The mean of huge values is infinite, which scikit-learn would refuse without naming the feature.
     if not np.isfinite(np.square(scaled).sum()):
         return np.nan, np.nan
-    found = StandardScaler().fit(scaled)
-    return float(found.mean_[0]), float(found.scale_[0])
+    scaler = StandardScaler().fit(scaled)
+    return float(scaler.mean_[0]), float(scaler.scale_[0])
 
 
 def _min_max(_feature: ClusterFeature, scaled: Matrix) -> tuple[float, float]:
@@ -268,8 +268,8 @@ def _robust(feature: ClusterFeature, scaled: Matrix) -> tuple[float, float]:
             f"half of all users have {low:g} as `{feature.feature}`, so the middle half has no width",
             hint=f"write `scale: standard` or `scale: log` for {feature.feature} in clusters.yaml",
         )
-    found = RobustScaler().fit(scaled)
-    return float(found.center_[0]), float(found.scale_[0])
+    scaler = RobustScaler().fit(scaled)
+    return float(scaler.center_[0]), float(scaler.scale_[0])
 
 
 #: By scale, what gives center and spread; of transformed columns, mean and deviation.
@@ -286,15 +286,15 @@ def transformed(feature: str, transform: str, column: Matrix, learned: Mapping[s
     """
     if not transform:
         return column
-    found = transforms()[transform]
-    possible = found.defined(column) | np.isnan(column)
+    method = transforms()[transform]
+    possible = method.defined(column) | np.isnan(column)
     if not possible.all():
         raise DataError(
             f"`{feature}` has the value {column[~possible].min():g}, for which `scale: {transform}` is not defined "
-            f"({(found.__doc__ or '').splitlines()[0].rstrip('.')})",
+            f"({(method.__doc__ or '').splitlines()[0].rstrip('.')})",
             hint=f"write `scale: standard` for {feature} in clusters.yaml",
         )
-    return found.apply(column, learned)
+    return method.apply(column, learned)
 
 
 def column_means(features: Sequence[str], values: Matrix) -> dict[str, float]:

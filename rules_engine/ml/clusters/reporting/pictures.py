@@ -64,11 +64,11 @@ def sizes(model: ClusterModel) -> Picture:
 
 def stability(model: ClusterModel) -> Picture | None:
     """Draw the stability of each cluster."""
-    found = [cluster.stability for cluster in model.clusters]
-    if any(value is None for value in found):
+    stabilities = [cluster.stability for cluster in model.clusters]
+    if any(value is None for value in stabilities):
         return None
-    names = [named(model, at) for at in range(len(found))]
-    values = [float(value or 0.0) for value in found]
+    names = [named(model, at) for at in range(len(stabilities))]
+    values = [float(value or 0.0) for value in stabilities]
     with drawing(6, 1.0 + 0.55 * len(names)) as (figure, axes):
         bars = axes.barh(names, values, color=[colour(at) for at in range(len(names))], height=0.7)
         axes.bar_label(bars, [f" {value:.2f}" for value in values])
