@@ -133,9 +133,9 @@ class _Watch:
 
     def _raise(self) -> NoReturn:
         self._at = time.monotonic()
-        raise self._made()  # without a variable, which would keep it alive by its own traceback
+        raise self._new_interrupt()  # without a variable, which would keep it alive by its own traceback
 
-    def _made(self) -> _Interrupt:
+    def _new_interrupt(self) -> _Interrupt:
         interrupt = _Interrupt()
         self._raised = weakref.ref(interrupt)
         return interrupt

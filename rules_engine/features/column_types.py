@@ -103,7 +103,7 @@ def family(kind: pa.DataType) -> Family:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return next(
-        (held_family for held_family, checks in _FAMILIES if any(check(kind) for check in checks)), Family.OTHER
+        (column_family for column_family, checks in _FAMILIES if any(check(kind) for check in checks)), Family.OTHER
     )
 
 
@@ -126,9 +126,9 @@ def is_in_table(declared: str) -> bool:
     return (element_type(declared) or declared) in CONVERSIONS
 
 
-def conversion(declared: str, held_family: Family) -> Conversion | None:
+def conversion(declared: str, column_family: Family) -> Conversion | None:
     """Return how a column that is no list becomes the declared type; None if it is refused."""
-    return CONVERSIONS[declared].get(held_family)
+    return CONVERSIONS[declared].get(column_family)
 
 
 def refusal(feature: str, declared: str, column_type: object, column_family: Family) -> FeatureColumnError:

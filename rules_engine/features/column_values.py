@@ -105,11 +105,11 @@ def entity_keys(column: pa.Array, name: str) -> pa.Array:
     >>> entity_keys(pa.array([42.0, float("nan")]), "user_id").to_pylist(), entity_keys(pa.array([7]), "id").to_pylist()
     (['42', None], ['7'])
     """
-    held_family = family(column.type)
-    if held_family is Family.TEXT:
+    column_family = family(column.type)
+    if column_family is Family.TEXT:
         plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
         return plain.cast(pa.large_string())
-    if held_family in _NUMBERS:
+    if column_family in _NUMBERS:
         try:
             return _whole(_plain(column), pa.int64()).cast(pa.large_string())
         except (_ValueError, pa.ArrowException) as error:
@@ -135,10 +135,10 @@ def event_instants(column: pa.Array, name: str) -> pa.Array:
     >>> event_instants(pa.array([1, None], pa.timestamp("ms")), "at").to_pylist()
     [1000, None]
     """
-    held_family = family(column.type)
-    if held_family is Family.DATE:
+    column_family = family(column.type)
+    if column_family is Family.DATE:
         column = column.cast(pa.timestamp("s"))
-    elif held_family is not Family.TIMESTAMP:
+    elif column_family is not Family.TIMESTAMP:
         if _is_missing(column):
             return pa.nulls(len(column), pa.int64())
         raise refused_instants(column.type, name)

@@ -59,15 +59,15 @@ def project_catalog(project: Project, repo: FeastRepo | None = None) -> Catalog:
     DefinitionError
         with every problem of events.yaml.
     """
-    return _known(project, repo)[0]
+    return _catalog_and_sources(project, repo)[0]
 
 
 def project_sources(project: Project, repo: FeastRepo | None = None) -> list[ViewSource]:
     """Return the files of a project's feature views, as :func:`project_catalog` returns their features."""
-    return _known(project, repo)[1]
+    return _catalog_and_sources(project, repo)[1]
 
 
-def _known(project: Project, repo: FeastRepo | None) -> tuple[Catalog, list[ViewSource]]:
+def _catalog_and_sources(project: Project, repo: FeastRepo | None) -> tuple[Catalog, list[ViewSource]]:
     path = project.state_dir / "catalog.json"
     fingerprint = _fingerprint(project.feature_repo)
     if repo is None:

@@ -233,7 +233,7 @@ class Pool:
             # Other threads get the processor while this one sleeps: with more than one connection nobody is impatient.
             reply = connection.ask(command, impatient=self._open == 1)
         except _BROKEN as error:
-            return self._again(connection, error, deadline, lambda fresh: fresh.ask(command))
+            return self._ask_once_more(connection, error, deadline, lambda fresh: fresh.ask(command))
         except BaseException:
             self._drop(connection)
             raise
@@ -261,14 +261,14 @@ class Pool:
         try:
             connection.ask_many(commands, count)
         except _BROKEN as error:
-            self._again(connection, error, None, lambda fresh: fresh.ask_many(commands[answered:], accept))
+            self._ask_once_more(connection, error, None, lambda fresh: fresh.ask_many(commands[answered:], accept))
         except BaseException:
             self._drop(connection)
             raise
         else:
             self._give(connection)
 
-    def _again(
+    def _ask_once_more(
         self,
         broken: SocketConnection,
         error: Exception,

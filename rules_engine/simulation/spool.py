@@ -34,7 +34,7 @@ class Spool:
 
     def __init__(self, in_memory: int = IN_MEMORY) -> None:
         self._limit = in_memory
-        self._held: list[tuple[str, Event | None]] = []
+        self._in_memory: list[tuple[str, Event | None]] = []
         self._open = ExitStack()
         self._files: list[BinaryIO] = []
         self.first: int | None = None
@@ -61,14 +61,14 @@ class Spool:
         self._hold(entity, None)
 
     def _hold(self, entity: str, event: Event | None) -> None:
-        self._held.append((entity, event))
-        if len(self._held) >= self._limit:
+        self._in_memory.append((entity, event))
+        if len(self._in_memory) >= self._limit:
             self._spill()
 
     def entities(self) -> Iterator[tuple[str, list[Event]]]:
         """Yield every entity with its events, ordered by instant and id."""
         if not self._files:
-            yield from _by_entity(self._held)
+            yield from _by_entity(self._in_memory)
             return
         self._spill()
         for file in self._files:
@@ -79,10 +79,10 @@ class Spool:
         if not self._files:
             folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="segments-")))
             self._files = [self._open.enter_context((folder / str(part)).open("w+b")) for part in range(PARTS)]
-        for entity, event in self._held:
+        for entity, event in self._in_memory:
             part = crc32(entity.encode("utf-8", "surrogatepass")) % PARTS
             self._files[part].write(_encoded(entity, event))
-        self._held = []
+        self._in_memory = []
 
 
 def _by_entity(events: Iterable[tuple[str, Event | None]]) -> Iterator[tuple[str, list[Event]]]:

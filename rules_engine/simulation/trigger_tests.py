@@ -26,7 +26,7 @@ def differences(case: TriggerCase) -> Iterator[tuple[str, str]]:
     ):
         actual = [each for each in steps if each.state is state]
         if len(actual) != len(expected) or any(map(_differs, expected, actual)):
-            yield f"{word}: expected {_expected(expected)}, got {_found(actual, expected)}", story
+            yield f"{word}: expected {_expected(expected)}, got {_shown(actual, expected)}", story
 
 
 def happened(case: TriggerCase) -> list[Outgoing]:
@@ -56,7 +56,7 @@ def _expected(outcomes: Sequence[ExpectedStep]) -> str:
     return _listed((step.at, step.reason.value if step.reason else "", dict(step.payload)) for step in outcomes)
 
 
-def _found(steps: Sequence[TriggerStep], expected: Sequence[ExpectedStep]) -> str:
+def _shown(steps: Sequence[TriggerStep], expected: Sequence[ExpectedStep]) -> str:
     """List the steps as the case compares them: of the payload only the names that it gives anywhere."""
     names = {name for step in expected for name, _ in step.payload}
     return _listed(

@@ -41,20 +41,20 @@ _LIMITS = {"Int32": 2**31 - 1, "Int64": 2**63 - 1, "Float32": 2**24, "Float64": 
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
-def family(held_as: str) -> Family:
+def family(column_type: str) -> Family:
     """Return the family of a type as Spark names it.
 
     >>> family("decimal(10,2)"), family("array<int>"), family("map<string,int>")
     (<Family.DECIMAL: 'decimals'>, <Family.LIST: 'lists'>, <Family.OTHER: 'another type'>)
     """
-    if held_as.startswith("decimal"):
+    if column_type.startswith("decimal"):
         return Family.DECIMAL
-    if held_as.startswith("array<"):
+    if column_type.startswith("array<"):
         return Family.LIST
-    return _FAMILIES.get(held_as, Family.OTHER)
+    return _FAMILIES.get(column_type, Family.OTHER)
 
 
-def as_declared(column: str, held_as: str, feature: str, declared: str) -> str:
+def as_declared(column: str, column_type: str, feature: str, declared: str) -> str:
     """Write a feature's column as the online store holds it, with instants in microseconds.
 
     A value that the declared type does not hold ends the query with an error that says so.
@@ -67,26 +67,26 @@ def as_declared(column: str, held_as: str, feature: str, declared: str) -> str:
     >>> as_declared("seen", "timestamp", "facts:seen", "UnixTimestamp")
     "unix_micros(date_trunc('SECOND', CAST(`seen` AS TIMESTAMP)))"
     """
-    value, held_family = quoted(column), family(held_as)
+    value, column_family = quoted(column), family(column_type)
     if not is_in_table(declared):
         return value
-    if held_family is Family.NOTHING:
+    if column_family is Family.NOTHING:
         return nothing(declared)
     inner = element_type(declared)
     if inner is None:
-        return _converted(value, held_family, feature, declared, declared, held_as)
-    if held_family is not Family.LIST:
-        raise refusal(feature, declared, held_as, held_family)
-    of_elements = family(held_as[len("array<") : -1])
+        return _converted(value, column_family, feature, declared, declared, column_type)
+    if column_family is not Family.LIST:
+        raise refusal(feature, declared, column_type, column_family)
+    of_elements = family(column_type[len("array<") : -1])
     if of_elements is Family.NOTHING:
         return nothing(declared)
-    element = _converted("element", of_elements, feature, inner, declared, held_as)
+    element = _converted("element", of_elements, feature, inner, declared, column_type)
     return f"transform(array_compact({value}), element -> {element})"
 
 
-def whole_key(value: str, held_family: Family, name: str) -> str:
+def whole_key(value: str, column_family: Family, name: str) -> str:
     """Write a key that is a float or a decimal as the whole number that it is."""
-    return _whole(value, held_family, f"the join key `{name}` has to be whole numbers or strings", "Int64")
+    return _whole(value, column_family, f"the join key `{name}` has to be whole numbers or strings", "Int64")
 
 
 def nothing(declared: str) -> str:
@@ -99,49 +99,49 @@ def nothing(declared: str) -> str:
     return f"CAST(NULL AS {_TYPES[declared] if inner is None else f'ARRAY<{_TYPES[inner]}>'})"
 
 
-def _converted(value: str, held_family: Family, feature: str, target: str, declared: str, held_as: str) -> str:
-    how = conversion(target, held_family)
+def _converted(value: str, column_family: Family, feature: str, target: str, declared: str, column_type: str) -> str:
+    how = conversion(target, column_family)
     if how is None:
-        raise refusal(feature, declared, held_as, held_family)
-    return _WRITERS[how](value, held_family, f"feature `{feature}` is declared {declared}", target)
+        raise refusal(feature, declared, column_type, column_family)
+    return _WRITERS[how](value, column_family, f"feature `{feature}` is declared {declared}", target)
 
 
-def _same(value: str, _found: Family, _said: str, _target: str) -> str:
+def _same(value: str, _family: Family, _problem: str, _target: str) -> str:
     return value
 
 
-def _whole(value: str, held_family: Family, problem: str, target: str) -> str:
+def _whole(value: str, column_family: Family, problem: str, target: str) -> str:
     limit = _LIMITS[target]
-    if held_family is Family.INTEGER:
+    if column_family is Family.INTEGER:
         holds = f"{value} BETWEEN {-limit - 1} AND {limit}"
-    elif held_family is Family.DECIMAL:
+    elif column_family is Family.DECIMAL:
         holds = f"{value} = floor({value}) AND {value} BETWEEN {-limit - 1} AND {limit}"
     else:  # beyond 2**53 floats leave out whole numbers
         bound = min(limit, 2**53 - 1)
         holds = f"{value} = floor({value}) AND {value} BETWEEN {-bound - 1} AND {bound} AND abs({value}) < {2**53}"
     refused = _raise(f"{problem}: its source holds values that are no whole numbers, or outside of its range")
-    is_missing = f"{value} IS NULL" if held_family is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
+    is_missing = f"{value} IS NULL" if column_family is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
     return f"CASE WHEN {is_missing} THEN NULL WHEN {holds} THEN CAST({value} AS BIGINT) ELSE {refused} END"
 
 
-def _real(value: str, held_family: Family, problem: str, target: str) -> str:
+def _real(value: str, column_family: Family, problem: str, target: str) -> str:
     converted = f"CAST({value} AS {_TYPES[target]})"
-    if held_family is Family.FLOAT:
+    if column_family is Family.FLOAT:
         return converted
     limit = _LIMITS[target]
     refused = _raise(f"{problem}: its source holds numbers beyond {limit}, where floats leave out whole numbers")
     return f"CASE WHEN {value} IS NULL THEN NULL WHEN abs({value}) <= {limit} THEN {converted} ELSE {refused} END"
 
 
-def _epoch_seconds(value: str, held_family: Family, problem: str, _target: str) -> str:
-    seconds = _whole(value, held_family, problem, "Int64")
+def _epoch_seconds(value: str, column_family: Family, problem: str, _target: str) -> str:
+    seconds = _whole(value, column_family, problem, "Int64")
     refused = _raise(f"{problem}: its source holds seconds after 1970 that no calendar has; are these milliseconds?")
     holds = f"{value} BETWEEN {_FIRST_SECOND} AND {_LAST_SECOND}"
-    missing = f"{value} IS NULL" if held_family is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
+    missing = f"{value} IS NULL" if column_family is not Family.FLOAT else f"{value} IS NULL OR isnan({value})"
     return f"CASE WHEN {missing} THEN NULL WHEN {holds} THEN {seconds} * 1000000 ELSE {refused} END"
 
 
-def _instant(value: str, _found: Family, _said: str, _target: str) -> str:
+def _instant(value: str, _family: Family, _problem: str, _target: str) -> str:
     return f"unix_micros(date_trunc('SECOND', CAST({value} AS TIMESTAMP)))"
 
 

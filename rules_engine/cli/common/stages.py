@@ -21,7 +21,7 @@ class StageTimes:
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
         self.seconds: dict[str, float] = {}
-        self._current, self._since = "", time.perf_counter()
+        self._current, self._began = "", time.perf_counter()
 
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
         """Go on with a stage, or begin the next one."""
@@ -44,5 +44,5 @@ class StageTimes:
     def _count(self) -> None:
         now = time.perf_counter()
         if self._current:
-            self.seconds[self._current] += now - self._since
-        self._since = now
+            self.seconds[self._current] += now - self._began
+        self._began = now

@@ -40,19 +40,19 @@ class DirectWrites:
         server = event_server(repo.connection(), repo.project.root)
         self.address = server.address
         self._client: Any = server.client()
-        self._held = Held(self._client, repo.name)
+        self._mark = Held(self._client, repo.name)
         version = repo.store.config.entity_key_serialization_version
         self._key = KeyMaker(repo.name, repo.entity().join_key, version)
 
     def materialized(self, view: Any) -> HeldView | None:
         """Tell what the store holds of a view; None if it does not say that it holds something."""
         with redis_client.store_errors(self.address):
-            return self._held.view(str(view.name))
+            return self._mark.view(str(view.name))
 
     def note(self, view: Any, end: int) -> None:
         """Write into the store that it holds a view up to an instant. Call it when all rows are written."""
         with redis_client.store_errors(self.address):
-            self._held.note_view(str(view.name), HeldView(end, features_digest(self._repo, view)))
+            self._mark.note_view(str(view.name), HeldView(end, features_digest(self._repo, view)))
 
     def not_older(self, table: Any, rows: list[Row]) -> list[Row]:
         """Return the rows that are at least as new as what the store holds for their entity and view."""

@@ -138,7 +138,7 @@ class OfflineUsers:
         opened = self._opened()
         local = [source for source in opened if source is not None]
         if not newest.has_duckdb() or len(local) < len(opened):
-            yield from self._held(opened, as_of, keys, others)
+            yield from self._in_memory(opened, as_of, keys, others)
             return
         folder = self._repo.project.state_dir
         yield from parquet.newest_rows(local, self.key, as_of, keys, others, BATCH_ROWS, folder, keyless=keyless)
@@ -164,7 +164,7 @@ class OfflineUsers:
                 source.require(dict(source.columns.features))
         return opened
 
-    def _held(
+    def _in_memory(
         self,
         opened: Sequence[SourceFile | None],
         as_of: int,

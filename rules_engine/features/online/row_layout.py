@@ -326,7 +326,7 @@ class RowLayouts:
         self._plan = plan
         self._size = sum(1 + len(view.features) for view in plan.views)
         self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
-        self._made: dict[tuple[tuple[str, ...] | None, bytes | None], RowLayout] = {}
+        self._layouts: dict[tuple[tuple[str, ...] | None, bytes | None], RowLayout] = {}
 
     def of(self, features: Sequence[str] | None, state_name: bytes | None = None) -> RowLayout:
         """Return the layout of some features, or of all, and of what lies beside them under a name.
@@ -337,12 +337,12 @@ class RowLayouts:
             if the plan has no such feature.
         """
         requested = None if features is None else tuple(features), state_name
-        layout = self._made.get(requested)
+        layout = self._layouts.get(requested)
         if layout is None:
-            if len(self._made) >= _LAYOUTS_KEPT:
-                self._made.clear()
+            if len(self._layouts) >= _LAYOUTS_KEPT:
+                self._layouts.clear()
             # Two threads may both make it; they make the same.
-            layout = self._made[requested] = RowLayout(
+            layout = self._layouts[requested] = RowLayout(
                 Selection.of(self._plan, features), self._key, state_name, self._size
             )
         return layout

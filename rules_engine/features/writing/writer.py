@@ -84,13 +84,13 @@ class BulkWriter:
         with ThreadPoolExecutor(1, "bulk-writer") as sender:
             under_way: tuple[int, Future[int]] | None = None
             for piece in pieces:
-                following = len(piece), sender.submit(self._send, piece, self._made(piece))
+                following = len(piece), sender.submit(self._send, piece, self._commands_of_new(piece))
                 written += _finish(under_way, progress)
                 under_way = following
             written += _finish(under_way, progress)
         return written
 
-    def _made(self, piece: BulkRows) -> Ragged | None:
+    def _commands_of_new(self, piece: BulkRows) -> Ragged | None:
         """Make the commands that write new entities whole, while the server works on the piece before."""
         commands = restores(piece, self._key_ttl) if self._restores and len(piece) >= _FEW else None
         if commands is None:

@@ -29,10 +29,10 @@ VAGUE_NAMES = frozenset(
 )
 
 #: Packages whose names are still to be chosen.
-_NOT_YET_SWEPT = frozenset(
-    {"batch", "cli", "delivery", "deploy", "features", "ml", "project", "redis", "rules", "simulation", "stream"}
-    | {"targets", "triggers"}
-)
+_NOT_YET_SWEPT = frozenset({"delivery", "deploy", "rules", "stream", "targets", "triggers"})
+
+#: A key of stored models, which does not change.
+_STORED = {("ml/propensity/assessment.py", "found")}
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -73,7 +73,7 @@ def test_names_say_what_they_hold() -> None:
         for path, module in modules()
         if path.partition("/")[0].removesuffix(".py") not in _NOT_YET_SWEPT
         for line, name in new_names(module)
-        if name.strip("_") in VAGUE_NAMES
+        if name.strip("_") in VAGUE_NAMES and (path, name) not in _STORED
     ]
     assert vague == [], "\n" + "\n".join(vague)
 

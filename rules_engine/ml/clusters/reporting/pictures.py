@@ -212,7 +212,7 @@ _CURVES = {
 
 def curves(model: ClusterModel) -> Picture | None:
     """Draw the measures for each number of clusters that was tried."""
-    shown = [name for name in _CURVES if _known(model.scores, name)]
+    shown = [name for name in _CURVES if _is_measured(model.scores, name)]
     if len(model.scores) < 2 or not shown:
         return None
     chosen_by = {"elbow": "inertia"}.get(model.definition.method.choose_by, model.definition.method.choose_by)
@@ -234,7 +234,7 @@ def curves(model: ClusterModel) -> Picture | None:
         return Picture(as_svg(figure), "Curves of the measures by number of clusters.", caption, wide=True)
 
 
-def _known(scores: Sequence[KScore], name: str) -> bool:
+def _is_measured(scores: Sequence[KScore], name: str) -> bool:
     return all(getattr(score, name) is not None for score in scores)
 
 
