@@ -33,6 +33,7 @@ COMMANDS = (
     CommandEntry("materialize", "Bring the online store up to date.", RUN),
     CommandEntry("ingest", "Take events from a file; replay refused ones; rebuild states.", RUN),
     CommandEntry("run", "Work off the streams of events.", RUN),
+    CommandEntry("serve", "Answer over HTTP.", RUN),
     CommandEntry("cluster", "Group users by their features; the labels are features too.", RUN),
     CommandEntry("model", "Learn how likely users are to act; the scores are features too.", RUN),
     CommandEntry("drift", "Show how far users have drifted since the fits.", RUN),

@@ -199,11 +199,12 @@ Condition = AllOf | AnyOf | Not | Predicate | Sequence | SegmentRef
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A named condition."""
+    """A named condition. ``public`` tells whether a key that may be in a browser sees it."""
 
     name: str
     when: Condition
     description: str = ""
     owner: str = ""
     tags: tuple[str, ...] = ()
+    public: bool = False
     span: Span = field(default=NO_SPAN, compare=False, repr=False)

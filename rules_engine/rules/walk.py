@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rules_engine.rules.nodes import (
@@ -20,6 +20,7 @@ from rules_engine.rules.nodes import (
     SegmentRef,
     Sequence,
 )
+from rules_engine.rules.types import Kind
 
 
 def children(condition: Condition) -> tuple[Condition, ...]:
@@ -57,6 +58,19 @@ def event_matches(condition: Condition) -> Iterator[EventMatch]:
             yield node.operand.match
         elif isinstance(node, Sequence):
             yield from (step.match for step in node.steps)
+
+
+def context_times(conditions: Iterable[Condition]) -> frozenset[str]:
+    """Return the names of the context values that some condition reads as times."""
+    return frozenset(
+        node.operand.name
+        for condition in conditions
+        for node in walk(condition)
+        if isinstance(node, Predicate)
+        and isinstance(node.operand, ContextRef)
+        and node.operand_type is not None
+        and node.operand_type.kind is Kind.TIME
+    )
 
 
 @dataclass(frozen=True, slots=True)

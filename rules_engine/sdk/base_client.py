@@ -12,6 +12,7 @@ from rules_engine.clock import from_micros, to_micros
 from rules_engine.errors import DataError, StoreError
 from rules_engine.features.online.selection import checked
 from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.program import Program
 from rules_engine.sdk.applied import Applied
 from rules_engine.sdk.membership import Membership
@@ -93,6 +94,11 @@ class BaseClient(Generic[Reader]):
     def program(self) -> Program:
         """Return the checked definitions that the client answers from."""
         return self._current[0].program
+
+    @property
+    def plan(self) -> ReadPlan:
+        """Return the read plan that the client answers from; another one once newer definitions are in use."""
+        return self._current[0].plan
 
     def _request(
         self,

@@ -11,7 +11,10 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 from rules_engine.clock import format_instant
 
 #: What a log call may add besides its message, with ``extra``: names that people gave to things, and numbers.
-FIELDS = ("project", "sink", "partition", "segment", "trigger", "code", "number", "seconds", "worker", "topic")
+FIELDS = (
+    *("project", "sink", "partition", "segment", "trigger", "code", "number", "seconds", "worker", "topic"),
+    *("method", "route"),
+)
 
 
 class JsonFormatter(OrjsonFormatter):

@@ -32,6 +32,7 @@ CLIENT = {
     "is_member": f"(self, entity: 'str', segment: 'str', *, {_ASK}, {_AT}) -> 'bool'",
     "lookup": f"(self, entity: 'str', *, {_ASK}, {_SEGMENTS}, {_AT}) -> 'Membership'",
     "lookup_many": f"(self, entities: 'Sequence[str]', *, {_ASK}, {_SEGMENTS}, {_AT}) -> 'list[Membership]'",
+    "plan": "property",
     "program": "property",
     "track": (
         "(self, entity: 'str', event: 'str', properties: 'Mapping[str, Any] | None' = None, *, "

@@ -7,10 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from rules_engine.clock import from_micros, parse_instant
-from rules_engine.rules.nodes import ContextRef, Predicate
 from rules_engine.rules.program import Program
-from rules_engine.rules.types import Kind
-from rules_engine.rules.walk import walk
+from rules_engine.rules.walk import context_times
 
 #: Use as ``context: Context = None`` and read it with :func:`read_context`.
 Context = Annotated[
@@ -34,7 +32,7 @@ def read_context(options: list[str] | None, program: Program) -> dict[str, Any]:
     """
     if not options:
         return {}
-    times = _times(program)
+    times = context_times(segment.when for segment in program.segments.values())
     context = {}
     for text in options:
         name, equals, value = text.partition("=")
@@ -61,16 +59,3 @@ def _instant(name: str, value: Any) -> Any:
         return from_micros(parse_instant(value))
     except ValueError as error:
         raise typer.BadParameter(f"`{name}`: {error}", param_hint="--context") from None
-
-
-def _times(program: Program) -> set[str]:
-    """Return the names of context values that some segment reads as times."""
-    return {
-        node.operand.name
-        for segment in program.segments.values()
-        for node in walk(segment.when)
-        if isinstance(node, Predicate)
-        and isinstance(node.operand, ContextRef)
-        and node.operand_type is not None
-        and node.operand_type.kind is Kind.TIME
-    }

@@ -27,5 +27,6 @@ def parse_segment(document: Mapping, scope: Scope) -> Segment | None:
         description=plain.get("description", ""),
         owner=plain.get("owner", ""),
         tags=tuple(plain.get("tags", ())),
+        public=plain.get("public", False),
         span=replace(document.span),
     )

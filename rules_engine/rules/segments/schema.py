@@ -20,6 +20,10 @@ ENVELOPE: JsonSchema = {
         "description": {"type": "string", "description": "What the segment means, for people."},
         "owner": {"type": "string", "description": "Whom to ask about it."},
         "tags": {"type": "array", "items": {"type": "string"}, "description": "Words to find it by."},
+        "public": {
+            "type": "boolean",
+            "description": "Whether browsers and apps may ask about it, with a key of the role `evaluate`.",
+        },
         "when": {"x-kind": "condition", "description": "The condition under which someone belongs to the segment."},
     },
 }

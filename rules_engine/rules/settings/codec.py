@@ -1,4 +1,4 @@
-"""Consents and sinks as JSON and back: a read plan carries them beside the segments."""
+"""Consents, sinks and the service's settings as JSON and back: a read plan carries them beside the segments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from rules_engine.errors import ProjectError
 from rules_engine.rules.codec import decode_part, encode_part
 from rules_engine.rules.nodes import FeatureRef
-from rules_engine.rules.settings.nodes import Settings
+from rules_engine.rules.settings.nodes import Role, ServiceSettings, Settings
 from rules_engine.sinks.registry import sink_kinds
 from rules_engine.sinks.settings import SinkSettings
 
@@ -17,7 +17,7 @@ _EARLIER_SINKS = {"WebhookSettings": "webhook", "KafkaSettings": "kafka", "FileS
 
 
 def encode_settings(settings: Settings) -> dict[str, Any]:
-    """Return consents and sinks as plain JSON data, to be put beside the segments; what is empty is left out.
+    """Return consents, sinks and the service's settings as plain JSON data, to be put beside the segments.
 
     >>> from rules_engine.sinks.kinds.file import FileSettings
     >>> sinks = {"audit": FileSettings("audit", "audit.jsonl")}
@@ -25,18 +25,48 @@ def encode_settings(settings: Settings) -> dict[str, Any]:
     True
     """
     sinks = {name: sink.encode() for name, sink in sorted(settings.sinks.items())}
-    return encode_part("consent", settings.consent) | ({"sinks": sinks} if sinks else {})
+    service = encode_service(settings.service)
+    return (
+        encode_part("consent", settings.consent)
+        | ({"sinks": sinks} if sinks else {})
+        | ({"service": service} if service else {})
+    )
+
+
+def encode_service(service: ServiceSettings) -> dict[str, Any]:
+    """Return the service's settings as they are written in YAML; what is empty is left out.
+
+    >>> decode_service({"service": {"keys": {"read": ["${SHOP_KEY}"]}}}).keys[Role.READ]
+    ('${SHOP_KEY}',)
+    """
+    found = {
+        "keys": {role.value: list(texts) for role, texts in service.keys.items()},
+        "cors": list(service.cors),
+        "requests_per_second": {role.value: rate for role, rate in service.requests_per_second.items()},
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def decode_service(definitions: Mapping[str, Any]) -> ServiceSettings:
+    """Return the service's settings of a read plan's ``definitions``; they are empty where there are none."""
+    found = definitions.get("service", {})
+    return ServiceSettings(
+        {Role(role): tuple(texts) for role, texts in found.get("keys", {}).items()},
+        tuple(found.get("cors", ())),
+        {Role(role): float(rate) for role, rate in found.get("requests_per_second", {}).items()},
+    )
 
 
 def decode_settings(definitions: Mapping[str, Any]) -> Settings:
-    """Return the consents and sinks of a read plan's ``definitions``; it has no other settings of the files.
+    """Return the settings in a read plan's ``definitions``; the project's name and ``now`` are elsewhere in the plan.
 
     Raises
     ------
     ValueError
         if the data was not written by :func:`encode_settings`.
     """
-    return Settings(consent=decode_consent(definitions), sinks=decode_sinks(definitions))
+    consent, sinks = decode_consent(definitions), decode_sinks(definitions)
+    return Settings(consent=consent, sinks=sinks, service=decode_service(definitions))
 
 
 def decode_consent(definitions: Mapping[str, Any]) -> dict[str, FeatureRef]:

@@ -20,6 +20,6 @@ PROJECT = DocumentKind(
     editor_rules={},
     encode=lambda named: encode_settings(next(iter(named.values()), Settings())),
     decode=lambda definitions: {"": decode_settings(definitions)},
-    plan_parts={"consents": "consent", "sinks": "sinks"},
+    plan_parts={"consents": "consent", "sinks": "sinks", "settings of the service": "service"},
     case=None,
 )

@@ -1,9 +1,10 @@
-"""Holds a project's settings: the instant that counts as now, the consents, and the sinks that actions go to."""
+"""Holds a project's settings: the instant that counts as now, the consents, the sinks of actions, and the service."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from rules_engine.rules.nodes import FeatureRef
 from rules_engine.sinks.settings import SinkSettings
@@ -33,6 +34,37 @@ class SinkRef:
         return f"{self.kind}:{self.name}"
 
 
+# --- the service ----------------------------------------------------------------------------------------------------
+
+
+class Role(StrEnum):
+    """Says what the holder of a key of the service may do."""
+
+    EVALUATE = "evaluate"  # ask about public segments: such a key may be in a browser
+    TRACK = "track"  # report events
+    READ = "read"  # ask about all segments, and read features, explanations and members
+    ADMIN = "admin"  # everything
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """Holds what the ``service:`` of the project's settings says.
+
+    Attributes
+    ----------
+    keys
+        by role, texts such as ``${SHOP_KEY}``: the environment variables that hold keys.
+    cors
+        the origins of web pages that may ask, such as ``https://shop.example``.
+    requests_per_second
+        by role, how many requests each of its keys may send; a role that is absent has no limit.
+    """
+
+    keys: Mapping[Role, tuple[str, ...]] = field(default_factory=dict)
+    cors: tuple[str, ...] = ()
+    requests_per_second: Mapping[Role, float] = field(default_factory=dict)
+
+
 # --- the document ---------------------------------------------------------------------------------------------------
 
 
@@ -40,10 +72,12 @@ class SinkRef:
 class Settings:
     """Holds what the ``project:`` document says. ``now`` is in microseconds; None is the wall clock.
 
-    ``consent`` has by name the feature that is true where somebody consented; ``sinks`` where actions may go.
+    ``consent`` has by name the feature that is true where somebody consented; ``sinks`` where actions may go;
+    ``service`` who may ask over HTTP.
     """
 
     name: str = ""
     now: int | None = None
     consent: Mapping[str, FeatureRef] = field(default_factory=dict)
     sinks: Mapping[str, SinkSettings] = field(default_factory=dict)
+    service: ServiceSettings = field(default_factory=ServiceSettings)

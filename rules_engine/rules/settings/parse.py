@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rules_engine.clock import parse_instant
+from rules_engine.definitions.envelope import check_schema
 from rules_engine.definitions.source import Entry, Mapping, Node, to_plain
 from rules_engine.diagnostics import Diagnostic
 from rules_engine.rules.document import Scope
@@ -13,7 +14,9 @@ from rules_engine.rules.nodes import FeatureRef
 from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.parsing.document_keys import check_name
 from rules_engine.rules.parsing.literals import Refusal, describe
-from rules_engine.rules.settings.nodes import Settings
+from rules_engine.rules.settings.codec import decode_service
+from rules_engine.rules.settings.nodes import ServiceSettings, Settings
+from rules_engine.rules.settings.schema import SERVICE
 from rules_engine.rules.settings.sinks import sink_kind, sink_settings
 from rules_engine.rules.types import BOOLEAN
 from rules_engine.sinks.settings import SinkSettings
@@ -30,6 +33,7 @@ def parse_settings(document: Mapping, scope: Scope) -> Settings:
         parser.now(document),
         parser.consent(document),
         parser.sinks(document),
+        parser.service(document),
     )
 
 
@@ -55,6 +59,13 @@ class _SettingsParser:
             if sink is not None:
                 found[entry.key] = sink
         return found
+
+    def service(self, document: Mapping) -> ServiceSettings:
+        """Return what the service's part says; nothing if its shape is wrong, which is told elsewhere."""
+        node = document.get("service")
+        if node is None or check_schema(node, SERVICE):
+            return ServiceSettings()
+        return decode_service({"service": to_plain(node)})
 
     def _entries(self, document: Mapping, key: str, what: str) -> tuple[Entry, ...]:
         value = document.get(key)

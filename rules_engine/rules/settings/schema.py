@@ -3,8 +3,54 @@
 from __future__ import annotations
 
 from rules_engine.rules.schema_parts import NAME, JsonSchema, SchemaParts, feature_schema
+from rules_engine.rules.settings.nodes import Role
 from rules_engine.rules.settings.sinks import sink_schemas
 from rules_engine.rules.types import BOOLEAN
+
+_KEYS: JsonSchema = {
+    "type": "array",
+    "description": "Environment variables that hold keys; several, so that one can take the place of another.",
+    "minItems": 1,
+    "items": {
+        "type": "string",
+        "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$(?!\n)",
+        "x-hint": "name the environment variable that holds the key, e.g. `${SHOP_KEY}`: a key is a secret",
+    },
+}
+#: The JSON Schema of ``service:``.
+SERVICE: JsonSchema = {
+    "type": "object",
+    "description": "Who may ask and tell over HTTP, once `segments serve` runs.",
+    "additionalProperties": False,
+    "properties": {
+        "keys": {
+            "type": "object",
+            "description": "By role, the keys that have it.",
+            "properties": {
+                Role.EVALUATE.value: {**_KEYS, "description": "May ask about public segments: for browsers and apps."},
+                Role.TRACK.value: {**_KEYS, "description": "May report events."},
+                Role.READ.value: {**_KEYS, "description": "May ask about all segments, and read features and reasons."},
+                Role.ADMIN.value: {**_KEYS, "description": "May do everything."},
+            },
+            "additionalProperties": False,
+        },
+        "cors": {
+            "type": "array",
+            "description": "The origins of web pages that may ask.",
+            "items": {
+                "type": "string",
+                "pattern": r"^(https?://[a-z0-9.-]+(:[0-9]+)?|\*)$(?!\n)",
+                "x-hint": "write scheme, host and port only, e.g. `https://shop.example`",
+            },
+        },
+        "requests_per_second": {
+            "type": "object",
+            "description": "By role, how many requests each of its keys may send in a second.",
+            "properties": {role.value: {"type": "number", "exclusiveMinimum": 0} for role in Role},
+            "additionalProperties": False,
+        },
+    },
+}
 
 ENVELOPE: JsonSchema = {
     "type": "object",
@@ -24,6 +70,7 @@ ENVELOPE: JsonSchema = {
             "description": "By name, the feature that is true where somebody consented.",
         },
         "sinks": {"x-kind": "sinks", "description": "By name, where the actions of triggers go."},
+        "service": SERVICE,
     },
 }
 

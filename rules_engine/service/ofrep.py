@@ -1,0 +1,123 @@
+"""OpenFeature's remote protocol (OFREP 0.3): segments are boolean flags, so the OpenFeature SDK of any language asks.
+
+A flag's value is true if the entity ``targetingKey`` is in the segment. What else the evaluation context holds is the
+``context:`` of conditions.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from rules_engine.clock import format_instant, to_micros
+from rules_engine.read_plan import ReadPlan
+from rules_engine.rules.settings.nodes import Role
+from rules_engine.sdk import Membership
+from rules_engine.service.problems import Problem, Reply, json_reply
+from rules_engine.service.requests import HttpRequest
+from rules_engine.service.routes import Route
+
+#: The largest evaluation context, in bytes.
+MAX_BODY = 64 * 1024
+
+_UNDECIDED = "more events of this entity came than the online store keeps, so the answer is not known here"
+
+#: By the code of a problem, the error code of OpenFeature; all others are GENERAL.
+_ERROR_CODES = {
+    "unknown-name": "FLAG_NOT_FOUND",
+    "no-targeting-key": "TARGETING_KEY_MISSING",
+    "invalid-context": "INVALID_CONTEXT",
+    "invalid-data": "INVALID_CONTEXT",
+    "invalid-json": "PARSE_ERROR",
+    "invalid-body": "PARSE_ERROR",
+    "incomplete-body": "PARSE_ERROR",
+}
+
+
+def routes() -> list[Route]:
+    """Return the two operations of the protocol."""
+    path = "/ofrep/v1/evaluate/flags"
+    return [
+        Route("POST", path + "/{key}", evaluate_flag, Role.EVALUATE, {}, MAX_BODY, refusal=_refusal),
+        Route("POST", path, evaluate_flags, Role.EVALUATE, {}, MAX_BODY, refusal=_bulk_refusal),
+    ]
+
+
+async def evaluate_flag(request: HttpRequest) -> Reply:
+    """Answer whether an entity is in one segment."""
+    flag = request.path("key")
+    entity, context = _evaluation_context(request)
+    membership, plan = await request.service.ask(request.key, entity, context, [flag])
+    if flag in membership.undecided:
+        raise Problem(400, "undecided", _UNDECIDED)
+    return json_reply(_success(flag, flag in membership.segments) | {"metadata": _metadata(membership, plan)})
+
+
+async def evaluate_flags(request: HttpRequest) -> Reply:
+    """Answer which of all segments an entity is in; 304 if the caller has the answer already."""
+    entity, context = _evaluation_context(request)
+    service = request.service
+    membership, plan = await service.ask(request.key, entity, context)
+    undecided = membership.undecided
+    flags = [
+        _success(name, name in membership.segments) if name not in undecided else _failure("GENERAL", _UNDECIDED, name)
+        for name in service.visible(request.key)
+    ]
+    body = orjson.dumps({"flags": flags, "metadata": _metadata(membership, plan)})
+    tag = b'"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
+    if _has(request.header(b"if-none-match"), tag):
+        return Reply(304, b"", [(b"etag", tag)])
+    return Reply(200, body, [(b"content-type", b"application/json"), (b"etag", tag)])
+
+
+def _evaluation_context(request: HttpRequest) -> tuple[str, dict[str, Any]]:
+    context = request.json_object().get("context")
+    if not isinstance(context, dict):
+        hint = 'write {"context": {"targetingKey": "42"}}'
+        raise Problem(400, "invalid-context", "the body has no `context` that is an object", hint)
+    entity = context.pop("targetingKey", None)
+    if entity is None or entity == "":
+        raise Problem(400, "no-targeting-key", "the context has no `targetingKey`, the key of the one asked about")
+    if not isinstance(entity, str):
+        raise Problem(400, "invalid-context", "the `targetingKey` is not a string")
+    return entity, context
+
+
+def _success(flag: str, value: bool) -> dict[str, Any]:
+    return {"key": flag, "value": value, "reason": "TARGETING_MATCH", "variant": "in" if value else "out"}
+
+
+def _metadata(membership: Membership, plan: ReadPlan) -> dict[str, Any]:
+    changes_at = membership.changes_at
+    until = {} if changes_at is None else {"changes_at": format_instant(to_micros(changes_at))}
+    return {"definitions_version": plan.definitions_version, **until}
+
+
+def _failure(code: str, message: str, flag: str | None = None) -> dict[str, Any]:
+    return {**({} if flag is None else {"key": flag}), "errorCode": code, "errorDetails": message}
+
+
+def _refusal(request: HttpRequest, problem: Problem) -> Reply:
+    return _refused(problem, request.path("key"))
+
+
+def _bulk_refusal(_request: HttpRequest, problem: Problem) -> Reply:
+    return _refused(problem, None)
+
+
+def _refused(problem: Problem, flag: str | None) -> Reply:
+    details = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
+    return json_reply(
+        _failure(_ERROR_CODES.get(problem.code, "GENERAL"), details, flag), problem.status, problem.headers
+    )
+
+
+def _has(if_none_match: bytes | None, tag: bytes) -> bool:
+    """Tell whether a caller's ``If-None-Match`` has a tag."""
+    if if_none_match is None:
+        return False
+    return if_none_match.strip() == b"*" or tag in (
+        tags.strip().removeprefix(b"W/") for tags in if_none_match.split(b",")
+    )

@@ -1,0 +1,100 @@
+"""A shop with features, events and keys, applied and materialized by Feast: what the tests of the service ask about."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+
+from rules_engine.deploy.definitions import apply_project
+from rules_engine.deploy.materialize import materialize
+from rules_engine.features.feast_import import quiet
+from rules_engine.folders import Project
+
+#: By role, the key that the project knows; ``ENVIRONMENT`` holds them as the settings name them.
+KEYS = {role: f"{role}-key-of-the-shop" for role in ("evaluate", "track", "read", "admin")}
+ENVIRONMENT = {f"SHOP_{role.upper()}_KEY": key for role, key in KEYS.items()}
+
+_DEFINITIONS = """\
+from datetime import timedelta
+from pathlib import Path
+
+from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType
+from feast.types import Float64, Int64, String
+
+user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
+profile = FeatureView(
+    name="profile",
+    entities=[user],
+    ttl=timedelta(days=3650),
+    schema=[Field(name="country", dtype=String), Field(name="age", dtype=Int64), Field(name="spent", dtype=Float64)],
+    source=PushSource(
+        name="profile_push",
+        batch_source=FileSource(
+            name="profile_file",
+            path=str(Path(__file__).parent / "data" / "profile.parquet"),
+            timestamp_field="event_timestamp",
+        ),
+    ),
+)
+"""
+
+_EVENTS = """\
+events:
+  view:
+    properties: {page: {type: string}}
+    retention: 30d
+    features: {views_1h: {count: , within: 1h}}
+  purchase:
+    properties: {sku: {type: string}, amount: {type: number}}
+    retention: 30d
+"""
+
+SEGMENTS = """\
+project: shop
+service:
+  keys:
+    evaluate: ["${SHOP_EVALUATE_KEY}"]
+    track: ["${SHOP_TRACK_KEY}"]
+    read: ["${SHOP_READ_KEY}"]
+    admin: ["${SHOP_ADMIN_KEY}"]
+  cors: ["https://shop.example"]
+---
+segment: adults
+description: People of age
+public: true
+when: {feature: profile:age, at_least: 18}
+---
+segment: norwegians
+when: {feature: profile:country, equals: NO}
+---
+segment: keen
+public: true
+when: {did: view, within: 1h, count: {at_least: 2}}
+---
+segment: mobile
+public: true
+when: {context: device, equals: mobile}
+---
+segment: leaves_soon
+when: {context: departure, in_next: 2h}
+"""
+
+FILES = {"feature_repo/definitions.py": _DEFINITIONS, "feature_repo/events.yaml": _EVENTS, "segments/a.yaml": SEGMENTS}
+
+
+def rows(**users: tuple[str | None, int | None, float]) -> pd.DataFrame:
+    """Rows of the view ``profile`` as of an hour ago, by user: country, age and spent."""
+    at = pd.Timestamp(datetime.now(UTC) - timedelta(hours=1)).floor("us")
+    frame = pd.DataFrame.from_dict(users, orient="index", columns=["country", "age", "spent"])
+    return frame.astype({"age": "Int64"}).rename_axis("user_id").reset_index().assign(event_timestamp=at)
+
+
+def put_into_effect(project: Project) -> None:
+    """Write the shop's rows, and apply and materialize the project."""
+    (project.feature_repo / "data").mkdir()
+    people = rows(ada=("NO", 36, 120.5), bob=("DE", 17, 0.0), cyd=(None, None, 3.0), **{"a/b c": ("NO", 50, 1.0)})
+    people.to_parquet(project.feature_repo / "data" / "profile.parquet")
+    with quiet():
+        apply_project(project)
+        materialize(project)
