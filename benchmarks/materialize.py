@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,13 +32,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.materialize_plots import draw
-from benchmarks.timing import write
+from benchmarks.timing import Limit, write
 from rules_engine.redis.embedded import EmbeddedStore
 
 SIZES = (100_000, 1_000_000)
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
-#: What is asked: at least so many times Feast's rows a second, less than this part of its peak memory, and at most this
+#: Limits: at least so many times Feast's rows a second, less than this part of its peak memory, and at most this
 #: growth of our own from the smallest to the largest size.
 LEAST_SPEED, MOST_MEMORY, MOST_GROWTH = 10.0, 0.5, 1.25
 
@@ -59,6 +60,7 @@ entity_key_serialization_version: 3
 _DEFINITIONS = """\
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from feast import Entity, FeatureView, Field, FileSource, ValueType
 from feast.types import Float64, Int64, String
@@ -195,14 +197,14 @@ def _run(side: str, users: int, store: str, repo: Path, client: redis.Redis) -> 
 
 
 def _server_cpu(client: redis.Redis) -> float:
-    info = client.info("cpu")
+    info: Any = client.info("cpu")
     return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
 
 
-def asked(figures: list[Figure]) -> dict[str, dict[str, float | bool]]:
-    """What is asked of the writer, and what was found."""
+def limits(figures: list[Figure]) -> list[Limit]:
+    """Return what the writer may take, beside what was measured."""
     by = {(figure.side, figure.users, figure.store): figure for figure in figures}
-    found: dict[str, dict[str, float | bool]] = {}
+    measured: list[Limit] = []
     for (side, users, store), figure in by.items():
         other = by.get(("feast", users, store))
         if side != "ours" or other is None:
@@ -210,22 +212,19 @@ def asked(figures: list[Figure]) -> dict[str, dict[str, float | bool]]:
         speed = figure.rows_per_second / other.rows_per_second
         memory = figure.peak_mb / other.peak_mb
         who = f"{users:,} users, store {store}"
-        found[f"{who}: rows a second, times Feast's"] = _target(speed, speed >= LEAST_SPEED, LEAST_SPEED)
-        found[f"{who}: peak memory, part of Feast's"] = _target(memory, memory < MOST_MEMORY, MOST_MEMORY)
-    ours = sorted((one for one in figures if one.side == "ours" and one.store == "empty"), key=lambda one: one.users)
+        measured.append(Limit(f"{who}: rows a second, times Feast's", speed, at_least=LEAST_SPEED))
+        measured.append(Limit(f"{who}: peak memory, part of Feast's", memory, at_most=MOST_MEMORY))
+    ours = [figure for figure in figures if figure.side == "ours" and figure.store == "empty"]
+    ours.sort(key=lambda figure: figure.users)
     if len(ours) > 1:
         growth = ours[-1].peak_mb / ours[0].peak_mb
         name = f"peak memory, {ours[-1].users:,} against {ours[0].users:,} users"
-        found[name] = _target(growth, growth <= MOST_GROWTH, MOST_GROWTH)
-    return found
+        measured.append(Limit(name, growth, at_most=MOST_GROWTH))
+    return measured
 
 
-def _target(value: float, met: bool, wanted: float) -> dict[str, float | bool]:
-    return {"found": round(value, 2), "asked": wanted, "met": met}
-
-
-def show(figures: list[Figure], targets: dict[str, dict[str, float | bool]]) -> None:
-    """Print the table and what was asked."""
+def show(figures: list[Figure], measured: list[Limit]) -> None:
+    """Print the table and the limits."""
     console = Console()
     table = Table(title="Materialization to the online store, 10 features")
     names = ["side", "users", "store", "seconds", "rows/s", "CPU s", "server CPU s", "imported MB", "peak MB"]
@@ -235,8 +234,8 @@ def show(figures: list[Figure], targets: dict[str, dict[str, float | bool]]) -> 
         values = list(asdict(figure).values())
         table.add_row(*(value if isinstance(value, str) else f"{value:,}" for value in values))
     console.print(table)
-    for name, target in targets.items():
-        console.print(f"{name}: {target['found']} (asked: {target['asked']}) {'met' if target['met'] else 'NOT MET'}")
+    for limit in measured:
+        console.print(limit)
 
 
 def main() -> None:
@@ -250,10 +249,11 @@ def main() -> None:
         for users in sizes:
             for side in sides:
                 figures += measure(side, users, Path(folder))
-    targets = asked(figures)
-    show(figures, targets)
+    measured = limits(figures)
+    show(figures, measured)
     if not chosen and not only and "FEAST_SEGMENTS_BENCH_LOG" not in os.environ:
-        path = write("materialize", {"figures": [asdict(figure) for figure in figures], "targets": targets})
+        rows = {"figures": [asdict(figure) for figure in figures], "limits": [asdict(limit) for limit in measured]}
+        path = write("materialize", rows)
         print(f"Written to benchmarks/results/{path.name}, drawn to {draw(figures)}")
 
 

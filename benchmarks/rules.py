@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.peers import PEERS, Matcher, Peer
-from benchmarks.timing import microseconds, seconds_of, write
+from benchmarks.timing import Limit, microseconds, seconds_of, write
 from benchmarks.workload import COLUMNS, predicates, program, users
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Inputs
@@ -24,7 +24,7 @@ PEER_SIZES = (10, 100, 1_000)
 USERS = 500
 OURS = "feast-segments"
 
-#: What is asked of the index: at most this part of the fastest peer's time at 100 segments, ...
+#: Limits of the index: at most this part of the fastest peer's time at 100 segments, ...
 MOST_OF_FASTEST_PEER = 0.5
 #: ... and at most this growth from 100 to 10,000 segments.
 MOST_GROWTH = 4.0
@@ -104,27 +104,21 @@ def measure_columns(people: Sequence[Inputs]) -> dict[str, float]:
     return {"rows": ROWS, "segments": 100, "seconds": seconds_of(lambda: columns.match_many(batch, 0))}
 
 
-def targets(figures: Sequence[Figure]) -> dict[str, dict[str, float | bool]]:
-    """What is asked of the index, what was measured, and whether it is kept."""
+def limits(figures: Sequence[Figure]) -> list[Limit]:
+    """Return what the index may take, beside what was measured."""
     ours = {(figure.program, figure.segments): figure.microseconds for figure in figures if figure.library == OURS}
     peers = [figure for figure in figures if figure.library != OURS and figure.segments == 100]
-    found: dict[str, dict[str, float | bool]] = {}
-    for kind in ("narrow", "broad"):
-        growth = ours[kind, 10_000] / ours[kind, 100]
-        found[f"growth from 100 to 10,000 segments ({kind})"] = _target(growth, MOST_GROWTH)
+    measured = [
+        Limit(f"growth from 100 to 10,000 segments ({kind})", ours[kind, 10_000] / ours[kind, 100], at_most=MOST_GROWTH)
+        for kind in ("narrow", "broad")
+    ]
     if peers:
-        fastest = min(figure.microseconds for figure in peers)
-        found["part of the fastest peer's time, 100 segments"] = _target(
-            ours["broad", 100] / fastest, MOST_OF_FASTEST_PEER
-        )
-    return found
+        part = ours["broad", 100] / min(figure.microseconds for figure in peers)
+        measured.append(Limit("part of the fastest peer's time, 100 segments", part, at_most=MOST_OF_FASTEST_PEER))
+    return measured
 
 
-def _target(measured: float, at_most: float) -> dict[str, float | bool]:
-    return {"measured": measured, "at_most": at_most, "kept": measured <= at_most}
-
-
-def show(figures: Sequence[Figure], asked: dict[str, dict[str, float | bool]], columns: dict[str, float]) -> None:
+def show(figures: Sequence[Figure], measured: Sequence[Limit], columns: dict[str, float]) -> None:
     """Print everything."""
     console = Console()
     table = Table(title="Rule time of one request: all segments of one user, CPU microseconds")
@@ -144,9 +138,8 @@ def show(figures: Sequence[Figure], asked: dict[str, dict[str, float | bool]], c
             f"{figure.build_seconds:.3f}",
         )
     console.print(table)
-    for name, target in asked.items():
-        verdict = "kept" if target["kept"] else "[bold]not kept[/bold]"
-        console.print(f"{name}: {target['measured']:.2f}, asked at most {target['at_most']}: {verdict}")
+    for limit in measured:
+        console.print(limit)
     console.print(
         f"Columns: {columns['rows']:,.0f} rows, {columns['segments']:.0f} segments in {columns['seconds']:.2f} s"
     )
@@ -161,11 +154,12 @@ def main() -> None:
         # A thousand segments take the slow ones seconds for each user.
         chosen = [peer for peer in PEERS if peer.is_installed and not (peer.slow and size > 100)]
         figures += [measure_peer(peer, size, people) for peer in chosen]
-    asked, columns = targets(figures), measure_columns(users(DISTINCT_ROWS))
-    show(figures, asked, columns)
+    measured, columns = limits(figures), measure_columns(users(DISTINCT_ROWS))
+    show(figures, measured, columns)
     if absent:
         print(f"Not installed, so not measured: {', '.join(absent)} (`make bench` installs them)")
-    path = write("rules", {"figures": [asdict(figure) for figure in figures], "targets": asked, "columns": columns})
+    bounds = [asdict(limit) for limit in measured]
+    path = write("rules", {"figures": [asdict(figure) for figure in figures], "limits": bounds, "columns": columns})
     print(f"Written to benchmarks/results/{path.name}")
 
 

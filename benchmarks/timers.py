@@ -49,14 +49,15 @@ def fill(client: Any, number: int, start: int) -> None:
     with client.pipeline(transaction=False) as pipeline:
         for place in range(number):
             arrival = start + place * SPREAD * 1000 // number
+            entity = f"u{place}"
             raw = {
-                "entity": f"u{place}",
+                "entity": entity,
                 "event": "view",
                 "at": arrival * 1000,
                 "event_id": f"e{place}",
                 "properties": {},
             }
-            key = stream_key("shop", partition_of(raw["entity"]))
+            key = stream_key("shop", partition_of(entity))
             pipeline.execute_command("XADD", key, f"{arrival}-{place + 1}", FIELD, encoded(raw))
             if place % 5_000 == 4_999:
                 pipeline.execute()
@@ -69,9 +70,10 @@ def flow(client: Any, ended: threading.Event) -> None:
     while not ended.wait(0.02):
         for _ in range(FLOW // 50):
             place += 1
-            raw = {"entity": f"other{place % 5_000}", "event": "cart", "at": time.time_ns() // 1000}
+            entity = f"other{place % 5_000}"
+            raw: dict[str, object] = {"entity": entity, "event": "cart", "at": time.time_ns() // 1000}
             raw |= {"event_id": f"o{place}", "properties": {"value": 1}}
-            client.execute_command("XADD", stream_key("shop", partition_of(raw["entity"])), "*", FIELD, encoded(raw))
+            client.execute_command("XADD", stream_key("shop", partition_of(entity)), "*", FIELD, encoded(raw))
 
 
 def lateness(client: Any) -> list[float]:

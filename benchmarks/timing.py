@@ -11,6 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,33 @@ def microseconds(work: Callable[[Any], object], items: Sequence[Any], seconds: f
 
 def seconds_of(work: Callable[[], object], rounds: int = 3) -> float:
     """CPU time of one call, the best of some."""
-    found = []
+    times = []
     for _ in range(rounds):
         start = time.process_time()
         work()
-        found.append(time.process_time() - start)
-    return min(found)
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A measured value and the bound that it has to keep: a regression shows in the output of the benchmark."""
+
+    name: str
+    measured: float
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Tell whether the measured value lies within the bound."""
+        if self.at_most is not None and self.measured > self.at_most:
+            return False
+        return self.at_least is None or self.measured >= self.at_least
+
+    def __str__(self) -> str:
+        bound = f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
+        return f"{self.name}: {self.measured:.2f} ({bound}: {'kept' if self.kept else 'NOT KEPT'})"
 
 
 def machine() -> dict[str, str | int | None]:
