@@ -44,6 +44,18 @@ class Project:
             ) from error
         return project
 
+    @classmethod
+    def open_applied(cls, root: str | Path = ".") -> Project:
+        """Return the project in a folder that may hold no more than what was applied, which is all that requests read.
+
+        Raises
+        ------
+        ProjectError
+            if the folder holds no read plan and is no project either.
+        """
+        project = cls(Path(root).expanduser().resolve())
+        return project if project.read_plan.is_file() else cls.open(root)
+
     @property
     def feature_repo(self) -> Path:
         return self.root / "feature_repo"

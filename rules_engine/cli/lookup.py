@@ -34,7 +34,7 @@ def lookup(
     """
     from rules_engine.sdk import SegmentClient
 
-    project = Project.open(repo)
+    project = Project.open_applied(repo)
     with SegmentClient(project) as client:
         membership = client.lookup(
             entity,

@@ -88,7 +88,7 @@ class BaseClient(Generic[Reader]):
         NotAppliedError
             if nothing was applied in it yet.
         """
-        return cls(_find_project(path), on_error=on_error, timeout=timeout)
+        return cls(Project.open_applied(path), on_error=on_error, timeout=timeout)
 
     @property
     def program(self) -> Program:
@@ -141,18 +141,6 @@ def _several(parameter: str, what: str, what_each: str, values: Any) -> Any:
     if isinstance(values, str):
         raise TypeError(f"{parameter} is a list of {what}, and {values!r} is a single {what_each}: write [{values!r}]")
     return values
-
-
-def _find_project(path: str | Path) -> Project:
-    """Find the project in a folder, which may hold no more than what was applied.
-
-    Raises
-    ------
-    ProjectError
-        if the folder is neither applied nor a project.
-    """
-    project = Project(Path(path).expanduser().resolve())
-    return project if project.read_plan.is_file() else Project.open(path)
 
 
 def _checked_context(context: Mapping[str, Any]) -> Mapping[str, Any]:

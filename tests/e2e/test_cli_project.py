@@ -250,6 +250,15 @@ def test_explain_prints_a_tree_and_json(shop: Shop) -> None:
     assert (explained["entity"], explained["verdict"]) == ("c001", True)
 
 
+def test_a_folder_that_holds_only_what_was_applied_answers_requests(shop: Shop, tmp_path: Path) -> None:
+    address = EmbeddedStore(shop.root).connection_string
+    plan = {**vars(ReadPlan.load(Project(shop.root).read_plan)), "connection": Connection("redis", address)}
+    ReadPlan(**plan).save(Project(tmp_path).read_plan)
+    for question in (["lookup", "c001"], ["explain", "c001", "vip"]):
+        assert good(*question, "--repo", tmp_path) == good(*question, "--repo", shop.root)
+    assert "is no project" in bad("lookup", "c001", "--repo", tmp_path / ".segments")
+
+
 def test_sql_is_printed_for_an_instant(shop: Shop) -> None:
     text = good("sql", "vip", "--dialect", "spark", "--repo", shop.root)
     assert text.startswith("-- Segments as of 2026-02-01T00:00:00Z, in spark")
