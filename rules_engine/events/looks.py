@@ -71,21 +71,31 @@ def encode_sweep(cause: str, views: Iterable[str] | None) -> bytes:
 
 
 def request_looks(client: Any, project: str, entities: Collection[str], cause: str, views: Iterable[str]) -> None:
-    """Have some entities looked at again, or everybody where they are many.
+    """Have some entities looked at again, or everybody where they are many. See :func:`look_command`.
 
     Parameters
     ----------
     client
         a redis-py client.
-    cause
-        what changed, e.g. ``push``. Transitions have it as their cause.
-    views
-        the feature views that changed.
 
     Raises
     ------
     redis.RedisError
         if the store cannot be written.
+    """
+    if entities:
+        client.execute_command(*look_command(project, entities, cause, views))
+
+
+def look_command(project: str, entities: Collection[str], cause: str, views: Iterable[str]) -> tuple[Any, ...]:
+    """Return the command of Redis that has some entities looked at again, or everybody where they are many.
+
+    Parameters
+    ----------
+    cause
+        what changed, e.g. ``push``. Transitions have it as their cause.
+    views
+        the feature views that changed.
     """
     names = sorted(views)
     groups: dict[int, list[str]] = {}
@@ -96,8 +106,7 @@ def request_looks(client: Any, project: str, entities: Collection[str], cause: s
     for partition, some in groups.items():
         arguments += [partition + 1, orjson.dumps({"entities": some, "cause": cause, "views": names})]
     keys = [swept_key(project), sweeps_key(project), *stream_keys(project)]
-    if entities:
-        client.eval(_ASK, len(keys), *keys, *arguments)
+    return ("EVAL", _ASK, len(keys), *keys, *arguments)
 
 
 def decode_look(data: bytes, partition: int) -> Look | None:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from rules_engine.errors import ProjectError
-from rules_engine.events.declarations.events_yaml import read_events
+from rules_engine.diagnostics import Diagnostic, listing, nearest
+from rules_engine.errors import DefinitionError, ProjectError
+from rules_engine.events.declarations.events_yaml import EventDeclarations, read_events
 from rules_engine.features.offline.view_columns import ViewColumns
 from rules_engine.files import files_below, write_atomically
 from rules_engine.folders import Project
@@ -84,13 +85,31 @@ def _catalog_and_sources(project: Project, repo: FeastRepo | None) -> tuple[Cata
     restore_rows(repo)
     make_missing_files(repo)
     declared = read_events(project.events_yaml)
-    catalog = replace(repo.catalog(), events=declared.types, event_features=declared.features)
+    features = repo.catalog()
+    _check_traits(declared, features)
+    catalog = replace(features, events=declared.types, event_features=declared.features)
     sources = [ViewSource(file, columns) for file, columns in local_sources(repo)]
     with contextlib.suppress(ProjectError):  # a folder that cannot be written is no reason not to answer
         content = {"format": _FORMAT, "fingerprint": fingerprint, **_encode(catalog)}
         content["sources"] = [{"path": str(source.path), "columns": asdict(source.columns)} for source in sources]
         write_atomically(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
     return catalog, sources
+
+
+def _check_traits(declared: EventDeclarations, features: Catalog) -> None:
+    """Check that there is the feature view that traits are written to.
+
+    Raises
+    ------
+    DefinitionError
+        if there is none of that name.
+    """
+    views = {feature.view for feature in features.features.values()}
+    if declared.traits is None or declared.traits in views or declared.traits_span is None:
+        return
+    message = f"there is no feature view `{declared.traits}` to write traits to"
+    hint = nearest(declared.traits, views) or f"the feature views are {listing(views)}"
+    raise DefinitionError([Diagnostic("unknown-view", declared.traits_span, message, hint)])
 
 
 def _read(path: Path, fingerprint: str) -> tuple[Catalog, list[ViewSource]] | None:

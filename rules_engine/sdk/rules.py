@@ -46,7 +46,7 @@ def encode_definitions(definitions: Definitions, declared: EventDeclarations | N
     content: dict[str, Any] = {}
     for kind in KINDS.values():
         content |= kind.encode(definitions.values.get(kind.name, {}))
-    if declared is not None and declared.events:
+    if declared is not None and (declared.events or declared.traits):
         from rules_engine.events.declarations.plan_data import encode_declarations
 
         content["events"] = encode_declarations(declared)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import orjson
-
-from rules_engine.clock import from_micros, now_micros
+from rules_engine.clock import now_micros
 from rules_engine.errors import StoreUnavailableError
 from rules_engine.events.declarations.events_yaml import EventDeclarations
-from rules_engine.events.declarations.plan_data import decode_declarations
-from rules_engine.events.declarations.validation import MAX_BYTES, Rejection, check_entity
+from rules_engine.events.declarations.validation import EventValidator, Rejection, check_entity
 from rules_engine.events.log.event_log import EventLog, Logged
+from rules_engine.events.refused import Refused
 from rules_engine.events.state.store import StateStore
 from rules_engine.events.streams import (
     FIELD,
-    MAX_REFUSED,
     MAX_WAITING,
     partition_of,
     rebuild_key,
-    refused_key,
     stream_key,
     stream_keys,
 )
@@ -31,13 +26,10 @@ from rules_engine.redis.feast_layout import KeyMaker, sibling_key
 from rules_engine.redis.server import event_server
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
-from rules_engine.sdk.tracking import open_states, validator_of
+from rules_engine.sdk.tracking import declarations_of, open_states
 from rules_engine.stream.commit import RECORD
 
 _T = TypeVar("_T")
-
-#: A refused event of more bytes is too large to become a good one; of it, only the beginning is kept.
-MAX_KEPT, CUT_TO = 2 * MAX_BYTES, 10_000
 
 #: Seconds to wait for workers when as many events wait as may.
 _ROOM_WAIT = 60.0
@@ -46,20 +38,6 @@ _ROOM_WAIT = 60.0
 def event_log(project: Project) -> EventLog:
     """Return the offline event log of a project."""
     return EventLog(project.feature_repo / "data" / "events")
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An event that was refused: what was given, and the reason."""
-
-    raw: bytes
-    rejection: Rejection
-
-    def content(self, source: str) -> tuple[bytes, bytes]:
-        """Return what was given, and the reason, for the stream of refused events."""
-        at = from_micros(now_micros()).isoformat()
-        reason = {"code": self.rejection.code, "message": self.rejection.message, "source": source, "refused_at": at}
-        return self.raw if len(self.raw) <= MAX_KEPT else self.raw[:CUT_TO], orjson.dumps(reason)
 
 
 class EventSink:
@@ -84,7 +62,7 @@ class EventSink:
         self._server = event_server(plan.connection, project.root)
         self.client: Any = self._server.client()
         self._log = event_log(project)
-        self._validator = validator_of(plan)
+        self._validator = EventValidator(declarations_of(plan))
         self.states: StateStore = open_states(rules, self.client)
         self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
 
@@ -96,7 +74,7 @@ class EventSink:
     @property
     def declarations(self) -> EventDeclarations:
         """Return the events as they were declared when the definitions were applied."""
-        return decode_declarations(self.rules.plan.definitions.get("events") or {"events": {}, "features": {}})
+        return declarations_of(self.rules.plan)
 
     def record_key(self, entity: str) -> bytes:
         """Return the key of what triggers remember of an entity."""
@@ -180,16 +158,16 @@ class EventSink:
 
     def refuse(self, refused: Iterable[Refused], source: str) -> None:
         """Set refused events aside, with the reason."""
-        key = refused_key(self.rules.plan.project)
-        entries = [(FIELD, raw, b"reason", reason) for raw, reason in (one.content(source) for one in refused)]
+        project = self.rules.plan.project
+        commands = [one.command(project, source) for one in refused]
 
         def send() -> None:
             with self.client.pipeline(transaction=False) as pipeline:
-                for entry in entries:
-                    pipeline.execute_command("XADD", key, "MAXLEN", "~", MAX_REFUSED, "*", *entry)
+                for command in commands:
+                    pipeline.execute_command(*command)
                 pipeline.execute()
 
-        if entries:
+        if commands:
             self.on_store(send)
 
     def on_store(self, action: Callable[[], _T]) -> _T:
@@ -213,11 +191,3 @@ def grouped(events: Iterable[Logged]) -> dict[str, list[Event]]:
     for entity, event in events:
         groups.setdefault(entity, []).append(event)
     return groups
-
-
-def as_bytes(raw: Mapping[str, Any]) -> bytes:
-    """Return what was given as an event, as it is set aside."""
-    try:
-        return orjson.dumps(raw, default=str, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # numbers beyond 64 bits, half a surrogate pair, nesting without end
-        return ascii(raw).encode()

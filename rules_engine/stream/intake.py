@@ -9,10 +9,10 @@ from typing import Any
 from rules_engine.events.declarations.validation import Rejection
 from rules_engine.events.log.event_log import Logged
 from rules_engine.events.looks import LOOK, Look, decode_look
+from rules_engine.events.refused import Refused
 from rules_engine.events.streams import FIELD, decode_raw, partition_of, stream_key
 from rules_engine.redis.pipe import Pipe, Script
 from rules_engine.rules.inputs import Event
-from rules_engine.stream.event_sink import Refused
 from rules_engine.stream.leases import leases_key
 from rules_engine.stream.timers import DUE, Timers
 from rules_engine.triggers.record import StreamId

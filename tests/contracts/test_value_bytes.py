@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import struct
 import uuid
 from collections.abc import Callable
@@ -15,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rules_engine.clock import SECOND, to_micros
+from rules_engine.clock import SECOND, format_instant, to_micros
 from rules_engine.errors import StoreDataError
 from rules_engine.features.feast_import import import_feast, quiet
 from rules_engine.features.online.decode import Decoder, decode_timestamp, field_of_type
+from rules_engine.features.online.value_bytes import encode, timestamp
 from rules_engine.features.online.value_message import FIELDS, decode
 from rules_engine.redis.feast_layout import KeyMaker, field_bytes, field_number
 
@@ -291,6 +293,72 @@ def test_no_bytes_break_the_reader(raw: bytes, declared: str) -> None:
 def test_row_timestamps(whole: int, nanos: int) -> None:
     raw = Timestamp(seconds=whole, nanos=nanos).SerializeToString()
     assert decode_timestamp(raw) == whole * SECOND + nanos // 1000
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+finite = floats64.filter(math.isfinite)
+#: By the field that holds them: the name of the Feast type, values as JSON has them, and what the message holds.
+WRITTEN: dict[str, tuple[str, st.SearchStrategy[Any], Callable[[Any], Any]]] = {
+    "string_val": ("String", text, str),
+    "int32_val": ("Int32", int32, int),
+    "int64_val": ("Int64", int64, int),
+    "double_val": ("Float64", finite, float),
+    "float_val": ("Float32", floats32.filter(math.isfinite), float),
+    "bool_val": ("Bool", st.booleans(), bool),
+    "unix_timestamp_val": ("UnixTimestamp", st.integers(-2_000_000_000, 253402300799), int),
+}
+
+
+def as_given(field: str, value: Any) -> Any:
+    return format_instant(value * SECOND) if field == "unix_timestamp_val" else value
+
+
+@pytest.mark.parametrize("field", sorted(WRITTEN))
+def test_what_is_written_is_what_feast_writes(field: str) -> None:
+    name, values, held = WRITTEN[field]
+    several = field.replace("_val", "_list_val")
+
+    @given(values, st.lists(values, max_size=5))
+    def check(value: Any, many: list[Any]) -> None:
+        assert encode(as_given(field, value), name) == Value(**{field: held(value)}).SerializeToString()
+        listed = Value(**{several: message(several)(val=[held(one) for one in many])})
+        assert encode([as_given(field, one) for one in many], f"Array({name})") == listed.SerializeToString()
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("5", "Int64"),
+        (True, "Int64"),
+        (5.0, "Int64"),
+        (2**31, "Int32"),
+        (2**63, "Int64"),
+        (True, "Float64"),
+        (float("inf"), "Float64"),
+        (2**53 + 1, "Float64"),
+        (1e300, "Float32"),
+        (1, "Bool"),
+        (5, "String"),
+        ("\ud800", "String"),
+        ("2026-01-31T09:00:00", "UnixTimestamp"),
+        (5, "UnixTimestamp"),
+        ("a", "Array(String)"),
+        ([None], "Array(String)"),
+        ({}, "Map"),
+    ],
+)
+def test_what_is_not_of_the_type_is_refused(value: Any, kind: str) -> None:
+    with pytest.raises(ValueError, match=r"is not of the type|cannot be sent"):
+        encode(value, kind)
+
+
+@given(st.integers(-62135596800 * SECOND, 253402300799 * SECOND))
+def test_written_row_timestamps_are_feasts(micros: int) -> None:
+    whole, rest = divmod(micros, SECOND)
+    assert timestamp(micros) == Timestamp(seconds=whole, nanos=rest * 1_000).SerializeToString()
 
 
 # --- keys and fields --------------------------------------------------------------------------------------------------

@@ -12,10 +12,12 @@
         required: [amount]
         retention: 400d                  # or `ever`
         id: order                        # the property that identifies a purchase; default: the sender's event_id
+        aliases: ["Order Completed"]     # other names under which it is sent
         features:                        # rules read them as `feature: events:spend_30d`
           spend_30d: {sum: amount, within: 30d}
           purchases_7d: {count, within: 7d}
           dear_purchases_7d: {count, within: 7d, where: {amount: {at_least: 100}}}
+    traits: profile                      # the feature view that the traits of `identify` calls are written to
 """
 
 from __future__ import annotations
@@ -60,6 +62,11 @@ _EVENT_SCHEMA: dict[str, Any] = {
             **_TEXT,
             "description": "The property that tells one event from another; else the sender's event_id does.",
         },
+        "aliases": {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1, "maxLength": 200},
+            "description": "Other names under which the event is sent, e.g. `Order Completed`.",
+        },
         "features": {
             "type": "object",
             "additionalProperties": {"type": "object"},
@@ -75,7 +82,13 @@ EVENTS_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["events"],
     "additionalProperties": False,
-    "properties": {"events": {"type": "object", "additionalProperties": _EVENT_SCHEMA}},
+    "properties": {
+        "events": {"type": "object", "additionalProperties": _EVENT_SCHEMA},
+        "traits": {
+            **_TEXT,
+            "description": "The feature view that `identify` writes traits to, by the names of its features.",
+        },
+    },
 }
 
 
@@ -93,20 +106,37 @@ class EventDeclaration:
         the properties without which an event is refused.
     id_property
         the property that identifies it; None: the id that the sender gives.
+    aliases
+        other names under which it is sent.
     """
 
     type: EventType
     schemas: MappingType[str, Any] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     id_property: str | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EventDeclarations:
-    """All that events.yaml declares. ``features`` are the named windowed features, by name without ``events:``."""
+    """All that events.yaml declares.
+
+    Attributes
+    ----------
+    events
+        by name.
+    features
+        the named windowed features, by name without ``events:``.
+    traits
+        the feature view that the traits of ``identify`` calls are written to; None: to none.
+    traits_span
+        where that stands.
+    """
 
     events: MappingType[str, EventDeclaration] = field(default_factory=dict)
     features: MappingType[str, EventAggregate] = field(default_factory=dict)
+    traits: str | None = None
+    traits_span: Span | None = field(default=None, compare=False)
 
     @property
     def types(self) -> dict[str, EventType]:
@@ -184,7 +214,23 @@ class _Reader:
                 aggregate = self._feature(feature, entry, catalog)
                 if aggregate is not None:
                     features[feature.key] = aggregate
-        return EventDeclarations(declared, features)
+        self._check_aliases(events, declared)
+        has_traits = isinstance(document, Mapping) and "traits" in document
+        traits = document.entry("traits").value if isinstance(document, Mapping) and has_traits else None
+        if traits is None:
+            return EventDeclarations(declared, features)
+        return EventDeclarations(declared, features, str(to_plain(traits)), traits.span)
+
+    def _check_aliases(self, events: Mapping, declared: MappingType[str, EventDeclaration]) -> None:
+        """Refuse an alias that is the name of an event, or an alias of another one."""
+        owners = {name: name for name in declared}
+        for event in events:
+            for alias in _items(event.value, "aliases") if isinstance(event.value, Mapping) else ():
+                owner = owners.setdefault(str(to_plain(alias)), event.key)
+                if owner != event.key:
+                    hint = "take it out of one of them"
+                    message = f"`{to_plain(alias)}` cannot be an alias of `{event.key}`: it names `{owner}`"
+                    self.problems.append(Diagnostic("duplicate-name", alias.span, message, hint))
 
     def _event(self, entry: Entry, node: Mapping) -> EventDeclaration:
         self._check_name(entry, "an event")
@@ -204,7 +250,8 @@ class _Reader:
         if id_property is not None:
             required.append(id_property)
         event_type = EventType(entry.key, properties, self._retention(node), _text(node, "description"))
-        return EventDeclaration(event_type, schemas, tuple(dict.fromkeys(required)), id_property)
+        aliases = tuple(str(to_plain(item)) for item in _items(node, "aliases"))
+        return EventDeclaration(event_type, schemas, tuple(dict.fromkeys(required)), id_property, aliases)
 
     def _check_name(self, entry: Entry, what: str) -> None:
         if not re.match(NAME_PATTERN, entry.key):

@@ -17,8 +17,8 @@ def encode_declarations(declarations: EventDeclarations) -> dict[str, Any]:
     """Return the declarations as plain JSON data.
 
     >>> from rules_engine.events.declarations.events_yaml import parse_events
-    >>> text = "events: {visit: {retention: 30d, features: {visits_7d: {count: , within: 7d}}}}"
-    >>> declared = parse_events(text)
+    >>> events = "{visit: {retention: 30d, aliases: [Visited], features: {visits_7d: {count: , within: 7d}}}}"
+    >>> declared = parse_events(f"{{events: {events}, traits: profile}}")
     >>> decode_declarations(encode_declarations(declared)) == declared
     True
     """
@@ -31,10 +31,12 @@ def encode_declarations(declarations: EventDeclarations) -> dict[str, Any]:
                 "schemas": dict(declaration.schemas),
                 "required": list(declaration.required),
                 "id": declaration.id_property,
+                **({"aliases": list(declaration.aliases)} if declaration.aliases else {}),
             }
             for name, declaration in declarations.events.items()
         },
         "features": {name: encode(aggregate) for name, aggregate in declarations.features.items()},
+        **({"traits": declarations.traits} if declarations.traits else {}),
     }
 
 
@@ -51,5 +53,6 @@ def decode_declarations(data: Mapping[str, Any]) -> EventDeclarations:
     for name, event in data["events"].items():
         properties = {key: decode(value_type) for key, value_type in event["properties"].items()}
         event_type = EventType(name, properties, event["retention"], event["description"])
-        events[name] = EventDeclaration(event_type, event["schemas"], tuple(event["required"]), event["id"])
-    return EventDeclarations(events, decode_features(data))
+        required, aliases = tuple(event["required"]), tuple(event.get("aliases", ()))
+        events[name] = EventDeclaration(event_type, event["schemas"], required, event["id"], aliases)
+    return EventDeclarations(events, decode_features(data), data.get("traits"))

@@ -13,6 +13,7 @@ import orjson
 from rules_engine.clock import DAY, FIRST_INSTANT, LAST_INSTANT, format_duration, format_instant, to_micros
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.events.declarations.events_yaml import EventDeclaration, EventDeclarations
+from rules_engine.events.declarations.names import snake_case
 from rules_engine.events.declarations.schemas import parse_event_instant, quick_check, schema_validator
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.types import INTEGER, Kind, Value, ValueType
@@ -69,6 +70,7 @@ class EventValidator:
 
     def __init__(self, declarations: EventDeclarations, *, max_ahead: int = MAX_AHEAD) -> None:
         self._checks = {name: _EventCheck(declaration) for name, declaration in declarations.events.items()}
+        self._by_name = event_names(declarations)
         self._max_ahead = max_ahead
 
     def check(
@@ -92,24 +94,43 @@ class EventValidator:
         """
         try:
             check = self._check_of(name)
-            instant = _instant(at)
-            if instant > received + self._max_ahead:
-                ahead = format_duration(instant - received)
-                raise _Invalid(
-                    "future-instant", f"`at` is {format_instant(instant)}, {ahead} ahead of the receiver's clock"
-                )
+            instant = _instant(at, received + self._max_ahead)
             values = check.values(properties)
             return Event(check.name, instant, f"{check.name}:{check.identity(event_id, values)}", values)
         except _Invalid as invalid:
             return invalid.rejection
 
     def _check_of(self, name: object) -> _EventCheck:
-        check = self._checks.get(name) if isinstance(name, str) else None
+        check = self._checks.get(self._by_name.get(name, name)) if isinstance(name, str) else None
         if check is None:
             fallback = f"the events are {listing(self._checks)}" if self._checks else "no event is declared"
             hint = (nearest(name, self._checks) if isinstance(name, str) else None) or fallback
             raise _Invalid("unknown-event", f"there is no event {_shown(name)}; {hint}")
         return check
+
+
+def event_names(declarations: EventDeclarations) -> dict[str, str]:
+    """Return the names of events by all names under which they are sent: their own, aliases, aliases in small letters.
+
+    >>> from rules_engine.events.declarations.events_yaml import parse_events
+    >>> event_names(parse_events("events: {purchase: {retention: 30d, aliases: [Order Completed]}}"))
+    {'order_completed': 'purchase', 'Order Completed': 'purchase', 'purchase': 'purchase'}
+    """
+    aliases = [(alias, name) for name, declaration in declarations.events.items() for alias in declaration.aliases]
+    spelled = {snake_case(alias): name for alias, name in aliases}
+    return spelled | dict(aliases) | {name: name for name in declarations.events}
+
+
+def check_instant(at: object, received: int) -> int | Rejection:
+    """Return the instant of an event in microseconds, or the reason why it is refused.
+
+    >>> check_instant("2026-01-31T09:00:00Z", received=1_800_000_000_000_000)
+    1769850000000000
+    """
+    try:
+        return _instant(at, received + MAX_AHEAD)
+    except _Invalid as invalid:
+        return invalid.rejection
 
 
 def check_entity(entity: object) -> str | Rejection:
@@ -130,12 +151,15 @@ def has_surrogates(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _instant(at: object) -> int:
+def _instant(at: object, latest: int) -> int:
     instant = _micros(at)
     if not FIRST_INSTANT <= instant <= LAST_INSTANT:
         raise _Invalid(
             "invalid-instant", f"`at` is {format_instant(instant)}, and events are of the years 1900 to 9999"
         )
+    if instant > latest:
+        ahead = format_duration(instant - latest + MAX_AHEAD)
+        raise _Invalid("future-instant", f"`at` is {format_instant(instant)}, {ahead} ahead of the receiver's clock")
     return instant
 
 

@@ -17,10 +17,11 @@ from rules_engine.clock import DAY
 from rules_engine.errors import DataError
 from rules_engine.events.declarations.validation import Rejection
 from rules_engine.events.log.event_log import EventLog, Logged
+from rules_engine.events.refused import Refused, as_bytes
 from rules_engine.events.streams import encode_raw
 from rules_engine.files import write_atomically
 from rules_engine.folders import Project
-from rules_engine.stream.event_sink import EventSink, Refused, as_bytes, event_log
+from rules_engine.stream.event_sink import EventSink, event_log
 from rules_engine.stream.files.mapping import FileEvent, Mapped, file_events
 from rules_engine.stream.files.rows import BadRow
 from rules_engine.stream.rebuilding import rebuild_noted

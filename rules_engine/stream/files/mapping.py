@@ -21,8 +21,8 @@ from rules_engine.events.declarations.events_yaml import EventDeclaration
 from rules_engine.events.declarations.schemas import parse_event_instant
 from rules_engine.events.declarations.validation import Rejection
 from rules_engine.events.log.event_log import COLUMNS as LOG_COLUMNS
+from rules_engine.events.refused import as_bytes
 from rules_engine.rules.types import Kind, ValueType
-from rules_engine.stream.event_sink import as_bytes
 from rules_engine.stream.files.parquet import TextMap
 from rules_engine.stream.files.rows import BadRow, Rows, open_rows, other_separator
 

@@ -170,6 +170,10 @@ def test_the_reasons_to_turn_an_event_away_are_listed() -> None:
     text = (ROOT / "docs/events.md").read_text(encoding="utf-8")
     section = text[text.index("\n## Events that are turned away") :]
     listed = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", "\n".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))
-    files = [ROOT / "rules_engine/events/declarations/validation.py", *(ROOT / "rules_engine/stream").rglob("*.py")]
+    files = [
+        ROOT / "rules_engine/events/declarations/validation.py",
+        ROOT / "rules_engine/sdk/tracking.py",
+        *(ROOT / "rules_engine/stream").rglob("*.py"),
+    ]
     source = "\n".join(file.read_text(encoding="utf-8") for file in files)
     assert listed == set(re.findall(r"(?:_Invalid|Rejection)\(\s*\"([a-z-]+)\"", source))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,12 @@ from jsonschema import Draft202012Validator
 from rules_engine.clock import DAY
 from rules_engine.errors import DefinitionError
 from rules_engine.events.declarations.events_yaml import EVENTS_SCHEMA, EventDeclarations, parse_events, read_events
+from rules_engine.events.declarations.validation import EventValidator, Rejection
+from rules_engine.folders import Project
+from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.inputs import Event
 from rules_engine.rules.load import load_text
 from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, PropertyRef
 from rules_engine.rules.types import BOOLEAN, FLOAT, INTEGER, STRING, TIME, Kind, ValueType
@@ -232,3 +237,54 @@ events: {}
 )
 def test_other_shapes(text: str, code: str) -> None:
     assert code in [found for found, _ in problems(text)]
+
+
+ALIASES = """\
+events:
+  purchase: {retention: 30d, aliases: [Order Completed, order_paid], properties: {sku: {type: string}}}
+  visit: {retention: 30d, aliases: [page]}
+traits: profile
+"""
+
+
+def test_aliases_are_other_names_of_an_event() -> None:
+    validator = EventValidator(parse_events(ALIASES))
+    for name in ("purchase", "Order Completed", "order_completed", "order_paid"):
+        found = validator.check(name, 1_800_000_000_000_000, "a1", {}, received=1_800_000_000_000_000)
+        assert isinstance(found, Event)
+        assert (found.name, found.id) == ("purchase", "purchase:a1")
+    refused = validator.check("Order Paid", 1_800_000_000_000_000, "a1", {}, received=1_800_000_000_000_000)
+    assert isinstance(refused, Rejection)
+    assert refused.code == "unknown-event"
+
+
+def test_an_alias_names_one_event_only() -> None:
+    visit, view = "visit: {retention: 1d, aliases: [page, seen]}", "view: {retention: 1d, aliases: [seen]}"
+    text = f"events:\n  {visit}\n  page: {{retention: 1d}}\n  {view}\n"
+    assert problems(text) == [("duplicate-name", "2:36"), ("duplicate-name", "4:35")]
+    assert parse_events("events: {visit: {retention: 1d, aliases: [visit, Visit]}}").events["visit"].aliases == (
+        "visit",
+        "Visit",
+    )
+
+
+def test_traits_name_a_view_of_the_project(make_project: Callable[..., Project]) -> None:
+    assert parse_events(ALIASES).traits == "profile"
+    project = make_project({"feature_repo/events.yaml": "events: {}\ntraits: profle\n", "feature_repo/d.py": PROFILE})
+    with pytest.raises(DefinitionError) as refused:
+        project_catalog(project)
+    (problem,) = refused.value.diagnostics
+    assert (problem.code, problem.span.line, problem.hint) == ("unknown-view", 2, "did you mean `profile`?")
+
+
+PROFILE = """\
+from datetime import timedelta
+from feast import Entity, FeatureView, Field, FileSource, ValueType
+from feast.types import String
+
+user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
+source = FileSource(name="file", path="profile.parquet", timestamp_field="event_timestamp")
+profile = FeatureView(
+    name="profile", entities=[user], ttl=timedelta(0), source=source, schema=[Field(name="plan", dtype=String)]
+)
+"""
