@@ -38,6 +38,9 @@ _AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
 #: On a single core, looking would keep the server from answering.
 _HAS_CORES = bool(_AT_ONCE) and (os.cpu_count() or 1) > 1
 
+#: So few commands are answered as soon as one: what one entity needs is at most its row, its event state and the mark.
+_SOON_ANSWERED = 3
+
 _CLOSED = "the server closed the connection"
 
 #: A connection that could not be opened in less than this cannot be used for anything.
@@ -83,11 +86,11 @@ class SocketConnection:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
 
-    def ask(self, command: bytes, *, impatient: bool = False) -> Any:
-        """Send a command and give its answer; whoever is impatient looks for it some times before going to sleep."""
+    def ask(self, command: bytes, *, polls: bool = False) -> Any:
+        """Send a command and return its answer; with ``polls``, look for it some times before going to sleep."""
         began = time.monotonic()
         self._sock.sendall(command)
-        size = self._soon() if impatient and self._is_near else self._sock.recv_into(self._buffer)
+        size = self._soon() if polls and self._is_near else self._sock.recv_into(self._buffer)
         if size == 0:
             raise ConnectionResetError(_CLOSED)
         parser = self._parser
@@ -95,8 +98,8 @@ class SocketConnection:
         reply = parser.gets()
         return reply if reply is not False else self._receive(began + self._seconds)
 
-    def ask_many(self, commands: Sequence[bytes], accept: Callable[[Any], None]) -> None:
-        """Send commands in pieces, and hand over each answer as it comes in.
+    def ask_many(self, commands: Sequence[bytes], accept: Callable[[Any], None], *, polls: bool = False) -> None:
+        """Send commands in pieces, and hand over each answer as it comes in; ``polls`` as for :meth:`ask`.
 
         The next piece is sent when half of one is answered, so that the server is not idle while answers are decoded.
         """
@@ -109,7 +112,7 @@ class SocketConnection:
                 piece = commands[sent : sent + PIECE]
                 self._sock.sendall(piece[0] if len(piece) == 1 else b"".join(piece))
                 sent += len(piece)
-            self._fill()
+            self._fill(polls=polls)
             reply = gets()
             while reply is not False:
                 answered += 1
@@ -126,8 +129,8 @@ class SocketConnection:
                 pass
         return receive(buffer)
 
-    def _fill(self) -> None:
-        size = self._sock.recv_into(self._buffer)
+    def _fill(self, *, polls: bool = False) -> None:
+        size = self._soon() if polls and self._is_near else self._sock.recv_into(self._buffer)
         if size == 0:
             raise ConnectionResetError(_CLOSED)
         self._parser.feed(self._buffer, 0, size)
@@ -230,8 +233,8 @@ class Pool:
             deadline = time.monotonic() + self.endpoint.timeout
             connection = self._take(deadline)
         try:
-            # Other threads get the processor while this one sleeps: with more than one connection nobody is impatient.
-            reply = connection.ask(command, impatient=self._open == 1)
+            # Other threads get the processor while this one sleeps, so only a lone connection polls.
+            reply = connection.ask(command, polls=self._open == 1)
         except _BROKEN as error:
             return self._ask_once_more(connection, error, deadline, lambda fresh: fresh.ask(command))
         except BaseException:
@@ -259,7 +262,7 @@ class Pool:
         except IndexError:
             connection = self._take(time.monotonic() + self.endpoint.timeout)
         try:
-            connection.ask_many(commands, count)
+            connection.ask_many(commands, count, polls=self._open == 1 and len(commands) <= _SOON_ANSWERED)
         except _BROKEN as error:
             self._ask_once_more(connection, error, None, lambda fresh: fresh.ask_many(commands[answered:], accept))
         except BaseException:

@@ -14,7 +14,7 @@ from rules_engine.errors import SegmentsError, StoreError
 from rules_engine.features.online.async_reader import AsyncOnlineReader, open_async_reader
 from rules_engine.features.online.selection import EntityFeatures, checked
 from rules_engine.folders import Project
-from rules_engine.sdk.base_client import BaseClient, OnError, Request, wanted_features
+from rules_engine.sdk.base_client import BaseClient, OnError, Request, checked_keys, wanted_features
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 
@@ -57,7 +57,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
     ) -> Membership:
         """Return which segments an entity is in. See :meth:`SegmentClient.lookup`."""
         current = await self._now()
-        request = self._request(current[0], (entity,), context, segments, at)
+        request = self._request(current[0], (checked(entity),), context, segments, at)
         try:
             return (await self._answer(current, request))[0]
         except StoreError as error:
@@ -73,7 +73,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
     ) -> list[Membership]:
         """Return which segments each entity is in, in order. See :meth:`SegmentClient.lookup_many`."""
         current = await self._now()
-        request = self._request(current[0], entities, context, segments, at)
+        request = self._request(current[0], checked_keys(entities), context, segments, at)
         try:
             return await self._answer(current, request)
         except StoreError as error:
@@ -106,7 +106,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
         """Explain why an entity is, or is not, in a segment. See :meth:`SegmentClient.explain`."""
         current = await self._now()
         rules = current[0]
-        keys, question, checked_context, now = self._request(rules, (entity,), context, [segment], at)
+        keys, question, checked_context, now = self._request(rules, (checked(entity),), context, [segment], at)
         (features,) = await self._read(current, keys, question)
         return rules.explain(segment, features, checked_context, now)
 

@@ -103,13 +103,12 @@ class BaseClient(Generic[Reader]):
     def _request(
         self,
         rules: Rules,
-        entities: Sequence[str],
+        keys: Sequence[str],
         context: Mapping[str, Any] | None,
         segments: Iterable[str] | None,
         at: datetime | None,
     ) -> Request:
-        """Check what a caller asks, and resolve its names."""
-        keys = [checked(entity) for entity in _several("entities", "keys", "key", entities)]
+        """Check a caller's context and instant, and resolve the names of segments. The keys were checked."""
         checked_context = _checked_context(context) if context else _NO_CONTEXT
         return keys, rules.question(segments), checked_context, rules.now(at)
 
@@ -124,6 +123,17 @@ class BaseClient(Generic[Reader]):
     def _open_check(self) -> None:
         if self._closed:
             raise RuntimeError("the client is closed")
+
+
+def checked_keys(entities: Sequence[str]) -> list[str]:
+    """Return the keys of several entities.
+
+    Raises
+    ------
+    TypeError
+        if they are a single key, or one is no string.
+    """
+    return [checked(entity) for entity in _several("entities", "keys", "key", entities)]
 
 
 def wanted_features(names: Iterable[str] | None) -> list[str] | None:

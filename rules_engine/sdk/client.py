@@ -16,7 +16,7 @@ from rules_engine.features.online.opening import open_reader
 from rules_engine.features.online.reader import OnlineReader
 from rules_engine.features.online.selection import EntityFeatures, checked
 from rules_engine.folders import Project
-from rules_engine.sdk.base_client import BaseClient, OnError, Request, wanted_features
+from rules_engine.sdk.base_client import BaseClient, OnError, Request, checked_keys, wanted_features
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 
@@ -98,7 +98,7 @@ class SegmentClient(BaseClient[OnlineReader]):
             if the store cannot be read, unless the client was made with ``on_error="no_match"``.
         """
         current = self._now()
-        request = self._request(current[0], (entity,), context, segments, at)
+        request = self._request(current[0], (checked(entity),), context, segments, at)
         try:
             return self._answer(current, request)[0]
         except StoreError as error:
@@ -114,7 +114,7 @@ class SegmentClient(BaseClient[OnlineReader]):
     ) -> list[Membership]:
         """Return which segments each entity is in, in order; one round trip for some hundreds. See :meth:`lookup`."""
         current = self._now()
-        request = self._request(current[0], entities, context, segments, at)
+        request = self._request(current[0], checked_keys(entities), context, segments, at)
         try:
             return self._answer(current, request)
         except StoreError as error:
@@ -129,10 +129,11 @@ class SegmentClient(BaseClient[OnlineReader]):
         if on_rows is not None and keys:
             reader = (current[1] or self._reader(current)).undecoded
             if reader is not None:
-                member = partial(rules.row_membership, on_rows, question, context, (now, instant))
+                at = now, instant
                 if len(keys) == 1:
                     (row,) = reader.rows(on_rows.layout, keys)
-                    return [member(keys[0], row)]
+                    return [rules.row_membership(on_rows, question, context, at, keys[0], row)]
+                member = partial(rules.row_membership, on_rows, question, context, at)
                 return reader.answers(on_rows.layout, keys, member)
         read = self._read(current, keys, question)
         return [rules.membership(question, features, context, now, instant) for features in read]
@@ -157,7 +158,7 @@ class SegmentClient(BaseClient[OnlineReader]):
         """
         current = self._now()
         rules = current[0]
-        keys, question, checked_context, now = self._request(rules, (entity,), context, [segment], at)
+        keys, question, checked_context, now = self._request(rules, (checked(entity),), context, [segment], at)
         (features,) = self._read(current, keys, question)
         return rules.explain(segment, features, checked_context, now)
 

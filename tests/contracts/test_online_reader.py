@@ -311,6 +311,27 @@ def test_many_users_take_one_round_trip(shop: Project, store: EmbeddedStore) -> 
     reader.close()
 
 
+def test_unknown_users_one_after_the_other_take_one_round_trip_each(shop: Project, store: EmbeddedStore) -> None:
+    repo, plan = applied(shop)
+    write(repo, "brief", {"somebody": {"score": 1.0}})
+    reader = redis_reader(plan, shop.root)
+    reader.read(["somebody"])
+    with redis.Redis.from_url(store.url) as client:
+
+        def round_trips(user: str) -> int:
+            before = int(client.info("stats")["total_reads_processed"])
+            (row,) = reader.read([user], ["brief:score"])
+            assert row.is_known == (user == "somebody")
+            return int(client.info("stats")["total_reads_processed"]) - before - 1
+
+        assert round_trips("somebody") == 1
+        assert round_trips("nobody") == 2, "it is not expected"
+        assert [round_trips(f"nobody {number}") for number in range(5)] == [1] * 5
+        assert [round_trips("somebody") for _ in range(20)] == [1] * 20
+        assert round_trips("nobody") == 2, "known users made it unexpected"
+    reader.close()
+
+
 def test_another_project_in_the_same_database_is_not_read(
     make_project: Callable[..., Project], store: EmbeddedStore
 ) -> None:

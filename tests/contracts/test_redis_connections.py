@@ -197,8 +197,21 @@ def test_an_answer_in_drops_is_bounded_by_the_timeout_too() -> None:
         thread.join()
 
 
+def ask_alone(pool: Pool) -> object:
+    return pool.ask(b"PING\r\n")
+
+
+def ask_together(pool: Pool) -> object:
+    answers: list[object] = []
+    pool.ask_many([b"PING\r\n"], answers.append)
+    return answers[0]
+
+
+@pytest.mark.parametrize("ask", [ask_alone, ask_together])
 @pytest.mark.parametrize("pause", [0.0, 0.0001, 0.05])
-def test_an_answer_over_a_unix_socket_is_found_by_looking_for_it_and_by_sleeping(tmp_path: Path, pause: float) -> None:
+def test_an_answer_over_a_unix_socket_is_found_by_looking_for_it_and_by_sleeping(
+    tmp_path: Path, pause: float, ask: Callable[[Pool], object]
+) -> None:
     """At once, while it is looked for, and long after."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
@@ -216,10 +229,10 @@ def test_an_answer_over_a_unix_socket_is_found_by_looking_for_it_and_by_sleeping
         thread = threading.Thread(target=answer)
         thread.start()
         pool = Pool(RedisEndpoint(Address.parse(f"localhost:0,unix_socket_path={tmp_path / 's'}"), 0.2, 0.2))
-        assert [pool.ask(b"PING\r\n") for _ in range(3)] == [0, 1, 2]
+        assert [ask(pool) for _ in range(3)] == [0, 1, 2]
         began = time.monotonic()
         with pytest.raises(StoreTimeoutError):
-            pool.ask(b"PING\r\n")
+            ask(pool)
         assert time.monotonic() - began < 5
         pool.retire()
         thread.join()

@@ -79,6 +79,7 @@ def test_an_emptied_store_is_an_error_until_it_is_filled_again(shop: Path) -> No
     with SegmentClient.from_repo(shop) as client:
         assert client.is_member("buyer1", "bought")
         assert not client.is_member("buyer1", "never_bought")
+        assert not client.is_member("nobody", "vip")  # what was true of the store a moment ago is not relied on
         emptied(shop)
         for ask in (
             lambda: client.lookup("buyer1"),
@@ -138,13 +139,16 @@ def test_materialize_starts_over_whatever_was_written_since(shop: Path, since: s
 
 
 def test_a_mark_that_was_evicted_alone_is_an_error_too(shop: Path) -> None:
-    with redis.Redis.from_url(EmbeddedStore(shop).url) as client:
-        client.delete(held_key("shop"))
     with SegmentClient.from_repo(shop) as client:
-        with pytest.raises(StoreDataError):
-            client.lookup("buyer1", segments=["bought"])
+        before = client.lookup("c001", segments=["vip"]).segments
+        assert not client.lookup("nobody", segments=["vip"]).segments
+        with redis.Redis.from_url(EmbeddedStore(shop).url) as server:
+            server.delete(held_key("shop"))
+        assert client.lookup("c001", segments=["vip"]).segments == before, "what is answered rests on what is there"
         with pytest.raises(StoreDataError):
             client.lookup("nobody", segments=["vip"])
+        with pytest.raises(StoreDataError):
+            client.lookup("buyer1", segments=["bought"])
 
 
 # --- eviction --------------------------------------------------------------------------------------------------------

@@ -90,12 +90,24 @@ class AsyncRedisReader(RedisReads):
 
     async def rows(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
         """Read what the store has of entities, undecoded, in order. See :meth:`RowReader.rows`."""
+        if len(entities) == 1:
+            return await self._ask(partial(self._row, layout, entities))
         rows = await self._ask(partial(self._rows, layout, entities))
         unknown = layout.unknown(rows)
         if unknown:
             confirmed = await self._ask(partial(self._confirmed, layout, [entities[place] for place in unknown]))
             for place, row in zip(unknown, confirmed, strict=True):
                 rows[place] = row
+        return rows
+
+    async def _row(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
+        """Read the row of one entity; if it has none, it is read with the mark in one piece."""
+        if not self._expects_unknown:
+            rows = await self._rows(layout, entities)
+            if not layout.is_unknown(rows[0]):
+                return rows
+        rows = await self._confirmed(layout, entities)
+        self._note(is_unknown=layout.is_unknown(rows[0]))
         return rows
 
     async def _ask(self, action: Callable[[], Awaitable[_Answer]]) -> _Answer:

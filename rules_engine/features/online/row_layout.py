@@ -190,8 +190,15 @@ class RowLayout:
     def confirming(
         self, entities: Sequence[str], accept: Callable[[Row], None], refuse: Callable[[Any], None]
     ) -> tuple[list[bytes], Callable[[Any], None]]:
-        """Return the same as :meth:`requests`, with a request for the mark in the end, and a check of it."""
-        commands, take = self.requests(entities, accept, refuse)
+        """Return the same as :meth:`requests`, with the mark asked for in the end, and checked if a row is missing."""
+        has_unknown = False
+
+        def look(row: Row) -> None:
+            nonlocal has_unknown
+            has_unknown = has_unknown or self.is_unknown(row)
+            accept(row)
+
+        commands, take = self.requests(entities, look, refuse)
         left = len(commands)
 
         def check(answer: Any) -> None:
@@ -202,17 +209,18 @@ class RowLayout:
                 return
             if answer.__class__ is not list:
                 refuse(answer)
-            self.mark_check.verify(answer)
+            if has_unknown:
+                self.mark_check.verify(answer)
 
         return [*commands, self.mark_check.command], check
 
     def is_unknown(self, row: Row) -> bool:
         """Say whether a row has nothing of any view: the store does not know the entity, or has forgotten it."""
-        return all(row[position] is None for position in self._timestamps)
+        return row[0] is None and all(row[position] is None for position in self._timestamps)
 
     def unknown(self, rows: Sequence[Row]) -> list[int]:
         """Give the places of the rows that have nothing of any view."""
-        return [place for place, row in enumerate(rows) if row[0] is None and self.is_unknown(row)]
+        return [place for place, row in enumerate(rows) if self.is_unknown(row)]
 
     def commands(self, entities: Sequence[str]) -> list[bytes]:
         """Give all that is asked about entities and what lies beside them, in order; and for the mark in the end."""

@@ -37,12 +37,12 @@ class Transport(Protocol):
         ...
 
     def confirmed(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
-        """Read the rows of entities that seem to be unknown once more, and whether the store holds what is read.
+        """Read rows, and then the mark, which is checked if an entity has no row.
 
         Raises
         ------
         StoreDataError
-            if it does not.
+            if the store does not hold what is read.
         """
         ...
 
@@ -76,13 +76,19 @@ class SocketTransport:
 
     def rows(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
         """Read the contents of the layout's fields, undecoded. What is on its way at once is bounded."""
+        if len(entities) == 1:
+            return [self._row(layout, entities[0])]
         rows: list[Row] = []
-        commands, take = layout.requests(entities, rows.append, self._endpoint.refuse)
-        if len(commands) == 1:
-            take(self._pool.ask(commands[0]))
-        else:
-            self._pool.ask_many(commands, take)
+        self.each(layout, entities, rows.append)
         return rows
+
+    def _row(self, layout: RowLayout, entity: str) -> Row:
+        whole = layout.whole  # it may change while this is under way
+        answer = self._pool.ask(layout.whole_command(entity) if whole else layout.command(entity))
+        if answer.__class__ is not list:
+            self._endpoint.refuse(answer)
+        row: Row = layout.picked(answer) if whole else answer
+        return row
 
     def each(self, layout: RowLayout, entities: Sequence[str], accept: Callable[[Row], None]) -> None:
         """Hand over the contents of the layout's fields, entity by entity, as they come in."""
@@ -95,7 +101,7 @@ class SocketTransport:
         return features
 
     def confirmed(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
-        """Read rows, and then whether the store holds them, in one piece: nothing is written in between."""
+        """Read rows and the mark in one piece, so that nothing is written in between."""
         rows: list[Row] = []
         self._pool.ask_many(*layout.confirming(entities, rows.append, self._endpoint.refuse))
         return rows
@@ -139,9 +145,10 @@ class ClientTransport:
         return features
 
     def confirmed(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
-        """Read rows, and then whether the store holds them."""
+        """Read rows, and then the mark if an entity has no row."""
         rows = self.rows(layout, entities)
-        self._verify(layout)
+        if layout.unknown(rows):
+            self._verify(layout)
         return rows
 
     def _answers(self, layout: RowLayout, entities: Sequence[str]) -> list[list[Any]]:
