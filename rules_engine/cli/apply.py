@@ -12,9 +12,8 @@ from rules_engine.clock import format_instant
 from rules_engine.folders import Project
 
 if TYPE_CHECKING:
-    from rules_engine.deploy.apply import ApplyReport
     from rules_engine.deploy.backfill import BackfillProgress
-    from rules_engine.deploy.stages import Stage
+    from rules_engine.deploy.stages import ApplyReport, Stage
 
 
 def apply(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -85,6 +86,7 @@ def run(args: Sequence[str] | None = None) -> None:
     if not sys.warnoptions:
         # Deprecations between libraries tell a user nothing; python -W brings them back.
         warnings.simplefilter("ignore")
+    gc.set_threshold(100_000, 50, 100)  # definitions are many small objects that live to the end of the command
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +12,19 @@ import typer
 
 from rules_engine.cli.common import output
 from rules_engine.cli.common.options import HERE, AsOf, Repo, percent
-from rules_engine.clock import format_instant
+from rules_engine.clock import format_instant, now_micros
 from rules_engine.folders import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rules_engine.deploy.plan import Movement, ProjectPlan
+    from rules_engine.deploy.movements import Movement, ProjectPlan
     from rules_engine.deploy.stages import ApplyStages, NameChanges, Stage
+    from rules_engine.deploy.unchanged import Unchanged
+
+
+#: How many segments text and Markdown show, those that concern most users; JSON has all.
+SHOWN = 20
 
 
 class PlanFormat(StrEnum):
@@ -60,34 +66,58 @@ def plan(
     Compares the files with what is applied. For each segment that is added, changed or removed, or that refers to such
     a one, all users are evaluated by both definitions, as of one instant. Nothing is changed.
     """
+    from rules_engine.deploy.unchanged import unchanged
+
+    project = Project.open(repo)
+    no_change = unchanged(project) if out is None else None
+    if no_change is not None:
+        _show(_of_nothing(no_change, as_of), output_format)
+        return
     from rules_engine.deploy.plan import make_plan
 
     with output.working("Opening the project") as show:
         project_plan = make_plan(
-            Project.open(repo),
+            project,
             as_of,
             out,
             lambda users, done: show(f"Evaluated {users:,} users ({done:.0%})"),
             examples=examples,
+            explained=None if output_format is PlanFormat.JSON else SHOWN,
         )
+    _show(project_plan, output_format)
+    _refuse_large_changes(project_plan, fail_if_change)
+
+
+def _of_nothing(no_change: Unchanged, as_of: int | None) -> ProjectPlan:
+    """Return the plan that changes nothing."""
+    from rules_engine.deploy.movements import ProjectPlan
+
+    now = next(instant for instant in (as_of, no_change.plan.now, now_micros()) if instant is not None)
+    return ProjectPlan(now, no_change.stages)
+
+
+def _show(project_plan: ProjectPlan, output_format: PlanFormat) -> None:
     if output_format is PlanFormat.JSON:
         output.print_json(_data(project_plan))
     elif output_format is PlanFormat.MARKDOWN:
         _markdown(project_plan)
     else:
         _text(project_plan)
-    _refuse_large_changes(project_plan, fail_if_change)
 
 
 def _refuse_large_changes(project_plan: ProjectPlan, limit: float | None) -> None:
     if limit is None:
         return
+    from rules_engine.deploy.stages import some_of
+
     uncounted = [movement.segment for movement in project_plan.movements if movement.uncounted is not None]
     if uncounted:
-        output.remark(("warning", "bold yellow"), f": --fail-if-change does not see {', '.join(uncounted)}")
+        output.remark(("warning", "bold yellow"), f": --fail-if-change does not see {some_of(uncounted)}")
     over = project_plan.over(limit)
-    for movement in over:
+    for movement in over[:SHOWN]:
         output.remark(("error", "bold red"), f": {movement.change:.1%} of `{movement.segment}` moves; {limit:.1%} may")
+    if len(over) > SHOWN:
+        output.remark(("error", "bold red"), f": so do too many of {output.plural(len(over) - SHOWN, 'segment')} more")
     if over:
         raise typer.Exit(1)
 
@@ -96,10 +126,13 @@ def _text(project_plan: ProjectPlan) -> None:
     if not project_plan.changes_anything:
         output.say("Nothing differs from what is applied")
         return
-    if project_plan.movements:
+    shown = _shown(project_plan)
+    if shown:
         output.say((output.plural(project_plan.users, "user"), "bold"), f" as of {format_instant(project_plan.as_of)}")
-        output.table(_HEADERS, [_row(movement) for movement in project_plan.movements], right=_HEADERS[2:5])
-    for movement in project_plan.movements:
+        output.table(_HEADERS, [_row(movement) for movement in shown], right=_HEADERS[2:5])
+        for rest in _rest(project_plan, shown):
+            output.say(rest)
+    for movement in shown:
         for remark in _remarks(movement):
             output.say(remark)
         for example in movement.examples:
@@ -132,12 +165,31 @@ def stage_text(stage: Stage) -> str:
     return f"{head}: {'; '.join(details)}" if details else head
 
 
+def _shown(project_plan: ProjectPlan) -> list[Movement]:
+    from rules_engine.deploy.movements import largest
+
+    return largest(project_plan.movements, SHOWN)
+
+
+def _rest(project_plan: ProjectPlan, shown: list[Movement]) -> Iterator[str]:
+    """Yield a sentence on the segments that are not shown, if there are any."""
+    names = {movement.segment for movement in shown}
+    rest = [movement for movement in project_plan.movements if movement.segment not in names]
+    if rest:
+        kinds = Counter(movement.kind for movement in rest)
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
+        moves = f"{sum(each.enters for each in rest):,} enter and {sum(each.leaves for each in rest):,} leave"
+        yield f"and {output.plural(len(rest), 'segment')} more ({counts}), in which {moves}; `--format json` lists all"
+
+
 def _remarks(movement: Movement) -> Iterator[str]:
     """Yield the remarks about a segment that are printed below the table."""
+    from rules_engine.deploy.stages import some_of
+
     if movement.uncounted is not None:
         yield f"{movement.segment} is not counted: {movement.uncounted}"
     if movement.dependents:
-        yield f"{movement.segment} is referred to by {', '.join(movement.dependents)}"
+        yield f"{movement.segment} is referred to by {some_of(movement.dependents)}"
     for start in movement.starts:
         count = "those" if movement.uncounted is not None else output.plural(movement.moving(start.move), "user")
         word = "enter" if start.move == "enters" else "leave"
@@ -164,12 +216,13 @@ def _markdown(project_plan: ProjectPlan) -> None:
     if not project_plan.changes_anything:
         output.say("Nothing differs from what is applied.")
         return
-    lines = []
-    if project_plan.movements:
+    lines, shown = [], _shown(project_plan)
+    if shown:
         lines += [f"**{output.plural(project_plan.users, 'user')}** as of {format_instant(project_plan.as_of)}", ""]
         lines += ["| segment | change | enter | leave | stay |", "| --- | --- | ---: | ---: | ---: |"]
-        lines += [f"| {' | '.join(_row(movement))} |" for movement in project_plan.movements]
-    for movement in project_plan.movements:
+        lines += [f"| {' | '.join(_row(movement))} |" for movement in shown]
+        lines += [line for rest in _rest(project_plan, shown) for line in ("", f"{rest}.")]
+    for movement in shown:
         lines += [line for remark in _remarks(movement) for line in ("", f"{remark}.")]
         for example in movement.examples:
             if example.explanation is not None:

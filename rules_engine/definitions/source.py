@@ -36,6 +36,8 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 60
 MAX_NODES = 50_000
 
+#: What a plain scalar begins with that may be something else than text; nothing at all is one of them.
+_NO_WORD = frozenset(["", *"~nNtTfF+-.0123456789"])
 _NULL = re.compile(r"(~|null|Null|NULL)?\Z")
 _TRUE = re.compile(r"(true|True|TRUE)\Z")
 _FALSE = re.compile(r"(false|False|FALSE)\Z")
@@ -116,6 +118,8 @@ def core_scalar(text: str) -> bool | int | float | str | None:
     >>> [core_scalar(text) for text in ("NO", "true", "010", "1e3", "~", "12:30")]
     ['NO', True, 10, 1000.0, None, '12:30']
     """
+    if text[:1] not in _NO_WORD:
+        return text
     if _NULL.match(text):
         return None
     if _TRUE.match(text) or _FALSE.match(text):
@@ -242,16 +246,17 @@ class _Reader:
 
     def _span_at(self, line: int, column: int, length: int = 1) -> Span:
         text = self._lines[line - 1] if 0 < line <= len(self._lines) else ""
-        return Span(self._file, line, column, max(1, min(length, len(text) - column + 1)), text)
+        longest = len(text) - column + 1
+        if length > longest:
+            length = longest
+        return Span(self._file, line, column, length if length > 0 else 1, text)
 
     def _span(self, event: Event) -> Span:
         start, end = event.start_mark, event.end_mark
         assert start is not None, event
         assert end is not None, event
-        line, column = start.line + 1, start.column + 1
-        if end.line == start.line:
-            return self._span_at(line, column, end.column - start.column)
-        return self._span_at(line, column, 10_000)
+        line, column = start.line, start.column
+        return self._span_at(line + 1, column + 1, end.column - column if end.line == line else 10_000)
 
     def _refuse(self, code: str, span: Span, message: str, hint: str | None = None) -> _Refused:
         return _Refused(Diagnostic(code, span, message, hint))

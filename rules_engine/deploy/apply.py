@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rules_engine.clock import now_micros
 from rules_engine.deploy.backfill import Backfill, BackfillProgress
 from rules_engine.deploy.holding import check_store, declare_views
-from rules_engine.deploy.stage_finder import applied_plan, find_stages, owe_sweep, plan_hash, settle_sweep
+from rules_engine.deploy.stage_finder import applied_plan, find_stages, owe_sweep, settle_sweep
 from rules_engine.deploy.stages import (
+    ApplyReport,
     ApplyStages,
     BuildStates,
     CatchUp,
@@ -24,45 +24,11 @@ from rules_engine.errors import ProjectError
 from rules_engine.features.feast.repo import FeastRepo, RegistryChange
 from rules_engine.folders import Project
 from rules_engine.project.lock import project_lock
-from rules_engine.project.versions import plan_content, record
+from rules_engine.project.versions import plan_hash, record
 from rules_engine.read_plan import ReadPlan
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import EventSink
 from rules_engine.stream.sweep import NEW_SEGMENTS, request
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyReport:
-    """Report what an apply did.
-
-    Attributes
-    ----------
-    plan
-        the read plan that requests now answer from.
-    previous
-        the one before it; None if there was none that could be read.
-    registry
-        what changed in Feast's registry.
-    version
-        the number under which the plan is kept.
-    stages
-        what was done, in order.
-    notes
-        sentences on rows of sources that will be left out, or that tie on their instants.
-    """
-
-    plan: ReadPlan
-    previous: ReadPlan | None
-    registry: RegistryChange
-    version: int
-    stages: ApplyStages
-    notes: tuple[str, ...] = ()
-
-    @property
-    def changed(self) -> bool:
-        """Tell whether anything differs from before."""
-        previous = self.previous
-        return bool(self.registry) or previous is None or plan_content(previous) != plan_content(self.plan)
 
 
 def apply(

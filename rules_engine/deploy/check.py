@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from rules_engine.definitions.source import Node
 from rules_engine.deploy.lint.characters import lint_characters
 from rules_engine.deploy.lint.warnings import lint
 from rules_engine.deploy.source_checks import check_sources
@@ -18,7 +20,7 @@ from rules_engine.ml.propensity.check import load_model_definitions
 from rules_engine.ml.propensity.definition import FILE
 from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.load import TEST_SUFFIX, definition_files, load_folder, read_file
+from rules_engine.rules.load import TEST_SUFFIX, definition_files, load_documents, read_file, read_folder
 from rules_engine.simulation.segment_tests import load_cases
 
 
@@ -44,18 +46,20 @@ def check_project(project: Project) -> CheckReport:
     folder = project.segments_dir
     tests = [path for path in files_below(folder) if path.name.endswith((TEST_SUFFIX, ".test.yml"))]
     files = len(definition_files(folder))
+    documents, unreadable = read_folder(folder)
+    characters = [*_of_characters(documents), *_of_characters(_others(project, tests))]
     try:
         catalog = project_catalog(project)
-        definitions = load_folder(folder, catalog)
+        definitions = load_documents(documents, catalog, unreadable)
     except DefinitionError as error:
-        return CheckReport(files, len(tests), 0, _in_order([*error.diagnostics, *_of_characters(project)]))
+        return CheckReport(files, len(tests), 0, _in_order([*error.diagnostics, *characters]))
     _, problems = load_cases(tests, project.root, definitions, catalog)
     warnings = lint(definitions)
     found = _in_order(
         [
             *problems,
             *warnings,
-            *_of_characters(project),
+            *characters,
             *_of_models(project, catalog, definitions.program.names),
             *_of_clusters(project, catalog),
             *check_sources(project),
@@ -64,13 +68,17 @@ def check_project(project: Project) -> CheckReport:
     return CheckReport(files, len(tests), len(definitions.program.names), found, len(definitions.triggers))
 
 
-def _of_characters(project: Project) -> Iterator[Diagnostic]:
-    """Yield the warnings about characters that the eye misses, in the files of definitions, tests and events."""
-    paths = [path for path in project.segments_dir.rglob("*.y*ml") if path.is_file()]
-    for path in [*sorted(paths), project.events_yaml]:
+def _others(project: Project, tests: Iterable[Path]) -> Iterator[Node]:
+    """Yield the documents of the tests and of the file of events."""
+    for path in [*tests, project.events_yaml]:
         if path.is_file():
-            for document in read_file(path, path.relative_to(project.root).as_posix())[0]:
-                yield from lint_characters(document)
+            yield from read_file(path, path.relative_to(project.root).as_posix())[0]
+
+
+def _of_characters(documents: Iterable[Node]) -> Iterator[Diagnostic]:
+    """Yield the warnings about characters that the eye misses."""
+    for document in documents:
+        yield from lint_characters(document)
 
 
 def _of_models(project: Project, catalog: Catalog, segments: Collection[str]) -> Iterable[Diagnostic]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rules_engine.deploy.schema import write_schema
+from rules_engine.deploy.stages import ApplyReport, ApplyStages
 from rules_engine.errors import DefinitionError, ProjectError
 from rules_engine.events.declarations.events_yaml import read_events
+from rules_engine.features.feast.repo import RegistryChange
 from rules_engine.folders import Project
 from rules_engine.project.catalog import project_catalog
 from rules_engine.project.versions import check_features, version
@@ -17,9 +19,8 @@ from rules_engine.rules.load import Definitions, load_folder
 from rules_engine.sdk.rules import encode_definitions
 
 if TYPE_CHECKING:
-    from rules_engine.deploy.apply import ApplyReport
     from rules_engine.deploy.backfill import BackfillProgress
-    from rules_engine.deploy.stages import ApplyStages, Stage
+    from rules_engine.deploy.stages import Stage
     from rules_engine.features.feast.repo import FeastRepo
 
 
@@ -94,6 +95,13 @@ def apply_project(
     StoreError
         if the definitions read events, and the online store does not answer.
     """
+    from rules_engine.deploy.unchanged import note_unchanged, project_files, unchanged
+
+    files = project_files(project)
+    known = unchanged(project) if to is None else None
+    if known is not None:
+        _check_expected(known.stages, expect)
+        return ApplyReport(known.plan, known.plan, RegistryChange((), (), ()), known.version, known.stages)
     from rules_engine.deploy.apply import perform
     from rules_engine.deploy.source_checks import check_sources, odd_rows
     from rules_engine.features.feast.repo import FeastRepo
@@ -103,15 +111,22 @@ def apply_project(
     problems = list(check_sources(project))
     if problems:
         raise DefinitionError(problems)
+    _check_expected(stages, expect)
+    if to is None:
+        write_schema(project, project_catalog(project))
+    notes = tuple(odd_rows(project)) if to is None else ()
+    report = replace(perform(project, stages, repo, done=done, progress=progress), notes=notes)
+    if to is None:
+        note_unchanged(project, files, report.plan, report.version)
+    return report
+
+
+def _check_expected(stages: ApplyStages, expect: str | None) -> None:
     if expect is not None and stages.id != expect:
         raise ProjectError(
             f"this is plan {stages.id}, and plan {expect} was expected: the files or what is applied changed since",
             hint="look at `segments plan` again",
         )
-    if to is None:
-        write_schema(project, project_catalog(project))
-    notes = tuple(odd_rows(project)) if to is None else ()
-    return replace(perform(project, stages, repo, done=done, progress=progress), notes=notes)
 
 
 def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rules_engine.rules.program import Program
-from rules_engine.rules.segments.codec import encode_program
+from rules_engine.rules.reference_graph import reached
 
 ADDED, CHANGED, AFFECTED, REMOVED = "added", "changed", "affected", "removed"
 
@@ -18,11 +18,9 @@ def differences(before: Program, after: Program) -> dict[str, str]:
     >>> differences(old, new)
     {'a': 'changed', 'b': 'affected'}
     """
-    old, new = encode_program(before), encode_program(after)
+    old, new = before.segments, after.segments
     kinds = dict.fromkeys(new.keys() - old.keys(), ADDED) | dict.fromkeys(old.keys() - new.keys(), REMOVED)
     kinds |= {name: CHANGED for name in new.keys() & old.keys() if new[name] != old[name]}
-    touched = set(kinds)
-    for name in new.keys() & old.keys() - touched:
-        if touched & {*after.closure([name]), *before.closure([name])}:
-            kinds[name] = AFFECTED
+    affected = reached(after.dependents, kinds) | reached(before.dependents, kinds)
+    kinds |= dict.fromkeys((affected & new.keys() & old.keys()) - kinds.keys(), AFFECTED)
     return dict(sorted(kinds.items()))

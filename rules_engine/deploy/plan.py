@@ -15,105 +15,23 @@ from rules_engine.batch.engine import BatchRules
 from rules_engine.batch.entities import EntityReader, features_read
 from rules_engine.clock import now_micros
 from rules_engine.deploy.definitions import project_stages
-from rules_engine.deploy.differences import ADDED, AFFECTED, CHANGED, REMOVED, differences
+from rules_engine.deploy.differences import AFFECTED, CHANGED, REMOVED, differences
+from rules_engine.deploy.movements import ENTERS, LEAVES, Example, Movement, ProjectPlan, Start, largest
 from rules_engine.deploy.stage_finder import applied_plan
-from rules_engine.deploy.stages import ApplyStages
+from rules_engine.deploy.unchanged import note_unchanged, project_files
 from rules_engine.errors import FeatureColumnError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
+from rules_engine.project.versions import newest_number
 from rules_engine.rules.explain import Explanation
+from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.program import Program
+from rules_engine.rules.reference_graph import reached
 from rules_engine.rules.segments.codec import decode_program
 from rules_engine.rules.triggers.codec import decode_triggers
 from rules_engine.rules.triggers.nodes import OnEnter, OnExit, Trigger
 
-ENTERS, LEAVES = "enters", "leaves"
-
 Progress = Callable[[int, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A user who moves, and why by the new definition; a segment that is removed explains nothing."""
-
-    entity: str
-    move: str
-    explanation: Explanation | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A trigger that starts for everyone who moves so. Its own conditions may then hold some of them back."""
-
-    trigger: str
-    move: str
-
-
-@dataclass(frozen=True, slots=True)
-class Movement:
-    """One segment of a plan.
-
-    Attributes
-    ----------
-    segment, kind
-        its name, and whether it is added, changed or removed itself, or affected because it refers to such a one.
-    enters, leaves, stays
-        how many users.
-    dependents
-        the segments that refer to it, directly or through others.
-    examples
-        some users who move.
-    starts
-        the triggers that start for those who move. None does where a segment is added or removed: whoever is in a new
-        one is there from the beginning, and did not enter.
-    uncounted
-        why nobody was counted; None if everybody was.
-    """
-
-    segment: str
-    kind: str
-    enters: int = 0
-    leaves: int = 0
-    stays: int = 0
-    dependents: tuple[str, ...] = ()
-    examples: tuple[Example, ...] = ()
-    starts: tuple[Start, ...] = ()
-    uncounted: str | None = None
-
-    def moving(self, move: str) -> int:
-        """Return how many entities enter, or leave."""
-        return self.enters if move == ENTERS else self.leaves
-
-    @property
-    def change(self) -> float:
-        """Return those who move as a share of the members now; a new segment has none to compare with.
-
-        >>> Movement("vip", CHANGED, enters=1, leaves=2, stays=4).change
-        0.5
-        """
-        if self.kind == ADDED or not self.enters + self.leaves:
-            return 0.0
-        before = self.leaves + self.stays
-        return (self.enters + self.leaves) / before if before else float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectPlan:
-    """Say what applying the files would do, and whom it moves, as of an instant (microseconds), among how many."""
-
-    as_of: int
-    stages: ApplyStages
-    movements: tuple[Movement, ...] = ()
-    users: int = 0
-
-    @property
-    def changes_anything(self) -> bool:
-        """Tell whether the files differ from what is applied."""
-        return bool(self.stages.differs or self.movements)
-
-    def over(self, limit: float) -> tuple[Movement, ...]:
-        """Return the movements of the segments whose share of movers is above ``limit``."""
-        return tuple(movement for movement in self.movements if movement.change > limit)
 
 
 def make_plan(
@@ -123,6 +41,7 @@ def make_plan(
     progress: Progress = lambda _users, _done: None,
     *,
     examples: int = 1,
+    explained: int | None = None,
 ) -> ProjectPlan:
     """Compare the files with what is applied, and evaluate both for all users; nothing is changed.
 
@@ -132,6 +51,8 @@ def make_plan(
         a file for everyone who moves: a row for each user and segment, with ``enters`` or ``leaves``.
     examples
         how many users are explained for each segment and direction.
+    explained
+        of how many segments, those that concern most users; None for all.
 
     Raises
     ------
@@ -140,13 +61,16 @@ def make_plan(
     ProjectError, UnsupportedError, DataError
         if the Feast repository, the read plan or the offline store cannot be used.
     """
+    files = project_files(project)
     repo = FeastRepo(project)
     stages = project_stages(project, repo, store_needed=False)
     now = next(instant for instant in (as_of, stages.now, now_micros()) if instant is not None)
-    before, after = _applied(project), decode_program(stages.definitions["segments"])
-    triggers, known = decode_triggers(stages.definitions), repo.catalog().features.keys()
+    applied = applied_plan(project)
+    before = Program({}) if applied is None else decode_program(applied.definitions.get("segments", {}))
+    after = decode_program(stages.definitions["segments"])
+    starts, known = _starts(decode_triggers(stages.definitions).values()), repo.catalog().features.keys()
     movements = [
-        _uncounted(name, kind, before, after, known, triggers.values())
+        _uncounted(name, kind, before, after, known, starts.get(name, ()))
         for name, kind in differences(before, after).items()
     ]
     while True:
@@ -155,7 +79,10 @@ def make_plan(
         try:
             if counted or out is not None:
                 tally.run(out, progress)
-            return ProjectPlan(now, stages, tuple(tally.result(movement) for movement in movements), tally.users)
+            if applied is not None and not movements and not stages.differs:
+                note_unchanged(project, files, applied, newest_number(project))
+            found = _explained([tally.result(movement) for movement in movements], tally, explained)
+            return ProjectPlan(now, stages, found, tally.users)
         except FeatureColumnError as error:  # it stops only the segments that read the column
             movements = [_without(movement, error, before, after) for movement in movements]
             if not any(movement.segment in counted and movement.uncounted for movement in movements):
@@ -169,19 +96,11 @@ def _without(movement: Movement, error: FeatureColumnError, before: Program, aft
     return replace(movement, uncounted=str(error)) if error.feature in read else movement
 
 
-def _applied(project: Project) -> Program:
-    """Return the applied definitions; none, if nothing was applied yet."""
-    plan = applied_plan(project)
-    return Program({}) if plan is None else decode_program(plan.definitions.get("segments", {}))
-
-
 def _uncounted(
-    name: str, kind: str, before: Program, after: Program, known: Any, triggers: Iterable[Trigger]
+    name: str, kind: str, before: Program, after: Program, known: Any, starts: tuple[Start, ...]
 ) -> Movement:
     """Return a segment's movement without numbers, and with the reason if there can be none."""
-    dependents = tuple(
-        other for other in after.names if other != name and name in after.closure([other]) and name in after.segments
-    )
+    dependents = reached(after.dependents, [name]) - {name} if name in after.segments else set[str]()
     reason = None
     for program, word in ((before, "applied"), (after, "new")):
         if name not in program.segments:
@@ -189,17 +108,26 @@ def _uncounted(
         gone = sorted(features_read(program, [name]) - known)
         if gone:
             reason = f"the {word} definition reads `{gone[0]}`, which the feature repository no longer has"
-    starts = _starts(name, triggers) if kind in (CHANGED, AFFECTED) else ()
-    return Movement(name, kind, dependents=dependents, starts=starts, uncounted=reason)
+    starts = starts if kind in (CHANGED, AFFECTED) else ()
+    return Movement(name, kind, dependents=tuple(sorted(dependents)), starts=starts, uncounted=reason)
 
 
-def _starts(segment: str, triggers: Iterable[Trigger]) -> tuple[Start, ...]:
+def _starts(triggers: Iterable[Trigger]) -> dict[str, tuple[Start, ...]]:
+    """Return by segment the triggers that start when somebody enters or leaves it."""
     moves = {OnEnter: ENTERS, OnExit: LEAVES}
-    return tuple(
-        Start(trigger.name, moves[type(trigger.on)])
-        for trigger in triggers
-        if isinstance(trigger.on, OnEnter | OnExit) and trigger.on.segment == segment
-    )
+    starts: dict[str, tuple[Start, ...]] = {}
+    for trigger in triggers:
+        if isinstance(trigger.on, OnEnter | OnExit):
+            start = Start(trigger.name, moves[type(trigger.on)])
+            starts[trigger.on.segment] = (*starts.get(trigger.on.segment, ()), start)
+    return starts
+
+
+def _explained(movements: list[Movement], tally: _Tally, most: int | None) -> tuple[Movement, ...]:
+    """Explain the examples of the largest movements; of the others they are left out."""
+    chosen = movements if most is None else largest(movements, most)
+    examples = tally.examples(chosen)
+    return tuple(replace(movement, examples=examples.get(movement.segment, ())) for movement in movements)
 
 
 @dataclass(slots=True)
@@ -253,18 +181,32 @@ class _Tally:
             progress(self.users, crowd.done)
 
     def result(self, movement: Movement) -> Movement:
-        """Return the movement with its numbers and examples."""
+        """Return the movement with its numbers."""
         count = self._counts.get(movement.segment)
         if count is None:
             return movement
-        examples = tuple(self._explained(movement, count))
-        return replace(movement, enters=count.enters, leaves=count.leaves, stays=count.stays, examples=examples)
+        return replace(movement, enters=count.enters, leaves=count.leaves, stays=count.stays)
 
-    def _explained(self, movement: Movement, count: _Count) -> Iterator[Example]:
-        pairs = [(entity, move) for move, entities in count.examples.items() for entity in entities]
-        if movement.kind == REMOVED or not pairs:
-            yield from (Example(entity, move) for entity, move in pairs)
-            return
-        inputs = self._after.inputs(self._as_of, [entity for entity, _ in pairs])
-        for entity, move in pairs:
-            yield Example(entity, move, self._after.explain(movement.segment, entity, inputs[entity], self._as_of))
+    def examples(self, movements: Iterable[Movement]) -> dict[str, tuple[Example, ...]]:
+        """Return the examples of some segments, explained: what the users of all of them did is read once."""
+        moves = {
+            (movement.segment, movement.kind): [
+                (entity, move)
+                for move, entities in self._counts[movement.segment].examples.items()
+                for entity in entities
+            ]
+            for movement in movements
+            if movement.segment in self._counts
+        }
+        explained = {entity for (_, kind), pairs in moves.items() if kind != REMOVED for entity, _ in pairs}
+        inputs = self._after.inputs(self._as_of, sorted(explained)) if explained else {}
+        return {
+            segment: tuple(
+                Example(entity, move, None if kind == REMOVED else self._explanation(segment, entity, inputs[entity]))
+                for entity, move in pairs
+            )
+            for (segment, kind), pairs in moves.items()
+        }
+
+    def _explanation(self, segment: str, entity: str, inputs: Inputs) -> Explanation:
+        return self._after.explain(segment, entity, inputs, self._as_of)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from rules_engine.errors import ProjectError, StoreError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.files import write_atomically
 from rules_engine.folders import Project
-from rules_engine.project.versions import next_number, plan_content
+from rules_engine.project.versions import next_number, plan_content, plan_hash
 from rules_engine.read_plan import ReadPlan
 from rules_engine.redis.server import is_direct
 from rules_engine.rules.kinds import KINDS
@@ -53,11 +52,6 @@ def applied_plan(project: Project) -> ReadPlan | None:
     with contextlib.suppress(ProjectError):
         return ReadPlan.load(project.read_plan)
     return None
-
-
-def plan_hash(plan: ReadPlan | None) -> str | None:
-    """Return a short hash of a plan, which tells plans apart."""
-    return None if plan is None else hashlib.sha256(repr(plan_content(plan)).encode()).hexdigest()[:12]
 
 
 def find_stages(

@@ -6,13 +6,28 @@ A stage is plain frozen data that says what will be done, and nothing of how. So
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from hashlib import sha256
 from typing import Any
 
 from rules_engine.clock import format_instant
 from rules_engine.features.feast.repo import RegistryChange
+from rules_engine.project.versions import plan_content
+from rules_engine.read_plan import ReadPlan
+
+#: How many names a line for people lists; JSON lists all.
+NAMES_SHOWN = 20
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return names for people, the first few of many.
+
+    >>> some_of(["a", "b"]), some_of([f"s{number}" for number in range(1_020)])[-28:]
+    ('a, b', 's17, s18, s19 and 1,000 more')
+    """
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown + (f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +62,7 @@ class NameChanges:
         """
         for word, names in (("added", self.added), ("changed", self.changed), ("removed", self.removed)):
             if names:
-                yield f"{what} {word}: {', '.join(names)}"
+                yield f"{what} {word}: {some_of(names)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +101,7 @@ class BuildStates:
 
     def lines(self) -> Iterator[str]:
         """Say in lines what is done."""
-        yield f"build the states of {', '.join(self.events)} from the event log"
+        yield f"build the states of {some_of(self.events)} from the event log"
         if self.since is None:
             yield "the log has no such event yet"
             return
@@ -143,9 +158,9 @@ class Reevaluate:
 
     def lines(self) -> Iterator[str]:
         """Say in lines what is done."""
-        yield f"let the workers evaluate everyone again by {', '.join(self.segments)}"
+        yield f"let the workers evaluate everyone again by {some_of(self.segments)}"
         if self.triggers:
-            yield f"triggers that may start: {', '.join(self.triggers)}"
+            yield f"triggers that may start: {some_of(self.triggers)}"
 
 
 Stage = Register | BuildStates | KeepVersion | Switch | CatchUp | Reevaluate
@@ -194,6 +209,40 @@ class ApplyStages:
         """Return the names of one kind of definition that change: ``segments``, ``events``, ``triggers`` and so on."""
         switches = [stage for stage in self.stages if isinstance(stage, Switch)]
         return next((names for stage in switches for found, names in stage.definitions if found == kind), NameChanges())
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyReport:
+    """Report what an apply did.
+
+    Attributes
+    ----------
+    plan
+        the read plan that requests now answer from.
+    previous
+        the one before it; None if there was none that could be read.
+    registry
+        what changed in Feast's registry.
+    version
+        the number under which the plan is kept.
+    stages
+        what was done, in order.
+    notes
+        sentences on rows of sources that will be left out, or that tie on their instants.
+    """
+
+    plan: ReadPlan
+    previous: ReadPlan | None
+    registry: RegistryChange
+    version: int
+    stages: ApplyStages
+    notes: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Tell whether anything differs from before."""
+        previous = self.previous
+        return bool(self.registry) or previous is None or plan_content(previous) != plan_content(self.plan)
 
 
 #: How stages are named in JSON.

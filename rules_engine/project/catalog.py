@@ -68,9 +68,19 @@ def project_sources(project: Project, repo: FeastRepo | None = None) -> list[Vie
     return _catalog_and_sources(project, repo)[1]
 
 
+def local_sources(project: Project) -> list[ViewSource] | None:
+    """Return the files of all feature views, if that is known without Feast, and all of them are on this machine."""
+    cached = _read(project.state_dir / "catalog.json", feature_files(project.feature_repo))
+    if cached is None:
+        return None
+    catalog, sources = cached
+    views = {feature.view for feature in catalog.features.values()}
+    return sources if views == {source.columns.view for source in sources} else None
+
+
 def _catalog_and_sources(project: Project, repo: FeastRepo | None) -> tuple[Catalog, list[ViewSource]]:
     path = project.state_dir / "catalog.json"
-    fingerprint = _fingerprint(project.feature_repo)
+    fingerprint = feature_files(project.feature_repo)
     if repo is None:
         cached = _read(path, fingerprint)
         if cached is not None:
@@ -123,8 +133,8 @@ def _read(path: Path, fingerprint: str) -> tuple[Catalog, list[ViewSource]] | No
         return None
 
 
-def _fingerprint(folder: Path) -> str:
-    """Make a text that changes with every file that Feast would load, with their place, and with Feast's version."""
+def feature_files(folder: Path) -> str:
+    """Return a hash that changes with every file that Feast would load, with their place, and with Feast's version."""
     digest = hashlib.sha256(f"{version('feast-segments')} {version('feast')} {folder}".encode())
     for path in _loaded_files(folder):
         content = path.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,12 @@ def record(project: Project, plan: ReadPlan) -> Version:
 
 def next_number(project: Project) -> int:
     """Return the number that the next version gets."""
-    return max((int(path.stem) for path in entries(_folder(project), "[0-9]*.json")), default=0) + 1
+    return newest_number(project) + 1
+
+
+def newest_number(project: Project) -> int:
+    """Return the number of the newest version; 0 if there is none."""
+    return max((int(path.stem) for path in entries(_folder(project), "[0-9]*.json")), default=0)
 
 
 def versions(project: Project) -> list[Version]:
@@ -110,6 +116,11 @@ def check_features(old: Version, catalog: Catalog) -> None:
 def plan_content(plan: ReadPlan) -> tuple[Any, ...]:
     """Return what a plan says; two that say the same are one version."""
     return plan.definitions_version, plan.now, plan.entity, plan.join_key, plan.key_version, plan.connection, plan.views
+
+
+def plan_hash(plan: ReadPlan | None) -> str | None:
+    """Return a short hash of a plan, which tells plans apart."""
+    return None if plan is None else hashlib.sha256(repr(plan_content(plan)).encode()).hexdigest()[:12]
 
 
 def _folder(project: Project) -> Path:

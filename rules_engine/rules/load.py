@@ -76,6 +76,17 @@ def read_file(path: Path, shown_as: str) -> tuple[list[Node], list[Diagnostic]]:
     return read_documents(text, shown_as)
 
 
+def read_folder(folder: Path) -> tuple[list[Node], list[Diagnostic]]:
+    """Return the documents of all definition files below a folder, and the problems found in reading them."""
+    documents: list[Node] = []
+    problems: list[Diagnostic] = []
+    for path in definition_files(folder):
+        found, trouble = read_file(path, path.relative_to(folder.parent).as_posix())
+        documents += found
+        problems += trouble
+    return documents, problems
+
+
 def load_folder(folder: Path, catalog: Catalog) -> Definitions:
     """Return the definitions of all files below a folder.
 
@@ -84,13 +95,7 @@ def load_folder(folder: Path, catalog: Catalog) -> Definitions:
     DefinitionError
         with every problem of every file.
     """
-    sources = [(path.relative_to(folder.parent).as_posix(), path) for path in definition_files(folder)]
-    documents: list[Node] = []
-    problems: list[Diagnostic] = []
-    for shown_as, path in sources:
-        found, trouble = read_file(path, shown_as)
-        documents += found
-        problems += trouble
+    documents, problems = read_folder(folder)
     return load_documents(documents, catalog, problems)
 
 

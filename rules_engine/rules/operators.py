@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from rules_engine.rules.text import searches
@@ -181,17 +182,18 @@ COUNT_OPERATORS = frozenset(
 )
 
 
-def operators_for(kind: Kind, is_list: bool) -> list[str]:
+@cache
+def operators_for(kind: Kind, is_list: bool) -> tuple[str, ...]:
     """Return the operators that take an operand of this type, in the table's order.
 
     >>> operators_for(Kind.BOOLEAN, is_list=False)
-    ['equals', 'not_equals', 'in', 'not_in', 'exists']
+    ('equals', 'not_equals', 'in', 'not_in', 'exists')
     """
-    return [
+    return tuple(
         name
         for name, operator in OPERATORS.items()
         if name == "exists" or (kind in operator.kinds and operator.on_lists == is_list)
-    ]
+    )
 
 
 def require_complete(target: str, lowered: Iterable[str]) -> None:

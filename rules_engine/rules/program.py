@@ -8,6 +8,7 @@ from functools import cached_property
 
 from rules_engine.errors import UnknownNameError
 from rules_engine.rules.nodes import Segment
+from rules_engine.rules.reference_graph import reversed_references
 from rules_engine.rules.walk import segment_references
 
 
@@ -42,6 +43,16 @@ class Program:
         return self.segments[name]
 
     @cached_property
+    def references(self) -> Mapping[str, tuple[str, ...]]:
+        """Return by segment the names that it refers to directly, sorted."""
+        return {name: tuple(sorted(segment_references(each.when))) for name, each in self.segments.items()}
+
+    @cached_property
+    def dependents(self) -> Mapping[str, list[str]]:
+        """Return by segment the names of those that refer to it directly."""
+        return reversed_references(self.references)
+
+    @cached_property
     def order(self) -> tuple[str, ...]:
         """Return the names in an order in which a segment comes after every segment that it refers to."""
         ordered: dict[str, None] = {}
@@ -52,7 +63,7 @@ class Program:
     def _visit(self, name: str, ordered: dict[str, None]) -> None:
         if name in ordered:
             return
-        for reference in sorted(segment_references(self.segments[name].when)):
+        for reference in self.references[name]:
             self._visit(reference, ordered)
         ordered[name] = None
 

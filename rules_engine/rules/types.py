@@ -27,6 +27,8 @@ class Kind(Enum):
     TIME_OF_DAY = "time of day"
     DAY_OF_WEEK = "day of week"
 
+    __hash__ = object.__hash__  # a member exists once; that of Enum is a call in Python, and compiling makes many
+
     @property
     def is_number(self) -> bool:
         return self in (Kind.INTEGER, Kind.FLOAT)

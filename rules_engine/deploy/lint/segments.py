@@ -10,14 +10,10 @@ from rules_engine.events.state.requirements import DEFAULT_BOUND, count_limit
 from rules_engine.rules.changes import reachable
 from rules_engine.rules.implication import implies
 from rules_engine.rules.load import Definitions
-from rules_engine.rules.nodes import AllOf, AnyOf, EventAggregate, Not, Predicate, Segment, Sequence
+from rules_engine.rules.nodes import AllOf, AnyOf, EventAggregate, Predicate, Segment, Sequence
 from rules_engine.rules.program import Program
 from rules_engine.rules.walk import walk
-from rules_engine.targets.index.rule_index import RuleIndex
-
-_NOT = (
-    "not "  # begins the name of a segment's opposite, which is looked at beside it; no segment's own name has a space
-)
+from rules_engine.targets.index.normal_form import never_false, never_true
 
 
 def lint_segments(definitions: Definitions) -> Iterator[Diagnostic]:
@@ -104,12 +100,11 @@ def _beyond_bound(program: Program) -> Iterator[Diagnostic]:
 
 def _constant(program: Program) -> Iterator[Diagnostic]:
     """Yield warnings of segments that are never true, or never false."""
-    opposites = {_NOT + name: Segment(_NOT + name, Not(segment.when)) for name, segment in program.segments.items()}
-    impossible = RuleIndex(Program({**program.segments, **opposites})).never_true
+    impossible, certain = never_true(program), never_false(program)
     for name, segment in program.segments.items():
         if name in impossible:
             message = f"nobody can be in `{name}`: its conditions exclude each other"
             yield _warning("never-true", segment.span, message, "look at the conditions that must hold together")
-        if _NOT + name in impossible:
+        if name in certain:
             message = f"`{name}` is never false: one of its conditions holds for everyone who is known"
             yield _warning("never-false", segment.span, message, "look at the conditions of which one is enough")

@@ -14,7 +14,7 @@ from rules_engine.rules.program import Program
 from rules_engine.rules.triggers.nodes import OnEnter, OnExit, QuietPolicy, Trigger, hidden_segments
 from rules_engine.rules.types import INTEGER
 from rules_engine.rules.walk import operands
-from rules_engine.targets.index.rule_index import RuleIndex
+from rules_engine.targets.index.normal_form import never_true
 
 # These begin the names of what is looked at beside a condition: its opposite, and itself for members of a segment.
 _NOT, _IN = "not ", "in "
@@ -108,7 +108,10 @@ def _constant(definitions: Definitions) -> Iterator[Diagnostic]:
         if trigger.if_ is not None and isinstance(trigger.on, OnEnter) and not _waits(trigger):
             name = _IN + trigger.if_name
             beside[name] = Segment(name, AllOf((SegmentRef(trigger.on.segment), trigger.if_)))
-    impossible = RuleIndex(Program({**definitions.program.segments, **hidden, **beside})).never_true
+    whole = Program({**definitions.program.segments, **hidden, **beside})
+    started = [trigger.segment for trigger in definitions.triggers.values() if trigger.segment is not None]
+    asked = whole.closure([*hidden, *beside, *started])
+    impossible = never_true(Program({name: whole.segments[name] for name in asked}))
     for trigger in definitions.triggers.values():
         for key, name, condition in (
             ("if", trigger.if_name, trigger.if_),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from rules_engine.diagnostics import Diagnostic
 from rules_engine.rules.nodes import Condition, Segment, SegmentRef
+from rules_engine.rules.reference_graph import references_first, reversed_references
 from rules_engine.rules.walk import children, segment_references, walk
 
 #: How deep conditions may be nested, through references to other segments too: what follows them uses Python's stack.
@@ -16,8 +18,9 @@ def find_cycles(segments: Mapping[str, Segment]) -> list[Diagnostic]:
     """Return one problem for each cycle, at the reference in its first segment, in the order of the files."""
     problems: list[Diagnostic] = []
     reported: set[str] = set()
-    for segment in sorted(segments.values(), key=lambda each: (each.span.file, each.span.line)):
-        cycle = _cycle_through(segments, segment.name)
+    circular = _circular({name: segment_references(segment.when) for name, segment in segments.items()})
+    for segment in sorted((segments[name] for name in circular), key=lambda each: (each.span.file, each.span.line)):
+        cycle = None if segment.name in reported else _cycle_through(circular, segment.name)
         if cycle and not reported & set(cycle):
             reported |= set(cycle)
             path = " -> ".join(f"`{name}`" for name in [*cycle, cycle[0]])
@@ -36,22 +39,23 @@ def find_too_deep(segments: Mapping[str, Segment]) -> list[Diagnostic]:
     problems: list[Diagnostic] = []
     levels: dict[str, int] = {}
     inside = {name: dict(_references(segment.when)) for name, segment in segments.items()}
-    waiting = list(segments)
-    while waiting:  # segments whose references are known; in a circle, or with a name that is refused, none are
-        ready = [name for name in waiting if all(reference in levels for reference in inside[name])]
-        if not ready:
-            break
-        for name in ready:
-            depths = [level + levels[reference] for reference, level in inside[name].items()]
-            levels[name] = max([_depth(segments[name].when), *depths])
-            if levels[name] > MAX_LEVELS >= max((levels[reference] for reference in inside[name]), default=0):
-                message = f"with the segments that it refers to, `{name}` is more than {MAX_LEVELS} levels deep"
-                problems.append(
-                    Diagnostic("too-deep", segments[name].span, message, "refer to fewer segments in a row")
-                )
-        known = set(ready)
-        waiting = [name for name in waiting if name not in known]
+    for name in references_first(inside):
+        depths = [level + levels[reference] for reference, level in inside[name].items()]
+        levels[name] = max([_depth(segments[name].when), *depths])
+        if levels[name] > MAX_LEVELS >= max((levels[reference] for reference in inside[name]), default=0):
+            message = f"with the segments that it refers to, `{name}` is more than {MAX_LEVELS} levels deep"
+            problems.append(Diagnostic("too-deep", segments[name].span, message, "refer to fewer segments in a row"))
     return problems
+
+
+def _circular(references: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Return the references among the names that lie in a circle, or between two."""
+    defined = {name: [other for other in found if other in references] for name, found in references.items()}
+    for _ in range(2):  # without those that lead to no circle, then without those that no circle leads to
+        left = defined.keys() - set(references_first(defined))
+        kept = {name: [other for other in found if other in left] for name, found in defined.items() if name in left}
+        defined = reversed_references(kept)
+    return {name: sorted(found) for name, found in defined.items()}
 
 
 def _references(condition: Condition, level: int = 1) -> Iterator[tuple[str, int]]:
@@ -66,17 +70,19 @@ def _depth(condition: Condition) -> int:
     return 1 + max(map(_depth, children(condition)), default=0)
 
 
-def _cycle_through(segments: Mapping[str, Segment], start: str) -> list[str] | None:
+def _cycle_through(references: Mapping[str, Iterable[str]], start: str) -> list[str] | None:
     """Return a shortest path of references from a segment back to itself."""
-    paths, seen = [[start]], set[str]()
-    while paths:
-        path = paths.pop(0)
-        if path[-1] not in segments:
-            continue
-        for name in sorted(segment_references(segments[path[-1]].when)):
-            if name == start:
-                return path
-            if name not in seen:
-                seen.add(name)
-                paths.append([*path, name])
+    came_from: dict[str, str] = {}
+    waiting = deque([start])
+    while waiting:
+        name = waiting.popleft()
+        for other in references.get(name, ()):
+            if other == start:
+                path = [name]
+                while path[-1] != start:
+                    path.append(came_from[path[-1]])
+                return path[::-1]
+            if other not in came_from:
+                came_from[other] = name
+                waiting.append(other)
     return None

@@ -120,6 +120,24 @@ def normalize(program: Program, positive: bool = True) -> NormalForm:
     return NormalForm(segments, tuple(builder.parts), tuple(builder.slots))
 
 
+def never_true(program: Program) -> frozenset[str]:
+    """Return the segments that no input can fulfil, as far as their own conditions contradict each other.
+
+    >>> from rules_engine.rules.nodes import FeatureRef, Segment
+    >>> from rules_engine.rules.types import STRING
+    >>> country = FeatureRef("user", "country")
+    >>> both = AllOf(tuple(Predicate(country, "equals", name, STRING) for name in ("NO", "SE")))
+    >>> never_true(Program({"both": Segment("both", both)}))
+    frozenset({'both'})
+    """
+    return frozenset(name for name, found in normalize(program).segments.items() if not found)
+
+
+def never_false(program: Program) -> frozenset[str]:
+    """Return the segments that no input can make false: for each, it is true or unknown."""
+    return frozenset(name for name, found in normalize(program, positive=False).segments.items() if not found)
+
+
 class _Builder:
     def __init__(self, program: Program) -> None:
         self.slots = SlotTable()

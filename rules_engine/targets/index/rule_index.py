@@ -9,7 +9,6 @@ expressions, events) come last, and only while a conjunction that mentions them 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from rules_engine.rules.inputs import Inputs
@@ -129,22 +128,3 @@ class RuleIndex:
                 plans.clear()
             plans[segments] = plan
         return plan
-
-    @cached_property
-    def never_true(self) -> frozenset[str]:
-        """Return the segments that no input can fulfil, as far as their own conditions contradict each other.
-
-        >>> from rules_engine.rules.nodes import AllOf, FeatureRef, Predicate, Segment
-        >>> from rules_engine.rules.types import STRING
-        >>> country = FeatureRef("user", "country")
-        >>> both = AllOf(tuple(Predicate(country, "equals", name, STRING) for name in ("NO", "SE")))
-        >>> RuleIndex(Program({"both": Segment("both", both)})).never_true
-        frozenset({'both'})
-        """
-        return frozenset(self.program.names) - frozenset(self.layout.names)
-
-    @cached_property
-    def never_false(self) -> frozenset[str]:
-        """Return the segments that no input can make false: for each, it is true or unknown."""
-        negations = normalize(self.program, positive=False)
-        return frozenset(name for name, found in negations.segments.items() if not found)

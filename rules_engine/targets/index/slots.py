@@ -29,6 +29,8 @@ class Reading(Enum):
     AGE = "the time since the value"
     TEST = "what a predicate says of the value"
 
+    __hash__ = object.__hash__  # as in Kind
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Slot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rules_engine.deploy.differences import ADDED, CHANGED, REMOVED, differences
-from rules_engine.deploy.plan import Movement, ProjectPlan
+from rules_engine.deploy.movements import Movement, ProjectPlan
 from rules_engine.deploy.stages import ApplyStages, KeepVersion, Register
 from rules_engine.features.feast.repo import RegistryChange
 from rules_engine.rules.catalog import Catalog

@@ -119,7 +119,7 @@ ORDERED = "equals not_equals in not_in exists greater_than at_least less_than at
     ],
 )
 def test_which_operators_a_type_takes(kind: Kind, is_list: bool, names: str) -> None:
-    assert operators_for(kind, is_list) == names.split()
+    assert operators_for(kind, is_list) == tuple(names.split())
 
 
 def test_every_operator_is_taken_by_some_type() -> None:

@@ -472,7 +472,7 @@ def test_references_are_as_deep_as_the_stack_can_follow() -> None:
     assert explain(program, "s0", Inputs(), 0).changes_at is None
     nested = "{{not: " * 45 + "{{in_segment: s{0}}}" + "}}" * 45
     assert len(load_text(chain(4, nested), SHOP).program.order) == 5
-    for text, name in ((chain(MAX_LEVELS), "s0"), (chain(700), "s500"), (chain(5, nested), "s0")):
+    for text, name in ((chain(MAX_LEVELS), "s0"), (chain(3_000), "s2800"), (chain(5, nested), "s0")):
         with pytest.raises(DefinitionError) as caught:
             load_text(text, SHOP)
         [problem] = caught.value.diagnostics

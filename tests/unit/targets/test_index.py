@@ -38,7 +38,7 @@ from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import BOOLEAN, INTEGER, STRING, TIME, Kind, ValueType
 from rules_engine.targets.index.event_values import LoggedEvents
-from rules_engine.targets.index.normal_form import MAX_PRODUCT
+from rules_engine.targets.index.normal_form import MAX_PRODUCT, never_false, never_true
 from rules_engine.targets.index.rule_index import RuleIndex
 from rules_engine.targets.index.tables import SparseCells
 from rules_engine.targets.index.texts import MAX_TESTS
@@ -352,11 +352,11 @@ def test_contradictions_are_seen() -> None:
         "any_count": _count("at_least", 0),
     }
     fine = {"fine": number("equals", 4), "maybe": AnyOf((SegmentRef("range"), number("equals", 1)))}
-    index = RuleIndex(program(**never, **always, **fine))
-    assert index.never_true == never.keys()
-    assert index.never_false >= always.keys()
-    assert not index.never_false & fine.keys()
-    assert index.match(Inputs(), NOW) == always.keys()
+    every = program(**never, **always, **fine)
+    assert never_true(every) == never.keys()
+    assert never_false(every) >= always.keys()
+    assert not never_false(every) & fine.keys()
+    assert RuleIndex(every).match(Inputs(), NOW) == always.keys()
 
 
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
