@@ -83,15 +83,15 @@ class Rules:
             #: The named windowed features. What reads events is loaded only where events are declared or asked for.
             self._windowed = {} if plan.definitions.get("events") is None else self.events.features
             self._scores = _scores(plan.definitions.get("models"))
-        except (KeyError, TypeError, ValueError) as error:
+            self._index = RuleIndex(self.program)
+            self._types = {
+                f"{view.name}:{feature.name}": from_feast_name(feature.type)
+                for view in plan.views
+                for feature in view.features
+            }
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             hint = "write it anew with `segments apply`"
             raise ProjectError(f"the definitions in the read plan cannot be read: {error}", hint=hint) from error
-        self._index = RuleIndex(self.program)
-        self._types = {
-            f"{view.name}:{feature.name}": from_feast_name(feature.type)
-            for view in plan.views
-            for feature in view.features
-        }
         self._questions: dict[frozenset[str] | None, Question] = {}
         self._layouts = RowLayouts(plan)
         self._row_rules: dict[frozenset[str] | None, RowRules] = {}

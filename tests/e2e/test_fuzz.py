@@ -8,7 +8,8 @@ import pytest
 
 from rules_engine.redis.embedded import EmbeddedStore
 from tests.fuzz.__main__ import run
-from tests.fuzz.kinds import KINDS, Ground, make_ground
+from tests.fuzz.ground import Ground, make_ground
+from tests.fuzz.kinds import KINDS
 
 RUNS = 40
 

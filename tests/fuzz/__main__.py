@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 
 from rules_engine.redis.embedded import EmbeddedStore
-from tests.fuzz.kinds import KINDS, NAMED, Ground, make_ground
+from tests.fuzz.ground import Ground, make_ground
+from tests.fuzz.kinds import KINDS, NAMED
 
 SECONDS, BYTES = 2.0, 500 << 20
 
