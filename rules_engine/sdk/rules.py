@@ -89,7 +89,7 @@ class Rules:
                 for view in plan.views
                 for feature in view.features
             }
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             hint = "write it anew with `segments apply`"
             raise ProjectError(f"the definitions in the read plan cannot be read: {error}", hint=hint) from error
         self._questions: dict[frozenset[str] | None, Question] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 from collections.abc import Mapping
@@ -267,13 +266,6 @@ def _parquet(compression: str) -> bytes:
     columns["at"] = [str(at) for at in columns["at"]]
     pq.write_table(pa.table(columns), buffer, compression=compression)
     return bytes(buffer.getvalue())
-
-
-def pack(ending: str, data: bytes) -> bytes:
-    """Compress what the ending of a file's name says is compressed."""
-    if ending.endswith(".gz"):
-        return gzip.compress(data, mtime=0)
-    return bytes(pa.Codec("zstd").compress(data, asbytes=True)) if ending.endswith(".zst") else data
 
 
 _LINES = b"".join(orjson.dumps(row) + b"\n" for row in _ROWS * 3)

@@ -28,7 +28,8 @@ from rules_engine.simulation.segment_tests import run_case
 from rules_engine.testing import evaluate
 from tests.fuzz import ground as sound
 from tests.fuzz.damage import NASTY, ODD, damage_bytes, damage_json, damage_text
-from tests.fuzz.ground import AT, Ground, pack
+from tests.fuzz.ground import AT, Ground
+from tests.packed import pack
 
 
 def definitions(ground: Ground, draw: random.Random) -> None:

@@ -6,12 +6,10 @@ instants and creation times, without keys or timestamps; and columns of types th
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -34,82 +32,10 @@ from rules_engine.features.offline import newest
 from rules_engine.folders import Project
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import encode_definitions
+from tests.property.columns import COLUMNS, REFUSED
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-SECOND = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-OLD = datetime(1969, 12, 31, 23, 59, 58, tzinfo=UTC)
-MICRO = timedelta(microseconds=1)
-NAN = float("nan")
-
-Convert = Callable[[Any], Any]
-
-
-def same(value: Any) -> Any:
-    return value
-
-
-def floored(value: Any) -> Any:
-    return value.replace(microsecond=0)
-
-
-def after_1970(value: Any) -> Any:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=int(value))
-
-
-def midnight(value: Any) -> Any:
-    return datetime(value.year, value.month, value.day, tzinfo=UTC)
-
-
-def single(value: Any) -> Any:
-    return pa.scalar(value, pa.float32()).as_py()
-
-
 UTC_MICROS = pa.timestamp("us", "UTC")
-WHOLE = [0, 1, -1, 2**31 - 1, -(2**31)]
-
-#: By declared type: types of columns, their values, and what each is to be read as.
-TAKEN: dict[str, list[tuple[pa.DataType, list[Any], Convert]]] = {
-    "Bool": [(pa.bool_(), [True, False], same)],
-    "Int32": [(pa.int64(), WHOLE, same), (pa.float32(), [0.0, -3.0, NAN], int), (pa.uint8(), [0, 255], same)],
-    "Int64": [
-        (pa.int64(), [*WHOLE, 2**53 + 1, 2**63 - 1, -(2**63)], same),
-        (pa.uint64(), [0, 2**63 - 1], same),
-        (pa.float64(), [NAN, 2.0**53 - 1, -7.0], int),
-        (pa.decimal128(20, 2), [Decimal("3.00"), Decimal(-(2**53) - 1)], int),
-    ],
-    "Float32": [
-        (pa.float32(), [0.1, -0.0, NAN], single),
-        (pa.float64(), [0.1, 1e300], single),
-        (pa.int8(), [-3], float),
-    ],
-    "Float64": [
-        (pa.float64(), [0.1, -0.0, NAN, math.inf, 5e-324], same),
-        (pa.int64(), [2**53, -(2**53)], float),
-        (pa.decimal128(38, 20), [Decimal("0.1"), Decimal("-1.50")], float),
-    ],
-    "String": [(pa.string(), ["", "é \U0001f6d2", "5"], same), (pa.large_string(), ["a" * 300, "NO"], same)],
-    "UnixTimestamp": [
-        (UTC_MICROS, [SECOND + 999_999 * MICRO, OLD + MICRO, OLD], floored),
-        (pa.timestamp("ns", "UTC"), [SECOND + MICRO, OLD], floored),
-        (pa.int64(), [0, -1, 1_700_000_000], after_1970),
-        (pa.float64(), [NAN, 1_700_000_000.0], after_1970),
-        (pa.date32(), [date(2026, 1, 2), date(1900, 1, 1)], midnight),
-    ],
-    "Array(String)": [(pa.list_(pa.string()), [[], ["a"], ["b", "", "é"]], same)],
-    "Array(Int64)": [(pa.large_list(pa.int64()), [[], [2**53 + 1, 0]], same), (pa.list_(pa.float64()), [[1.0]], same)],
-}
-
-#: What no path takes.
-REFUSED: list[tuple[str, pa.DataType, Any]] = [
-    ("Int64", pa.string(), "3"),
-    ("Int64", pa.float64(), 1.5),
-    ("Int32", pa.int64(), 2**31),
-    ("String", pa.int64(), 150),
-    ("Float64", pa.int64(), 2**53 + 1),
-    ("Bool", pa.int64(), 1),
-    ("UnixTimestamp", pa.int64(), 1_795_046_400_000),
-    ("Array(String)", pa.string(), "a"),
-]
 
 STORE = """\
 project: shop
@@ -126,7 +52,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from feast import Entity, FeatureView, Field, FileSource, ValueType
-from feast.types import Array, Bool, Float32, Float64, Int32, Int64, String, UnixTimestamp
+from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
 user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
 
@@ -160,12 +86,12 @@ class View:
         }
         values: dict[str, list[Any]] = {}
         for number in range(3):
-            declared = draw.choice(sorted(TAKEN))
-            kind, pool, convert = draw.choice(TAKEN[declared])
+            declared = draw.choice(sorted(COLUMNS))
+            column = draw.choice(COLUMNS[declared])
             field, nulls = f"c{number}", draw.choice([0.0, 0.1, 0.3, 0.5, 1.0])
-            drawn = [None if draw.random() < nulls else draw.choice(pool) for _ in range(rows)]
-            self.fields[field], columns[field] = declared, pa.array(drawn, kind)
-            values[field] = [None if _missing(value) else convert(value) for value in drawn]
+            drawn = [None if draw.random() < nulls else draw.choice(column.values) for _ in range(rows)]
+            self.fields[field], columns[field] = declared, column.array(drawn)
+            values[field] = [column.read(value) for value in drawn]
         if refused:
             declared, kind, value = draw.choice(REFUSED)
             self.fields["bad"], columns["bad"] = declared, pa.array([value] * rows, kind)
@@ -193,10 +119,6 @@ class View:
     def segments(self) -> Iterator[str]:
         for field in self.fields:
             yield f"segment: {self.name}_{field}\nwhen: {{feature: {self.name}:{field}, exists: true}}\n"
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def plain(name: str, value: Any) -> Any:

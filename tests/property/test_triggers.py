@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -41,23 +41,14 @@ from rules_engine.triggers.encoding import decode_record, encode_record
 from rules_engine.triggers.machine import Machine
 from rules_engine.triggers.record import Outgoing, Record, Transition
 from rules_engine.triggers.rules import TriggerRules
-from tests.property import pools
-from tests.property.leaves import Draw, Vocabulary, draw_where, maybe, one_of
+from tests.property.leaves import Draw, Vocabulary, maybe, one_of
 from tests.property.strategies import draw_condition, draw_event, draw_features, draw_vocabulary
+from tests.property.triggers import CONSENT, LENGTHS, draw_trigger
 from tests.reference_triggers import Data, Reference
+from tests.reference_values import length
 
 ENTITY = "somebody"
-CONSENT = "u:consent"
-LENGTHS = ("1s", "10s", "1m", "30m", "1h", "1d")
-NIGHTS = ("00:00", "00:30", "02:30", "06:30", "09:00", "17:00", "21:00")
 SINK = SinkRef("stream", "actions")
-PAYLOADS: Mapping[str, Any] = {
-    "number": ("count", {"count": {"event": "view"}, "within": "1h"}),
-    "worth": ("sum", {"sum": {"event": "cart", "of": "price"}, "within": "1d"}),
-    "latest": ("last", {"last": {"event": "view", "of": "sku"}, "within": "ever"}),
-    "zone": ("feature", "u:zone"),
-    "fixed": ("value", "x"),
-}
 
 
 # --- drawing --------------------------------------------------------------------------------------------------------
@@ -78,39 +69,8 @@ class Plot:
     now: datetime
 
 
-def draw_trigger(draw: Draw, words: Vocabulary, names: Sequence[str]) -> dict[str, Any]:
-    def wait() -> timedelta:
-        return length(one_of(draw, LENGTHS))
-
-    options: dict[str, tuple[int, Callable[[], Any]]] = {
-        "delay": (60, wait),
-        "cancel_if": (40, lambda: draw_condition(draw, words, names, 2)),
-        "if": (25, lambda: draw_condition(draw, words, names, 2)),
-        "cooldown": (25, wait),
-        "cap": (25, lambda: (draw(st.integers(1, 3)), wait())),
-        "consent": (20, lambda: CONSENT),
-        "holdout": (15, lambda: one_of(draw, (0.01, 50, 99.99, 100))),
-        "quiet": (45, lambda: draw_quiet(draw, words)),
-        "payload": (40, lambda: PAYLOADS),
-    }
-    kind = one_of(draw, ("enter", "enter", "enter", "exit", "event", "event"))
-    listened = {"did": one_of(draw, pools.EVENTS), **draw_where(draw, words, 30)}
-    drawn = {key: make() for key, (percent, make) in options.items() if maybe(draw, percent)}
-    return {"on": (kind, listened if kind == "event" else one_of(draw, names)), **drawn}
-
-
-def draw_quiet(draw: Draw, words: Vocabulary) -> dict[str, Any]:
-    start, end = draw(st.lists(st.sampled_from(NIGHTS), min_size=2, max_size=2, unique=True))
-    zone = one_of(draw, (words.zone, words.zone, {"feature": "u:zone"}))
-    return {"from": start, "to": end, "timezone": zone, "policy": one_of(draw, ("defer", "defer", "drop"))}
-
-
 def instant_of(step: tuple[Any, ...]) -> datetime:
     return step[2] if step[0] == "event" else step[1]
-
-
-def length(text: str) -> timedelta:
-    return timedelta(microseconds=parse_duration(text))
 
 
 def whole_seconds(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -15,25 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from tests.packed import pack
 from tests.property import pools
+from tests.property.triggers import CONSENT, document_of
 from tests.trials.world import World
 
+_INSTANT = pa.timestamp("us", "UTC")
 _ONLINE = "rules_engine.features.online_store.EmbeddedOnlineStore"
-
-#: By declared type the Arrow types that a source may have for it, where they hold every value of the pools.
-_COLUMNS: Mapping[str, Sequence[pa.DataType]] = {
-    "Int64": (pa.int64(),),
-    "Int32": (pa.int32(), pa.int64()),
-    "Float64": (pa.float64(),),
-    "Float32": (pa.float32(),),
-    "String": (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())),
-    "Bool": (pa.bool_(),),
-    "Bytes": (pa.binary(),),
-    "UnixTimestamp": (pa.timestamp("us", "UTC"), pa.timestamp("ms", "UTC"), pa.timestamp("ns", "UTC")),
-    "Array(String)": (pa.list_(pa.string()),),
-    "Array(Int64)": (pa.list_(pa.int64()),),
-    "Array(Float64)": (pa.list_(pa.float64()),),
-}
 
 _SCHEMAS: Mapping[str, Any] = {
     "string": {"type": "string"},
@@ -65,10 +54,19 @@ def write_repository(world: World, root: Path, draw: random.Random) -> None:
         for name in sorted(set(pools.EVENTS))
     }
     (repository / "events.yaml").write_text(yaml.safe_dump({"events": events}))
-    for view, rows in world.rows.items():
-        pq.write_table(_table(world, view, rows, draw), repository / "data" / f"{view}.parquet")
+    write_sources(world, root, draw, part=draw.choice((0.5, 1)))
     (root / "segments").mkdir()
-    (root / "segments" / "project.yaml").write_text(f"project: trial\nnow: {world.now.isoformat()}\n")
+    settings = {"project": "trial", "now": world.now.isoformat(), "consent": {"mail": CONSENT}}
+    (root / "segments" / "project.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def write_sources(world: World, root: Path, draw: random.Random, part: float = 1) -> None:
+    """Write the sources of the views: all of their rows, or the first part of them."""
+    for view, rows in world.rows.items():
+        table = _table(world, view, rows[: int(part * len(rows))])
+        pq.write_table(
+            table, root / "feature_repo" / "data" / f"{view}.parquet", row_group_size=draw.choice((7, 10_000))
+        )
 
 
 def _views(world: World) -> str:
@@ -86,7 +84,9 @@ def _views(world: World) -> str:
             for name, kind in sorted(world.types.items())
             if name.startswith(f"{view}:")
         )
-        source = f"FileSource(path=str(data / '{view}.parquet'), timestamp_field='at')"
+        created = "made" if view in world.created else ""
+        path = f"str(data / '{view}.parquet')"
+        source = f"FileSource(path={path}, timestamp_field='at', created_timestamp_column={created!r})"
         seconds = world.ttls[view] // timedelta(seconds=1)
         lines.append(
             f"{view} = FeatureView(name={view!r}, entities=[user], ttl=timedelta(seconds={seconds}), "
@@ -95,50 +95,60 @@ def _views(world: World) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(world: World, view: str, rows: Sequence[Mapping[str, Any]], draw: random.Random) -> pa.Table:
+def _table(world: World, view: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    keys = [row["entity"] for row in rows]
     columns = {
-        "user_id": pa.array([row["entity"] for row in rows], pa.string()),
-        "at": pa.array([row["at"] for row in rows], pa.timestamp("us", "UTC")),
+        "user_id": pa.array([None if key is None else int(key) for key in keys] if world.numeric_keys else keys),
+        "at": pa.array([row["at"] for row in rows], _INSTANT),
+        "made": pa.array([row["made"] for row in rows], _INSTANT),
     }
-    for name, kind in sorted(world.types.items()):
+    for name, column in sorted(world.columns.items()):
         if name.startswith(f"{view}:"):
             bare = name.partition(":")[2]
-            values = [row[bare] for row in rows]
-            chosen = draw.choice(_COLUMNS[kind])
-            if pa.types.is_dictionary(chosen):
-                columns[bare] = pa.array(values, pa.string()).dictionary_encode()
-            else:
-                columns[bare] = pa.array(values, pa.timestamp("us", "UTC") if kind == "UnixTimestamp" else chosen)
-                columns[bare] = columns[bare].cast(chosen)
+            columns[bare] = column.array([row[bare] for row in rows])
     return pa.table(columns)
 
 
-def write_segments(conditions: Mapping[str, Any], root: Path) -> None:
-    """Write each condition as a segment in a file of its own."""
-    for name, condition in conditions.items():
-        document = {"segment": name, "when": condition}
+def write_definitions(documents: Mapping[str, Any], root: Path) -> None:
+    """Write each document in a file of its own."""
+    for name, document in documents.items():
         text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False, default_flow_style=None, width=10_000)
         (root / "segments" / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def documents_of(world: World) -> dict[str, Any]:
+    """Return the documents of a project by name: segments, then triggers."""
+    segments = {name: {"segment": name, "when": condition} for name, condition in world.segments.items()}
+    return segments | {name: document_of(name, trigger) for name, trigger in world.triggers.items()}
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
+#: Endings of files of events.
+_ENDINGS = (".jsonl", ".ndjson.gz", ".jsonl.zst", ".csv", ".csv.gz", ".tsv", ".parquet")
+
+
 def write_events(events: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write events as the ending of the name says."""
     if path.suffix == ".parquet":
-        pq.write_table(_event_table(events), path)
+        pq.write_table(_event_table(events), path, row_group_size=10_000)
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix == ".jsonl":
-            file.writelines(json.dumps(_as_text(event)) + "\n" for event in events)
-            return
+    text = io.StringIO(newline="")
+    if _is_lines(path.name):
+        text.writelines(json.dumps(_as_text(event)) + "\n" for event in events)
+    else:
         names = ["entity", "event", "at", "event_id", *pools.PROPERTIES]
-        writer = csv.DictWriter(file, names)
+        writer = csv.DictWriter(text, names, delimiter="\t" if ".tsv" in path.name else ",")
         writer.writeheader()
         for event in events:
             shown = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in event.items()}
             writer.writerow(_as_text(shown))
+    path.write_bytes(pack(path.name, text.getvalue().encode()))
+
+
+def _is_lines(name: str) -> bool:
+    return "json" in name
 
 
 def _as_text(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,14 +175,13 @@ def in_batches(world: World, draw: random.Random) -> list[tuple[str, list[Mappin
         draw.shuffle(events)
     else:
         events.sort(key=lambda event: event["at"], reverse=order == "backwards")
-    cuts = sorted(draw.randint(0, len(events)) for _ in range(draw.choice((0, 0, 1, 3))))
+    cuts = sorted(draw.randint(0, len(events)) for _ in range(draw.choice((0, 1, 3, 7))))
     edges = [0, *cuts, len(events)]
     files = []
     for start, end in pairwise(edges):
-        ending = draw.choice((".jsonl", ".csv", ".parquet"))
-        rest = [event for event in events[start:end] if ending != ".csv" or not _fits_csv(event)]
-        files += [(ending, [event for event in events[start:end] if ending == ".csv" and _fits_csv(event)])]
-        files += [(".jsonl" if ending == ".csv" else ending, rest)]
+        ending, part = draw.choice(_ENDINGS), events[start:end]
+        rest = [] if ending == ".parquet" or _is_lines(ending) else [event for event in part if not _fits_csv(event)]
+        files += [(ending, [event for event in part if not rest or _fits_csv(event)]), (".jsonl", rest)]
     return [(ending, part) for ending, part in files if part]
 
 
