@@ -15,4 +15,4 @@ def test_a_random_project_answers_the_same_everywhere(seed: int, tmp_path: Path)
     trial = run_trial(draw_world(seed, Size(entities=40, events=1_500, segments=12)), tmp_path)
     assert trial.differences == []
     assert sum(trial.compared.values()) > 200
-    assert {"online, batch", "batch, plain", "sql, plain", "changes_at"} <= trial.compared.keys()
+    assert {"online, batch", "batch, plain", "sql, plain", "changes_at", "simulate, plain"} <= trial.compared.keys()

@@ -25,7 +25,7 @@ _CHANGES = 12
 
 
 class Comparison:
-    """Compares lookups, batch, SQL, backtests and ``changes_at`` of a project with each other and with plain answers."""
+    """Compares lookups, batch, SQL, backtests and ``changes_at`` with each other and with plain answers."""
 
     def __init__(self, world: World, root: Path, draw: random.Random, trial: Trial, definitions: Definitions) -> None:
         self._world = world
