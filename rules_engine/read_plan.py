@@ -24,7 +24,7 @@ from rules_engine.rules.catalog import Catalog, Feature
 from rules_engine.rules.types import from_feast_name
 
 #: Raised by one whenever an older version of this package could misread the file.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,7 +281,8 @@ def sequence_truth(condition: Condition, world: World) -> bool:
 def step_events(step: Mapping[str, Any], condition: Condition, world: World, first: Event | None) -> list[Event]:
     """Return the events up to now that a step speaks of; with `match_on` only those that agree with the first."""
     ever = {"within": "ever", "where": step.get("where", {})}
-    found = in_window(step.get("did", step.get("did_not")), ever, world)
+    names = step.get("did", step.get("did_not"))
+    found = [event for name in ([names] if isinstance(names, str) else names) for event in in_window(name, ever, world)]
     if "match_on" in condition:
         found = [event for event in found if agrees(event, first, condition["match_on"])]
     return found
@@ -294,7 +295,7 @@ def agrees(event: Event, first: Event | None, name: str) -> bool:
 
 
 def chains(condition: Condition, world: World) -> Iterator[list[Event]]:
-    """Yield every choice of one event for each `did` step, each strictly after the one before it."""
+    """Yield every choice of an event of its own for each `did` step, none before the one before it."""
     steps = [step for step in condition["sequence"] if "did" in step]
     firsts = step_events(steps[0], condition, world, None)
     if anchor_of(condition) == "latest":
@@ -303,7 +304,12 @@ def chains(condition: Condition, world: World) -> Iterator[list[Event]]:
         partial = [[first]]
         for step in steps[1:]:
             matching = step_events(step, condition, world, first)
-            partial = [[*chain, event] for chain in partial for event in matching if event["at"] > chain[-1]["at"]]
+            partial = [
+                [*chain, event]
+                for chain in partial
+                for event in matching
+                if event["at"] >= chain[-1]["at"] and all(event is not other for other in chain)
+            ]
         yield from partial
 
 
@@ -316,23 +322,36 @@ def chain_holds(condition: Condition, chain: list[Event], world: World) -> bool:
     own = duration(condition.get("within", "ever"))
     if own is not None and chain[0]["at"] <= world.now - own:
         return False
-    position = 0
+    matched, position, since_gap = chain[0]["at"], 0, False
     for step in condition["sequence"][1:]:
         if "did" in step:
             position += 1
-            if "within" in step and chain[position]["at"] > chain[position - 1]["at"] + length(step["within"]):
+            at = chain[position]["at"]
+            if at < matched or (since_gap and at == matched):
                 return False
-        elif not absent(step, condition, chain, position, world):
+            if "within" in step and at > matched + length(step["within"]):
+                return False
+            matched, since_gap = at, False
+        elif "within" in step:
+            end = matched + length(step["within"])
+            if end > world.now or came(step, condition, chain, world, matched, end):
+                return False
+            matched, since_gap = end, True
+        elif came(step, condition, chain, world, chain[position]["at"], chain[position + 1]["at"]):
             return False
     return True
 
 
-def absent(step: Mapping[str, Any], condition: Condition, chain: list[Event], position: int, world: World) -> bool:
-    """Tell whether a `did_not` step after the event at `position` of the chain holds and is complete."""
-    start = chain[position]["at"]
-    forbidden = [event["at"] for event in step_events(step, condition, world, chain[0]) if event["at"] > start]
-    if "within" in step:
-        forbidden = [at for at in forbidden if at <= start + length(step["within"])]
-    if position + 1 < len(chain):
-        return not any(at < chain[position + 1]["at"] for at in forbidden)
-    return not forbidden and start + length(step["within"]) <= world.now
+def came(
+    step: Mapping[str, Any], condition: Condition, chain: list[Event], world: World, start: datetime, end: datetime
+) -> bool:
+    """Tell whether an event of a `did_not` step came in [start, end], other than of the kind and instant of a match."""
+    dids = [did for did in condition["sequence"] if "did" in did]
+    alike = [
+        event
+        for did, taken in zip(dids, chain, strict=True)
+        for event in step_events(did, condition, world, chain[0])
+        if event["at"] == taken["at"]
+    ]
+    found = [event for event in step_events(step, condition, world, chain[0]) if start <= event["at"] <= end]
+    return any(all(event is not other for other in alike) for event in found)

@@ -49,7 +49,9 @@ def data_moments(nodes: list[Mapping[str, Any]], world: World) -> set[datetime]:
     """Return every event, time and expiry, moved by every duration of the condition, to the microsecond."""
     lengths = durations_of(nodes)
     in_sequences = durations_of(list(walk([node for node in nodes if "sequence" in node])))
-    sums = {one + two for one, two in combinations_with_replacement(sorted(in_sequences), 2)}
+    sums = {
+        sum(some, timedelta()) for many in (2, 3) for some in combinations_with_replacement(sorted(in_sequences), many)
+    }
     zero = timedelta()
     moments = {event["at"] + step for event in world.events for step in {zero} | lengths | sums}
     times = set(find_times([world.features, world.context, [dict(event) for event in world.events]]))

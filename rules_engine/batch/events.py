@@ -22,12 +22,13 @@ from rules_engine.events.log.event_log import decode_properties
 from rules_engine.events.log.offline import EventPiece, Integers, OfflineEvents, Source
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.rules.aggregates import Aggregate
-from rules_engine.rules.events import reduce_values, sequence_matches
+from rules_engine.rules.events import reduce_values
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.predicates import selects
 from rules_engine.rules.program import Program
+from rules_engine.rules.sequences import sequence_matches
 from rules_engine.rules.types import Value, conform
 from rules_engine.rules.walk import walk
 from rules_engine.stream.event_sink import event_log

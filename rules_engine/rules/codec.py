@@ -91,7 +91,7 @@ def decode(data: Any, classes: Mapping[str, type] = CLASSES, enums: Mapping[str,
     if "enum" in data:
         return enums[data["enum"]](data["value"])
     cls = classes[data["node"]]
-    return cls(**{name: decode(data[name], classes, enums) for name in _stored_fields(cls)})
+    return cls(**{name: decode(data[name], classes, enums) for name in _stored_fields(cls) if name in data})
 
 
 @cache

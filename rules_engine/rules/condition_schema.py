@@ -141,6 +141,9 @@ class ConditionSchema:
         """Return an alternative per declared event, so that an editor offers that event's properties."""
         return [build(form, name) for name in self._event_names()]
 
+    def _any_event(self) -> JsonSchema:
+        return {"enum": sorted(self._catalog.events)} if self._catalog.closed else {"type": "string"}
+
     def _event_names(self) -> list[str | None]:
         """Return the events that may be named; a single None if any may. If empty, there are no event conditions."""
         return [*sorted(self._catalog.events)] if self._catalog.closed else [None]
@@ -211,10 +214,13 @@ class ConditionSchema:
         return _object(form, properties)
 
     def _step(self, head: str, event: str | None) -> JsonSchema:
-        within = {**_DURATION, "description": "Counted from the event of the `did` step before."}
+        within = {**_DURATION, "description": "Counted from where the step before it matched; of `did_not`, a gap."}
+        name = _name(event)
+        if head == "did_not":  # of several events each has its own properties, so `where` is not offered for them
+            name = {"anyOf": [name, {"type": "array", "minItems": 1, "items": self._any_event()}]}
         return {
             "type": "object",
-            "properties": {head: _name(event), "within": within, "where": self.where(event)},
+            "properties": {head: name, "within": within, "where": self.where(event)},
             "required": [head],
             "additionalProperties": False,
         }

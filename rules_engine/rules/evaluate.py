@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from typing import assert_never
 
-from rules_engine.rules.events import aggregate_value, sequence_truth
+from rules_engine.rules.events import aggregate_value
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import (
@@ -26,6 +26,7 @@ from rules_engine.rules.nodes import (
 )
 from rules_engine.rules.predicates import Truth, context_value, judge
 from rules_engine.rules.program import Program
+from rules_engine.rules.sequences import sequence_truth
 from rules_engine.rules.types import STRING, Value, conform
 from rules_engine.rules.undecided import Undecided
 

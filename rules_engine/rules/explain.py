@@ -11,7 +11,7 @@ from rules_engine.diagnostics import printable
 from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
-from rules_engine.rules.events import first_events, in_window, matching
+from rules_engine.rules.events import in_window, matching
 from rules_engine.rules.format import format_argument, format_value
 from rules_engine.rules.inputs import Event, Inputs, KeptEvents
 from rules_engine.rules.nodes import (
@@ -30,6 +30,7 @@ from rules_engine.rules.nodes import (
 from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
+from rules_engine.rules.sequences import first_events
 from rules_engine.rules.types import Kind, Value, conform
 from rules_engine.rules.undecided import Undecided
 
@@ -344,7 +345,8 @@ def format_sequence(sequence: Sequence) -> str:
     parts = [str(sequence.steps[0].match)]
     for step in sequence.steps[1:]:
         wait = f" within {format_duration(step.within)}" if step.within is not None else ""
-        parts.append(f"then {'no ' if step.negated else ''}{step.match}{wait}")
+        link = "and" if step.together else "then"
+        parts.append(f"{link} {'no ' if step.negated else ''}{step.match}{wait}")
     text = "sequence: " + ", ".join(parts)
     if sequence.within is not None:
         text += f"; all within {format_duration(sequence.within)}"

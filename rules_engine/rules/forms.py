@@ -21,7 +21,7 @@ class Shape(Enum):
     CLOCK = "time_of_day or day_of_week"
     EVENT = "the name of an event"
     EVENT_PROPERTY = "{event: NAME, of: PROPERTY, where: {...}}"
-    STEPS = "a list of steps, each {did: EVENT} or {did_not: EVENT}"
+    STEPS = "a list of steps, each {did: EVENT} or {did_not: EVENT or a list}"
     SEGMENT = "the name of a segment"
 
 

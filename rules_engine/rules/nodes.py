@@ -166,11 +166,18 @@ class Predicate:
 
 @dataclass(frozen=True, slots=True)
 class SequenceStep:
-    """One step: the event happens (``negated`` False) or must not; ``within`` runs from the previous step's event."""
+    """One step: the event happens (``negated`` False) or must not.
+
+    ``within`` runs from the instant at which the step before it matched. A negated step with ``within`` is a gap, which
+    matches at its end; without, the event must not come between the steps around it. ``did_not: [A, B]`` is a step for
+    each event; all but the first are ``together`` with the one before, and run from where it runs.
+    """
 
     match: EventMatch
     negated: bool = False
     within: int | None = None
+    together: bool = False
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

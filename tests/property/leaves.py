@@ -278,13 +278,12 @@ def sequence_leaf(draw: Draw, words: Vocabulary) -> Condition:
     """Draw a sequence of two to four steps that could hold."""
     steps = [{"did": one_of(draw, pools.EVENTS), **draw_where(draw, words, 20)}]
     steps += [later_step(draw, words) for _ in range(draw(st.integers(1, 3)))]
-    waits = []
     for step in reversed(steps):
         if "did" in step:
             break
         step.setdefault("within", one_of(draw, words.durations))
-        waits.append(length(step["within"]))
-    long_enough = [text for text in words.durations if not waits or length(text) > max(waits)]
+    pause = sum((length(step["within"]) for step in steps if "did_not" in step and "within" in step), timedelta())
+    long_enough = [text for text in words.durations if length(text) > pause]
     leaf: Condition = {"sequence": steps}
     if long_enough and maybe(draw, 75):
         leaf["within"] = one_of(draw, long_enough)

@@ -20,7 +20,7 @@ from rules_engine.events.state.requirements import StateRequirements, requiremen
 from rules_engine.rules.aggregates import AGGREGATES, NUMBERS_AND_TIMES, Aggregate
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
-from rules_engine.rules.events import aggregate_value, sequence_matches
+from rules_engine.rules.events import aggregate_value
 from rules_engine.rules.inputs import Event, Inputs, in_order
 from rules_engine.rules.nodes import (
     Condition,
@@ -33,6 +33,7 @@ from rules_engine.rules.nodes import (
     SequenceStep,
 )
 from rules_engine.rules.program import Program
+from rules_engine.rules.sequences import sequence_matches
 from rules_engine.rules.types import FLOAT, INTEGER, STRING
 
 NAMES = ("view", "view", "buy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Sequence as Many
 from itertools import combinations
 
 from rules_engine.diagnostics import Diagnostic, Severity, Span
@@ -10,8 +11,9 @@ from rules_engine.events.state.requirements import DEFAULT_BOUND, count_limit
 from rules_engine.rules.changes import reachable
 from rules_engine.rules.implication import implies
 from rules_engine.rules.load import Definitions
-from rules_engine.rules.nodes import AllOf, AnyOf, EventAggregate, Predicate, Segment, Sequence
+from rules_engine.rules.nodes import AllOf, AnyOf, EventAggregate, EventMatch, Predicate, Segment, Sequence
 from rules_engine.rules.program import Program
+from rules_engine.rules.sequences import Leg, legs_of
 from rules_engine.rules.walk import walk
 from rules_engine.targets.index.normal_form import never_false, never_true
 
@@ -23,6 +25,7 @@ def lint_segments(definitions: Definitions) -> Iterator[Diagnostic]:
     yield from _shadowed(program)
     yield from _constant(program)
     yield from _beyond_bound(program)
+    yield from _idle_steps(program)
 
 
 def _warning(code: str, span: Span, message: str, hint: str) -> Diagnostic:
@@ -96,6 +99,46 @@ def _beyond_bound(program: Program) -> Iterator[Diagnostic]:
                 )
                 hint = f"compare with at most {DEFAULT_BOUND:,}, or answer it with `segments evaluate`"
                 yield _warning("count-beyond-bound", node.span, message, hint)
+
+
+def _idle_steps(program: Program) -> Iterator[Diagnostic]:
+    """Yield warnings of `did_not` steps without `within` that decide nothing, as other events can be chosen."""
+    for segment in program.segments.values():
+        for node in walk(segment.when):
+            if isinstance(node, Sequence):
+                yield from _idle_steps_of(node)
+
+
+def _idle_steps_of(sequence: Sequence) -> Iterator[Diagnostic]:
+    legs = legs_of(sequence.steps)
+    for number, leg in enumerate(legs):
+        for place in leg.forbidden:
+            step = sequence.steps[place]
+            why = _idle_because(sequence, legs, number, place)
+            if why is not None:
+                message = f"this step decides nothing: {why}"
+                hint = f"for a time without `{step.match.event}` add `within`, e.g. `within: 30d`; or remove the step"
+                yield _warning("idle-step", step.span, message, hint)
+
+
+def _idle_because(sequence: Sequence, legs: Many[Leg], number: int, place: int) -> str | None:
+    """Return why a `did_not` without `within` decides nothing; None if it decides."""
+    steps, leg, match = sequence.steps, legs[number], sequence.steps[place].match
+    others = [other for other in leg.forbidden if other != place and _covers(steps[other].match, match)]
+    if any(other < place or not _covers(match, steps[other].match) for other in others):
+        return "another step forbids these events between the same two"
+    if leg.gaps:
+        return None
+    if number == 0 and _covers(steps[leg.step].match, match):
+        return "such an event between the two would itself be the first of them"
+    if number == len(legs) - 2 and not legs[-1].gaps and _covers(steps[legs[-1].step].match, match):
+        return "such an event between the two would itself be the second of them"
+    return None
+
+
+def _covers(match: EventMatch, other: EventMatch) -> bool:
+    """Say whether a match means every event that the other one means."""
+    return match.event == other.event and implies(Program({}), AllOf(other.where), AllOf(match.where))
 
 
 def _constant(program: Program) -> Iterator[Diagnostic]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 from itertools import compress
 
@@ -12,9 +13,10 @@ from rules_engine.errors import DataError
 from rules_engine.events.state.entity_state import EventState, Kept
 from rules_engine.events.state.requirements import KeepRule, Need, StateRequirements, aggregate_need, sequence_needs
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
-from rules_engine.rules.events import first_events, in_window, reduce_values, sequence_instants, sequence_matches
+from rules_engine.rules.events import in_window, reduce_values
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.nodes import EventAggregate, EventMatch, Sequence
+from rules_engine.rules.sequences import first_events, sequence_instants, sequence_matches
 from rules_engine.rules.types import Value
 from rules_engine.rules.undecided import UNDECIDED, Undecided
 
@@ -56,6 +58,16 @@ class SequencePlan:
 
 
 ReadingPlan = AggregatePlan | SequencePlan
+
+
+@dataclass(frozen=True, slots=True)
+class _SourceEvent(Event):
+    """An event of one or several sources of a sequence, each named by its place."""
+
+    sources: tuple[str, ...] = ()
+
+    def is_meant_by(self, match: EventMatch) -> bool:
+        return match.event in self.sources
 
 
 class StateLayout:
@@ -114,13 +126,20 @@ def _source(requirements: StateRequirements, need: Need) -> Source:
 class Stream:
     """The events of one stream, as columns; ``ats`` are their instants, in order."""
 
-    __slots__ = ("_columns", "_selected", "ats", "kept")
+    __slots__ = ("_columns", "_place", "_selected", "ats", "kept")
 
-    def __init__(self, kept: Kept, bit: int) -> None:
+    def __init__(self, kept: Kept, place: int, bit: int) -> None:
         self.kept = kept
+        self._place = place
         self._selected = [mask & bit for mask in kept.masks] if bit else None
         self.ats = kept.ats if self._selected is None else tuple(compress(kept.ats, self._selected))
         self._columns: dict[int, tuple[Value, ...]] = {}
+
+    @property
+    def ids(self) -> Many[int]:
+        """Return what tells each event from all other kept events of the entity, whatever their names."""
+        ids = range(self._place << 32, (self._place << 32) + len(self.kept.ats))
+        return ids if self._selected is None else tuple(compress(ids, self._selected))
 
     def column(self, column: int | None) -> tuple[Value, ...]:
         """Return the values of a column; None for each event if there is none."""
@@ -156,7 +175,7 @@ class StateReader:
         self.is_whole = not any(kept.lost for kept in state.kept)
         self._layout = layout
         self.streams: dict[tuple[int, int], Stream] = {}
-        self._sequences: dict[int, list[Event]] = {}
+        self._sequences: dict[int, list[_SourceEvent]] = {}
 
     @property
     def requirements(self) -> StateRequirements:
@@ -325,20 +344,22 @@ class StateReader:
         stream = self.streams.get(source.stream)
         if stream is None:
             place, bit = source.stream
-            stream = self.streams[source.stream] = Stream(self.state.kept[place], bit)
+            stream = self.streams[source.stream] = Stream(self.state.kept[place], place, bit)
         return stream
 
-    def _sequence_events(self, plan: SequencePlan) -> list[Event]:
+    def _sequence_events(self, plan: SequencePlan) -> list[_SourceEvent]:
         events = self._sequences.get(id(plan))
         if events is None:
             events = self._sequences[id(plan)] = self._named_events(plan)
         return events
 
-    def _named_events(self, plan: SequencePlan) -> list[Event]:
+    def _named_events(self, plan: SequencePlan) -> list[_SourceEvent]:
         name = plan.sequence.match_on
-        events = []
+        events: dict[int, _SourceEvent] = {}
         for number, source in enumerate(plan.sources):
             stream = self.stream(source)
-            for at, value in zip(stream.ats, stream.column(source.column), strict=True):
-                events.append(Event(str(number), at, "", {} if name is None else {name: value}))
-        return sorted(events, key=lambda event: event.at)
+            for identity, at, value in zip(stream.ids, stream.ats, stream.column(source.column), strict=True):
+                other = events.get(identity)
+                sources = (*(other.sources if other is not None else ()), str(number))
+                events[identity] = _SourceEvent("", at, "", {} if name is None else {name: value}, sources)
+        return sorted(events.values(), key=lambda event: event.at)

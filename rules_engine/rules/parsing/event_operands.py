@@ -28,6 +28,7 @@ from rules_engine.rules.parsing.operand_checks import (
     single_operator,
     string_value,
 )
+from rules_engine.rules.sequences import legs_of
 from rules_engine.rules.types import INTEGER, ValueType
 
 
@@ -145,7 +146,9 @@ class EventParser:
 
     def match(self, node: Mapping, key: str) -> EventMatch | None:
         """Return the event named under ``key`` with its ``where``; None if ``where`` is refused."""
-        value = node.entry(key).value
+        return self._match(node.entry(key).value, node)
+
+    def _match(self, value: Node, node: Mapping) -> EventMatch | None:
         event = string_value(value, "the name of an event")
         if self._catalog.closed and event not in self._catalog.events:
             hint = nearest(event, self._catalog.events) or f"the events are {listing(self._catalog.events)}"
@@ -224,26 +227,27 @@ class EventParser:
             raise Refusal("empty-list", value, "`sequence` is empty", "list its steps")
         if len(value.items) < 2:
             raise Refusal("sequence-too-short", value, "a sequence has at least two steps", "for one event write `did`")
-        steps = [self._collected_step(item, position) for position, item in enumerate(value.items)]
+        by_item = [self._collected_steps(item, position) for position, item in enumerate(value.items)]
         within = window(node.entry("within").value) if "within" in node else None
         anchor = self._anchor(node)
-        parsed = [step for step in steps if step is not None]
-        if len(parsed) < len(steps):
+        if not all(by_item):
             return None
-        self._check_waits(value, parsed)
+        parsed = [step for steps in by_item for step in steps]
+        self._check_waits(value, by_item)
         match_on = self._match_on(node, parsed)
         self._check_sequence_window(node, parsed, within)
         latest_only = parsed[-1].negated if anchor is None else anchor == "latest"
         return Sequence(tuple(parsed), within, match_on, latest_only, node.span)
 
-    def _collected_step(self, node: Node, position: int) -> SequenceStep | None:
+    def _collected_steps(self, node: Node, position: int) -> list[SequenceStep]:
+        """Return the steps of one item of the list, several for `did_not: [A, B]`; none if it is refused."""
         try:
-            return self._step(node, position)
+            return self._steps(node, position)
         except Refusal as refusal:
             self._problems.append(refusal.diagnostic)
-            return None
+            return []
 
-    def _step(self, node: Node, position: int) -> SequenceStep | None:
+    def _steps(self, node: Node, position: int) -> list[SequenceStep]:
         heads = [entry for entry in node if entry.key in ("did", "did_not")] if isinstance(node, Mapping) else []
         if not isinstance(node, Mapping) or not heads:
             raise Refusal(
@@ -263,11 +267,28 @@ class EventParser:
         if position == 0 and "within" in node:
             message = "the first step has nothing before it to be within"
             raise at_key("sequence-first-within", node.entry("within"), message, "write `within` beside `sequence`")
-        match = self.match(node, head)
+        matches = [self._match(name, node) for name in self._names_of_step(node, head)]
         within = duration(node.entry("within").value) if "within" in node else None
-        if match is not None and within is not None:
-            self._check_retention(node.entry("within").value, within, match.event)
-        return SequenceStep(match, head == "did_not", within) if match is not None else None
+        steps = []
+        for number, match in enumerate(matches):
+            if match is None:
+                return []
+            if within is not None:
+                self._check_retention(node.entry("within").value, within, match.event)
+            steps.append(SequenceStep(match, head == "did_not", within, number > 0, node.span))
+        return steps
+
+    def _names_of_step(self, node: Mapping, head: str) -> list[Node]:
+        """Return the names of events under a step's key: `did_not` may have several."""
+        value = node.entry(head).value
+        if not isinstance(value, Items):
+            return [value]
+        if head == "did":
+            hint = "only `did_not` takes a list: none of these events comes"
+            raise Refusal("wrong-shape", value, "the `did` of a step is the name of one event", hint)
+        if not value.items:
+            raise Refusal("empty-list", value, "`did_not` names no event", "name an event")
+        return list(value.items)
 
     def _anchor(self, node: Mapping) -> str | None:
         if "anchor" not in node:
@@ -279,9 +300,9 @@ class EventParser:
             raise Refusal("invalid-choice", value, f"there is no anchor `{anchor}`", hint)
         return anchor
 
-    def _check_waits(self, value: Items, steps: list[SequenceStep]) -> None:
+    def _check_waits(self, value: Items, by_item: list[list[SequenceStep]]) -> None:
         """Check that each of the last steps that are ``did_not`` says how long to wait."""
-        for item, step in reversed(list(zip(value.items, steps, strict=True))):
+        for item, (step, *_) in reversed(list(zip(value.items, by_item, strict=True))):
             if not step.negated:
                 return
             if step.within is None:
@@ -294,10 +315,10 @@ class EventParser:
         at = node.entry("within").value if "within" in node else node.entry("sequence").value
         for step in steps:
             self._check_retention(at, within, step.match.event)
-        waits = [step.within or 0 for step in steps[_last_did(steps) + 1 :]]
-        if within is not None and waits and max(waits) >= within:
-            message = "this can never be true: the last wait is not over before the sequence's own window closes"
-            hint = "make the sequence's `within` longer than the last step's"
+        pause = sum(leg.pause for leg in legs_of(steps))
+        if within is not None and pause >= within:
+            message = "this can never be true: its waits are not over before the sequence's own window closes"
+            hint = f"make the sequence's `within` longer than {format_duration(pause)}"
             raise Refusal("never-true", node, message, hint)
 
     def _match_on(self, node: Mapping, steps: list[SequenceStep]) -> str | None:
@@ -309,7 +330,3 @@ class EventParser:
             if value_type is not None and value_type.is_list:
                 raise Refusal("operator-type", value, f"`match_on` compares single values, and this is a {value_type}")
         return string_value(value, "the name of a property")
-
-
-def _last_did(steps: list[SequenceStep]) -> int:
-    return max(position for position, step in enumerate(steps) if not step.negated)

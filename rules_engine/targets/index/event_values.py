@@ -7,10 +7,11 @@ from itertools import chain
 from operator import attrgetter
 from typing import Protocol
 
-from rules_engine.rules.events import in_window, matching, reduce_events, sequence_instants, sequence_truth
+from rules_engine.rules.events import in_window, matching, reduce_events
 from rules_engine.rules.inputs import Event, KeptEvents
 from rules_engine.rules.nodes import EventAggregate, EventMatch
 from rules_engine.rules.nodes import Sequence as SequenceNode
+from rules_engine.rules.sequences import sequence_instants, sequence_truth
 from rules_engine.rules.types import Value
 
 _order = attrgetter("order")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Sequence
 
 from rules_engine.events.state.reading import SequencePlan, StateLayout
-from rules_engine.rules.events import completing, identity_of
 from rules_engine.rules.nodes import Sequence as SequenceNode
-from rules_engine.rules.nodes import (
-    SequenceStep,
-)
+from rules_engine.rules.sequences import StepEvents, completing, identity_of, legs_of
 from rules_engine.targets.stepwise.view import FOREVER, LOOK_AHEAD, NEVER, Answer, Check, View, next_instant
 
 
@@ -41,60 +38,64 @@ class _Sequence:
     """Evaluates a sequence without ``match_on``, which depends only on the instants of the events."""
 
     def __init__(self, plan: SequencePlan) -> None:
-        self._steps: tuple[SequenceStep, ...] = plan.sequence.steps
-        self._sources = [plan.sources[int(step.match.event)] for step in self._steps]
+        self._legs = legs_of(plan.sequence.steps)
+        self._places = [int(step.match.event) for step in plan.sequence.steps]
+        self._sources = plan.sources
         self._within = plan.sequence.within
         self._latest_only = plan.sequence.latest_only
-        trailing = next(number for number, step in enumerate(reversed(self._steps)) if not step.negated)
-        self._last_did = len(self._steps) - 1 - trailing
-        waits = [step.within or 0 for step in self._steps[self._last_did + 1 :]]
-        #: After the last `did`, when the sequence is complete.
-        self._wait = max(waits, default=None)
+        self._last_did = self._legs[-1].step
+        #: How long after the last `did` the sequence is complete.
+        self._wait = self._legs[-1].pause
 
     def answer(self, view: View, now: int) -> Answer:
-        streams: list[Sequence[int]] = [view.reader.stream(source).ats for source in self._sources]
         until = FOREVER
-        for place, ats in enumerate(streams):
+        by_source: list[StepEvents] = []
+        for source in self._sources:
+            stream = view.reader.stream(source)
+            ats, ids = stream.ats, stream.ids
             if ats and ats[-1] > now:  # events of the future
                 end = bisect_right(ats, now)
                 until = min(until, ats[end])
-                streams[place] = ats[:end]
-        if not streams[0]:
+                ats, ids = ats[:end], ids[:end]
+            by_source.append(StepEvents(ats, ids))
+        happened = [by_source[place] for place in self._places]
+        if not happened[0].ats:
             return False, until
-        holds, lasts = self._judged(streams, now, streams[0][-1])
+        holds, lasts = self._judged(happened, now, happened[0].ats[-1])
         return holds, min(until, lasts)
 
-    def _judged(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> Answer:
+    def _judged(self, happened: Sequence[StepEvents], now: int, latest: int) -> Answer:
         """Return the answer if no further event happens; ``latest`` is the instant of the latest first step."""
-        since = self._holds_since(streams, now, latest)
+        since = self._holds_since(happened, now, latest)
         if since is not None:
             return True, FOREVER if self._within is None else since + self._within
-        return False, self._completes(streams, now, latest)
+        return False, self._completes(happened, now, latest)
 
-    def _holds_since(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> int | None:
+    def _holds_since(self, happened: Sequence[StepEvents], now: int, latest: int) -> int | None:
         """Return the instant of the latest first step from which the sequence holds; None if there is none."""
-        starts = streams[0]
+        starts = happened[0].ats
         after = None if self._within is None else now - self._within
         if after is not None and starts[-1] <= after:
             return None
         if self._latest_only:
             if starts[-1] != latest:
                 return None
-            starts = starts[-1:]
-        found = max(completing(self._steps, [starts, *streams[1:]], now), default=None)
+            first = bisect_left(starts, latest)
+            happened = [StepEvents(starts[first:], happened[0].ids[first:]), *happened[1:]]
+        found = max(completing(self._legs, happened, now), default=None)
         return None if found is None or (after is not None and found <= after) else found
 
-    def _completes(self, streams: Sequence[Sequence[int]], now: int, latest: int) -> int:
+    def _completes(self, happened: Sequence[StepEvents], now: int, latest: int) -> int:
         """Return the instant at which the end of a wait makes the sequence hold; ``FOREVER`` if none does."""
-        if self._wait is None:
+        if not self._wait:
             return FOREVER
-        dids = streams[self._last_did]
+        dids = happened[self._last_did].ats
         if self._latest_only and self._last_did == 0:
             dids = dids[-1:]
         begun = dids[bisect_right(dids, now - self._wait) :]
         for tried, at in enumerate(dict.fromkeys(begun)):
             complete = at + self._wait
-            if tried == LOOK_AHEAD or self._holds_since(streams, complete, latest) is not None:
+            if tried == LOOK_AHEAD or self._holds_since(happened, complete, latest) is not None:
                 return complete
         return FOREVER
 
@@ -103,11 +104,11 @@ class _MatchedSequence(_Sequence):
     """Evaluates a sequence with ``match_on``: it holds if the events of at least one value form the sequence."""
 
     def answer(self, view: View, now: int) -> Answer:
-        groups: dict[Hashable, list[list[int]]] = {}
+        groups: dict[Hashable, list[tuple[list[int], list[int]]]] = {}
         until, latest = FOREVER, NEVER
         for place, source in enumerate(self._sources):
             stream = view.reader.stream(source)
-            for at, value in zip(stream.ats, stream.column(source.column), strict=True):
+            for at, event, value in zip(stream.ats, stream.ids, stream.column(source.column), strict=True):
                 identity = identity_of(value)
                 if identity is None:
                     continue
@@ -115,12 +116,18 @@ class _MatchedSequence(_Sequence):
                     until = min(until, at)
                     break
                 if identity not in groups:
-                    groups[identity] = [[] for _ in self._steps]
-                groups[identity][place].append(at)
+                    groups[identity] = [([], []) for _ in self._sources]
+                ats, ids = groups[identity][place]
+                ats.append(at)
+                ids.append(event)
                 if place == 0 and at > latest:
                     latest = at
-        answers = [self._judged(streams, now, latest) for streams in groups.values() if streams[0]]
+        answers = [self._judged(self._by_step(group), now, latest) for group in groups.values() if group[0][0]]
         held = max((lasts for holds, lasts in answers if holds), default=None)
         if held is not None:
             return True, min(until, held)
         return False, min([until, *(lasts for _, lasts in answers)])
+
+    def _by_step(self, group: Sequence[tuple[list[int], list[int]]]) -> list[StepEvents]:
+        by_source = [StepEvents(ats, ids) for ats, ids in group]
+        return [by_source[place] for place in self._places]

@@ -65,7 +65,7 @@ WITH known_features AS (
       FROM purchase_events AS forbidden
       WHERE
         forbidden."entity" = sequence_1_start."entity"
-        AND forbidden."at" > sequence_1_start."at"
+        AND forbidden."at" >= sequence_1_start."at"
         AND forbidden."at" <= sequence_1_start."at" + 1800000000
     )
 ), operands AS (

@@ -57,7 +57,8 @@ WITH known_features AS (
   SELECT DISTINCT
     "entity",
     "at",
-    "view:sku" AS key_1
+    "view:sku" AS key_1,
+    0 AS run
   FROM view_events
   WHERE
     "view:sku" IS NOT NULL AND "at" > 896659200000000 /* 1998-06-01T00:00:00Z */
@@ -66,11 +67,16 @@ WITH known_features AS (
   SELECT DISTINCT
     sequence_1_start."entity",
     next_event."at",
-    sequence_1_start.key_1
+    sequence_1_start.key_1,
+    CASE
+      WHEN next_event."at" = sequence_1_start."at"
+      THEN sequence_1_start.run
+      ELSE 1
+    END AS run
   FROM sequence_1_start
   JOIN cart_events AS next_event
     ON next_event."entity" = sequence_1_start."entity"
-    AND next_event."at" > sequence_1_start."at"
+    AND next_event."at" >= sequence_1_start."at"
     AND next_event."at" <= sequence_1_start."at" + 3600000000
     AND next_event."cart:sku" = sequence_1_start.key_1
 ), sequence_1_step_4 AS (
@@ -78,11 +84,16 @@ WITH known_features AS (
   SELECT DISTINCT
     sequence_1_step_2."entity",
     next_event."at",
-    sequence_1_step_2.key_1
+    sequence_1_step_2.key_1,
+    CASE
+      WHEN next_event."at" = sequence_1_step_2."at"
+      THEN sequence_1_step_2.run
+      ELSE 2
+    END AS run
   FROM sequence_1_step_2
   JOIN purchase_events AS next_event
     ON next_event."entity" = sequence_1_step_2."entity"
-    AND next_event."at" > sequence_1_step_2."at"
+    AND next_event."at" >= sequence_1_step_2."at"
     AND next_event."at" <= sequence_1_step_2."at" + 86400000000
     AND next_event."purchase:sku" = sequence_1_step_2.key_1
   WHERE
@@ -93,13 +104,39 @@ WITH known_features AS (
       WHERE
         forbidden."entity" = sequence_1_step_2."entity"
         AND forbidden."at" > sequence_1_step_2."at"
-        AND forbidden."view:sku" = sequence_1_step_2.key_1
         AND forbidden."at" < next_event."at"
+        AND forbidden."view:sku" = sequence_1_step_2.key_1
+    )
+    AND (
+      next_event."at" = sequence_1_step_2."at"
+      OR (
+        sequence_1_step_2.run = 0
+        OR NOT EXISTS(
+          SELECT
+            1
+          FROM view_events AS forbidden
+          WHERE
+            forbidden."entity" = sequence_1_step_2."entity"
+            AND forbidden."at" = sequence_1_step_2."at"
+            AND forbidden."view:sku" = sequence_1_step_2.key_1
+        )
+      )
     )
 ), sequence_1_done AS (
   SELECT DISTINCT
     sequence_1_step_4."entity"
   FROM sequence_1_step_4
+  WHERE
+    sequence_1_step_4.run = 0
+    OR NOT EXISTS(
+      SELECT
+        1
+      FROM view_events AS forbidden
+      WHERE
+        forbidden."entity" = sequence_1_step_4."entity"
+        AND forbidden."at" = sequence_1_step_4."at"
+        AND forbidden."view:sku" = sequence_1_step_4.key_1
+    )
 ), operands AS (
   SELECT
     known_features.*,

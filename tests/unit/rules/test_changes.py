@@ -108,7 +108,7 @@ MICROSECOND = timedelta(microseconds=1)
         ("{sequence: [{did: a}, {did: b, within: 30m}], within: 1h}", {"events": [event("a", -minutes(5)), event("b", minutes(25))]}, [minutes(25), minutes(55)]),
         ("{sequence: [{did: a}, {did: b, within: 30m}], within: 1h}", {"events": [event("a", -minutes(5)), event("b", minutes(26))]}, []),
         ("{sequence: [{did: a}, {did: b}], within: 1h}", {"events": [event("a", -minutes(60)), event("b", -minutes(1))]}, []),
-        ("sequence: [{did: a}, {did_not: b, within: 30m}, {did_not: c, within: 45m}]", {"events": [event("a")]}, [minutes(45)]),
+        ("sequence: [{did: a}, {did_not: b, within: 30m}, {did_not: c, within: 45m}]", {"events": [event("a")]}, [minutes(75)]),
         # a new first step opens the sequence again
         ("sequence: [{did: a}, {did_not: b, within: 30m}]", {"events": [event("a", -minutes(40)), event("a", minutes(10))]}, [minutes(10), minutes(40)]),
         # the clock
