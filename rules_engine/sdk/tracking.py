@@ -12,8 +12,10 @@ from uuid import uuid4
 from rules_engine.clock import format_instant, from_micros, now_micros
 from rules_engine.errors import DataError, StoreUnavailableError
 from rules_engine.events.declarations.events_yaml import EventDeclarations
+from rules_engine.events.declarations.names import declared_names
 from rules_engine.events.declarations.plan_data import decode_declarations
 from rules_engine.events.declarations.validation import EventValidator, Rejection, check_entity, check_instant
+from rules_engine.events.declarations.vocabulary import Vocabulary
 from rules_engine.events.refused import Refused, as_bytes
 from rules_engine.events.state.store import StateStore
 from rules_engine.events.streams import FIELD, MAX_WAITING, PARTITIONS, encode_raw, partition_of, stream_key
@@ -84,6 +86,11 @@ class Tracker:
         the project's folder.
     timeout
         seconds to wait for the store.
+
+    Attributes
+    ----------
+    declarations, vocabulary
+        the events that are declared, and the names under which they are sent.
     """
 
     def __init__(self, rules: Rules, root: Path, timeout: float | None) -> None:
@@ -95,6 +102,7 @@ class Tracker:
         self._atomic = plan.connection.redis_type != "redis_cluster"
         self._streams = [stream_key(plan.project, partition) for partition in range(PARTITIONS)]
         self.declarations = declarations_of(plan)
+        self.vocabulary = Vocabulary(self.declarations)
         self._validator = EventValidator(self.declarations)
         self._rows = RowWriter(plan, self.declarations.traits) if self.declarations.traits else None
         self._sent = 0
@@ -167,7 +175,8 @@ class Tracker:
             commands += self._commands(entity, event, raw)
         if report.traits and self._rows is not None:
             try:
-                commands += self._rows.commands(entity, report.traits, min(at, received))
+                traits = declared_names(report.traits, self._rows.features)
+                commands += self._rows.commands(entity, traits, min(at, received))
             except DataError as error:
                 return Refused(report.raw, Rejection("invalid-trait", str(error)))
         return entity, commands

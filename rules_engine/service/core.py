@@ -15,6 +15,7 @@ from rules_engine.rules.settings.codec import decode_service
 from rules_engine.rules.settings.nodes import Role, ServiceSettings
 from rules_engine.rules.walk import context_times
 from rules_engine.sdk import AsyncSegmentClient, Membership
+from rules_engine.service.collector import Collector
 from rules_engine.service.keys import Key, KeyRing
 
 _log = logging.getLogger("rules_engine.service")
@@ -41,6 +42,8 @@ class Service:
     ----------
     client
         answers lookups.
+    collector
+        takes events.
     draining
         whether the process is about to end: replies then close their connections, and ``/readyz`` says so.
     """
@@ -49,6 +52,7 @@ class Service:
         self.project = project
         self.dev = dev
         self.client = AsyncSegmentClient(project)
+        self.collector = Collector(project)
         self.draining = False
         self._workers = workers
         self._applied = _Applied(self.client)
@@ -122,6 +126,7 @@ class Service:
     async def close(self) -> None:
         """Close the connections to the store."""
         await self.client.close()
+        await self.collector.close()
 
 
 class _Applied:

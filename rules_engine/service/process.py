@@ -24,6 +24,7 @@ from rules_engine.service import ofrep, operation
 from rules_engine.service.application import Application
 from rules_engine.service.core import Service, open_keys, read_settings
 from rules_engine.service.routes import Route
+from rules_engine.service.tracking import routes as tracking
 from rules_engine.stream.logs import set_up_logs
 
 #: Connections that wait until a process takes them.
@@ -71,7 +72,7 @@ class ServeOptions:
 
 def all_routes() -> list[Route]:
     """Return the operations of the service; those asked most often come first."""
-    return [*ofrep.routes(), *operation.routes()]
+    return [*ofrep.routes(), *tracking.routes(), *operation.routes()]
 
 
 def serve(options: ServeOptions, started: Callable[[str], None]) -> None:

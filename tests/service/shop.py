@@ -46,8 +46,18 @@ events:
     retention: 30d
     features: {views_1h: {count: , within: 1h}}
   purchase:
-    properties: {sku: {type: string}, amount: {type: number}}
+    properties: {sku: {type: string}, amount: {type: number}, order_id: {type: string}}
+    aliases: [Order Completed, com.example.order.completed]
     retention: 30d
+    features:
+      orders: {count: , within: 30d}
+      spend: {sum: amount, within: 30d}
+      last_order: {last: order_id, within: 30d}
+  page:
+    properties: {name: {type: string}, url: {type: string}}
+    retention: 30d
+    features: {last_page: {last: name, within: 30d}}
+traits: profile
 """
 
 SEGMENTS = """\
