@@ -118,8 +118,8 @@ _SYSTEM_HINTS: Mapping[int, str] = {
 def of_the_system(error: OSError) -> SegmentsError:
     """Return what the operating system refused, as an error of this package.
 
-    >>> found = of_the_system(PermissionError(errno.EACCES, "Permission denied", "shop/feature_store.yaml"))
-    >>> print(found, found.hint, sep="; ")
+    >>> error = of_the_system(PermissionError(errno.EACCES, "Permission denied", "shop/feature_store.yaml"))
+    >>> print(error, error.hint, sep="; ")
     shop/feature_store.yaml: permission denied; run this as a user who may, or give this user access to it
     """
     reason = (error.strerror or str(error) or type(error).__name__).lower()
@@ -128,14 +128,14 @@ def of_the_system(error: OSError) -> SegmentsError:
 
 
 def pass_interrupt(error: BaseException) -> None:
-    """Raise the interrupt that an error came of, if it did. To be asked before any error becomes one of ours.
+    """Raise KeyboardInterrupt if an error was caused by one. Call this before any error is turned into one of ours.
 
-    DuckDB, for one, makes a ``RuntimeError`` of Ctrl-C.
+    DuckDB, for one, turns Ctrl-C into a ``RuntimeError``.
     """
     seen: set[int] = set()
-    came_of: BaseException | None = error
-    while came_of is not None and id(came_of) not in seen:
-        if isinstance(came_of, KeyboardInterrupt):
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, KeyboardInterrupt):
             raise KeyboardInterrupt from error
-        seen.add(id(came_of))
-        came_of = came_of.__cause__ or came_of.__context__
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__

@@ -12,6 +12,12 @@ from typing import Any
 
 import orjson
 
+from rules_engine.sinks.base import Sink
+from rules_engine.sinks.settings import SinkSettings
+
+#: Opens a sink that is closed at the end of the test.
+Open = Callable[[SinkSettings], Sink]
+
 
 @dataclass(frozen=True)
 class Request:

@@ -1,4 +1,4 @@
-"""Rules for everybody, as of an instant: the offline store's users, through the rule index, a batch at a time."""
+"""Evaluate segments for all entities as of an instant: those of the offline store, a batch at a time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Answered:
-    """Some users with their answers; ``done`` says how far the evaluation is, from 0 to 1."""
+    """Holds some entities with their answers; ``done`` says how far the evaluation is, from 0 to 1."""
 
     entities: pa.Array
     matches: Matches
@@ -60,7 +60,7 @@ class Answered:
 
 
 class BatchRules:
-    """Segments of a program for all users of a project.
+    """Evaluates segments of a program for all entities of a project.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ class BatchRules:
     segments
         those to answer; None for all.
     context
-        what a request would bring, the same for everyone.
+        what a request would bring, the same for every entity.
     reader
-        with at least what the segments read, to share one reading; None for a reading of its own.
+        a reader of at least what the segments read, to share it with others; None for one of its own.
     unknown
         tell unknown from false, which takes twice the work.
 

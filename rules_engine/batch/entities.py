@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from rules_engine.events.log.offline import Source
     from rules_engine.features.feast.repo import FeastRepo
 
-#: Some segments of a program.
-Some = tuple[Program, Collection[str]]
+#: A program, and the names of those of its segments that are evaluated.
+ProgramSegments = tuple[Program, Collection[str]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Crowd:
-    """Some users.
+    """Holds some entities with what rules read of them.
 
     Attributes
     ----------
     batch
-        a row for each: the key, the features, and the instants of the views' rows.
+        a row for each entity: the key, the features, and the instants of the views' rows.
     expires_at
-        by view with a ttl: for each user the first instant at which its values are missing; null without a row.
+        by view with a ttl: for each entity the first instant at which its values are missing; null without a row.
     events
-        for each event condition what it comes to for each user.
+        by event condition: its value for each entity.
     done
         how far the reading is, from 0 to 1.
     """
@@ -52,17 +52,17 @@ class Crowd:
 
 
 class EntityReader:
-    """All users of a project with what some segments read of them.
+    """Reads all entities of a project with what some segments read of them.
 
-    A user is everyone who has a row in any feature view that is served online, however old. If the segments read
-    events, a user is also everyone who did one of those, however long ago.
+    Every entity counts that has a row in a feature view that is served online, however old; and if the segments read
+    events, every entity that did one of those, however long ago.
 
     Parameters
     ----------
     repo
         the project's open Feast repository.
-    asked
-        segments of one program, or of several.
+    rules
+        the segments that are evaluated, of one program or of several.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class EntityReader:
         if there is no such segment, or a segment reads a feature that the Feast repository does not have.
     """
 
-    def __init__(self, repo: FeastRepo, *rules: Some) -> None:
+    def __init__(self, repo: FeastRepo, *rules: ProgramSegments) -> None:
         self._features = sorted({name for program, names in rules for name in features_read(program, names)})
         self._users = OfflineUsers(repo, self._features)
         self._bare = OfflineUsers(repo, ())
@@ -103,7 +103,7 @@ class EntityReader:
             yield Crowd(part.batch, self._expiry(part.batch), events, part.done)
 
     def entities(self, as_of: int) -> Iterator[pa.Array]:
-        """Yield the keys of everyone as of an instant; in any order.
+        """Yield the keys of all entities as of an instant; in any order.
 
         Raises
         ------

@@ -29,7 +29,6 @@ def evaluate(
         a file to write the answers to; its ending is its format.
     as_matrix
         write a row for each user with a column for each segment; else a row for each user and segment of theirs.
-
     csv_formulas
         write keys into CSV as they are, even if a spreadsheet would take them for formulas.
 

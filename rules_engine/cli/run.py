@@ -60,7 +60,7 @@ def run(
     Events that applications report are checked, written to the event log and put into the online store; who enters or
     leaves a segment is noted in the ledger, and triggers are started, watched and fired. Start as many workers as you
     like, they share the work; the work of one that is killed is taken over within seconds, and nothing is lost or done
-    twice. Ctrl-C or SIGTERM ends a worker after the events that it is at, and hands its work over at once.
+    twice. Ctrl-C or SIGTERM ends a worker after the events that it is working on, and hands its work over at once.
     """
     from rules_engine.stream.logs import set_up_logs
     from rules_engine.stream.worker import Worker, tune_process

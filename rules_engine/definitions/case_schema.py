@@ -7,29 +7,24 @@ from typing import Any
 
 INSTANT = {"type": "string", "description": "An instant with an offset, e.g. 2026-01-31T09:00:00Z."}
 AFTER = {"type": "string", "description": "How long after the start, e.g. 31m."}
+AGO = {"type": "string", "description": "How long before the start, e.g. 2h."}
 MOMENT: dict[str, Any] = {
     "type": "object",
     "properties": {"at": INSTANT, "after": AFTER},
     "additionalProperties": False,
     "oneOf": [{"required": ["at"]}, {"required": ["after"]}],
 }
-_PAST = {
+_PAST: dict[str, Any] = {
     **MOMENT,
-    "properties": {**MOMENT["properties"], "ago": {"type": "string", "description": "How long before the start."}},
-    "oneOf": [{"required": ["at"]}, {"required": ["after"]}, {"required": ["ago"]}],
+    "properties": {**MOMENT["properties"], "ago": AGO},
+    "oneOf": [*MOMENT["oneOf"], {"required": ["ago"]}],
 }
 _EVENT = {
     "type": "object",
     "description": "Something that the entity did; other keys are its properties.",
     "required": ["event"],
-    "oneOf": [{"required": ["at"]}, {"required": ["after"]}, {"required": ["ago"]}],
-    "properties": {
-        "event": {"type": "string"},
-        "at": INSTANT,
-        "after": AFTER,
-        "ago": {"type": "string", "description": "How long before the start, e.g. 2h."},
-        "event_id": {"type": "string"},
-    },
+    "oneOf": _PAST["oneOf"],
+    "properties": {"event": {"type": "string"}, **_PAST["properties"], "event_id": {"type": "string"}},
 }
 
 #: By key, what every case gives: its name, and what is known of the entity. A kind takes those that it has a use for.

@@ -1,4 +1,4 @@
-"""Finds characters that the eye misses: invisible ones, and those that look like plain ones.
+"""Find characters that the eye misses: invisible ones, and those that look like plain ones.
 
 They come with text that is pasted from a chat, a wiki or a word processor. Text that is written in another script is
 left alone: only a stranger among plain (ASCII) characters is found.
@@ -27,7 +27,7 @@ _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 
 @dataclass(frozen=True, slots=True)
 class HiddenCharacter:
-    """One such character: where it is in the text, what to say of it, and a code for its kind."""
+    """Describes such a character: its place in the text, the message and hint about it, and a code for its kind."""
 
     index: int
     message: str
@@ -38,9 +38,9 @@ class HiddenCharacter:
 def hidden_characters(text: str) -> Iterator[HiddenCharacter]:
     r"""Yield the characters of a text that the eye misses, if all others are plain.
 
-    >>> [(found.index, found.message, found.hint) for found in hidden_characters("NO\u00a0")]
+    >>> [(each.index, each.message, each.hint) for each in hidden_characters("NO\u00a0")]
     [(2, 'there is a no-break space (U+00A0) here', 'write a plain space, or remove it')]
-    >>> [found.message for found in hidden_characters("\u0441art")], list(hidden_characters("Škoda\u00a0Ž"))
+    >>> [each.message for each in hidden_characters("\u0441art")], list(hidden_characters("Škoda\u00a0Ž"))
     (['there is a cyrillic small letter es (U+0441) here, which looks like `c`'], [])
     """
     if text.isascii() and text.isprintable():

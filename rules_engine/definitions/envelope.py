@@ -1,4 +1,4 @@
-"""Checks what surrounds the conditions of a document: its kind, and its keys by a JSON Schema.
+"""Check what surrounds the conditions of a document: its kind, and its keys by a JSON Schema.
 
 jsonschema checks the envelope; the conditions inside are checked by the language itself, whose messages know the types.
 """

@@ -21,7 +21,8 @@ from rules_engine.deploy.stages import (
     Switch,
 )
 from rules_engine.errors import ProjectError
-from rules_engine.features.feast.repo import FeastRepo, RegistryChange
+from rules_engine.features.feast.registry import RegistryChange
+from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
 from rules_engine.project.lock import project_lock
 from rules_engine.project.versions import plan_hash, record

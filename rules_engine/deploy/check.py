@@ -21,7 +21,7 @@ from rules_engine.ml.propensity.definition import FILE
 from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import TEST_SUFFIX, definition_files, load_documents, read_file, read_folder
-from rules_engine.simulation.segment_tests import load_cases
+from rules_engine.simulation.case_files import load_cases
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from rules_engine.deploy.schema import write_schema
 from rules_engine.deploy.stages import ApplyReport, ApplyStages
 from rules_engine.errors import DefinitionError, ProjectError
 from rules_engine.events.declarations.events_yaml import read_events
-from rules_engine.features.feast.repo import RegistryChange
+from rules_engine.features.feast.registry import RegistryChange
 from rules_engine.folders import Project
 from rules_engine.project.catalog import project_catalog
 from rules_engine.project.versions import check_features, version

@@ -22,7 +22,7 @@ import yaml
 import rules_engine
 from rules_engine.deploy.stages import ApplyStages, Register, Switch
 from rules_engine.errors import SegmentsError
-from rules_engine.features.feast.repo import RegistryChange
+from rules_engine.features.feast.registry import RegistryChange
 from rules_engine.files import files_below, write_atomically
 from rules_engine.folders import Project
 from rules_engine.project.catalog import feature_files, local_sources

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -81,29 +81,36 @@ def local_sources(project: Project) -> list[ViewSource] | None:
 def _catalog_and_sources(project: Project, repo: FeastRepo | None) -> tuple[Catalog, list[ViewSource]]:
     path = project.state_dir / "catalog.json"
     fingerprint = feature_files(project.feature_repo)
-    if repo is None:
-        cached = _read(path, fingerprint)
-        if cached is not None:
-            return cached
-        from rules_engine.features.feast.repo import FeastRepo
+    cached = _read(path, fingerprint) if repo is None else None
+    if cached is not None:
+        return cached
+    catalog, sources = _from_feast(project, repo)
+    with contextlib.suppress(ProjectError):  # a folder that cannot be written is no reason not to answer
+        _write(path, fingerprint, catalog, sources)
+    return catalog, sources
 
-        repo = FeastRepo(project)
+
+def _from_feast(project: Project, repo: FeastRepo | None) -> tuple[Catalog, list[ViewSource]]:
+    """Ask Feast, after making the files that its views read and that the project makes itself."""
     from rules_engine.features.feast.membership_view import restore_rows
+    from rules_engine.features.feast.repo import FeastRepo
+    from rules_engine.features.offline import point_in_time
     from rules_engine.features.offline.learned_views import make_missing_files
-    from rules_engine.features.offline.point_in_time import local_sources
 
+    repo = FeastRepo(project) if repo is None else repo
     restore_rows(repo)
     make_missing_files(repo)
     declared = read_events(project.events_yaml)
     features = repo.catalog()
     _check_traits(declared, features)
     catalog = replace(features, events=declared.types, event_features=declared.features)
-    sources = [ViewSource(file, columns) for file, columns in local_sources(repo)]
-    with contextlib.suppress(ProjectError):  # a folder that cannot be written is no reason not to answer
-        content = {"format": _FORMAT, "fingerprint": fingerprint, **_encode(catalog)}
-        content["sources"] = [{"path": str(source.path), "columns": asdict(source.columns)} for source in sources]
-        write_atomically(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
-    return catalog, sources
+    return catalog, [ViewSource(file, columns) for file, columns in point_in_time.local_sources(repo)]
+
+
+def _write(path: Path, fingerprint: str, catalog: Catalog, sources: Sequence[ViewSource]) -> None:
+    content = {"format": _FORMAT, "fingerprint": fingerprint, **_encode(catalog)}
+    content["sources"] = [{"path": str(source.path), "columns": asdict(source.columns)} for source in sources]
+    write_atomically(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def _check_traits(declared: EventDeclarations, features: Catalog) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import yaml
 
 from rules_engine.errors import ProjectError
+from rules_engine.features.feast.plan_views import EMBEDDED_STORE
 from rules_engine.folders import Project
 from rules_engine.redis.embedded import EmbeddedStore
-
-_EMBEDDED = "rules_engine.features.online_store.EmbeddedOnlineStore"
 
 
 def embedded_store(project: Project) -> EmbeddedStore:
@@ -25,9 +24,10 @@ def embedded_store(project: Project) -> EmbeddedStore:
         raise ProjectError(f"{project.feature_store_yaml} cannot be read: {error}") from error
     section = content.get("online_store") if isinstance(content, dict) else None
     name = section.get("type") if isinstance(section, dict) else section
-    if name != _EMBEDDED:
+    if name != EMBEDDED_STORE:
         raise ProjectError(
             f"the online store of {project.root} is not the embedded one, but `{name or 'sqlite'}`",
-            hint=f"the embedded one is `type: {_EMBEDDED}` under `online_store` in feature_repo/feature_store.yaml",
+            hint=f"the embedded one is `type: {EMBEDDED_STORE}` under `online_store` in "
+            "feature_repo/feature_store.yaml",
         )
     return EmbeddedStore(project.root)

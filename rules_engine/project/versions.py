@@ -42,17 +42,17 @@ def record(project: Project, plan: ReadPlan) -> Version:
     if earlier and plan_content(earlier[-1].plan) == plan_content(plan):
         return earlier[-1]
     number = next_number(project)
-    version = Version(number, _user(), plan.applied_at, plan.definitions_version, plan)
+    new = Version(number, _user(), plan.applied_at, plan.definitions_version, plan)
     content = {
         "format": _FORMAT,
         "number": number,
-        "who": version.who,
+        "who": new.who,
         "applied_at": plan.applied_at,
-        "hash": version.hash,
+        "hash": new.hash,
         "plan": json.loads(plan.to_json()),
     }
     write_atomically(_folder(project) / f"{number:06d}.json", json.dumps(content, indent=1).encode() + b"\n")
-    return version
+    return new
 
 
 def next_number(project: Project) -> int:

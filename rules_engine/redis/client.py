@@ -138,7 +138,7 @@ def store_errors(address: Address) -> Iterator[None]:
         yield
     except (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError) as error:
         code = _STRIPPED.get(type(error).__name__)
-        raise meaning(address, str(error) if code is None else f"{code} {error}") from error
+        raise server_error(address, str(error) if code is None else f"{code} {error}") from error
     except redis.TimeoutError as error:
         raise StoreTimeoutError(f"the online store at {address} did not answer in time", hint=hint) from error
     except (redis.ConnectionError, redis.exceptions.RedisClusterException) as error:
@@ -201,10 +201,10 @@ _ANSWERS: tuple[tuple[tuple[str, ...], type[StoreError], str, str], ...] = (
 )
 
 
-def meaning(address: Address, text: str) -> StoreError:
+def server_error(address: Address, text: str) -> StoreError:
     r"""Make the error that says what an error of the server means.
 
-    >>> error = meaning(Address.parse("cache:6379"), "MISCONF Errors writing to the AOF file: No space left on device")
+    >>> error = server_error(Address.parse("cache:6379"), "MISCONF Writing to the AOF file: No space left on device")
     >>> print(error)
     the online store at cache:6379 cannot write to its disk, so it takes no writes; ...No space left on device
     >>> error.hint

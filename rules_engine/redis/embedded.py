@@ -19,7 +19,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,13 +26,14 @@ from pathlib import Path
 
 from rules_engine.errors import StoreUnavailableError
 from rules_engine.folders import Project
-from rules_engine.redis.socket_path import check_private, socket_path
+from rules_engine.redis.file_locks import forbidden, opened_lock, try_lock
+from rules_engine.redis.inquiry import ServerInquiry
+from rules_engine.redis.socket_path import socket_path
 from rules_engine.redis.valkey import guard_folder, runs_server, server_binary, server_environment
 
 _LOG_LINES_SHOWN = 8
 _LOG_BYTES_KEPT = 1_000_000
 _POLL_SECONDS = 0.005
-_PING_SECONDS = 1.0
 #: A server that could not write tries again every second.
 _DISK_SECONDS = 3.0
 
@@ -92,6 +92,10 @@ class EmbeddedStore:
         """Return the address in the form that Redis clients take."""
         return f"unix://{self.socket_path}"
 
+    @property
+    def _inquiry(self) -> ServerInquiry:
+        return ServerInquiry(self.socket_path, is_shared_folder=self.socket_path.parent != self.data_dir)
+
     def ensure_running(self, timeout: float = 60.0) -> str:
         """Start the server unless it runs; return the path of its socket once it answers.
 
@@ -107,14 +111,14 @@ class EmbeddedStore:
         StoreUnavailableError
             if the server cannot be started; the message ends with what the server logged.
         """
-        if self._is_up():
+        if self._inquiry.answers():
             return str(self.socket_path)
         binary = server_binary()
         deadline = time.monotonic() + timeout
         self._make_folders()
         log_start: int | None = None
         with self._exclusive(deadline):
-            while not self._is_up():
+            while not self._inquiry.answers():
                 with self._server_lock() as lock:
                     if lock is not None and log_start is not None:
                         raise self._unavailable("stopped while starting", self._log_since(log_start))
@@ -161,8 +165,8 @@ class EmbeddedStore:
         try:
             disk_bytes = sum(_size(file) for file in self.data_dir.rglob("*") if file.is_file())
         except PermissionError as error:
-            raise self._forbidden(self.data_dir, error) from error
-        info = self._info()
+            raise forbidden(self.data_dir, error) from error
+        info = self._inquiry.info()
         if "process_id" not in info:  # stopped, or loading its data
             alive = self._is_alive()
             pid = self._recorded_pid() if alive else None
@@ -243,8 +247,8 @@ class EmbeddedStore:
     @contextlib.contextmanager
     def _exclusive(self, deadline: float) -> Iterator[None]:
         """Hold the right to start or stop the server; wait for it until the deadline."""
-        with self._opened("start.lock") as file:
-            while not _try_lock(file, shared=False):
+        with opened_lock(self.data_dir / "start.lock") as file:
+            while not try_lock(file, shared=False):
                 if time.monotonic() >= deadline:
                     raise self._unavailable("is being started or stopped by another command that does not finish")
                 time.sleep(_POLL_SECONDS)
@@ -253,54 +257,19 @@ class EmbeddedStore:
     @contextlib.contextmanager
     def _server_lock(self, *, shared: bool = False) -> Iterator[int | None]:
         """Return the lock that a living server holds, or None while one does. To only ask, take it shared."""
-        with self._opened("server.lock") as file:
-            yield file if _try_lock(file, shared=shared) else None
-
-    @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[int]:
-        try:
-            file = os.open(self.data_dir / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._forbidden(self.data_dir / name, error) from error
-        try:
-            yield file
-        finally:
-            os.close(file)  # a server that inherited it still holds the lock
-
-    def _forbidden(self, path: Path, error: OSError) -> StoreUnavailableError:
-        return StoreUnavailableError(
-            f"the embedded store cannot use {path}: {error.strerror}",
-            hint="its folder belongs to whoever started it first; run as that user, or make it writable",
-        )
+        with opened_lock(self.data_dir / "server.lock") as file:
+            yield file if try_lock(file, shared=shared) else None
 
     def _is_alive(self) -> bool:
         try:
             if not (self.data_dir / "server.lock").exists():
                 return False
         except PermissionError as error:
-            raise self._forbidden(self.data_dir / "server.lock", error) from error
+            raise forbidden(self.data_dir / "server.lock", error) from error
         with self._server_lock(shared=True) as lock:
             return lock is None
 
-    # Talking to the server
-
-    def _is_up(self) -> bool:
-        """Say whether the server answers, whatever it answers: one whose disk is full still answers reads.
-
-        Only while it loads its data is there nothing to be had from it.
-        """
-        try:
-            reply = self._ask("PING")
-        except OSError:
-            return False
-        return bool(reply) and not reply.startswith("-LOADING")
-
-    def _info(self, section: str = "") -> dict[str, str]:
-        """Ask the server about itself; nothing if it does not say."""
-        try:
-            return dict(line.split(":", 1) for line in self._ask(f"INFO {section}").splitlines() if ":" in line)
-        except OSError:
-            return {}
+    # Stopping
 
     def _await_disk(self) -> None:
         """Wait until all that the server took is written to its file.
@@ -312,7 +281,7 @@ class EmbeddedStore:
         """
         deadline = time.monotonic() + _DISK_SECONDS
         while True:
-            persistence = self._info("persistence")
+            persistence = self._inquiry.info("persistence")
             can_write = persistence.get("aof_last_write_status", "ok") == "ok"
             if can_write and persistence.get("aof_buffer_length", "0") == "0":
                 return
@@ -328,24 +297,11 @@ class EmbeddedStore:
             f"written: kill {self._recorded_pid()}",
         )
 
-    def _ask(self, command: str) -> str:
-        """Send one command; return its one-line or bulk reply."""
-        if self.socket_path.parent != self.data_dir:
-            check_private(self.socket_path.parent)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_PING_SECONDS)
-            connection.connect(str(self.socket_path))
-            connection.sendall(f"{command}\r\n".encode())
-            with connection.makefile("rb") as reply:
-                head = reply.readline()
-                body = reply.read(int(head[1:])) if head.startswith(b"$") else head
-        return body.decode(errors="replace").strip()
-
     def _ask_to_stop(self) -> None:
         """Ask by command; by signal if the socket is gone. With both the server writes everything to disk first."""
         with contextlib.suppress(OSError):
             # A refusal is the only reply there is: a server that stops hangs up.
-            if not self._ask("SHUTDOWN"):
+            if not self._inquiry.ask("SHUTDOWN"):
                 return
         pid = self._recorded_pid()
         if pid is not None and runs_server(pid):
@@ -373,16 +329,6 @@ class EmbeddedStore:
             f"the embedded store of {self.root} {what}{':' if log else ''}{log}",
             hint=f"the server's log is {self.log_file}; its data is in {self.data_dir}",
         )
-
-
-def _try_lock(file: int, *, shared: bool) -> bool:
-    import fcntl  # not on Windows, where this module must still import to say so
-
-    try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _size(file: Path) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Never
 
 from rules_engine.errors import ProjectError, StoreError, StoreTimeoutError, StoreUnavailableError
-from rules_engine.redis.client import TIMEOUT, Address, meaning
+from rules_engine.redis.client import TIMEOUT, Address, server_error
 
 if TYPE_CHECKING:
     import ssl
@@ -135,7 +135,7 @@ class RedisEndpoint:
         StoreUnavailableError
             otherwise.
         """
-        raise meaning(self.address, str(error)) from error
+        raise server_error(self.address, str(error)) from error
 
     @property
     def _hint(self) -> str:

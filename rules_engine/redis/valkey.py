@@ -12,11 +12,11 @@ from rules_engine.errors import MissingExtraError, StoreUnavailableError
 #: macOS has no such name.
 _HAS_GLIBC = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", {})
 
-#: Seconds between two looks at whether the folder of a running server is still there.
+#: How often it is checked that the folder of a running server is still there, in seconds.
 _LOOK_EVERY = 2
 
-#: Ends a server when its folder is deleted or moved away. It stands in the folder and compares where it stands with
-#: what the path leads to; it ends with the server. Arguments: the folder, the server's process, the seconds.
+#: Ends a server when its folder is deleted or moved away: the script works in the folder, and compares that with what
+#: the path leads to. It ends with the server. Arguments: the folder, the server's process, the seconds.
 _GUARD = """
 cd "$1" || exit
 {
@@ -34,9 +34,9 @@ cd "$1" || exit
 
 
 def guard_folder(folder: Path, pid: int) -> None:
-    """Have a server ended when its folder is deleted or moved: nobody would ever stop it then.
+    """Start a shell that ends a server when its folder is deleted or moved: no command would find it to stop it.
 
-    A shell of its own looks every two seconds. It takes a megabyte, and needs nobody to go on running.
+    The shell looks every two seconds, takes a megabyte of memory, and outlives the process that starts it.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ class Membership:
     Examples
     --------
     >>> from datetime import UTC
-    >>> found = Membership("42", frozenset({"vip"}), datetime(2026, 1, 1, tzinfo=UTC))
-    >>> "vip" in found, "lapsed" in found, found.changes_at
+    >>> membership = Membership("42", frozenset({"vip"}), datetime(2026, 1, 1, tzinfo=UTC))
+    >>> "vip" in membership, "lapsed" in membership, membership.changes_at
     (True, False, None)
     """
 

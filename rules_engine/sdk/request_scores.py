@@ -1,6 +1,6 @@
 """Scores that are computed within a request: from the features of the same read, by the model that the plan carries.
 
-To a segment they are the features that they would be in the store, only never old: nothing knows the difference.
+To a segment they are the features that they would be in the store, only never old: no rule knows the difference.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.types import Value
 from rules_engine.targets.scorer import Scorer
 
-#: What there is of a score.
+#: The features of a score.
 NAMES = ("score", "percentile", "model_version")
 
 
 class RequestScores:
-    """The models of a read plan.
+    """Computes the scores of a read plan's models.
 
     Parameters
     ----------
@@ -28,22 +28,22 @@ class RequestScores:
     Raises
     ------
     KeyError, TypeError, ValueError
-        if one is none.
+        if a scorer cannot be read.
     """
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         self._scorers = {model: Scorer.from_plain(plain) for model, plain in content.items()}
-        self._of = {f"{model}:{name}": model for model in content for name in NAMES}
+        self._model_of = {f"{model}:{name}": model for model in content for name in NAMES}
 
     def among(self, features: Iterable[str]) -> tuple[str, ...]:
         """Return the models whose scores are among some features."""
-        return tuple(sorted({self._of[feature] for feature in features if feature in self._of}))
+        return tuple(sorted({self._model_of[feature] for feature in features if feature in self._model_of}))
 
     def read_for(self, features: Iterable[str]) -> list[str]:
         """Return what is to be read for some features: for a score what it is made of, and all others as they are."""
         inputs: set[str] = set()
         for feature in features:
-            model = self._of.get(feature)
+            model = self._model_of.get(feature)
             inputs.update([feature] if model is None else self._scorers[model].features)
         return sorted(inputs)
 

@@ -1,4 +1,4 @@
-"""Reads and checks the cases of ``*.test.yaml`` files, of segments and of triggers, with every problem in them."""
+"""Read and check the cases of ``*.test.yaml`` files, of segments and of triggers, with every problem in them."""
 
 from __future__ import annotations
 
@@ -73,9 +73,10 @@ class ExpectedStep:
 
 @dataclass(frozen=True, slots=True)
 class TriggerCase:
-    """One case of a trigger, ready to run; instants are in microseconds. What is expected is complete of its kind.
+    """One case of a trigger, ready to run; instants are in microseconds.
 
-    ``entity`` None is somebody who is not held out.
+    All steps up to ``end`` are expected: one that a case does not list must not happen. Without ``entity``, the case is
+    about one that is not held out.
     """
 
     trigger: str
@@ -156,17 +157,16 @@ class _CaseReader:
         return [case for case in read if case is not None]
 
     def _is_known(self, name: Node, kind: str) -> bool:
-        wanted_name, defined = to_plain(name), self._definitions.values
+        tested, defined = to_plain(name), self._definitions.values
         names = defined.get(kind, {})
-        if wanted_name in names:
+        if tested in names:
             return True
-        hint = nearest(str(wanted_name), names) or (f"there are {listing(names)}" if names else f"no {kind} is defined")
-        other = next((each.name for each in _tested_kinds() if wanted_name in defined.get(each.name, {})), None)
+        hint = nearest(str(tested), names) or (f"there are {listing(names)}" if names else f"no {kind} is defined")
+        other = next((each.name for each in _tested_kinds() if tested in defined.get(each.name, {})), None)
         if other is not None:
-            hint = (
-                f"it is a {other}: write `test: {wanted_name if other == 'segment' else f'{{{other}: {wanted_name}}}'}`"
-            )
-        self.problems.append(Diagnostic(f"unknown-{kind}", name.span, f"there is no {kind} `{wanted_name}`", hint))
+            test = tested if other == "segment" else f"{{{other}: {tested}}}"
+            hint = f"it is a {other}: write `test: {test}`"
+        self.problems.append(Diagnostic(f"unknown-{kind}", name.span, f"there is no {kind} `{tested}`", hint))
         return False
 
     def _collected(self, node: Node, name: str, kind: str) -> AnyCase | None:
@@ -185,12 +185,7 @@ class _CaseReader:
         named += [_moment(node.entry("until").value, start)] if "until" in node else []  # type: ignore[arg-type]
         end = max([start, *named, *(event.at for event in inputs.events)])
         if end == start:
-            raise Refusal(
-                "missing-key",
-                node,
-                "that nothing happens is judged up to the last instant that the case names, and it names none",
-                "add e.g. `until: {after: 1d}`",
-            )
+            raise _no_end(node, "add e.g. `until: {after: 1d}`")
         entity = str(to_plain(node.entry("entity").value)) if "entity" in node else None
         title = node.entry("name").value
         return TriggerCase(
@@ -204,12 +199,7 @@ class _CaseReader:
         points += [(_moment(item, start), _VERDICTS[to_plain(item.entry("expect").value)]) for item in later]
         enters, exits = _moments(node, "enters", start), _moments(node, "exits", start)
         if (enters == () or exits == ()) and not (later or enters or exits):
-            raise Refusal(
-                "missing-key",
-                node,
-                "that nothing happens is judged up to the last instant that the case names, and it names none",
-                "add e.g. `then: [{after: 1d, expect: false}]`",
-            )
+            raise _no_end(node, "add e.g. `then: [{after: 1d, expect: false}]`")
         return Case(
             segment=segment,
             name=str(to_plain(node.entry("name").value)),
@@ -254,7 +244,7 @@ class _CaseReader:
         if feature is None and self._catalog.closed:
             hint = nearest(entry.key, self._catalog.features)
             if entry.key.startswith(f"{EVENT_VIEW}:"):
-                hint = "it is computed from events: give those"
+                hint = "it is computed from events: write those under `events`"
             raise Refusal(
                 "unknown-feature", Scalar(entry.key, entry.key_span), f"there is no feature `{entry.key}`", hint
             )
@@ -314,6 +304,13 @@ def _context_times(program: Program) -> set[str]:
             value_type = condition.operand_type
             kinds.setdefault(condition.operand.name, set()).add(value_type.kind if value_type else None)
     return {name for name, seen in kinds.items() if seen == {Kind.TIME}}
+
+
+def _no_end(node: Mapping, hint: str) -> Refusal:
+    message = (
+        "a case that expects nothing to happen has to name the instant up to which that is, and this one names none"
+    )
+    return Refusal("missing-key", node, message, hint)
 
 
 def _items(node: Mapping, key: str) -> list[Mapping]:

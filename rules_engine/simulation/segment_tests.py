@@ -20,7 +20,7 @@ from rules_engine.rules.explain import explain
 from rules_engine.rules.load import TEST_SUFFIX, Definitions
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
-from rules_engine.simulation.case_files import AnyCase, Case, TriggerCase, load_cases, read_cases
+from rules_engine.simulation.case_files import AnyCase, Case, TriggerCase, load_cases
 from rules_engine.simulation.trigger_tests import differences
 
 _WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
@@ -122,16 +122,3 @@ def _failure(case: Case, program: Program, at: int, message: str) -> Failure:
 
 def _instants(instants: Sequence[int]) -> str:
     return ", ".join(map(format_instant, instants)) or "none"
-
-
-__all__ = [
-    "AnyCase",
-    "Case",
-    "Failure",
-    "TestReport",
-    "TriggerCase",
-    "load_cases",
-    "read_cases",
-    "run_case",
-    "run_tests",
-]

@@ -1,4 +1,4 @@
-"""Shows what segments and triggers would have done on a recorded log: as the worker does it, on a simulated clock.
+"""Show what segments and triggers would have done on a recorded log: as the worker does it, on a simulated clock.
 
 Nothing is sent, and nothing is written to the store. Every entity goes through the same machine as in the worker. An
 event arrives when it happened. Features are those of the offline store as they were at each instant.
@@ -79,7 +79,7 @@ class Happening:
     what: Outgoing
 
     def row(self) -> dict[str, Any]:
-        """Return it as a row of a table; instants are texts."""
+        """Return the row of a table; instants are texts."""
         step = self.what
         row = {"at": format_instant(step.at), "entity": self.entity, "cause": step.cause}
         if isinstance(step, Transition):
@@ -236,7 +236,7 @@ class Simulator:
     def _simulate(
         self, spool: Spool, simulation: Simulation, tell: Callable[[Happening], None], progress: Report, shown: int
     ) -> None:
-        first: list[tuple[int, int, Happening]] = []  # the latest of the earliest actions is on top
+        first: list[tuple[int, int, Happening]] = []  # a heap: the latest of the earliest actions is on top
         place = 0
         for entity, events, changes in self._with_features(spool.entities(), simulation):
             simulation.entities += 1

@@ -1,4 +1,4 @@
-"""Posts over HTTP to one address: to public addresses only, unless the project allows its host.
+"""Post over HTTP to one address: to public addresses only, unless the project allows its host.
 
 httpx's transport is used without its client, which would log addresses, keep cookies and heed the proxies of the
 environment. Redirects are answers like any other.
@@ -17,7 +17,7 @@ import httpx
 from rules_engine.sinks.public_addresses import PrivateAddressError, addresses_of
 
 #: How long the addresses of a host are used before it is looked up anew, in seconds.
-LOOKED_UP = 30.0
+_ADDRESSES_LAST = 30.0
 
 _FAILURES = (httpx.ConnectError, httpx.ConnectTimeout)
 
@@ -54,7 +54,7 @@ class Poster:
         self._host = self._url.raw_host.decode("ascii")
         self._allowed, self._is_direct, self._timeout = frozenset(allowed), proxy is None, timeout
         self._transport = httpx.AsyncHTTPTransport(
-            # The certificates of SSL_CERT_FILE, if it is set: what is trusted, not where anything goes.
+            # SSL_CERT_FILE counts, as it says whom to trust; the proxies of the environment, which redirect, do not.
             verify=httpx.create_ssl_context(),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             proxy=proxy,
@@ -66,7 +66,7 @@ class Poster:
 
     @asynccontextmanager
     async def post(self, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
-        """Send a request, and give its answer, of which the body is not read yet.
+        """Send a request, and yield its answer, of which the body is not read yet.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Poster:
 
     async def _look_up(self) -> list[str]:
         now = time.monotonic()
-        if now - self._looked_up >= LOOKED_UP:
+        if now - self._looked_up >= _ADDRESSES_LAST:
             port = self._url.port or (443 if self._url.scheme == "https" else 80)
             try:
                 self._addresses = await addresses_of(self._host, port, self._allowed)

@@ -1,4 +1,4 @@
-"""Tells public addresses from those of this machine and of private networks, and looks up the former only.
+"""Tell public addresses from those of this machine and of private networks, and give out public ones only.
 
 A webhook's address may come from a variable, and a name may lead anywhere: to this machine, to a neighbour without a
 password, or to the address 169.254.169.254 where clouds give out credentials.
@@ -86,8 +86,7 @@ def is_allowed(host: str, allowed: Collection[str]) -> bool:
 async def addresses_of(host: str, port: int, allowed: Collection[str]) -> list[str]:
     """Look a host up, and return those of its addresses that may be connected to, in the resolver's order.
 
-    Whoever connects to one of these addresses, and not to the name, is not misled by a name that leads elsewhere at the
-    second look.
+    Connect to one of these addresses and not to the name, which may lead elsewhere when it is looked up again.
 
     Raises
     ------

@@ -43,12 +43,6 @@ def numbers(requests: list[Request]) -> list[int]:
 
 
 @pytest.fixture
-def server() -> Iterator[Receiver]:
-    with receiver() as found:
-        yield found
-
-
-@pytest.fixture
 def deliver(client: redis.Redis, tmp_path: Path) -> Iterator[Callable[..., Delivery]]:
     """Starts deliveries, and stops them at the end."""
     started: list[Delivery] = []

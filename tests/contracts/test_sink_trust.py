@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,34 +28,13 @@ from rules_engine.sinks.kinds.kafka import KafkaSettings
 from rules_engine.sinks.kinds.webhook import WebhookSettings
 from rules_engine.sinks.settings import SinkSettings, text
 from rules_engine.triggers.actions import Action
-from tests.receivers import Receiver, receiver
+from tests.receivers import Open, Receiver, receiver
 
 SECRET = "s3cr3t-token-abc"
 
 
 def action(number: int, sink: str = "webhook:crm") -> Action:
     return Action(f"k{number}", sink, "mail", f"u{number}", "enter", 0, "vip", payload={"number": number})
-
-
-@pytest.fixture
-def server() -> Iterator[Receiver]:
-    with receiver() as found:
-        yield found
-
-
-Open = Callable[[SinkSettings], Sink]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
-    with ExitStack() as stack:
-
-        def open_one(settings: SinkSettings) -> Sink:
-            sink = open_sink(settings, tmp_path)
-            stack.callback(sink.close)
-            return sink
-
-        yield open_one
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ import hmac
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -21,7 +20,7 @@ import pytest
 
 from rules_engine.clock import SECOND
 from rules_engine.errors import ProjectError
-from rules_engine.sinks.base import Sink, Verdict, open_sink
+from rules_engine.sinks.base import Sink, Verdict
 from rules_engine.sinks.kinds.file import FileSettings
 from rules_engine.sinks.kinds.kafka import KafkaSettings
 from rules_engine.sinks.kinds.webhook import WebhookSettings, signed
@@ -29,7 +28,7 @@ from rules_engine.sinks.settings import SinkSettings
 from rules_engine.triggers.actions import Action, action_key
 from tests.docs_pages import ROOT, blocks
 from tests.kafka_cluster import Cluster
-from tests.receivers import Answer, Receiver, Request, receiver, wait_until
+from tests.receivers import Answer, Open, Receiver, Request, receiver, wait_until
 
 DELIVERED, RETRY, REFUSED = Verdict.DELIVERED, Verdict.RETRY, Verdict.REFUSED
 
@@ -37,28 +36,6 @@ DELIVERED, RETRY, REFUSED = Verdict.DELIVERED, Verdict.RETRY, Verdict.REFUSED
 def action(number: int, entity: str = "", **payload: object) -> Action:
     key = action_key(f"mail:{number}:enter:vip:0", "sink")
     return Action(key, "sink", "mail", entity or f"u{number}", "enter", 0, "vip", payload={"number": number, **payload})
-
-
-@pytest.fixture
-def server() -> Iterator[Receiver]:
-    with receiver() as found:
-        yield found
-
-
-Open = Callable[[SinkSettings], Sink]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
-    """Opens sinks, and closes them at the end."""
-    with ExitStack() as stack:
-
-        def open_one(settings: SinkSettings) -> Sink:
-            sink = open_sink(settings, tmp_path)
-            stack.callback(sink.close)
-            return sink
-
-        yield open_one
 
 
 @pytest.fixture

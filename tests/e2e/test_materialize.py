@@ -30,7 +30,8 @@ from rules_engine.errors import (
     StoreUnavailableError,
     UnknownNameError,
 )
-from rules_engine.features.feast.repo import FeastRepo, RegistryChange
+from rules_engine.features.feast.registry import RegistryChange
+from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.feast_import import import_feast, quiet
 from rules_engine.features.online.opening import open_reader
 from rules_engine.features.online.selection import EntityFeatures

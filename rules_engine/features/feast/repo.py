@@ -7,23 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
-
-import yaml
 
 from rules_engine.diagnostics import listing
 from rules_engine.errors import NotAppliedError, ProjectError, SegmentsError, UnsupportedError, pass_interrupt
 from rules_engine.features.feast.objects import load_objects
+from rules_engine.features.feast.plan_views import check_fields, connection_of, plan_view, ttl_micros
+from rules_engine.features.feast.registry import RegistryChange, defined_specs, registry_specs, source_text
 from rules_engine.features.feast_import import import_feast, quiet, setting
 from rules_engine.folders import Project
-from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
-from rules_engine.redis.feast_layout import field_number
+from rules_engine.read_plan import Connection, PlanView, ReadPlan
 from rules_engine.rules.catalog import Catalog, Feature
 from rules_engine.rules.types import from_feast_name
-
-#: The definitions whose changes are reported.
-_LISTED_KINDS = ("feature_views", "stream_feature_views", "on_demand_feature_views", "label_views", "feature_services")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +27,6 @@ class EntityKey:
 
     name: str
     join_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryChange:
-    """Lists the names that applying the definitions changed in Feast's registry, by what happened to them."""
-
-    added: tuple[str, ...]
-    updated: tuple[str, ...]
-    removed: tuple[str, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.updated or self.removed)
 
 
 _OUR_STORES = "rules_engine.features.online_store."
@@ -183,7 +166,7 @@ class FeastRepo:
             for view in self._online_views(self._desired())
             for field in view.features
         ]
-        ttl = {view.name: micros for view in self._online_views(self._desired()) if (micros := _micros(view.ttl))}
+        ttl = {view.name: micros for view in self._online_views(self._desired()) if (micros := ttl_micros(view.ttl))}
         return Catalog({feature.key: feature for feature in features}, ttl)
 
     def _desired(self) -> list[Any]:
@@ -235,7 +218,7 @@ class FeastRepo:
             views = self._registered() if views is None else views
         for view in views:
             mine = desired.get(str(view.name))
-            if mine is None or _source_text(mine) != _source_text(view):
+            if mine is None or source_text(mine) != source_text(view):
                 path = getattr(view.batch_source, "path", "") or str(view.batch_source.name)
                 raise NotAppliedError(
                     f"feature_repo/ differs from what is applied: the registry reads `{view.name}` from {path}",
@@ -264,17 +247,13 @@ class FeastRepo:
             as :meth:`entity` does, or if two features share a field of the store.
         """
         self.entity()
-        _check_fields(self._plan_views(self._desired()))
+        check_fields(self._plan_views(self._desired()))
 
     def pending(self) -> RegistryChange:
         """Find what :meth:`apply` would change in Feast's registry, without changing anything."""
         with quiet():
-            registry = self.store.registry
-            registry.refresh(self.name)
-            before = self._specs(registry.list_all_feature_views(self.name))
-            before |= self._specs(registry.list_feature_services(self.name))
-        after = self._specs(definition for kind in _LISTED_KINDS for definition in getattr(self.contents, kind))
-        return _change(before, after)
+            before = registry_specs(self.store.registry, self.name)
+        return RegistryChange.between(before, defined_specs(self.contents, self.name))
 
     def apply(self) -> RegistryChange:
         """Bring Feast's registry to the state of the files.
@@ -289,25 +268,12 @@ class FeastRepo:
         try:
             with quiet(), setting(config, "full_scan_for_deletion", value=False):
                 registry = self.store.registry
-                registry.refresh(self.name)
-                before = self._specs(registry.list_all_feature_views(self.name))
-                before |= self._specs(registry.list_feature_services(self.name))
+                before = registry_specs(registry, self.name)
                 to_apply, to_delete, _, _ = extract_objects_for_apply_delete(self.name, registry, self.contents)
                 self.store.apply(to_apply, objects_to_delete=to_delete, partial=False)
         except (FeastError, ValueError) as error:
             raise ProjectError(f"Feast refuses the definitions: {error}") from error
-        after = self._specs(definition for kind in _LISTED_KINDS for definition in getattr(self.contents, kind))
-        return _change(before, after)
-
-    def _specs(self, definitions: Iterable[Any]) -> dict[tuple[str, str], Any]:
-        """Return what each definition says, without what Feast adds to it (versions, states, intervals)."""
-        specs = {}
-        for definition in definitions:
-            spec = definition.to_proto().spec
-            spec.project = self.name
-            _drop_meta(spec)
-            specs[type(definition).__name__, str(definition.name)] = spec
-        return specs
+        return RegistryChange.between(before, defined_specs(self.contents, self.name))
 
     def read_plan(
         self, definitions: Mapping[str, Any], applied_at: int, now: int | None = None, *, of_files: bool = False
@@ -325,7 +291,7 @@ class FeastRepo:
             if two features share a field of the store.
         """
         views = self._plan_views(self._desired() if of_files else self._registered())
-        _check_fields(views)
+        check_fields(views)
         key = self.entity()
         return ReadPlan(
             project=self.name,
@@ -344,20 +310,8 @@ class FeastRepo:
         return self._plan_views([view])[0]
 
     def _plan_views(self, views: Iterable[Any]) -> tuple[PlanView, ...]:
-        from feast.infra.online_stores.helpers import compute_versioned_name
-
         versioned = self.store.config.registry.enable_online_feature_view_versioning
-        planned = []
-        for view in self._online_views(views):
-            stored_name = compute_versioned_name(view, versioned)
-            features = tuple(
-                PlanFeature(
-                    field.name, str(field.dtype), field_number(stored_name, field.name), field.description or ""
-                )
-                for field in view.features
-            )
-            planned.append(PlanView(view.name, stored_name, features, _micros(view.ttl)))
-        return tuple(planned)
+        return tuple(plan_view(view, versioned=versioned) for view in self._online_views(views))
 
     @property
     def writes_in_bulk(self) -> bool:
@@ -368,70 +322,4 @@ class FeastRepo:
 
     def connection(self) -> Connection:
         """Return how the online store is reached, as ``feature_store.yaml`` says it, variables unexpanded."""
-        config = self.store.config.online_store
-        name = "" if config is None else str(config.type)
-        if name in ("redis", "rules_engine.features.online_store.BulkRedisOnlineStore"):
-            return Connection(
-                "redis",
-                connection_string=self._connection_string(config.connection_string),
-                redis_type=str(config.redis_type.value),
-                sentinel_master=str(config.sentinel_master),
-                store=name,
-            )
-        if name == "rules_engine.features.online_store.EmbeddedOnlineStore":
-            return Connection("embedded", store=name)
-        return Connection("feast", store=name)
-
-    def _connection_string(self, expanded: str) -> str:
-        content = yaml.safe_load(self.project.feature_store_yaml.read_text(encoding="utf-8"))
-        section = content.get("online_store")
-        spelt = section.get("connection_string") if isinstance(section, dict) else None
-        return expanded if spelt is None else str(spelt)
-
-
-def _change(before: Mapping[tuple[str, str], Any], after: Mapping[tuple[str, str], Any]) -> RegistryChange:
-    return RegistryChange(
-        added=_names(after.keys() - before.keys()),
-        updated=_names(key for key in after.keys() & before.keys() if after[key] != before[key]),
-        removed=_names(before.keys() - after.keys()),
-    )
-
-
-def _names(keys: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    return tuple(sorted(name for _, name in keys))
-
-
-def _drop_meta(message: Any) -> None:
-    """Remove Feast's notes on when a definition was written down, at every depth of its message."""
-    for field, value in message.ListFields():
-        if field.name == "meta":
-            message.ClearField("meta")
-        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
-            for inner in [value] if hasattr(value, "ListFields") else value:
-                _drop_meta(inner)
-
-
-def _source_text(view: Any) -> str:
-    """Write down where a view's rows come from."""
-    source = view.batch_source.to_proto()
-    _drop_meta(source)
-    return str(source.SerializeToString(deterministic=True))
-
-
-def _micros(ttl: timedelta | None) -> int | None:
-    """Return a ttl in microseconds; Feast writes "none" as zero."""
-    return ttl // timedelta(microseconds=1) if ttl else None
-
-
-def _check_fields(views: Iterable[PlanView]) -> None:
-    """Refuse two features in one field: Feast's field is 32 bits of a hash of the name, and it checks nothing."""
-    taken: dict[int, str] = {}
-    for view in views:
-        for feature in view.features:
-            name = f"{view.name}:{feature.name}"
-            other = taken.setdefault(feature.field, name)
-            if other != name:
-                raise ProjectError(
-                    f"the features {other} and {name} share one field of the online store, which keeps only one",
-                    hint="rename one of them: their names have the same 32-bit hash",
-                )
+        return connection_of(self.store.config.online_store, self.project.feature_store_yaml)

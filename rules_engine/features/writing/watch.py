@@ -129,7 +129,7 @@ class _Commands:
 
 
 def _spans(chunk: Chunk, left_out: Sequence[int]) -> Iterator[Chunk]:
-    """Return what is left of a chunk without some of its rows."""
+    """Yield the spans of rows that are left of a chunk without some of its rows."""
     start, stop = chunk
     for row in left_out:
         if row > start:
@@ -188,6 +188,7 @@ class _Lane:
 
     @staticmethod
     def _checked(answers: list[Any]) -> list[Any]:
-        for failure in [answer for answer in answers if isinstance(answer, Exception)]:
+        failure = next((answer for answer in answers if isinstance(answer, Exception)), None)
+        if failure is not None:
             raise failure
         return answers

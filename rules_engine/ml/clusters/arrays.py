@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.int64]
 
-#: Longer ones are no use to a reader.
+#: So many numbers are written as a list; nobody reads more.
 _READABLE = 400
 
 
@@ -39,7 +39,7 @@ def decode(content: Any) -> Matrix:
     Raises
     ------
     ValueError
-        if they are none.
+        if the content holds no numbers.
     """
     if isinstance(content, dict):
         raw = np.frombuffer(base64.b64decode(content["float64"], validate=True), dtype="<f8")
@@ -53,7 +53,7 @@ def finite(content: Any, dimensions: int) -> Matrix:
     Raises
     ------
     ValueError
-        if they make no sense.
+        if a number is missing or infinite, or the dimensions are others.
     """
     values = decode(content)
     if values.ndim != dimensions or not np.isfinite(values).all():
@@ -62,7 +62,7 @@ def finite(content: Any, dimensions: int) -> Matrix:
 
 
 class EqualByContent:
-    """Base of records with arrays, which have no equality of their own: equal if their plain data are."""
+    """Compares records that hold arrays by their plain data, as arrays have no single truth of equality."""
 
     __slots__ = ()
 

@@ -18,14 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rules_engine.definitions.source import to_plain
-from rules_engine.diagnostics import Diagnostic
-from rules_engine.errors import DefinitionError, ProjectError
 from rules_engine.folders import Project
 from rules_engine.ml.clusters.algorithms.table import DEFAULT, algorithms
 from rules_engine.ml.clusters.definition_checks import problems
+from rules_engine.ml.definition_file import DefinitionFile
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.load import read_file
 
 FILE = "clusters.yaml"
 DEFAULT_K = (3, 8)
@@ -219,22 +216,13 @@ def load_cluster_definitions(project: Project, catalog: Catalog) -> dict[str, Cl
     DefinitionError
         with every problem in it.
     """
-    path = project.feature_repo / FILE
-    if not path.is_file():
-        raise ProjectError(f"there is no {path}, so nothing says what users are grouped by", hint=_EXAMPLE)
-    documents, found_problems = read_file(path, path.relative_to(project.root).as_posix())
-    definitions: dict[str, ClusterDefinition] = {}
-    for document in documents:
-        trouble = problems(document, catalog)
-        found_problems += trouble
-        if not trouble:
-            definition = ClusterDefinition.from_plain(to_plain(document))
-            if definition.name in definitions:
-                message = f"`{definition.name}` is defined twice"
-                found_problems.append(Diagnostic("duplicate-clusters", document.span, message, "rename one of them"))
-            definitions[definition.name] = definition
-    if found_problems:
-        raise DefinitionError(found_problems)
-    if not definitions:
-        raise ProjectError(f"{path} is empty", hint=_EXAMPLE)
-    return definitions
+    return _DEFINITIONS.load(project, lambda document: problems(document, catalog))
+
+
+_DEFINITIONS = DefinitionFile(
+    file=FILE,
+    purpose="what users are grouped by",
+    example=_EXAMPLE,
+    code="duplicate-clusters",
+    build=ClusterDefinition.from_plain,
+)

@@ -7,7 +7,7 @@ when loaded; its checksum tells a damaged or edited file from a whole one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from rules_engine.ml.clusters.definition import DEFAULT_MAX_MOVED, ClusterDefini
 from rules_engine.ml.clusters.matching import Matching
 from rules_engine.ml.clusters.preparation.preprocessing import Preprocessing
 from rules_engine.ml.clusters.reference import Reference
-from rules_engine.ml.versions.kinds import ModelKind
+from rules_engine.ml.versions.kinds import ModelKind, StoredModel
 
 FORMAT = 2
 
@@ -60,7 +60,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterModel:
+class ClusterModel(StoredModel):
     """A fitted clustering.
 
     Attributes
@@ -87,18 +87,10 @@ class ClusterModel:
         how each feature was distributed, for drift to be seen.
     window
         the instants of the oldest and the newest row that was read, in microseconds, if they are known.
-    libraries
-        the versions it was fitted with.
-    version
-        ``v1``, ``v2``, ...; empty until the model is stored.
-    created_at
-        when it was stored, in microseconds.
     matching
         what became of the clusters of the version before; None for a first version.
     last_number
         the highest number that a cluster had up to this version.
-    checksum
-        of the file it was read from; empty for a model that was not stored.
     """
 
     definition: ClusterDefinition
@@ -115,12 +107,8 @@ class ClusterModel:
     metrics: Mapping[str, float]
     references: tuple[Reference, ...] = ()
     window: tuple[int, int] | None = None
-    libraries: Mapping[str, str] = field(default_factory=dict)
-    version: str = ""
-    created_at: int = 0
     matching: Matching | None = None
     last_number: int = 0
-    checksum: str = field(default="", compare=False)
 
     @property
     def features(self) -> tuple[str, ...]:

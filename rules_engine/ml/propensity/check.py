@@ -10,13 +10,13 @@ from rules_engine.definitions.envelope import check_schema
 from rules_engine.definitions.source import Items, Node, Scalar, from_plain, to_plain
 from rules_engine.definitions.source import Mapping as MappingNode
 from rules_engine.diagnostics import Diagnostic, listing, nearest
-from rules_engine.errors import DefinitionError, ProjectError
+from rules_engine.errors import DefinitionError
 from rules_engine.folders import Project
+from rules_engine.ml.definition_file import DefinitionFile
 from rules_engine.ml.filled_view import SCORES
 from rules_engine.ml.propensity.definition import FILE, MAX_REQUEST_NODES, ModelDefinition, nodes_of, split
 from rules_engine.ml.propensity.schema import SCHEMA
 from rules_engine.rules.catalog import Catalog, Feature
-from rules_engine.rules.load import read_file
 from rules_engine.rules.nodes import EventAggregate, Predicate
 from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.types import Kind
@@ -55,14 +55,7 @@ def load_model_definitions(
     DefinitionError
         with every problem in it.
     """
-    path = project.feature_repo / FILE
-    if not path.is_file():
-        raise ProjectError(f"there is no {path}, so nothing says what is to be predicted", hint=_EXAMPLE)
-    documents, problems = read_file(path, path.relative_to(project.root).as_posix())
-    definitions = definitions_of(documents, catalog, segments, problems)
-    if not definitions:
-        raise ProjectError(f"{path} is empty", hint=_EXAMPLE)
-    return definitions
+    return _DEFINITIONS.load(project, lambda document: _problems(document, catalog, segments))
 
 
 def definitions_of(
@@ -75,19 +68,16 @@ def definitions_of(
     DefinitionError
         with every problem, those that were met in reading among them.
     """
-    definitions: dict[str, ModelDefinition] = {}
-    for document in documents:
-        trouble = _problems(document, catalog, segments)
-        problems = problems + trouble
-        if not trouble:
-            definition = ModelDefinition.from_plain(to_plain(document))
-            if definition.name in definitions:
-                message = f"`{definition.name}` is defined twice"
-                problems.append(Diagnostic("duplicate-model", document.span, message, "rename one of them"))
-            definitions[definition.name] = definition
-    if problems:
-        raise DefinitionError(problems)
-    return definitions
+    return _DEFINITIONS.checked(documents, problems, lambda document: _problems(document, catalog, segments))
+
+
+_DEFINITIONS = DefinitionFile(
+    file=FILE,
+    purpose="what is to be predicted",
+    example=_EXAMPLE,
+    code="duplicate-model",
+    build=ModelDefinition.from_plain,
+)
 
 
 def event_match(target: Mapping[str, Any], catalog: Catalog) -> EventAggregate:

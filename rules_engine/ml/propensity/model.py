@@ -7,12 +7,12 @@ damaged or edited file from a whole one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rules_engine.ml.propensity.assessment import Assessment
 from rules_engine.ml.propensity.definition import ModelDefinition, Parameters
-from rules_engine.ml.versions.kinds import ModelKind
+from rules_engine.ml.versions.kinds import ModelKind, StoredModel
 from rules_engine.targets.scorer import Scorer
 
 FORMAT = 1
@@ -63,7 +63,7 @@ class DataSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class PropensityModel:
+class PropensityModel(StoredModel):
     """A fitted model.
 
     Attributes
@@ -82,14 +82,6 @@ class PropensityModel:
         what it was fitted to, and judged on.
     skipped
         the cuts in neither: their horizons reach into the time of the test.
-    libraries
-        the versions it was fitted with.
-    version
-        ``v1``, ``v2``, ...; empty until the model is stored.
-    created_at
-        when it was stored, in microseconds.
-    checksum
-        of the file it was read from; empty for a model that was not stored.
     """
 
     definition: ModelDefinition
@@ -100,10 +92,6 @@ class PropensityModel:
     train: DataSummary
     test: DataSummary
     skipped: tuple[int, ...] = ()
-    libraries: Mapping[str, str] = field(default_factory=dict)
-    version: str = ""
-    created_at: int = 0
-    checksum: str = field(default="", compare=False)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -127,22 +127,21 @@ def reason_against_promotion(
     model: PropensityModel, promoted: str | None, compared: Comparison | None, not_compared: str
 ) -> DataError | None:
     """Return the reason why a version may not be promoted, if there is one."""
-    why = ""
     if not_compared:
         why = f"it cannot be compared with {promoted}: {not_compared}"
-    elif compared is not None and (worse := _worse(compared.differences)):
-        why = f"its average precision is {worse:.4f} lower than that of {promoted} on the same rows"
     else:
-        for name, differences_to_baseline in model.judgement.better.items():
-            if not why and (worse := _worse(differences_to_baseline)):
-                why = f"its average precision is {worse:.4f} lower than that of the recency-frequency {name}"
-    if not why:
-        return None
+        others = {} if compared is None else {f"{promoted} on the same rows": compared.differences}
+        others |= {f"the recency-frequency {name}": rows for name, rows in model.judgement.better.items()}
+        losses = [(other, loss) for other, differences in others.items() if (loss := _loss(differences))]
+        if not losses:
+            return None
+        other, loss = losses[0]
+        why = f"its average precision is {loss:.4f} lower than that of {other}"
     hint = f"`segments model promote {model.version} --of {model.name}` promotes it all the same"
     return DataError(f"{model.version} is stored and not promoted: {why}", hint=hint)
 
 
-def _worse(differences: tuple[Difference, ...]) -> float:
+def _loss(differences: tuple[Difference, ...]) -> float:
     """Return how much lower the average precision is; 0 unless the whole interval is below 0."""
     ranking = next(difference for difference in differences if difference.metric == "average_precision")
     return -ranking.value if ranking.high < 0 else 0.0

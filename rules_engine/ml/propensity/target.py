@@ -1,4 +1,4 @@
-"""When users did what a model predicts: rows of a feature view's source, or events of the log."""
+"""Find when users did what a model predicts: rows of a feature view's source, or events of the log."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rules_engine.ml.propensity.check import event_match
 from rules_engine.ml.propensity.definition import Target
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.inputs import Event
+from rules_engine.rules.nodes import EventMatch
 from rules_engine.stream.event_sink import event_log
 
 _NOTHING = pa.schema([("user", pa.large_string()), ("at", pa.int64())])
@@ -27,7 +28,15 @@ _NOTHING = pa.schema([("user", pa.large_string()), ("at", pa.int64())])
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Occurrences:
-    """Who did it, and when: instants in microseconds, by user."""
+    """Holds who did it, and when.
+
+    Attributes
+    ----------
+    users
+        the keys of the users.
+    owner, at
+        for each time that it was done, the number of the user, and the instant in microseconds.
+    """
 
     users: pd.Index[Any]
     owner: NDArray[np.int64]
@@ -104,5 +113,5 @@ def _events(repo: FeastRepo, target: Target, catalog: Catalog, start: int, end: 
     return pa.concat_tables(tables)
 
 
-def _counts(event: Event, match: Any, start: int, end: int) -> bool:
+def _counts(event: Event, match: EventMatch, start: int, end: int) -> bool:
     return start < event.at <= end and event.is_meant_by(match)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import orjson
@@ -26,6 +26,28 @@ class Versioned(Protocol):
     def content(self) -> dict[str, Any]: ...
     def is_same_fit(self, other: Self) -> bool: ...
     def numbered(self, version: str, created_at: int) -> Self: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredModel:
+    """Holds what every fitted model knows of its fit and of the version that it is stored as.
+
+    Attributes
+    ----------
+    libraries
+        the versions of the libraries that it was fitted with.
+    version
+        ``v1``, ``v2``, ...; empty until the model is stored.
+    created_at
+        when it was stored, in microseconds.
+    checksum
+        of the file it was read from; empty for a model that was not stored.
+    """
+
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+    created_at: int = 0
+    checksum: str = field(default="", compare=False)
 
 
 M = TypeVar("M", bound=Versioned)

@@ -105,7 +105,7 @@ class KafkaSink(Sink, kind="kafka", settings=KafkaSettings):
             "bootstrap.servers": settings.brokers,
             "enable.idempotence": True,
             "message.timeout.ms": max(1, settings.timeout // 1000),
-            "logger": _quiet(),
+            "logger": _logger(),
         }
         self._producer: Producer | None = None
         self._open()
@@ -140,12 +140,12 @@ class KafkaSink(Sink, kind="kafka", settings=KafkaSettings):
                 outcomes[place] = Outcome(Verdict.RETRY, "full", "the producer's queue is full", is_sick=True)
             except self._kafka.KafkaException as error:
                 done(place, error.args[0])
-        # The time of each message is limited, so this ends; what does not is given up, and sent again with its key.
+        # The time of each message is limited, so this ends; a late message is given up, and sent again with its key.
         if producer.flush(self._timeout + 2) > 0:
             producer.purge()
             producer.flush(1)
         if is_fatal:
-            self._producer = None  # it takes nothing any more
+            self._producer = None  # after a fatal error it takes no more messages
         return outcomes
 
     def _outcome(self, error: KafkaError) -> Outcome:
@@ -162,8 +162,8 @@ class KafkaSink(Sink, kind="kafka", settings=KafkaSettings):
             self._producer = None
 
 
-def _quiet() -> Any:
-    """Return the logger of librdkafka, which would write to the standard error output else."""
+def _logger() -> Any:
+    """Return the logger for librdkafka, which would otherwise write to the standard error output."""
     import logging
 
     return logging.getLogger("rules_engine.kafka")

@@ -7,7 +7,7 @@ import pytest
 from rules_engine.deploy.differences import ADDED, CHANGED, REMOVED, differences
 from rules_engine.deploy.movements import Movement, ProjectPlan
 from rules_engine.deploy.stages import ApplyStages, KeepVersion, Register
-from rules_engine.features.feast.repo import RegistryChange
+from rules_engine.features.feast.registry import RegistryChange
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
 from rules_engine.rules.program import Program

@@ -19,7 +19,8 @@ from rules_engine.rules.kinds import KINDS
 from rules_engine.rules.load import Definitions, load_documents
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.reference import COMMAND, PAGE, page
-from rules_engine.simulation.segment_tests import AnyCase, Case, read_cases, run_case
+from rules_engine.simulation.case_files import AnyCase, Case, read_cases
+from rules_engine.simulation.segment_tests import run_case
 from tests.docs_pages import EVENTS_FILE, ROOT, Example, events_table, examples, pages, shop, shop_events
 from tests.docs_pages import NOW as DOCS_NOW
 

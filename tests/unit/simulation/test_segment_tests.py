@@ -11,8 +11,9 @@ from rules_engine.clock import HOUR, parse_instant
 from rules_engine.errors import DefinitionError, UnknownNameError
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
+from rules_engine.simulation.case_files import load_cases
 from rules_engine.simulation.segment_tests import TestReport as Report
-from rules_engine.simulation.segment_tests import load_cases, run_tests
+from rules_engine.simulation.segment_tests import run_tests
 from tests.docs_pages import shop
 
 SHOP = shop()
@@ -253,7 +254,7 @@ def test_clock_conditions_end_with_the_case(tmp_path: Path) -> None:
     ("case", "code", "column", "hint"),
     [
         ("{name: x, features: {user:aeg: 5}, expect: true}", "unknown-feature", 26, "did you mean `user:age`?"),
-        ("{name: x, features: {events:carts: 5}, expect: true}", "unknown-feature", 26, "it is computed from events: give those"),
+        ("{name: x, features: {events:carts: 5}, expect: true}", "unknown-feature", 26, "it is computed from events: write those under `events`"),
         ("{name: x, features: {user:age: '5'}, expect: true}", "literal-type", 36, "remove the quotes"),
         ("{name: x, features: {user:age: [5]}, expect: true}", "literal-type", 36, None),
         ("{name: x, features: {user:tags: vip}, expect: true}", "literal-type", 37, None),

@@ -153,7 +153,7 @@ segments/a.test.yaml:3:11: recover: too early
         ),
         (
             "test: {trigger: recover}\ncases: [{name: x}]",
-            "missing-key", "that nothing happens is judged up to the last instant that the case names, and it names none",
+            "missing-key", "a case that expects nothing to happen has to name the instant up to which that is, and this one names none",
             "add e.g. `until: {after: 1d}`",
         ),
         (
