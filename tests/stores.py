@@ -7,8 +7,8 @@ from pathlib import Path
 from rules_engine.features.online.redis_reader import RedisReader
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
-from rules_engine.redis.held import Held
 from rules_engine.redis.server import RedisServer, server_of
+from rules_engine.redis.store_mark import StoreMark
 from rules_engine.sdk.rules import Rules
 
 
@@ -25,7 +25,7 @@ def redis_reader(plan: ReadPlan, root: Path, *, timeout: float | None = None) ->
 def mark_as_held(plan: ReadPlan, root: Path) -> None:
     """Write into the store that it holds what the plan reads."""
     with server_for(plan, root).connected() as client:
-        held = Held(client, plan.project)
+        held = StoreMark(client, plan.project)
         held.declare(view.name for view in plan.views)
         if "segments" in plan.definitions:
             held.note_states(Rules(plan).events.name)

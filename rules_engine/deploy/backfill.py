@@ -23,8 +23,8 @@ from rules_engine.events.state.store import BATCH, CLOCK_SKEW, state_name
 from rules_engine.events.streams import FIELD, decode_raw, stream_keys
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
-from rules_engine.redis.held import Held
 from rules_engine.redis.server import is_direct
+from rules_engine.redis.store_mark import StoreMark
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import EventSink, event_log, grouped
@@ -159,10 +159,10 @@ class Backfill:
     def _is_kept(self) -> bool:
         return self._on_held(lambda held: held.states) == self._name
 
-    def _on_held(self, action: Callable[[Held], _T]) -> _T:
+    def _on_held(self, action: Callable[[StoreMark], _T]) -> _T:
         """Do something with the mark of what the store holds."""
         sink = self._open()
-        return sink.on_store(lambda: action(Held(sink.client, self._rules.plan.project)))
+        return sink.on_store(lambda: action(StoreMark(sink.client, self._rules.plan.project)))
 
     def _done(self) -> int | None:
         """Return the last day that an interrupted run did for the same needs, and go by the time at which it began."""

@@ -9,8 +9,8 @@ from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
 from rules_engine.redis.eviction import check_eviction
-from rules_engine.redis.held import Held
 from rules_engine.redis.server import server_of
+from rules_engine.redis.store_mark import StoreMark
 
 _log = logging.getLogger("rules_engine.apply")
 
@@ -58,7 +58,7 @@ def declare_views(project: Project, plan: ReadPlan, previous: ReadPlan | None, r
     used |= {name for name, view in repo.registered_views().items() if view.most_recent_end_time is not None}
     try:
         with server.connected() as client:
-            held = Held(client, plan.project)
+            held = StoreMark(client, plan.project)
             held.declare(name for name in names if name not in used)
             lost = held.missing(names)
     except StoreError as error:

@@ -29,8 +29,8 @@ from rules_engine.project.catalog import feature_files, local_sources
 from rules_engine.project.versions import plan_hash
 from rules_engine.read_plan import ReadPlan
 from rules_engine.redis.eviction import check_eviction
-from rules_engine.redis.held import Held
 from rules_engine.redis.server import server_of
+from rules_engine.redis.store_mark import StoreMark
 from rules_engine.rules.load import definition_files
 
 #: Raised by one whenever an older note could be misread.
@@ -121,7 +121,7 @@ def _is_held(project: Project, plan: ReadPlan, states: str | None) -> bool:
         return True
     check_eviction(server)
     with server.connected() as client:
-        held = Held(client, plan.project)
+        held = StoreMark(client, plan.project)
         complete = states is None or held.states == states.encode()
         return complete and not held.missing(view.name for view in plan.views)
 

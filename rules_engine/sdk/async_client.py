@@ -126,7 +126,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
     # --- the store --------------------------------------------------------------------------------------------------
 
     async def _now(self) -> _Current:
-        """Return the rules and the reader to answer with; new rules are compiled in a thread, beside old answers."""
+        """Return the rules and the reader to answer with; new rules are compiled in a thread meanwhile."""
         current = self._current
         if not self._applied.changed(current[0]):
             return current

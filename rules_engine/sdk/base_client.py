@@ -24,7 +24,7 @@ OnError = Literal["raise", "no_match"]
 
 Reader = TypeVar("Reader")
 
-#: What is asked of the store, and all that the answer depends on besides: the keys, the question, the context, and the
+#: What is asked of the store, and all else that the answer depends on: the keys, the question, the context, and the
 #: instant that counts as now in microseconds.
 Request = tuple[Sequence[str], Question, Mapping[str, Any], int]
 
@@ -36,23 +36,7 @@ _log = logging.getLogger("rules_engine.sdk")
 class BaseClient(Generic[Reader]):
     """Holds the current rules, prepares requests, and answers for a store that does not.
 
-    Parameters
-    ----------
-    project
-        where the read plan and the embedded store are.
-    on_error
-        what lookups do when the store cannot be read. With ``"no_match"`` they answer with an empty membership that
-        carries the error, and log a warning. ``explain`` and ``features`` always raise.
-    timeout
-        seconds that a request may take, from waiting for a connection to the answer of the store (for many entities:
-        to each answer); by default what the connection string says, else 5.
-
-    Raises
-    ------
-    NotAppliedError
-        if nothing was applied yet.
-    ProjectError
-        if the read plan cannot be read.
+    Its parameters, and the errors that it raises, are those of :class:`rules_engine.sdk.client.SegmentClient`.
     """
 
     def __init__(self, project: Project, *, on_error: OnError = "raise", timeout: float | None = None) -> None:

@@ -81,7 +81,7 @@ class RowRules:
     segments
         those that are asked for; None is all.
     layout
-        how rows lie: the features that the segments read, and nothing beside them.
+        how rows lie: the features that the segments read, and no event state.
     """
 
     def __init__(self, index: RuleIndex, segments: frozenset[str] | None, layout: RowLayout) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rules_engine.folders import Project
 from rules_engine.redis.feast_layout import KeyMaker
-from rules_engine.redis.held import Held
 from rules_engine.redis.pipe import Pipe
+from rules_engine.redis.store_mark import StoreMark
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.entity_steps import EntitySteps
 from rules_engine.stream.event_sink import EventSink
@@ -30,7 +30,7 @@ class Desk:
         self.steps = EntitySteps(rules, pipe, self.timers, self.publisher.publish, self.publisher.confirm)
         key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self.sweeper = Sweeper(self.steps, self.timers, self.sink.client, plan.project, key)
-        self._held = Held(self.sink.client, plan.project)
+        self._held = StoreMark(self.sink.client, plan.project)
         self._pipe = pipe
 
     def states_are_complete(self) -> bool:

@@ -31,7 +31,7 @@ from rules_engine.features.online.decode import Decoder, decode_timestamp
 from rules_engine.folders import Project
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.redis.feast_layout import KeyMaker, field_bytes, field_number
-from rules_engine.redis.held import held_key
+from rules_engine.redis.store_mark import mark_key
 
 import_feast()
 
@@ -602,7 +602,7 @@ def test_a_killed_run_leaves_whole_users_and_the_next_completes(
         os.kill(process.pid, signal.SIGKILL)
     with database(store, 0) as client:
         time.sleep(0.2)
-        half_way = client.dbsize() - client.exists(held_key("shop"))  # beside the mark of what is held
+        half_way = client.dbsize() - client.exists(mark_key("shop"))  # beside the mark of what is held
         assert 20_000 <= half_way < count
         assert whole_users(client, count) == half_way
         seen: list[ViewProgress] = []

@@ -29,8 +29,8 @@ from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.redis.client import Address
 from rules_engine.redis.endpoint import RedisEndpoint
 from rules_engine.redis.feast_layout import KeyMaker, field_bytes
-from rules_engine.redis.held import Held
 from rules_engine.redis.sockets import Pool
+from rules_engine.redis.store_mark import StoreMark
 from rules_engine.redis.valkey import server_binary
 from tests.stores import redis_reader
 
@@ -83,7 +83,7 @@ class Server:
                 pipeline.hset(KEY(str(number)), mapping={field_bytes(1): b"\x12" + varint(len(name)) + name})
                 pipeline.hset(KEY(str(number)), "_ts:v", SEEN)
             pipeline.execute()
-            Held(client, "shop").declare(["v"])
+            StoreMark(client, "shop").declare(["v"])
 
     def kill(self) -> None:
         self._process.kill()
@@ -777,5 +777,5 @@ def fill_cluster(port: int, users: list[str]) -> None:
     for user in users:
         name = f"user {user}".encode()
         client.hset(KEY(user), mapping={field_bytes(1): b"\x12" + varint(len(name)) + name, b"_ts:v": SEEN})
-    Held(client, "shop").declare(["v"])
+    StoreMark(client, "shop").declare(["v"])
     client.close()

@@ -19,8 +19,8 @@ from rules_engine.folders import Project
 from rules_engine.read_plan import Connection
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.redis.eviction import check_eviction
-from rules_engine.redis.held import held_key
 from rules_engine.redis.server import RedisServer
+from rules_engine.redis.store_mark import mark_key
 from tests.e2e.test_cli_project import bad, good, without_store
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)  # what counts as now in a new project
@@ -143,7 +143,7 @@ def test_a_mark_that_was_evicted_alone_is_an_error_too(shop: Path) -> None:
         before = client.lookup("c001", segments=["vip"]).segments
         assert not client.lookup("nobody", segments=["vip"]).segments
         with redis.Redis.from_url(EmbeddedStore(shop).url) as server:
-            server.delete(held_key("shop"))
+            server.delete(mark_key("shop"))
         assert client.lookup("c001", segments=["vip"]).segments == before, "what is answered rests on what is there"
         with pytest.raises(StoreDataError):
             client.lookup("nobody", segments=["vip"])

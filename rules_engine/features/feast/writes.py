@@ -19,8 +19,8 @@ from rules_engine.features.feast_import import setting
 from rules_engine.features.online.decode import decode_timestamp
 from rules_engine.redis import client as redis_client
 from rules_engine.redis.feast_layout import KeyMaker
-from rules_engine.redis.held import Held, HeldView
 from rules_engine.redis.server import event_server
+from rules_engine.redis.store_mark import StoreMark, ViewMark
 
 #: One row as Feast hands it to a store: key, values, event timestamp, creation timestamp.
 Row = tuple[Any, dict[str, Any], datetime, datetime | None]
@@ -40,11 +40,11 @@ class DirectWrites:
         server = event_server(repo.connection(), repo.project.root)
         self.address = server.address
         self._client: Any = server.client()
-        self._mark = Held(self._client, repo.name)
+        self._mark = StoreMark(self._client, repo.name)
         version = repo.store.config.entity_key_serialization_version
         self._key = KeyMaker(repo.name, repo.entity().join_key, version)
 
-    def materialized(self, view: Any) -> HeldView | None:
+    def materialized(self, view: Any) -> ViewMark | None:
         """Tell what the store holds of a view; None if it does not say that it holds something."""
         with redis_client.store_errors(self.address):
             return self._mark.view(str(view.name))
@@ -52,7 +52,7 @@ class DirectWrites:
     def note(self, view: Any, end: int) -> None:
         """Write into the store that it holds a view up to an instant. Call it when all rows are written."""
         with redis_client.store_errors(self.address):
-            self._mark.note_view(str(view.name), HeldView(end, features_digest(self._repo, view)))
+            self._mark.note_view(str(view.name), ViewMark(end, features_digest(self._repo, view)))
 
     def not_older(self, table: Any, rows: list[Row]) -> list[Row]:
         """Return the rows that are at least as new as what the store holds for their entity and view."""

@@ -21,7 +21,7 @@ class RowReader(Protocol):
         Parameters
         ----------
         layout
-            of features of the same store, with nothing beside them.
+            of features of the same store, without event state.
         entities
             their keys.
 
@@ -64,8 +64,8 @@ class OnlineReader(Protocol):
             their keys. An entity that the store does not know gives an ``EntityFeatures`` without values.
         features
             ``"view:name"`` each; by default all of the read plan.
-        beside
-            the name of what is kept beside the features and is to be read with them.
+        state_name
+            the name of the event state that is read with the features; None reads none.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class OnlineReader(Protocol):
         StoreDataError
             if it holds other bytes than the plan says, or has forgotten what it held.
         UnsupportedError
-            if the store keeps nothing beside features.
+            if the store keeps no events.
         """
         ...
 

@@ -11,7 +11,7 @@ from rules_engine.features.online.decode import Decoder, decode_timestamp
 from rules_engine.features.online.selection import EntityFeatures, Selection
 from rules_engine.read_plan import ReadPlan
 from rules_engine.redis.feast_layout import KeyMaker, encoded, field_bytes, sibling_key
-from rules_engine.redis.held import HeldCheck
+from rules_engine.redis.store_mark import MarkCheck
 from rules_engine.rules.types import Value
 
 #: Prepared selections of features. An application asks for the same few again and again.
@@ -139,7 +139,7 @@ class RowLayout:
         self.whole = len(self.fields) >= max(_WHOLE_FROM, _WHOLE_PART * size)
         #: The command up to the entity, by the length of the entity's key; and from there on.
         self._heads: dict[int, bytes] = {}
-        self.mark_check = HeldCheck(key.suffix.decode(), [view.name for view in selection.views], state_name)
+        self.mark_check = MarkCheck(key.suffix.decode(), [view.name for view in selection.views], state_name)
         self._timestamps = [position for _, _, position, _, _ in self._views]
         self._tail = key.suffix + b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in self.fields)
 
@@ -223,7 +223,7 @@ class RowLayout:
         return [place for place, row in enumerate(rows) if self.is_unknown(row)]
 
     def commands(self, entities: Sequence[str]) -> list[bytes]:
-        """Give all that is asked about entities and what lies beside them, in order; and for the mark in the end."""
+        """Return the commands for the rows and event states of entities, in order, and for the mark in the end."""
         assert self.state_name is not None, "without a name, rows are asked for"
         pairs = ((self.command(entity), self._state_command(entity, self.state_name)) for entity in entities)
         commands = [command for pair in pairs for command in (pair if self.fields else pair[1:])]
@@ -337,7 +337,7 @@ class RowLayouts:
         self._layouts: dict[tuple[tuple[str, ...] | None, bytes | None], RowLayout] = {}
 
     def of(self, features: Sequence[str] | None, state_name: bytes | None = None) -> RowLayout:
-        """Return the layout of some features, or of all, and of what lies beside them under a name.
+        """Return the layout of some features, or of all, and of the event state of a name.
 
         Raises
         ------

@@ -27,7 +27,7 @@ class Transport(Protocol):
         ...
 
     def read(self, layout: RowLayout, entities: Sequence[str]) -> list[EntityFeatures]:
-        """Read entities and what lies beside them, in order.
+        """Read entities with their event states, in order.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class SocketTransport:
         self._pool.ask_many(*layout.requests(entities, accept, self._endpoint.refuse))
 
     def read(self, layout: RowLayout, entities: Sequence[str]) -> list[EntityFeatures]:
-        """Read entities and what lies beside them, in order."""
+        """Read entities with their event states, in order."""
         features: list[EntityFeatures] = []
         self._pool.ask_many(layout.commands(entities), layout.collector(entities, features, self._endpoint.refuse))
         return features
@@ -139,7 +139,7 @@ class ClientTransport:
             accept(row)
 
     def read(self, layout: RowLayout, entities: Sequence[str]) -> list[EntityFeatures]:
-        """Read entities and what lies beside them, in order."""
+        """Read entities with their event states, in order."""
         features = [layout.decoded(*pair) for pair in zip(entities, self._answers(layout, entities), strict=True)]
         self._verify(layout)
         return features

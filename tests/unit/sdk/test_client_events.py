@@ -19,7 +19,7 @@ from rules_engine.events.streams import decode_raw, partition_of, stream_key
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
-from rules_engine.redis.held import held_key
+from rules_engine.redis.store_mark import mark_key
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.inputs import Event, Inputs, in_order
 from rules_engine.sdk import AsyncSegmentClient, SegmentClient
@@ -181,7 +181,7 @@ def test_an_event_that_is_not_as_declared_is_refused_and_changes_nothing(
 ) -> None:
     with pytest.raises(DataError, match=message):
         shop.track("u", event, properties)
-    assert client.keys() == [held_key("shop")], "nothing but what says what the store holds"
+    assert client.keys() == [mark_key("shop")], "nothing but what says what the store holds"
 
 
 def test_an_event_far_in_the_future_and_one_without_an_entity_are_refused(shop: SegmentClient) -> None:

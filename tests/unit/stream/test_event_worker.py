@@ -28,9 +28,9 @@ from rules_engine.events.streams import (
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
-from rules_engine.redis.held import Held
 from rules_engine.redis.pipe import Pipe
 from rules_engine.redis.server import RedisServer
+from rules_engine.redis.store_mark import StoreMark
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.rules import Rules
@@ -326,7 +326,7 @@ def test_nobody_is_judged_by_states_that_are_not_complete(
     project: Project, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "_STATES_WAIT", 0.3)
-    held = Held(client, "shop")
+    held = StoreMark(client, "shop")
     complete = held.states
     held.note_states(b"events:of other definitions")
     send(client, "u", {"event": "view", "at": NOW.isoformat(), "event_id": "1", "properties": {}})

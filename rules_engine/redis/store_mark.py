@@ -31,10 +31,10 @@ from rules_engine.redis.feast_layout import project_key
 STATES, BEFORE, BUILDING = b"states", b"before", b"building"
 
 
-def held_key(project: str) -> bytes:
+def mark_key(project: str) -> bytes:
     """Give the key of a project's mark.
 
-    >>> held_key("shop")
+    >>> mark_key("shop")
     b'segments:{shop}:held'
     """
     return project_key(project, "held")
@@ -46,8 +46,8 @@ def view_field(view: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldView:
-    """Describes what the store holds of a feature view.
+class ViewMark:
+    """Says up to when a feature view is in the store.
 
     Attributes
     ----------
@@ -58,8 +58,8 @@ class HeldView:
 
     Examples
     --------
-    >>> HeldView.decode(HeldView(1_000_000, "a1").encode())
-    HeldView(end=1000000, features='a1')
+    >>> ViewMark.decode(ViewMark(1_000_000, "a1").encode())
+    ViewMark(end=1000000, features='a1')
     """
 
     end: int
@@ -70,7 +70,7 @@ class HeldView:
         return orjson.dumps({"end": self.end, "features": self.features})
 
     @classmethod
-    def decode(cls, raw: bytes | None) -> HeldView | None:
+    def decode(cls, raw: bytes | None) -> ViewMark | None:
         """Read the value from the mark; None if nothing was materialized, or the mark cannot be read."""
         try:
             content = orjson.loads(raw or b"")
@@ -79,7 +79,7 @@ class HeldView:
             return None
 
 
-class Held:
+class StoreMark:
     """Reads and writes a project's mark.
 
     Parameters
@@ -92,13 +92,13 @@ class Held:
 
     def __init__(self, client: Any, project: str) -> None:
         self._client = client
-        self._key = held_key(project)
+        self._key = mark_key(project)
 
-    def view(self, view: str) -> HeldView | None:
+    def view(self, view: str) -> ViewMark | None:
         """Give what is held of a view; None if nothing was materialized, or the store has forgotten it."""
-        return HeldView.decode(self._client.hget(self._key, view_field(view)))
+        return ViewMark.decode(self._client.hget(self._key, view_field(view)))
 
-    def note_view(self, view: str, content: HeldView) -> None:
+    def note_view(self, view: str, content: ViewMark) -> None:
         """Write that a view is held. Call it when all rows are written."""
         self._client.hset(self._key, view_field(view), content.encode())
 
@@ -152,7 +152,7 @@ class Held:
         self._client.hset(self._key, BUILDING, orjson.dumps(content))
 
 
-class HeldCheck:
+class MarkCheck:
     """Checks the mark for one question: whether what an answer rests on is there.
 
     Parameters
@@ -173,7 +173,7 @@ class HeldCheck:
     __slots__ = ("_states", "_views", "command", "fields", "key")
 
     def __init__(self, project: str, views: Sequence[str], states: bytes | None) -> None:
-        self.key = held_key(project)
+        self.key = mark_key(project)
         self._states = states
         self._views = tuple(views)
         self.fields = [view_field(view) for view in views]
