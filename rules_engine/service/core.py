@@ -17,6 +17,7 @@ from rules_engine.rules.walk import context_times
 from rules_engine.sdk import AsyncSegmentClient, Membership
 from rules_engine.service.collector import Collector
 from rules_engine.service.keys import Key, KeyRing
+from rules_engine.service.push.hub import Hub
 
 _log = logging.getLogger("rules_engine.service")
 
@@ -44,6 +45,8 @@ class Service:
         answers lookups.
     collector
         takes events.
+    hub
+        hands transitions to open streams.
     draining
         whether the process is about to end: replies then close their connections, and ``/readyz`` says so.
     """
@@ -53,6 +56,7 @@ class Service:
         self.dev = dev
         self.client = AsyncSegmentClient(project)
         self.collector = Collector(project)
+        self.hub = Hub(project, self.client.plan)
         self.draining = False
         self._workers = workers
         self._applied = _Applied(self.client)
@@ -108,6 +112,10 @@ class Service:
         applied = self._follow_plan()
         return sorted(applied.public) if _sees_public_only(key) else list(applied.program.names)
 
+    def is_public(self, segment: str) -> bool:
+        """Say whether keys that see public segments only see this one."""
+        return segment in self._follow_plan().public
+
     def _follow_plan(self) -> _Applied:
         """Take new settings after ``segments apply``. With keys that cannot be used, the old ones stay."""
         plan = self.client.plan
@@ -127,6 +135,7 @@ class Service:
         """Close the connections to the store."""
         await self.client.close()
         await self.collector.close()
+        await self.hub.close()
 
 
 class _Applied:

@@ -20,7 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from rules_engine.errors import SegmentsError
 from rules_engine.folders import Project
-from rules_engine.service import ofrep, operation
+from rules_engine.service import ofrep, operation, streams
 from rules_engine.service.application import Application
 from rules_engine.service.core import Service, open_keys, read_settings
 from rules_engine.service.routes import Route
@@ -72,7 +72,7 @@ class ServeOptions:
 
 def all_routes() -> list[Route]:
     """Return the operations of the service; those asked most often come first."""
-    return [*ofrep.routes(), *tracking.routes(), *operation.routes()]
+    return [*ofrep.routes(), *tracking.routes(), *streams.routes(), *operation.routes()]
 
 
 def serve(options: ServeOptions, started: Callable[[str], None]) -> None:
@@ -136,9 +136,27 @@ class _Factory:
     def open(self) -> Service:
         options = self.options
         service = Service(Project(options.root), dev=options.dev, workers=options.workers)
+        _end_streams_first(service)
         if options.drain:
             _drain_first(service, options.drain)
         return service
+
+
+def _end_streams_first(service: Service) -> None:
+    """Make the signals that end the process end the streams, which would go on for ever."""
+    loop = asyncio.get_running_loop()
+
+    def wrap(end: Callable[[int, FrameType | None], object]) -> Callable[[int, FrameType | None], None]:
+        def handle(number: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(service.hub.end_all, "draining")
+            end(number, frame)
+
+        return handle
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        end = signal.getsignal(number)
+        if callable(end):
+            signal.signal(number, wrap(end))
 
 
 def _drain_first(service: Service, seconds: float) -> None:

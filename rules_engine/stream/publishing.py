@@ -11,6 +11,7 @@ from rules_engine.folders import Project
 from rules_engine.stream.ledger import Ledger
 from rules_engine.triggers.actions import Action
 from rules_engine.triggers.record import MembershipChange, Outgoing, State, Transition, TriggerStep
+from rules_engine.triggers.transition_stream import announce
 
 
 class Publisher:
@@ -32,7 +33,7 @@ class Publisher:
         self._client = client
 
     def publish(self, outgoing: Sequence[tuple[str, Outgoing]]) -> None:
-        """Publish it. When it returns, the ledger is on disk and the actions are in their queues.
+        """Publish it. When it returns, the ledger is on disk, transitions are announced, and actions are queued.
 
         Raises
         ------
@@ -41,6 +42,8 @@ class Publisher:
         """
         if outgoing:
             self._ledger.append(outgoing, now_micros())
+            moves = [(entity, one) for entity, one in outgoing if isinstance(one, Transition)]
+            announce(self._client, self._name, moves)
         actions = _actions(outgoing)
         if actions:
             enqueue(self._client, self._name, actions)
