@@ -142,8 +142,7 @@ class Bench:
                 return reader.rows(on_rows.layout, self.people(users, turn))
 
             def ours_rules(turn: int) -> object:
-                at = 0, from_micros(0)
-                return [rules.row_membership(on_rows, question, {}, at, "", row) for row in read[turn % 16]]
+                return [on_rows.membership("", row, {}, 0, from_micros(0)) for row in read[turn % 16]]
 
             def feast(turn: int) -> dict[str, list[Any]]:
                 rows = [{"user_id": user} for user in self.people(users, turn)]

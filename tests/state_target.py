@@ -8,6 +8,7 @@ from dataclasses import replace
 from rules_engine.events.state.encoding import decode_state, encode_state
 from rules_engine.events.state.entity_state import empty_state, update
 from rules_engine.events.state.kept_events import StateEvents
+from rules_engine.events.state.outlook import read_outlook
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.reading import StateLayout, StateReader
 from rules_engine.events.state.requirements import DEFAULT_BOUND, requirements_of
@@ -15,7 +16,9 @@ from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.predicates import Truth
+from rules_engine.targets.index.foreseen import Foreseen
 from rules_engine.targets.index.rule_index import RuleIndex
+from rules_engine.targets.stepwise.outlooks import Outlooks
 from rules_engine.testing import CONDITION, Scenario
 
 #: Later than any event of the tests may come.
@@ -41,6 +44,21 @@ def read_through_state(scenario: Scenario, seed: int = 0, bound: int = DEFAULT_B
 def inputs_through_state(scenario: Scenario, seed: int = 0) -> Inputs:
     """The scenario's inputs with what the state kept in the place of the events."""
     return replace(scenario.inputs, events=StateEvents(read_through_state(scenario, seed)))
+
+
+def outlook_through_state(scenario: Scenario, since: int, seed: int = 0) -> tuple[Outlooks, bytes]:
+    """The outlook, from an instant on, of what the state kept of the scenario's events."""
+    reader = read_through_state(scenario, seed)
+    outlooks = Outlooks(scenario.program, StateLayout(reader.requirements))
+    return outlooks, outlooks.of(reader.state, since)
+
+
+def foreseen_through_state(scenario: Scenario) -> Foreseen:
+    """What the outlook of the scenario's events says."""
+    outlooks, data = outlook_through_state(scenario, scenario.now)
+    outlook = read_outlook(data, outlooks.stamp, len(outlooks.conditions))
+    assert outlook is not None
+    return Foreseen(outlooks.places, outlook.answers, outlook)
 
 
 def truth_through_state(scenario: Scenario) -> Truth:

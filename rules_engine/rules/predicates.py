@@ -38,6 +38,11 @@ def judge(predicate: Predicate, value: Value, now: int) -> Truth:
     return operator.meaning(value, predicate.argument, now)
 
 
+def judge_read(predicate: Predicate, raw: Value, now: int) -> Truth:
+    """Return the truth of a predicate on a value as it was read: one of another type is missing."""
+    return judge(predicate, raw if raw.__class__ is Undecided else conform(raw, predicate.operand_type), now)
+
+
 def context_value(ref: ContextRef, value_type: ValueType | None, context: Mapping[str, Any]) -> Value:
     """Return a context value as rules read it; None if it is not passed and has no default, or is of another type.
 

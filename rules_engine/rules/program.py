@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rules_engine.errors import UnknownNameError
-from rules_engine.rules.nodes import Segment
+from rules_engine.rules.nodes import Condition, Segment
 from rules_engine.rules.reference_graph import reversed_references
-from rules_engine.rules.walk import segment_references
+from rules_engine.rules.walk import reads_events, segment_references, walk
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,9 @@ class Program:
             self.segment(name)
             self._visit(name, wanted)
         return tuple(wanted)
+
+    @cached_property
+    def event_conditions(self) -> tuple[Condition, ...]:
+        """Return the conditions that ask for events themselves, each once, in an order that only they decide."""
+        by_text = {repr(node): node for name in self.names for node in walk(self.segments[name].when)}
+        return tuple(by_text[text] for text in sorted(by_text) if reads_events(by_text[text]))

@@ -73,6 +73,17 @@ def context_times(conditions: Iterable[Condition]) -> frozenset[str]:
     )
 
 
+def reads_events(condition: Condition) -> bool:
+    """Say whether a condition itself, not what is inside it, asks for events."""
+    return not children(condition) and next(event_matches(condition), None) is not None
+
+
+def event_operand(predicate: Predicate) -> EventAggregate:
+    """Return the aggregate of events that a predicate compares."""
+    assert isinstance(predicate.operand, EventAggregate), predicate
+    return predicate.operand
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """Names what a condition reads directly, without what referenced segments read."""

@@ -14,7 +14,7 @@ from rules_engine.errors import SegmentsError, StoreError
 from rules_engine.features.online.async_reader import AsyncOnlineReader, open_async_reader
 from rules_engine.features.online.selection import EntityFeatures, checked
 from rules_engine.folders import Project
-from rules_engine.sdk.base_client import BaseClient, OnError, Request, checked_keys, wanted_features
+from rules_engine.sdk.base_client import BaseClient, OnError, Request, checked_keys, unanswered, wanted_features
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 
@@ -27,6 +27,7 @@ _TURN = 100
 _Current = tuple[Rules, AsyncOnlineReader | None]
 
 _Read = TypeVar("_Read")
+_Answer = TypeVar("_Answer")
 
 
 class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
@@ -80,18 +81,20 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
             return self._instead(request, error)
 
     async def _answer(self, current: _Current, request: Request) -> list[Membership]:
-        """Give memberships: by undecoded rows if the reader has some and the question asks for no more."""
+        """Give memberships by undecoded rows if the reader has some; of entities of which they do not tell, by all."""
         rules = current[0]
         keys, question, context, now = request
-        at = now, from_micros(now)
+        at = from_micros(now)
         on_rows = rules.on_rows(question)
+        answers: list[Membership | None] = [None] * len(keys)
         if on_rows is not None and keys:
             reader = (current[1] or await self._reader(current)).undecoded
             if reader is not None:
                 rows = list(zip(keys, await reader.rows(on_rows.layout, keys), strict=True))
-                return await in_turns(lambda pair: rules.row_membership(on_rows, question, context, at, *pair), rows)
-        read = await self._read(current, keys, question)
-        return await in_turns(lambda features: rules.membership(question, features, context, *at), read)
+                answers = await in_turns(lambda pair: on_rows.membership(*pair, context, now, at), rows)
+        read = await self._read(current, unanswered(keys, answers), question)
+        rest = iter(await in_turns(lambda features: rules.membership(question, features, context, now, at), read))
+        return [next(rest) if answer is None else answer for answer in answers]
 
     async def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
@@ -145,7 +148,7 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
             return self._current
 
     async def _read(self, current: _Current, keys: Sequence[str], question: Question) -> list[EntityFeatures]:
-        if not question.features and question.state_name is None:
+        if not keys or (not question.features and question.state_name is None):
             return [EntityFeatures(key) for key in keys]
         reader = current[1] or await self._reader(current)
         return await reader.read(keys, question.features, question.state_name)
@@ -205,11 +208,11 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
         await self.close()
 
 
-async def in_turns(answer: Callable[[_Read], Membership], read: Sequence[_Read]) -> list[Membership]:
+async def in_turns(answer: Callable[[_Read], _Answer], read: Sequence[_Read]) -> list[_Answer]:
     """Return the answer to each; when there are many, other tasks have their turn in between."""
-    memberships: list[Membership] = []
+    answers: list[_Answer] = []
     for start in range(0, len(read), _TURN):
         if start:
             await asyncio.sleep(0)
-        memberships += map(answer, read[start : start + _TURN])
-    return memberships
+        answers += map(answer, read[start : start + _TURN])
+    return answers

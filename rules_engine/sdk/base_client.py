@@ -120,6 +120,11 @@ def checked_keys(entities: Sequence[str]) -> list[str]:
     return [checked(entity) for entity in _several("entities", "keys", "key", entities)]
 
 
+def unanswered(keys: Sequence[str], answers: Sequence[Membership | None]) -> list[str]:
+    """Return the keys of the entities that have no answer yet."""
+    return [key for key, answer in zip(keys, answers, strict=True) if answer is None]
+
+
 def wanted_features(names: Iterable[str] | None) -> list[str] | None:
     """Return the names of the features that a caller wants, None for all of them.
 

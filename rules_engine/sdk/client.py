@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +15,7 @@ from rules_engine.features.online.opening import open_reader
 from rules_engine.features.online.reader import OnlineReader
 from rules_engine.features.online.selection import EntityFeatures, checked
 from rules_engine.folders import Project
-from rules_engine.sdk.base_client import BaseClient, OnError, Request, checked_keys, wanted_features
+from rules_engine.sdk.base_client import BaseClient, OnError, Request, checked_keys, unanswered, wanted_features
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 
@@ -121,22 +120,24 @@ class SegmentClient(BaseClient[OnlineReader]):
             return self._instead(request, error)
 
     def _answer(self, current: _Current, request: Request) -> list[Membership]:
-        """Give memberships: by undecoded rows if the reader has some and the question asks for no more."""
+        """Give memberships by undecoded rows if the reader has some; of entities of which they do not tell, by all."""
         rules = current[0]
         keys, question, context, now = request
         instant = from_micros(now)
         on_rows = rules.on_rows(question)
+        answers: list[Membership | None] = [None] * len(keys)
         if on_rows is not None and keys:
             reader = (current[1] or self._reader(current)).undecoded
-            if reader is not None:
-                at = now, instant
-                if len(keys) == 1:
-                    (row,) = reader.rows(on_rows.layout, keys)
-                    return [rules.row_membership(on_rows, question, context, at, keys[0], row)]
-                member = partial(rules.row_membership, on_rows, question, context, at)
-                return reader.answers(on_rows.layout, keys, member)
-        read = self._read(current, keys, question)
-        return [rules.membership(question, features, context, now, instant) for features in read]
+            if reader is not None and len(keys) == 1:
+                (row,) = reader.rows(on_rows.layout, keys)
+                answers = [on_rows.membership(keys[0], row, context, now, instant)]
+            elif reader is not None:
+                answers = reader.answers(
+                    on_rows.layout, keys, lambda key, row: on_rows.membership(key, row, context, now, instant)
+                )
+        read = self._read(current, unanswered(keys, answers), question)
+        rest = (rules.membership(question, features, context, now, instant) for features in read)
+        return [next(rest) if answer is None else answer for answer in answers]
 
     def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
@@ -267,7 +268,7 @@ class SegmentClient(BaseClient[OnlineReader]):
             return self._current
 
     def _read(self, current: _Current, keys: Sequence[str], question: Question) -> list[EntityFeatures]:
-        if not question.features and question.state_name is None:
+        if not keys or (not question.features and question.state_name is None):
             return [EntityFeatures(key) for key in keys]
         return (current[1] or self._reader(current)).read(keys, question.features, question.state_name)
 

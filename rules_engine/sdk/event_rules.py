@@ -15,8 +15,10 @@ from rules_engine.events.state.waiting import decode_current
 from rules_engine.rules.catalog import EVENT_VIEW
 from rules_engine.rules.changes import reachable
 from rules_engine.rules.nodes import EventAggregate, Predicate, Sequence
+from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import Value
+from rules_engine.targets.stepwise.outlooks import Outlooks
 
 
 class EventRules:
@@ -39,6 +41,8 @@ class EventRules:
         by ``"events:name"``: the named windowed features.
     layout
         how each event condition is read from a state.
+    outlooks
+        makes the outlooks of states.
     """
 
     def __init__(self, program: Program, definitions: Mapping[str, Any]) -> None:
@@ -48,6 +52,7 @@ class EventRules:
         self.name = state_name(self.requirements)
         self.features = {f"{EVENT_VIEW}:{name}": aggregate for name, aggregate in features.items()}
         self.layout = StateLayout(self.requirements)
+        self.outlooks = Outlooks(program, self.layout)
         self._nothing = StateReader(empty_state(self.requirements), self.layout)
 
     def reader(self, raw: bytes | None) -> StateReader:
@@ -131,6 +136,10 @@ class LazyState:
         """Return the sequence's answer at an instant; None if it is not known."""
         return self.reader.sequence(sequence, now)
 
-    def instants(self, source: EventAggregate | Sequence) -> Iterable[int]:
+    def answer(self, predicate: Predicate, now: int) -> Truth:
+        """Return the answer of a predicate on an aggregate at an instant; None if it is not known."""
+        return self.reader.answer(predicate, now)
+
+    def instants(self, source: EventAggregate | Predicate | Sequence) -> Iterable[int]:
         """Return the instants at which the value may change without new events; others may be among them."""
         return self.reader.instants(source)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rules_engine.clock import format_instant, from_micros, now_micros, to_micros
 from rules_engine.errors import DataError, ProjectError, StoreDataError
-from rules_engine.features.online.row_layout import Row, RowLayouts
+from rules_engine.events.state.outlook import longest
+from rules_engine.features.online.row_layout import RowLayouts
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.inputs import Inputs
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from rules_engine.rules.load import Definitions
     from rules_engine.sdk.event_rules import EventRules, LazyState
     from rules_engine.sdk.request_scores import RequestScores
-
-#: An instant in microseconds, and the same as a datetime.
-At = tuple[int, datetime]
 
 #: How many sets of asked segments are remembered.
 _QUESTIONS_KEPT = 256
@@ -83,7 +81,7 @@ class Rules:
             #: The named windowed features. What reads events is loaded only where events are declared or asked for.
             self._windowed = {} if plan.definitions.get("events") is None else self.events.features
             self._scores = _scores(plan.definitions.get("models"))
-            self._index = RuleIndex(self.program)
+            self._index = RuleIndex(self.program, by_answers=True)
             self._types = {
                 f"{view.name}:{feature.name}": from_feast_name(feature.type)
                 for view in plan.views
@@ -147,28 +145,21 @@ class Rules:
 
     def on_rows(self, question: Question) -> RowRules | None:
         """Return the rules of a question on undecoded rows; None if it needs more than rows, or no rows."""
-        if question.state_name is not None or question.scored or not question.features:
+        if question.scored or not (question.features or question.state_name is not None):
             return None
         rules = self._row_rules.get(question.segments)
         if rules is None:
             if len(self._row_rules) >= _QUESTIONS_KEPT:
                 self._row_rules.clear()
-            rules = RowRules(self._index, question.segments, self._layouts.of(question.features))
-            self._row_rules[question.segments] = rules
+            rules = self._row_rules[question.segments] = self._made_row_rules(question)
         return rules
 
-    def row_membership(
-        self, rules: RowRules, question: Question, context: Mapping[str, Any], at: At, entity: str, row: Row
-    ) -> Membership:
-        """Tell which of the asked segments an entity is in, by its undecoded row."""
-        now, instant = at
-        change = partial(self._row_change, rules, question, entity, row, context, now)
-        return Membership(entity, rules.match(row, context, now), instant, change)
-
-    def _row_change(
-        self, rules: RowRules, question: Question, entity: str, row: Row, context: Mapping[str, Any], now: int
-    ) -> datetime | None:
-        return self._change(question, rules.inputs(entity, row, context), None, now)
+    def _made_row_rules(self, question: Question) -> RowRules:
+        if question.state_name is None:
+            return RowRules(self._index, question.segments, self._layouts.of(question.features))
+        outlooks = self.events.outlooks
+        layout = self._layouts.of(question.features, question.state_name, longest(len(outlooks.conditions)))
+        return RowRules(self._index, question.segments, layout, outlooks)
 
     def membership(
         self, question: Question, features: EntityFeatures, context: Mapping[str, Any], now: int, at: datetime

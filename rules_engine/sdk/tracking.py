@@ -38,7 +38,8 @@ def open_states(rules: Rules, client: Any) -> StateStore:
     plan, name = rules.plan, rules.events.name
     key = KeyMaker(plan.project, plan.join_key, plan.key_version)
     requirements, expires = rules.events.requirements, plan.now is None
-    return StateStore(client, lambda entity: sibling_key(key(entity), name), requirements, expires=expires)
+    outlooks = rules.events.outlooks
+    return StateStore(client, lambda entity: sibling_key(key(entity), name), requirements, outlooks, expires=expires)
 
 
 def declarations_of(plan: ReadPlan) -> EventDeclarations:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from rules_engine.delivery.queues import REMEMBERED_AFTERWARDS
 from rules_engine.errors import StoreTimeoutError
 from rules_engine.events.state.encoding import encode_state
-from rules_engine.events.state.entity_state import EventState, event_key, update
+from rules_engine.events.state.entity_state import EventState, changed_places, event_key, update
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_late, is_worth_pruning, lifetime
 from rules_engine.events.state.waiting import waiting_digest
@@ -106,6 +106,7 @@ class EntitySteps:
         plan = rules.plan
         self.rules = TriggerRules.of(rules)
         self._requirements = rules.events.requirements
+        self._outlooks = rules.events.outlooks
         self._latest = plan.now
         self._pipe = pipe
         self._timers = timers
@@ -206,12 +207,17 @@ class EntitySteps:
                 machine.look(work.until, work.look, work.views)
             state, record, due = machine.state, machine.record, machine.next_due
             changed = _matters(given, record)
+        changed_events = changed_places(held.state, state)
         state = self._pruned(held.state, state, record)
         digests = self._digests(work, held, state)
-        if state is held.state and not changed and not digests:
-            return _Step(work, held, due, None)
         stored = held.stored
-        raw_state = stored.state if state is held.state else self._encoded(state)
+        raw_state = stored.state
+        if state is not held.state:
+            raw_state = self._encoded(state, stored.state, self._keep_from(record), changed_events)
+        elif work.look is not None and raw_state and not self._outlooks.is_of_these(raw_state):
+            raw_state = self._encoded(state, b"", self._keep_from(record), ())
+        if raw_state is stored.state and not changed and not digests:
+            return _Step(work, held, due, None)
         raw_record = encode_record(record) if changed else stored.record
         change = Replacement(work.entity, stored, raw_state, raw_record, digests)
         now_held = LoadedEntity(StoredEntity(raw_state, raw_record), state, record if changed else given)
@@ -220,16 +226,22 @@ class EntitySteps:
     def _only_kept(self, state: EventState, arrived: Iterable[Arrived]) -> EventState:
         return update(state, [one.event for one in arrived], self._requirements)
 
-    def _encoded(self, state: EventState) -> bytes:
-        return b"" if is_empty(state) else encode_state(state, self._requirements)
+    def _encoded(self, state: EventState, stored: bytes, begins_at: int, changed: Collection[int]) -> bytes:
+        if is_empty(state):
+            return b""
+        return encode_state(state, self._requirements) + self._outlooks.renewed(stored, state, begins_at, changed)
 
     def _pruned(self, old: EventState, new: EventState, record: Record) -> EventState:
         """Drop what neither readers nor the next step need."""
         if new is old:
             return new
-        now = _now(self._latest)
-        keep_from = (now if record.at is None else min(now, record.at)) - CLOCK_SKEW
+        keep_from = self._keep_from(record)
         return prune(new, self._requirements, keep_from) if is_worth_pruning(old, new, keep_from) else new
+
+    def _keep_from(self, record: Record) -> int:
+        """Return the instant from which on readers and the next step ask."""
+        now = _now(self._latest)
+        return (now if record.at is None else min(now, record.at)) - CLOCK_SKEW
 
     def _digests(self, work: Work, held: LoadedEntity, state: EventState) -> bytes:
         """Return the digests of the events that need not wait behind the state any more: those that it has."""

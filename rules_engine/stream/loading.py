@@ -11,6 +11,7 @@ from rules_engine.errors import StoreDataError
 from rules_engine.events.state.encoding import decode_state
 from rules_engine.events.state.entity_state import EventState, empty_state
 from rules_engine.events.state.requirements import StateRequirements
+from rules_engine.events.state.store import hiding
 from rules_engine.events.state.waiting import split, waiting_events
 from rules_engine.redis.pipe import Command, Pipe
 from rules_engine.rules.inputs import Event
@@ -93,7 +94,8 @@ class LoadedEntities:
                 damaged.append(entity)
                 _log.error("an entity is left out, as what the store has of it is damaged: %s", error)
         if damaged:
-            self._pipe.run(self.noted(damaged))
+            hidden = [hiding(self._commits.keys(entity)[0]) for entity in damaged]
+            self._pipe.run([*self.noted(damaged), *hidden])
             _log.error("`segments ingest --rebuild` mends what is kept of %d entities", len(damaged))
         return found
 

@@ -25,7 +25,7 @@ from rules_engine.testing import CONDITION, Scenario
 from tests.conformance.cases import Case, load_cases
 from tests.reference import reference_changes_at, reference_evaluate
 from tests.reference_values import COMPARE
-from tests.state_target import change_through_state, read_through_state, truth_through_state
+from tests.state_target import change_through_state, foreseen_through_state, read_through_state, truth_through_state
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CASES = load_cases()
@@ -75,6 +75,25 @@ def in_columns(case: Case) -> bool:
     return bool(found.members(CONDITION)[0])
 
 
+def in_outlook(case: Case) -> bool:
+    """Whether the case is true by answers that were worked out ahead."""
+    asked = scenario(case)
+    index = RuleIndex(asked.program, by_answers=True)
+    return CONDITION in index.match(asked.inputs, asked.now, events=foreseen_through_state(asked))
+
+
+def change_in_outlook(case: Case) -> int | None:
+    """When the members change, by answers that were worked out ahead."""
+    asked = scenario(case)
+    index = RuleIndex(asked.program, by_answers=True)
+    return index.match_until(asked.inputs, asked.now, [CONDITION], events=foreseen_through_state(asked))[1]
+
+
+def change_in_index(case: Case) -> int | None:
+    asked = scenario(case)
+    return RuleIndex(asked.program).match_until(asked.inputs, asked.now, [CONDITION])[1]
+
+
 def in_stream(case: Case, wanted: bool) -> bool:
     """Whether the worker finds the case true (false, if that is wanted), on what it keeps of the events."""
     asked = scenario(case)
@@ -93,7 +112,7 @@ EVALUATE: dict[str, Callable[[Case], Truth]] = {
 }
 
 #: How to ask the targets that only tell members from all others.
-IS_MEMBER: dict[str, Callable[[Case], bool]] = {"index": in_index, "columns": in_columns}
+IS_MEMBER: dict[str, Callable[[Case], bool]] = {"index": in_index, "columns": in_columns, "outlook": in_outlook}
 
 #: How to ask each target that knows it for the next change of a case's answer.
 CHANGES_AT: dict[str, Callable[[Case], datetime | None]] = {
@@ -127,6 +146,11 @@ def test_stream(case: Case) -> None:
 @pytest.mark.parametrize("target", CHANGES_AT)
 def test_changes_at(target: str, case: Case) -> None:
     assert CHANGES_AT[target](case) == case.changes_at
+
+
+@pytest.mark.parametrize("case", CHANGES, ids=str)
+def test_members_change_by_outlooks_as_by_the_events(case: Case) -> None:
+    assert change_in_outlook(case) == change_in_index(case)
 
 
 def test_there_are_many_cases_and_their_answers_are_spread() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from rules_engine.clock import SECOND, parse_duration
+from rules_engine.clock import DAY, HOUR, SECOND, from_micros, parse_duration
 from rules_engine.errors import DefinitionError, StoreDataError
+from rules_engine.events.state.outlook import FOREVER, longest, read_outlook
 from rules_engine.features.online.row_layout import Row, RowLayout, RowLayouts
 from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
 from rules_engine.rules.evaluate import Evaluation
@@ -19,6 +22,7 @@ from rules_engine.sdk.row_rules import RowRules
 from rules_engine.targets.index.rule_index import RuleIndex
 from rules_engine.testing import Scenario
 from tests.property.strategies import Example, examples
+from tests.state_target import outlook_through_state
 
 TAGS = {"String": 2, "Int32": 3, "Int64": 4, "Float64": 5, "Float32": 6, "Bool": 7, "UnixTimestamp": 8, "Bytes": 1}
 LISTS = {"Bytes": 11, "String": 12, "Int32": 13, "Int64": 14, "Float64": 15, "Float32": 16, "Bool": 17}
@@ -118,6 +122,34 @@ def test_rows_are_judged_as_their_values_are(example: Example) -> None:
             for name in scenario.program.names:
                 one = RowRules(index, frozenset([name]), layout)
                 assert one.match(contents, scenario.inputs.context, scenario.now) == wanted & {name}
+
+
+@given(examples(largest=12), st.integers(0, 2**32), st.sampled_from([0, 1, SECOND, HOUR, 3 * DAY]))
+def test_rows_with_an_outlook_are_judged_as_features_and_events_are(example: Example, seed: int, later: int) -> None:
+    """At the instant of the outlook and at later ones: the segments, and the instant at which they change."""
+    try:
+        scenario = Scenario(example.condition, **example.data())
+    except DefinitionError:
+        assume(False)
+    outlooks, data = outlook_through_state(scenario, scenario.now, seed)
+    plan = plan_of(example)
+    names = {name for segment in scenario.program.segments.values() for name in dependencies(segment.when).features}
+    layout = RowLayouts(plan).of(sorted(names) or None, b"events", longest(len(outlooks.conditions)))
+    row: Row = [*row_of(layout, plan, scenario, example.types), data]
+    now = scenario.now + later
+    rules = RowRules(RuleIndex(scenario.program, by_answers=True), None, layout, outlooks)
+    inputs = replace(rules.inputs("someone", row, scenario.inputs.context), events=scenario.inputs.events)
+    evaluation = Evaluation(scenario.program, inputs, now)
+    wanted = {name for name in scenario.program.names if evaluation.segment(name) is True}
+    found = rules.membership("someone", row, scenario.inputs.context, now, from_micros(now))
+    if found is None:  # the outlook does not reach so far, and says so
+        outlook = read_outlook(data, outlooks.stamp, len(outlooks.conditions))
+        assert outlook is not None
+        assert outlook.ends_at < FOREVER
+        return
+    assert found.segments == wanted
+    change = RuleIndex(scenario.program).match_until(inputs, now)[1]
+    assert found.changes_at == (None if change is None else from_micros(change))
 
 
 def test_more_values_than_are_remembered_and_a_damaged_one() -> None:

@@ -2,8 +2,9 @@
 
 A header (version, fingerprint of the requirements, checksum, sizes); then JSON, deflated unless it is short; then the
 digests of ids uncompressed, because they do not compress. Instants are written as differences, in the largest unit that
-divides all of them. docs/adr/0004-event-state.md has the measurements. Events that wait for the worker may be appended:
-:mod:`rules_engine.events.state.waiting`.
+divides all of them. docs/adr/0004-event-state.md has the measurements. The outlook
+(:mod:`rules_engine.events.state.outlook`) and events that wait for the worker
+(:mod:`rules_engine.events.state.waiting`) may be appended.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import orjson
 
 from rules_engine.errors import StoreDataError
 from rules_engine.events.state.entity_state import DIGEST_SIZE, EventState, Kept, nothing_kept
+from rules_engine.events.state.outlook import outlook_size
 from rules_engine.events.state.packing import pack_total, pack_value, unpack_total, unpack_value
 from rules_engine.events.state.requirements import STATE_VERSION, EventRequirement, StateRequirements
 from rules_engine.events.state.totals import Total
@@ -88,7 +90,7 @@ def fingerprint_of(data: bytes) -> int:
 
 
 def decode_state(data: bytes, requirements: StateRequirements) -> EventState:
-    """Decode what :func:`encode_state` made.
+    """Decode what :func:`encode_state` made; an outlook behind it is passed over.
 
     Raises
     ------
@@ -98,9 +100,10 @@ def decode_state(data: bytes, requirements: StateRequirements) -> EventState:
     fingerprint = fingerprint_of(data)
     if fingerprint != requirements.fingerprint:
         raise StoreDataError("an event state was written for other definitions than those applied", hint=REBUILD_HINT)
-    payload = data[_HEADER.size :]
+    end = state_size(data)
+    payload = data[_HEADER.size : end]
     _, _, checksum, size, ids = _HEADER.unpack_from(data)
-    if zlib.crc32(payload) != checksum or (size & ~_DEFLATED) + ids != len(payload):
+    if zlib.crc32(payload) != checksum or end + outlook_size(data, end) != len(data):
         raise StoreDataError("an event state is damaged: its checksum does not fit", hint=REBUILD_HINT)
     try:
         body = payload[: len(payload) - ids]

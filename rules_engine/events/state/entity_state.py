@@ -89,6 +89,12 @@ def nothing_kept(requirement: EventRequirement) -> Kept:
     return Kept(columns=((),) * len(requirement.columns), totals=(Total(),) * len(requirement.totals))
 
 
+def changed_places(old: EventState, new: EventState) -> frozenset[int]:
+    """Return the places of the requirements of which events were added to a state; it was not pruned in between."""
+    pairs = zip(old.kept, new.kept, strict=True)
+    return frozenset(place for place, (before, after) in enumerate(pairs) if before is not after)
+
+
 def update(state: EventState, events: Iterable[Event], requirements: StateRequirements) -> EventState:
     """Add events to a state, in any order. Those that it already has change nothing.
 

@@ -15,10 +15,12 @@ from rules_engine.events.state.requirements import KeepRule, Need, StateRequirem
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.events import in_window, reduce_values
 from rules_engine.rules.inputs import Event
-from rules_engine.rules.nodes import EventAggregate, EventMatch, Sequence
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, Sequence
+from rules_engine.rules.predicates import Truth, judge_read
 from rules_engine.rules.sequences import first_events, sequence_instants, sequence_matches
 from rules_engine.rules.types import Value
 from rules_engine.rules.undecided import UNDECIDED, Undecided
+from rules_engine.rules.walk import event_operand
 
 #: The number of conditions remembered by identity before the memory is cleared.
 _MAX_REMEMBERED = 10_000
@@ -95,6 +97,12 @@ class StateLayout:
             self._remembered.clear()
         self._remembered[id(condition)] = condition, plan
         return plan
+
+    def places_of(self, condition: EventAggregate | Sequence) -> frozenset[int]:
+        """Return the places of the requirements whose events a condition reads."""
+        plan = self.plan(condition)
+        sources = plan.sources if isinstance(plan, SequencePlan) else (plan.source,)
+        return frozenset(source.stream[0] for source in sources)
 
 
 def _aggregate_plan(requirements: StateRequirements, aggregate: EventAggregate) -> AggregatePlan:
@@ -250,8 +258,14 @@ class StateReader:
         has_latest = plan.sequence.latest_only and first_events(plan.sequence, in_window(events, now, None))
         return False if has_latest else None
 
-    def instants(self, source: EventAggregate | Sequence) -> Iterator[int]:
+    def answer(self, predicate: Predicate, now: int) -> Truth:
+        """Return the answer of a predicate on an aggregate; None if it is not known."""
+        return judge_read(predicate, self.aggregate(event_operand(predicate), now), now)
+
+    def instants(self, source: EventAggregate | Predicate | Sequence) -> Iterator[int]:
         """Return the instants at which the value may change without new events; others may be among them."""
+        if isinstance(source, Predicate):
+            source = event_operand(source)
         plan = self._layout.plan(source)
         if isinstance(plan, SequencePlan):
             yield from sequence_instants(plan.sequence, self._sequence_events(plan))
@@ -284,6 +298,12 @@ class StateReader:
         if plan.limit is not None and isinstance(source, EventAggregate) and self._of_kept(source, now) >= plan.limit:
             return None  # more would not be told apart
         return self._lost((plan.source,), source, now)
+
+    def events_behind(self, source: EventAggregate | Sequence) -> int:
+        """Return how many events are looked at to answer a condition, at most."""
+        plan = self._layout.plan(source)
+        sources = plan.sources if isinstance(plan, SequencePlan) else (plan.source,)
+        return sum(len(self.stream(place).ats) for place in sources)
 
     def _dropped_leave(self, sources: Iterable[Source], source: EventAggregate | Sequence) -> Iterator[int]:
         """Yield the instants at which dropped events leave the window."""

@@ -12,15 +12,15 @@ from __future__ import annotations
 import operator
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from rules_engine.clock import DAY, MINUTE
 from rules_engine.errors import StoreDataError, StoreTimeoutError
 from rules_engine.events.declarations.validation import MAX_AHEAD
 from rules_engine.events.state.encoding import decode_state, encode_state
-from rules_engine.events.state.entity_state import EventState, empty_state, update
+from rules_engine.events.state.entity_state import EventState, changed_places, empty_state, update
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.requirements import StateRequirements
 from rules_engine.events.state.waiting import decode_current, digests, encode_waiting, split, waiting_digest
@@ -69,6 +69,22 @@ def lifetime(requirements: StateRequirements) -> int:
     return 0 if requirements.horizon is None else (requirements.horizon + MAX_AHEAD + DAY) // 1_000
 
 
+def hiding(key: bytes) -> tuple[bytes | str, ...]:
+    """Return the command that hides the outlook behind a damaged state, which events were not put into.
+
+    What it appends is no entry, so that readers find the damage instead of an answer that lacks events.
+    """
+    return "APPEND", key, b"\0"
+
+
+class OutlookMaker(Protocol):
+    """Makes the outlooks of states: :class:`rules_engine.targets.stepwise.outlooks.Outlooks`."""
+
+    def of(self, state: EventState, begins_at: int) -> bytes: ...
+
+    def renewed(self, stored: bytes, state: EventState, begins_at: int, changed: Collection[int]) -> bytes: ...
+
+
 class StateStore:
     """Reads and changes the event states of one project for one set of definitions.
 
@@ -80,14 +96,23 @@ class StateStore:
         gives the key of an entity's state.
     requirements
         what is kept.
+    outlooks
+        makes the outlooks that are put behind states.
     expires
         whether the server deletes a state that has not changed for so long that no definition reads it any more.
         False where the project's clock is fixed.
     """
 
     def __init__(
-        self, client: Any, key: Callable[[str], bytes], requirements: StateRequirements, *, expires: bool = False
+        self,
+        client: Any,
+        key: Callable[[str], bytes],
+        requirements: StateRequirements,
+        outlooks: OutlookMaker,
+        *,
+        expires: bool = False,
     ) -> None:
+        self._outlooks = outlooks
         self.requirements = requirements
         self._lifetime = lifetime(requirements) if expires else 0
         self._client = client
@@ -133,6 +158,7 @@ class StateStore:
             if other writers were faster again and again.
         """
         to_rebuild: set[str] = set()
+        damaged: list[str] = []
         keep_from = now - CLOCK_SKEW
 
         def propose(entity: str, raw: bytes | None) -> tuple[bytes, bytes] | None:
@@ -141,19 +167,26 @@ class StateStore:
                 old = decode_state(stored, self.requirements) if stored else empty_state(self.requirements)
             except StoreDataError:
                 to_rebuild.add(entity)
+                damaged.append(entity)
                 return None
             new = update(old, events[entity], self.requirements)
             if not differs(old, new):
                 return None
             if is_late(old, new):
                 to_rebuild.add(entity)
+            changed = changed_places(old, new)
             if is_worth_pruning(old, new, keep_from):
                 new = prune(new, self.requirements, keep_from)
             if not stored and is_empty(new):
                 return None  # all events are too old to matter; no state says the same and is shorter
-            return stored, encode_state(new, self.requirements)
+            outlook = self._outlooks.renewed(stored, new, keep_from, changed)
+            return stored, encode_state(new, self.requirements) + outlook
 
         self._change(events, propose)
+        with self._client.pipeline(transaction=False) as pipeline:
+            for entity in damaged:
+                pipeline.execute_command(*hiding(self._key(entity)))
+            pipeline.execute()
         return to_rebuild
 
     def rebuild(self, events: Mapping[str, Sequence[Event]], now: int) -> None:
@@ -179,7 +212,10 @@ class StateStore:
             judged = [event for event in events[entity] if waiting_digest(event) not in waiting]
             state = update(empty_state(self.requirements), judged, self.requirements)
             state = prune(state, self.requirements, now - CLOCK_SKEW)
-            return stored, b"" if is_empty(state) else encode_state(state, self.requirements)
+            if is_empty(state):
+                return stored, b""
+            outlook = self._outlooks.of(state, now - CLOCK_SKEW)
+            return stored, encode_state(state, self.requirements) + outlook
 
         self._change(events, propose)
 

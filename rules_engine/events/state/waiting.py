@@ -1,10 +1,10 @@
 """Events that wait behind a state: reported, and not yet seen by the worker that judges what follows from them.
 
-What the store keeps of an entity is one string: the state, as far as workers have come, and behind it the events that
-were reported since. Reporting appends to the string, which needs no reading; readers put the events into the state that
-they decoded; and the worker, which takes the same events from the stream one after the other, takes them out again when
-it replaces the state. So an answer sees an event as soon as it was reported, and the state stays exactly what was
-judged.
+What the store keeps of an entity is one string: the state, as far as workers have come, its outlook, and behind them
+the events that were reported since. Reporting appends to the string, which needs no reading; readers put the events
+into the state that they decoded; and the worker, which takes the same events from the stream one after the other, takes
+them out again when it replaces the state. So an answer sees an event as soon as it was reported, and the state stays
+exactly what was judged.
 
 An entry is a mark, the length of its content, the digest of the event's id, and the event as JSON.
 """
@@ -20,6 +20,7 @@ import orjson
 from rules_engine.errors import StoreDataError
 from rules_engine.events.state.encoding import REBUILD_HINT, decode_state, state_size
 from rules_engine.events.state.entity_state import EventState, digest_of, empty_state, update
+from rules_engine.events.state.outlook import outlook_size
 from rules_engine.events.state.packing import pack_value, unpack_value
 from rules_engine.events.state.requirements import StateRequirements
 from rules_engine.rules.inputs import Event
@@ -52,7 +53,7 @@ def waiting_digest(event: Event) -> bytes:
 
 
 def split(data: bytes | None) -> tuple[bytes, bytes]:
-    """Split what the store keeps of an entity into the state and the events that wait. Each may be empty.
+    """Split what the store keeps of an entity: the state with its outlook, and the events that wait. Each may be empty.
 
     Raises
     ------
@@ -62,6 +63,7 @@ def split(data: bytes | None) -> tuple[bytes, bytes]:
     if not data:
         return b"", b""
     size = 0 if data[0] == MARK else state_size(data)
+    size += outlook_size(data, size)
     return data[:size], data[size:]
 
 

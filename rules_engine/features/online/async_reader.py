@@ -90,7 +90,7 @@ class AsyncRedisReader(RedisReads):
 
     async def rows(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
         """Read what the store has of entities, undecoded, in order. See :meth:`RowReader.rows`."""
-        if len(entities) == 1:
+        if len(entities) == 1 and layout.state_name is None:
             return await self._ask(partial(self._row, layout, entities))
         rows = await self._ask(partial(self._rows, layout, entities))
         unknown = layout.unknown(rows)

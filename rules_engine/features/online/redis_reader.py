@@ -124,7 +124,7 @@ class RedisReader(RedisReads):
 
     def rows(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
         """Read what the store has of entities, undecoded, in order. See :meth:`RowReader.rows`."""
-        if len(entities) == 1:
+        if len(entities) == 1 and layout.state_name is None:
             return self._ask(partial(self._row, layout, entities))
         rows = self._ask(partial(self.transport.rows, layout, entities))
         unknown = layout.unknown(rows)
@@ -152,7 +152,7 @@ class RedisReader(RedisReads):
         unknown: list[int] = []
 
         def accept(row: Row) -> None:
-            if layout.is_unknown(row):
+            if layout.state_name is None and layout.is_unknown(row):
                 unknown.append(len(answers))
             answers.append(answer(entities[len(answers)], row))
 

@@ -89,6 +89,8 @@ class RowLayout:
         the name of the event state that is read with the features; None if none is.
     size
         the number of fields that the plan has in the hash.
+    end
+        how many bytes at its end are read of the event state; 0 is all of it.
 
     Attributes
     ----------
@@ -96,6 +98,8 @@ class RowLayout:
         makes the entities' keys.
     state_name
         the name of the event state that is read with the features; None if none is.
+    end
+        how many bytes at its end are read of the event state; 0 is all of it.
     fields
         the hash fields in the order in which their contents are decoded.
     whole
@@ -110,6 +114,7 @@ class RowLayout:
         "_tail",
         "_timestamps",
         "_views",
+        "end",
         "fields",
         "key",
         "mark_check",
@@ -117,8 +122,11 @@ class RowLayout:
         "whole",
     )
 
-    def __init__(self, selection: Selection, key: KeyMaker, state_name: bytes | None = None, size: int = 0) -> None:
+    def __init__(
+        self, selection: Selection, key: KeyMaker, state_name: bytes | None = None, size: int = 0, end: int = 0
+    ) -> None:
         self.state_name = state_name
+        self.end = end
         decoders = {feature.type: Decoder(feature.type) for view in selection.views for feature in view.features}
         self.key = key
         self.fields: list[bytes] = []
@@ -177,6 +185,8 @@ class RowLayout:
         refuse
             raises what an error of the server means.
         """
+        if self.state_name is not None:
+            return self.commands(entities), self.row_collector(entities, accept, refuse)
         whole = self.whole  # it may change while this is under way
         picked = self.picked if whole else None
 
@@ -219,7 +229,9 @@ class RowLayout:
         return row[0] is None and all(row[position] is None for position in self._timestamps)
 
     def unknown(self, rows: Sequence[Row]) -> list[int]:
-        """Give the places of the rows that have nothing of any view."""
+        """Give the places of the rows that have nothing of any view, where the mark was not read with them."""
+        if self.state_name is not None:
+            return []
         return [place for place, row in enumerate(rows) if self.is_unknown(row)]
 
     def commands(self, entities: Sequence[str]) -> list[bytes]:
@@ -231,9 +243,33 @@ class RowLayout:
         return commands
 
     def _state_command(self, entity: str, name: bytes) -> bytes:
-        """Return ``GET key`` of an entity's event state."""
+        """Return ``GET key`` of an entity's event state, or ``GETRANGE`` of its end."""
         key = sibling_key(self.key(entity), name)
-        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+        if not self.end:
+            return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+        start = b"-%d" % self.end
+        return b"*4\r\n$8\r\nGETRANGE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\n-1\r\n" % (len(key), key, len(start), start)
+
+    def row_collector(
+        self, entities: Sequence[str], accept: Callable[[Row], None], refuse: Callable[[Any], None]
+    ) -> Callable[[Any], None]:
+        """Give what takes the answers to :meth:`commands`: rows that end with the event state, or its end."""
+        row: Row = []
+        left = len(entities)
+
+        def take(answer: Any) -> None:
+            nonlocal row, left
+            if isinstance(answer, Exception):
+                refuse(answer)
+            if not left:
+                self.mark_check.verify(answer)
+            elif answer.__class__ is list:
+                row = answer
+            else:
+                left -= 1
+                accept([*row, answer])
+
+        return take
 
     def collector(
         self, entities: Sequence[str], into: list[EntityFeatures], refuse: Callable[[Any], None]
@@ -334,23 +370,26 @@ class RowLayouts:
         self._plan = plan
         self._size = sum(1 + len(view.features) for view in plan.views)
         self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
-        self._layouts: dict[tuple[tuple[str, ...] | None, bytes | None], RowLayout] = {}
+        self._layouts: dict[tuple[tuple[str, ...] | None, bytes | None, int], RowLayout] = {}
 
-    def of(self, features: Sequence[str] | None, state_name: bytes | None = None) -> RowLayout:
-        """Return the layout of some features, or of all, and of the event state of a name.
+    def of(self, features: Sequence[str] | None, state_name: bytes | None = None, end: int = 0) -> RowLayout:
+        """Return the layout of some features, or of all, and of the event state of a name, or of its end.
 
         Raises
         ------
         UnknownNameError
             if the plan has no such feature.
         """
-        requested = None if features is None else tuple(features), state_name
+        requested = None if features is None else tuple(features), state_name, end
         layout = self._layouts.get(requested)
         if layout is None:
             if len(self._layouts) >= _LAYOUTS_KEPT:
                 self._layouts.clear()
             # Two threads may both make it; they make the same.
-            layout = self._layouts[requested] = RowLayout(
-                Selection.of(self._plan, features), self._key, state_name, self._size
-            )
+            layout = self._layouts[requested] = self._make(features, state_name, end)
         return layout
+
+    def _make(self, features: Sequence[str] | None, state_name: bytes | None, end: int) -> RowLayout:
+        nothing = end > 0 and not features  # without features, only the event state is read
+        selection = Selection(()) if nothing else Selection.of(self._plan, features)
+        return RowLayout(selection, self._key, state_name, self._size, end)

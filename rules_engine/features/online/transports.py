@@ -76,7 +76,7 @@ class SocketTransport:
 
     def rows(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
         """Read the contents of the layout's fields, undecoded. What is on its way at once is bounded."""
-        if len(entities) == 1:
+        if len(entities) == 1 and layout.state_name is None:
             return [self._row(layout, entities[0])]
         rows: list[Row] = []
         self.each(layout, entities, rows.append)
@@ -131,7 +131,11 @@ class ClientTransport:
 
     def rows(self, layout: RowLayout, entities: Sequence[str]) -> list[Row]:
         """Read the contents of the layout's fields, undecoded."""
-        return [answers[0] for answers in self._answers(layout, entities)]
+        answers = self._answers(layout, entities)
+        if layout.state_name is None:
+            return [answer[0] for answer in answers]
+        self._verify(layout)
+        return [[*(answer[0] if layout.fields else ()), answer[-1]] for answer in answers]
 
     def each(self, layout: RowLayout, entities: Sequence[str], accept: Callable[[Row], None]) -> None:
         """Hand over the contents of the layout's fields, entity by entity."""
@@ -161,7 +165,8 @@ class ClientTransport:
                     if layout.fields:
                         pipeline.hmget(layout.key(entity), layout.fields)
                     if layout.state_name is not None:
-                        pipeline.get(sibling_key(layout.key(entity), layout.state_name))
+                        key = sibling_key(layout.key(entity), layout.state_name)
+                        pipeline.getrange(key, -layout.end, -1) if layout.end else pipeline.get(key)
                 answers = pipeline.execute()
             size = len(answers) // len(piece)
             answers_by_entity += [answers[at * size : (at + 1) * size] for at in range(len(piece))]

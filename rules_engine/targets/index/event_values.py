@@ -9,10 +9,15 @@ from typing import Protocol
 
 from rules_engine.rules.events import in_window, matching, reduce_events
 from rules_engine.rules.inputs import Event, KeptEvents
-from rules_engine.rules.nodes import EventAggregate, EventMatch
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate
 from rules_engine.rules.nodes import Sequence as SequenceNode
+from rules_engine.rules.predicates import Truth, judge_read
 from rules_engine.rules.sequences import sequence_instants, sequence_truth
 from rules_engine.rules.types import Value
+from rules_engine.rules.walk import event_operand
+
+#: What asks for events: an operand, or a condition whose answer is asked for.
+EventSource = EventAggregate | Predicate | SequenceNode
 
 _order = attrgetter("order")
 
@@ -26,7 +31,10 @@ class EventValues(Protocol):
     def sequence(self, sequence: SequenceNode, now: int) -> bool | None:
         """Return the sequence's answer at an instant; None if it is not known."""
 
-    def instants(self, source: EventAggregate | SequenceNode) -> Iterable[int]:
+    def answer(self, predicate: Predicate, now: int) -> Truth:
+        """Return the answer of a predicate on an aggregate at an instant."""
+
+    def instants(self, source: EventSource) -> Iterable[int]:
         """Return the instants at which the value may change without new events; others may be among them."""
 
 
@@ -76,7 +84,12 @@ class LoggedEvents:
     def sequence(self, sequence: SequenceNode, now: int) -> bool | None:
         return sequence_truth(sequence, self._of(step.match.event for step in sequence.steps), now)
 
-    def instants(self, source: EventAggregate | SequenceNode) -> Iterator[int]:
+    def answer(self, predicate: Predicate, now: int) -> Truth:
+        return judge_read(predicate, self.aggregate(event_operand(predicate), now), now)
+
+    def instants(self, source: EventSource) -> Iterator[int]:
+        if isinstance(source, Predicate):
+            source = event_operand(source)
         if isinstance(source, SequenceNode):
             yield from sequence_instants(source, self._of(step.match.event for step in source.steps))
             return

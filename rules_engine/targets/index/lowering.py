@@ -165,7 +165,7 @@ def _lower_scalar(predicate: Predicate, positive: bool, slots: SlotTable) -> tup
     return slot, [ranges.with_missing(predicate.or_missing)]
 
 
-def lower_sequence(sequence: SequenceNode, positive: bool, slots: SlotTable) -> tuple[Slot, list[Domain]]:
-    """Return the slot of a sequence's verdict, and the verdict that is wanted."""
+def lower_answer(condition: Predicate | SequenceNode, positive: bool, slots: SlotTable) -> tuple[Slot, list[Domain]]:
+    """Return the slot of a condition's own answer, and the answer that is wanted."""
     ranges = _from(TRUTH, True)
-    return slots.slot(sequence, BOOLEAN), [ranges if positive else ranges.complement()]
+    return slots.slot(condition, BOOLEAN), [ranges if positive else ranges.complement()]

@@ -16,7 +16,7 @@ from rules_engine.clock import LAST_INSTANT
 from rules_engine.rules.changes import CLOCK_HORIZON
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import crossings
-from rules_engine.rules.nodes import ClockField, ClockRef, EventAggregate, FeatureRef, Sequence
+from rules_engine.rules.nodes import ClockField, ClockRef, EventAggregate, FeatureRef, Predicate, Sequence
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.types import STRING, conform
 from rules_engine.targets.index.event_values import EventValues
@@ -154,7 +154,7 @@ class _Watch:
     def _changes_of(self, table: Table) -> Iterable[int]:
         """Return the instants at which what is looked up may change, expiries aside."""
         source = table.slot.source
-        if isinstance(source, EventAggregate | Sequence):
+        if isinstance(source, EventAggregate | Predicate | Sequence):
             return self._events.instants(source)
         request = Request(self._inputs.features, self._inputs.context, self._events, 0)
         value = conform(request.raw(table.slot), table.slot.type)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from rules_engine.rules.nodes import AllOf, AnyOf, Condition, Not, Predicate, SegmentRef, Sequence
 from rules_engine.rules.program import Program
+from rules_engine.rules.walk import reads_events
 from rules_engine.targets.index.domains import Domain, Lists, Ranges
-from rules_engine.targets.index.lowering import lower, lower_sequence
+from rules_engine.targets.index.lowering import lower, lower_answer
 from rules_engine.targets.index.slots import Slot, SlotTable
 
 #: The most conjunctions that one ``all`` may multiply out to.
@@ -102,8 +103,10 @@ class NormalForm:
     slots: tuple[Slot, ...]
 
 
-def normalize(program: Program, positive: bool = True) -> NormalForm:
+def normalize(program: Program, positive: bool = True, *, by_answers: bool = False) -> NormalForm:
     """Return the normal form of every segment, or with ``positive`` False of every segment's negation.
+
+    With ``by_answers`` it is the answers of event conditions that are looked up, not the values that they compare.
 
     >>> from rules_engine.rules.nodes import FeatureRef, Segment
     >>> from rules_engine.rules.types import INTEGER
@@ -114,7 +117,7 @@ def normalize(program: Program, positive: bool = True) -> NormalForm:
     >>> len(form.segments["both"]), len(form.segments["either"])
     (0, 1)
     """
-    builder = _Builder(program)
+    builder = _Builder(program, by_answers)
     builder.run(positive)
     segments = {name: builder.bounded(builder.segments[name, positive], MAX_LAYERS) for name in program.names}
     return NormalForm(segments, tuple(builder.parts), tuple(builder.slots))
@@ -139,8 +142,9 @@ def never_false(program: Program) -> frozenset[str]:
 
 
 class _Builder:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, by_answers: bool) -> None:
         self.slots = SlotTable()
+        self._by_answers = by_answers
         self.parts: list[Alternatives] = []
         self.segments: dict[tuple[str, bool], Alternatives] = {}
         self._program = program
@@ -182,8 +186,8 @@ class _Builder:
         return self._leaf(condition, positive)
 
     def _leaf(self, condition: Predicate | Sequence, positive: bool) -> Alternatives:
-        if isinstance(condition, Sequence):
-            slot, domains = lower_sequence(condition, positive, self.slots)
+        if isinstance(condition, Sequence) or (self._by_answers and reads_events(condition)):
+            slot, domains = lower_answer(condition, positive, self.slots)
         else:
             slot, domains = lower(condition, positive, self.slots)
         if any(_is_full(slot, domain) for domain in domains):

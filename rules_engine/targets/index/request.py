@@ -7,7 +7,7 @@ from typing import Any
 
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import local_time
-from rules_engine.rules.nodes import ClockField, ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
+from rules_engine.rules.nodes import ClockField, ClockRef, ContextRef, EventAggregate, FeatureRef, Predicate, Sequence
 from rules_engine.rules.predicates import context_value
 from rules_engine.rules.types import STRING, Value, conform
 from rules_engine.rules.undecided import UNDECIDED
@@ -58,6 +58,8 @@ class Request:
         if isinstance(source, Sequence):
             truth = self.events.sequence(source, self.now)
             return UNDECIDED if truth is None else truth
+        if isinstance(source, Predicate):
+            return self.events.answer(source, self.now)
         raise TypeError(f"the property {source} is read outside `where`")
 
     def _clock(self, clock: ClockRef) -> Value:

@@ -33,6 +33,14 @@ _Plan = TypeVar("_Plan", Plan, "TimedPlan")
 class RuleIndex:
     """All segments of a program, compiled. Immutable, and safe to share between threads.
 
+    Parameters
+    ----------
+    program
+        what is compiled.
+    by_answers
+        whether event conditions are looked up by their answers, not by the values that they compare: for who knows the
+        answers already (:mod:`rules_engine.targets.index.foreseen`).
+
     Attributes
     ----------
     program
@@ -48,9 +56,9 @@ class RuleIndex:
     frozenset({'adult'})
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, by_answers: bool = False) -> None:
         self.program = program
-        self.layout = lay_out(normalize(program))
+        self.layout = lay_out(normalize(program, by_answers=by_answers))
         self.tables = tuple(build_tables(self.layout))
         self._strings = group_strings(self.tables)
         self._plan = make_plan(self.layout.everything, self.tables, self._strings)

@@ -15,8 +15,8 @@ from rules_engine.rules.types import Kind, Value, ValueType, conform
 from rules_engine.targets.index import lines
 from rules_engine.targets.index.lines import Line
 
-#: What a slot takes its value from.
-Source = Operand | Sequence
+#: What a slot takes its value from. A predicate or a sequence is one whose answer is the value.
+Source = Operand | Predicate | Sequence
 
 
 class Reading(Enum):
@@ -79,7 +79,7 @@ class Slot:
     @property
     def varies(self) -> bool:
         """Say whether its value can change with time alone, expiry aside."""
-        return self.reads_clock or isinstance(self.source, ClockRef | EventAggregate | Sequence)
+        return self.reads_clock or isinstance(self.source, ClockRef | EventAggregate | Predicate | Sequence)
 
     def reader(self) -> Callable[[Value, int], Value]:
         """``(raw value, now) ->`` the value to look up; None if it is missing or of another type."""
@@ -148,7 +148,8 @@ class SlotTable:
             value_type = ValueType(Kind.FLOAT, value_type.is_list)
         # True == 1 for Python, so an argument stands there as it is written; else the type keeps the two apart.
         tested = (test.operator, repr(test.argument), test.ignore_case) if test else None
-        key = (source, value_type, reading, tested)
+        identity = repr(source) if isinstance(source, Predicate) else source  # True == 1 in its argument too
+        key = (identity, value_type, reading, tested)
         found = self._slots.get(key)
         if found is None:
             found = self._slots[key] = Slot(len(self._slots), source, value_type, reading, test)

@@ -1,0 +1,193 @@
+"""A lookup over behaviour beside one over features: the same number of segments, for users who did little and much.
+
+Wall-clock time, in turns; the median of five rounds' medians counts.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.event_project import segments as event_segments
+from benchmarks.request_project import COLUMNS, Made, make
+from benchmarks.timing import machine, seconds_of, write
+from rules_engine.clock import DAY, now_micros
+from rules_engine.events.declarations.events_yaml import parse_events
+from rules_engine.events.state.encoding import encode_state, state_size
+from rules_engine.events.state.entity_state import empty_state, update
+from rules_engine.events.state.outlook import outlook_size
+from rules_engine.events.state.pruning import prune
+from rules_engine.events.state.store import CLOCK_SKEW
+from rules_engine.features.online.row_layout import RowLayouts
+from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan
+from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.redis.feast_layout import KeyMaker, sibling_key
+from rules_engine.redis.store_mark import StoreMark
+from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.evaluate import Evaluation
+from rules_engine.rules.inputs import Event, Inputs
+from rules_engine.rules.load import load_text
+from rules_engine.sdk import SegmentClient
+from rules_engine.sdk.rules import Rules, encode_definitions
+from rules_engine.sdk.tracking import open_states
+from tests.event_shop import EVENTS
+
+#: How many events users have in the last week.
+EVENTS_OF_USERS = (0, 10, 100, 1_000, 10_000)
+SEGMENTS = 20
+#: The features that a request of the project's own demo reads, about.
+DEMO_FEATURES = 10
+ROUNDS, CALLS = 5, 1_000
+
+Work = Callable[[], object]
+
+
+def drawn_events(number: int, now: int) -> list[Event]:
+    """Events of one user over a week, the last one just now."""
+    chance = random.Random(number)
+    return [
+        Event(
+            chance.choice(["view", "view", "view", "cart", "purchase"]),
+            now - place * 7 * DAY // max(number, 1),
+            f"e{place}",
+            {"page": chance.choice("abcd"), "sku": chance.choice("xyz"), "seconds": 3.5, "value": 1.5},
+        )
+        for place in range(number)
+    ]
+
+
+def with_events(made: Made) -> tuple[Path, Rules]:
+    """The folder of a project with the same store and segments over behaviour."""
+    declared = parse_events(EVENTS)
+    catalog = Catalog(events=declared.types, event_features=declared.features)
+    definitions = encode_definitions(load_text(event_segments(), catalog), declared)
+    root = made.project.root / "plans" / "behaviour"
+    fields = {name: getattr(made.plan, name) for name in ReadPlan.__dataclass_fields__}
+    plan = ReadPlan(**{**fields, "definitions": definitions})
+    plan.save(Project(root).read_plan)
+    return root, Rules(plan)
+
+
+def medians(works: Mapping[str, Work], rounds: int = ROUNDS, calls: int = CALLS) -> dict[str, float]:
+    """Milliseconds of each, in turns: the median of the rounds' medians."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()
+    for _ in range(rounds):
+        taken: dict[str, list[int]] = {name: [] for name in works}
+        for _ in range(calls // 50):
+            for name, work in works.items():
+                for _ in range(50):
+                    began = time.perf_counter_ns()
+                    work()
+                    taken[name].append(time.perf_counter_ns() - began)
+        for name, one in taken.items():
+            found[name].append(statistics.median(one) / 1e6)
+    return {name: statistics.median(one) for name, one in found.items()}
+
+
+@dataclass
+class Bench:
+    """The project with both kinds of segments."""
+
+    made: Made
+
+    def __post_init__(self) -> None:
+        self.address = self.made.plan.connection.connection_string.partition("unix_socket_path=")[2]
+        self.redis: Any = redis.Redis(unix_socket_path=self.address)
+        plan = self.made.plan
+        self.key = KeyMaker(plan.project, plan.join_key, plan.key_version)
+        self.root, self.rules = with_events(self.made)
+        self.features_root = self.made.with_rules(SEGMENTS, SEGMENTS)
+
+    def fill(self, user: str, number: int) -> dict[str, Any]:
+        """Write a user's events; what they take."""
+        now = now_micros()
+        events = drawn_events(number, now)
+        states = open_states(self.rules, self.redis)
+        name = self.rules.events.name
+        self.redis.delete(sibling_key(self.key(user), name))
+        if events:
+            states.rebuild({user: events}, now)
+        held = StoreMark(self.redis, self.made.plan.project)
+        held.note_states(name)
+        held.declare(view.name for view in self.made.plan.views)
+        raw = self.redis.get(sibling_key(self.key(user), name)) or b""
+        size = state_size(raw) if raw else 0
+        requirements = self.rules.events.requirements
+        state = prune(update(empty_state(requirements), events, requirements), requirements, now - CLOCK_SKEW)
+        outlook = seconds_of(lambda: self.rules.events.outlooks.of(state, now - CLOCK_SKEW))
+        return {
+            "kept events": sum(len(kept.ats) for kept in state.kept),
+            "bytes of the state": size,
+            "bytes of the outlook": outlook_size(raw, size),
+            "ms to encode the state": seconds_of(lambda: encode_state(state, requirements)) * 1e3,
+            "ms to work the outlook out": outlook * 1e3,
+        }
+
+    def check(self, client: SegmentClient, user: str, number: int, filled: int) -> None:
+        """The answers of lookups against the plain evaluator over all events."""
+        found = client.lookup(user)
+        now = round(found.at.timestamp() * 1e6)
+        events = tuple(sorted(drawn_events(number, filled), key=lambda event: event.order))
+        evaluation = Evaluation(client.program, Inputs({}, events=events), now)
+        expected = {name for name in client.program.names if evaluation.segment(name) is True}
+        assert found.segments == expected, (user, number, found.segments ^ expected)
+
+    def measure(self, number: int) -> dict[str, Any]:
+        """The times of one user with so many events."""
+        user = str(number % 997)
+        sizes = self.fill(user, number)
+        fields = RowLayouts(self.made.plan).of([column.ref.key for column in COLUMNS[:DEMO_FEATURES]]).fields
+        key = self.key(user)
+        with SegmentClient.from_repo(self.root) as events, SegmentClient.from_repo(self.features_root) as features:
+
+            def bare() -> object:
+                with self.redis.pipeline(transaction=False) as pipeline:
+                    pipeline.hmget(key, fields)
+                    return pipeline.execute()
+
+            times = medians(
+                {
+                    "redis-py HMGET": bare,
+                    "feature segments": lambda: features.lookup(user),
+                    "event segments": lambda: events.lookup(user),
+                    "with changes_at": lambda: events.lookup(user).changes_at,
+                    "explain": lambda: events.explain(user, "abandoned"),
+                },
+            )
+        return {"events": number, **sizes, **times}
+
+
+def main() -> None:
+    """Measure, print and write down; the server is stopped, and keeps the data for the next run."""
+    made = make()
+    try:
+        bench = Bench(made)
+        rows = [bench.measure(number) for number in EVENTS_OF_USERS]
+    finally:
+        EmbeddedStore(made.project.root).stop()
+    table = Table(title=f"One user, {SEGMENTS} segments: milliseconds (medians), bytes")
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else f"{value:.3f}" for value in row.values()))
+    Console(width=170).print(table)
+    growth = rows[-1]["event segments"] / rows[1]["event segments"]
+    print(f"growth from 10 to 10,000 events: {growth:.2f}")
+    path = write("behaviour", {"rows": rows, "growth": growth})
+    print(f"Written to benchmarks/results/{path.name}; on {machine()['processor']}")
+
+
+if __name__ == "__main__":
+    main()
