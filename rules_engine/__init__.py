@@ -9,14 +9,14 @@ TYPE_CHECKING = False  # `typing` takes longer to import than Python to start, a
 if TYPE_CHECKING:
     from typing import Any
 
-    from rules_engine.rules.explain import Explanation
+    from rules_engine.rules.explanation import Explanation
     from rules_engine.sdk import AsyncSegmentClient, Membership, SegmentClient
 
 __all__ = ["AsyncSegmentClient", "Explanation", "Membership", "SegmentClient"]
 
 _MODULES = {
     "AsyncSegmentClient": "rules_engine.sdk.async_client",
-    "Explanation": "rules_engine.rules.explain",
+    "Explanation": "rules_engine.rules.explanation",
     "Membership": "rules_engine.sdk",
     "SegmentClient": "rules_engine.sdk",
 }

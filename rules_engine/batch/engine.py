@@ -17,12 +17,13 @@ from rules_engine.errors import FeatureColumnError
 from rules_engine.folders import Project
 from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.explain import Explanation, explain
+from rules_engine.rules.explain import explain
+from rules_engine.rules.explanation import Explanation
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.load import load_folder
 from rules_engine.rules.nodes import Not
 from rules_engine.rules.program import Program
-from rules_engine.targets.columns.codes import Flags
+from rules_engine.targets.columns.arrays import Flags
 from rules_engine.targets.columns.column_index import ColumnIndex, Matches
 from rules_engine.targets.index.rule_index import RuleIndex
 

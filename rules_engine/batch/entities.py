@@ -13,7 +13,8 @@ from rules_engine.features.offline.point_in_time import OfflineUsers, row_instan
 from rules_engine.rules.inputs import Event, Inputs
 from rules_engine.rules.program import Program
 from rules_engine.rules.walk import dependencies
-from rules_engine.targets.columns.codes import EventColumn, micros, python_value
+from rules_engine.targets.columns.arrays import micros, python_value
+from rules_engine.targets.columns.codes import EventColumn
 
 if TYPE_CHECKING:
     from rules_engine.events.log.offline import Source

@@ -23,7 +23,7 @@ from rules_engine.features.online.opening import open_reader
 from rules_engine.features.online.reader import OnlineReader
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
-from rules_engine.rules.explain import Explanation, Reason
+from rules_engine.rules.explanation import Explanation, Reason
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.sdk import SegmentClient
 from rules_engine.sdk.event_rules import LazyState

@@ -13,7 +13,7 @@ from rules_engine.batch.events import BatchEvents, sources_of
 from rules_engine.features.offline.history import History, Instants, OfflineHistory
 from rules_engine.features.offline.point_in_time import row_instant
 from rules_engine.rules.program import Program
-from rules_engine.targets.columns.codes import micros
+from rules_engine.targets.columns.arrays import micros
 
 if TYPE_CHECKING:
     from rules_engine.features.feast.repo import FeastRepo

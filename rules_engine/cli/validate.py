@@ -27,8 +27,7 @@ def validate(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> No
         output.print_json(
             {
                 "ok": not failed,
-                "segments": report.segments,
-                "triggers": report.triggers,
+                **{f"{kind}s": number for kind, number in report.documents.items()},
                 "files": report.files,
                 "test_files": report.test_files,
                 "problems": [output.diagnostic_data(problem) for problem in problems],
@@ -40,9 +39,9 @@ def validate(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> No
         if not failed:
             files = output.plural(report.files, "file")
             tests = output.plural(report.test_files, "test file")
-            checked = output.plural(report.segments, "segment")
-            if report.triggers:
-                checked += f" and {output.plural(report.triggers, 'trigger')}"
+            numbers = ((kind, number) for kind, number in report.documents.items() if number or kind == "segment")
+            *others, last = (output.plural(number, kind) for kind, number in numbers)
+            checked = f"{', '.join(others)} and {last}" if others else last
             output.say(("ok", "bold green"), f": {checked} in {files}, and {tests}")
     if failed:
         raise typer.Exit(1)

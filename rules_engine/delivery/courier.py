@@ -1,8 +1,8 @@
-"""Takes the actions of one sink's queue to it, in one thread.
+"""Sends the actions in a sink's queue to the sink, in one thread.
 
-One worker at a time serves a sink: it holds a lease. What waits is the queue in Redis; how often an action was tried is
-remembered only here, and begun anew by whoever takes over. An action leaves the queue when it was delivered or given
-up. Actions of one entity keep their order: those behind one that waits for another try wait too.
+One worker at a time serves a sink: it holds a lease. Waiting actions are in the queue in Redis. The number of tries is
+kept only here, so a worker that takes over starts counting anew. An action leaves the queue when it is delivered or
+given up. Actions of one entity keep their order: those after one that waits for another try wait too.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from rules_engine.triggers.actions import Action
 if TYPE_CHECKING:
     from rules_engine.delivery.metrics import MetricsRegistry
 
-#: How many actions are sent at once.
+#: The number of actions that are sent at once.
 BATCH = 100
 
-#: How many actions are held ready; those that wait for another try are among them.
+#: The number of actions in memory, including those that wait for another try.
 WINDOW = 1_000
 
-#: Seconds after which another worker takes over from one that died.
+#: Seconds after which another worker takes over from a dead one.
 LEASE = 10.0
 
 #: The longest time between two tries of one action, in seconds.
@@ -51,9 +51,9 @@ return 1"""
 
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
-#: KEYS: the queue, the undelivered. ARGV: the bound of the undelivered, and for each action that is done with: its id
-#: in the queue, and if it is given up its content and the reason, else nothing twice. It needs no lease: what was
-#: delivered was delivered, whoever serves the sink by now.
+#: KEYS: the queue, the undelivered actions. ARGV: the most undelivered actions to keep, and for each finished action
+#: its id in the queue, and its content and the reason if it is given up, else two empty strings. It needs no lease:
+#: these actions are finished, even if another worker serves the sink by now.
 _SETTLE = """\
 for i = 2, #ARGV, 3 do
   if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 and ARGV[i + 2] ~= '' then
@@ -66,7 +66,7 @@ _log = logging.getLogger("rules_engine.delivery")
 
 @dataclass(slots=True)
 class _Waiting:
-    """Holds an action of the window. ``next_try`` is an instant of the courier's clock."""
+    """An action of the window. ``next_try`` is an instant of the courier's clock."""
 
     identity: bytes
     raw: bytes
@@ -94,7 +94,7 @@ class Courier:
     root
         the project's folder.
     metrics
-        where it is counted what happens.
+        the metrics to update.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Courier:
         self.settings = settings
         self.name = str(settings)
         self.breaker = Breaker()
-        #: How often there was nothing to do, and how long is waited then at most.
+        #: How often there was nothing to do, and the longest wait in that case.
         self.idle, self.wait_milliseconds = 0, 500
         self._client, self._project, self._root = client, project, root
         self._metrics, self._clock = metrics, clock
@@ -127,7 +127,7 @@ class Courier:
     # --- the lease --------------------------------------------------------------------------------------------------
 
     def hold(self) -> bool:
-        """Take or keep the lease; called again well before it ends, from any thread."""
+        """Take or renew the lease. Call it well before the lease ends, from any thread."""
         before = self._clock()
         if self._client.eval(_HOLD, 1, self._lease, self._token, int(LEASE * 1000)):
             self._held_until = before + LEASE * 0.8
@@ -137,7 +137,7 @@ class Courier:
 
     @property
     def is_holding(self) -> bool:
-        """Return whether this courier is the one that serves the sink."""
+        """Say whether this courier serves the sink."""
         return self._clock() < self._held_until
 
     def release(self) -> None:
@@ -148,7 +148,7 @@ class Courier:
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """End after what is being sent."""
+        """End after the batch that is being sent."""
         self._stopping.set()
         sink = self._sink
         if sink is not None:
@@ -179,7 +179,7 @@ class Courier:
             self._sink = None
 
     def step(self) -> int:
-        """Send what is due, one batch of it; gives for how many actions something happened."""
+        """Send one batch of due actions. Return how many actions were tried or finished."""
         if not self.is_holding:
             self._settle()
             self._forget()
@@ -200,12 +200,12 @@ class Courier:
         return int(self._client.xlen(self._queue))
 
     def _wait(self) -> None:
-        """Wait until something may be due, or comes; half a second at most."""
+        """Wait until an action may be due or comes, half a second at most."""
         if not self.is_holding:
             self._stopping.wait(self.wait_milliseconds / 1000)
             return
         now = self._clock()
-        until = min((one.next_try for one in self._window.values() if one.next_try > now), default=float("inf"))
+        until = min((entry.next_try for entry in self._window.values() if entry.next_try > now), default=float("inf"))
         if self.breaker.state(now) is Circuit.OPEN or len(self._window) >= WINDOW:
             self._stopping.wait(max(0.005, min(self.wait_milliseconds / 1000, max(until, self.breaker.until) - now)))
             return
@@ -215,7 +215,7 @@ class Courier:
     # --- what waits -------------------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        """Forget what is known of the queue: another worker may have served the sink."""
+        """Empty the window: another worker may have served the sink."""
         self._window.clear()
         self._last = b"0-0"
 
@@ -233,22 +233,22 @@ class Courier:
                 self._done.append((unreadable, Outcome(Verdict.REFUSED, "invalid-action", str(error))))
 
     def _due(self, limit: int) -> list[_Waiting]:
-        """Return what may be sent now, in the order of the queue; where only one may, the least tried."""
+        """Return the actions that may be sent now, in the order of the queue; if only one may, the least tried one."""
         now = self._clock()
         behind: set[str] = set()
-        found: list[_Waiting] = []
-        for one in self._window.values():
-            if one.action.entity in behind:
+        due: list[_Waiting] = []
+        for entry in self._window.values():
+            if entry.action.entity in behind:
                 continue
-            if one.next_try > now:
-                behind.add(one.action.entity)
+            if entry.next_try > now:
+                behind.add(entry.action.entity)
                 continue
-            found.append(one)
+            due.append(entry)
             if limit == 1:
-                behind.add(one.action.entity)
-            elif len(found) >= limit:
+                behind.add(entry.action.entity)
+            elif len(due) >= limit:
                 break
-        return found if limit > 1 else sorted(found, key=lambda one: one.tries)[:1]
+        return due if limit > 1 else sorted(due, key=lambda entry: entry.tries)[:1]
 
     # --- what becomes of it -----------------------------------------------------------------------------------------
 
@@ -257,28 +257,31 @@ class Courier:
         try:
             if self._sink is None:
                 self._sink = open_sink(self.settings, self._root)
-            outcomes = self._sink.send([one.action for one in batch])
+            outcomes = self._sink.send([entry.action for entry in batch])
         except SegmentsError as error:
             outcomes = [Outcome(Verdict.RETRY, "unusable", str(error), is_sick=True)] * len(batch)
         except Exception as error:  # noqa: BLE001 - a flaw in one sink must not end the delivery of the others
-            if len(batch) > 1:  # nor one action that of the others
-                return [outcome for one in batch for outcome in self._send([one])]
+            if len(batch) > 1:  # and one action must not end the delivery of the others
+                return [outcome for entry in batch for outcome in self._send([entry])]
             # Without the exception's text, which may hold what was sent or a secret.
             _log.error("the sink failed in a way that it should not: %s", _raised(error), extra={"sink": self.name})
             outcomes = [Outcome(Verdict.RETRY, "broken", type(error).__name__, is_sick=True)] * len(batch)
         if self._metrics is not None:
             self._metrics.sent(self.name, time.perf_counter() - started, [outcome.code for outcome in outcomes])
-        return [replace(one, message=self.settings.scrubbed(one.message)) if one.message else one for one in outcomes]
+        return [
+            replace(outcome, message=self.settings.scrubbed(outcome.message)) if outcome.message else outcome
+            for outcome in outcomes
+        ]
 
     def _take_in(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
         now = self._clock()
-        for one, outcome in zip(batch, outcomes, strict=True):
+        for entry, outcome in zip(batch, outcomes, strict=True):
             if outcome.verdict is not Verdict.RETRY:
-                self._end(one, None if outcome.verdict is Verdict.DELIVERED else outcome)
+                self._end(entry, None if outcome.verdict is Verdict.DELIVERED else outcome)
             elif outcome.code != "behind":
-                one.tries += 1
-                one.last = outcome
-                one.next_try = now + max(backoff(one.tries, longest=LONGEST_PAUSE), outcome.retry_after or 0.0)
+                entry.tries += 1
+                entry.last = outcome
+                entry.next_try = now + max(backoff(entry.tries, longest=LONGEST_PAUSE), outcome.retry_after or 0.0)
         sick = [outcome for outcome in outcomes if outcome.is_sick]
         works = sum(outcome.verdict is not Verdict.RETRY for outcome in outcomes)
         waits = [outcome.retry_after for outcome in sick if outcome.retry_after is not None]
@@ -290,24 +293,24 @@ class Courier:
         self._is_failing = bool(sick) and not works
 
     def _give_up_old(self) -> None:
-        """Give up actions that were tried, and were not delivered in the time that the settings give them."""
+        """Give up actions that were tried but not delivered within the time in the settings."""
         limit = now_micros() - self.settings.give_up_after
-        for one in [one for one in self._window.values() if one.tries and one.queued_at <= limit]:
-            last = one.last.message if one.last else ""
-            said = f"not delivered within {format_duration(self.settings.give_up_after)}; at last: {last}"
-            self._end(one, Outcome(Verdict.REFUSED, "gave-up", said))
+        for entry in [entry for entry in self._window.values() if entry.tries and entry.queued_at <= limit]:
+            last = entry.last.message if entry.last else ""
+            message = f"not delivered within {format_duration(self.settings.give_up_after)}; at last: {last}"
+            self._end(entry, Outcome(Verdict.REFUSED, "gave-up", message))
 
-    def _end(self, one: _Waiting, given_up: Outcome | None) -> None:
-        del self._window[one.identity]
-        self._done.append((one, given_up))
+    def _end(self, entry: _Waiting, given_up: Outcome | None) -> None:
+        del self._window[entry.identity]
+        self._done.append((entry, given_up))
 
     def _settle(self) -> int:
-        """Take what is done with off the queue; what the store did not do is done the next time."""
+        """Remove finished actions from the queue; if the store fails, they are removed the next time."""
         if not self._done:
             return 0
         arguments: list[bytes | str | int] = [MAX_UNDELIVERED]
-        for one, given_up in self._done:
-            arguments += [one.identity, *((b"", b"") if given_up is None else (one.raw, _reason(one, given_up)))]
+        for entry, given_up in self._done:
+            arguments += [entry.identity, *((b"", b"") if given_up is None else (entry.raw, _reason(entry, given_up)))]
         self._client.eval(_SETTLE, 2, self._queue, self._undelivered, *arguments)
         done, self._done = self._done, []
         if self._metrics is not None:
@@ -319,24 +322,24 @@ _NOTHING = Action("", "", "", "", "", 0)
 
 
 def _raised(error: Exception) -> str:
-    """Return what was raised and where, without its text."""
+    """Return the class of an exception and where it was raised, without its text."""
     places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     return f"{type(error).__name__} at {', '.join(places)}"
 
 
-def _reason(one: _Waiting, outcome: Outcome) -> bytes:
+def _reason(entry: _Waiting, outcome: Outcome) -> bytes:
     return orjson.dumps(
         {
             "code": outcome.code,
             "message": outcome.message,
-            "tries": one.tries + (outcome.code != "gave-up"),
-            "queued_at": format_instant(one.queued_at),
+            "tries": entry.tries + (outcome.code != "gave-up"),
+            "queued_at": format_instant(entry.queued_at),
             "given_up_at": format_instant(now_micros()),
         }
     )
 
 
 def _counts(given_up: Iterable[Outcome | None]) -> tuple[int, int]:
-    """Return how many were delivered, and how many given up."""
+    """Return the numbers of delivered actions and of those given up."""
     ends = [outcome is None for outcome in given_up]
     return sum(ends), len(ends) - sum(ends)

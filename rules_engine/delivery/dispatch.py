@@ -1,4 +1,4 @@
-"""Delivery of actions: a worker starts one :class:`Delivery`, and hands what fired over with :func:`enqueue`."""
+"""Delivery of actions: a worker starts a :class:`Delivery`, and hands over actions with :func:`enqueue`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _log = logging.getLogger("rules_engine.delivery")
 
 
 class Delivery:
-    """Serves the sinks of a project, each in a thread of its own: one that is down delays only itself.
+    """Serves the sinks of a project, each in a thread of its own, so that a sink that is down delays only itself.
 
-    Several workers may run it; each sink is served by one of them, and by another in seconds if that one dies.
+    Several workers may run it. Each sink is served by one of them; if that dies, by another within seconds.
 
     Parameters
     ----------
     client
-        a redis-py client that threads may share. It is the caller's to close, after :meth:`stop`.
+        a redis-py client that threads may share. The caller closes it, after :meth:`stop`.
     project
         Feast's project name.
     root
         the project's folder.
     metrics
-        where it is counted what happens.
+        the metrics to update.
 
     Examples
     --------
@@ -49,8 +49,8 @@ class Delivery:
         self._beating: threading.Thread | None = None
 
     def serve(self, sinks: Mapping[str, SinkSettings]) -> None:
-        """Serve these sinks from now on, and no others: called again when definitions change."""
-        for name in [name for name, (one, _) in self._couriers.items() if sinks.get(name) != one.settings]:
+        """Serve these sinks from now on, and no others. Call it whenever definitions change."""
+        for name in [name for name, (courier, _) in self._couriers.items() if sinks.get(name) != courier.settings]:
             courier, thread = self._couriers.pop(name)
             courier.stop()
             thread.join(timeout=LEASE)
@@ -66,22 +66,22 @@ class Delivery:
             self._beating.start()
 
     def drain(self, timeout: float = 60.0) -> int:
-        """Wait until everything was tried that may be tried now; gives how many actions still wait.
+        """Wait until every action that may be tried now was tried. Return how many actions still wait.
 
-        What waits then waits for another try, for a sink that is left alone, or for another worker that serves it.
+        These wait for another try, for a sink whose circuit is open, or for another worker that serves the sink.
         """
         deadline = time.monotonic() + timeout
         seen = {name: courier.idle for name, (courier, _) in self._couriers.items()}
         for courier, _ in self._couriers.values():
             courier.wait_milliseconds = 20
         for name, (courier, _) in self._couriers.items():
-            # Twice: the first time may have looked at the queue before the last action came.
+            # Twice, because the first time may have read the queue before the last action came.
             while courier.idle < seen[name] + 2 and time.monotonic() < deadline:
                 time.sleep(0.01)
         return sum(courier.waiting() for courier, _ in self._couriers.values())
 
     def stop(self, timeout: float = 15.0) -> None:
-        """End after what is under way; what is not delivered stays in the queues."""
+        """End after the present batches; other actions stay in the queues."""
         self._stopping.set()
         deadline = time.monotonic() + timeout
         for courier, _ in self._couriers.values():
@@ -101,7 +101,7 @@ class Delivery:
             _log.warning("the sink is another's in seconds: %s", type(error).__name__, extra={"sink": courier.name})
 
     def _beat(self) -> None:
-        """Keep the leases, also while a batch takes long."""
+        """Renew the leases, also while a batch takes long."""
         from redis.exceptions import RedisError
 
         while not self._stopping.wait(LEASE / 4):

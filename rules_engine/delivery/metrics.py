@@ -1,4 +1,4 @@
-"""Counts what a worker does, for Prometheus. No label and no value says anything about a single entity."""
+"""Metrics of a worker, for Prometheus. No label and no value is about a single entity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CIRCUITS = ("closed", "half-open", "open")
 
 
 class MetricsRegistry:
-    """Holds the counters of one worker. Safe to share between threads.
+    """The metrics of one worker. Safe to share between threads.
 
     >>> metrics = MetricsRegistry()
     >>> metrics.events(accepted=3, refused=1)
@@ -54,7 +54,7 @@ class MetricsRegistry:
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
-    # --- what the worker tells --------------------------------------------------------------------------------------
+    # --- the worker -------------------------------------------------------------------------------------------------
 
     def events(self, accepted: int = 0, refused: int = 0) -> None:
         """Count events that were taken."""
@@ -75,7 +75,7 @@ class MetricsRegistry:
         self._errors.labels(kind).inc()
 
     def round(self, seconds: float) -> None:
-        """Add how long one round of the worker took."""
+        """Add the duration of a round of the worker."""
         self._rounds.observe(seconds)
 
     def stream(self, waiting: int, oldest_seconds: float) -> None:
@@ -94,7 +94,7 @@ class MetricsRegistry:
         for seconds in lateness:
             self._lateness.observe(max(0.0, seconds))
 
-    # --- what delivery tells ----------------------------------------------------------------------------------------
+    # --- delivery ---------------------------------------------------------------------------------------------------
 
     def sent(self, sink: str, seconds: float, codes: Iterable[str]) -> None:
         """Count a batch that was tried."""
@@ -114,30 +114,30 @@ class MetricsRegistry:
         self._queued.labels(sink).set(number)
 
     def circuit(self, sink: str, state: str) -> None:
-        """Set whether a sink is used."""
-        for one in _CIRCUITS:
-            self._circuit.labels(sink, one).set(float(one == state))
+        """Set the state of a sink's circuit."""
+        for circuit in _CIRCUITS:
+            self._circuit.labels(sink, circuit).set(float(circuit == state))
 
-    # --- what the Kafka bridge tells --------------------------------------------------------------------------------
+    # --- the Kafka bridge -------------------------------------------------------------------------------------------
 
-    def kafka(self, taken: int = 0, refused: int = 0, known: int = 0) -> None:
+    def kafka(self, taken: int = 0, refused: int = 0, repeated: int = 0) -> None:
         """Count messages that were taken from Kafka."""
-        for result, number in (("taken", taken), ("refused", refused), ("known", known)):
+        for result, number in (("taken", taken), ("refused", refused), ("known", repeated)):
             if number:
                 self._kafka.labels(result).inc(number)
 
     def kafka_lag(self, partition: int, messages: int) -> None:
-        """Set how many messages wait in a partition; 0 if it is another bridge's by now."""
+        """Set how many messages wait in a partition; 0 if another bridge has it by now."""
         self._kafka_lag.labels(str(partition)).set(messages)
 
-    # --- who asks ---------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------------------------
 
     def value(self, name: str, **labels: str) -> float | None:
         """Return the value of one sample; None if there is none."""
         return self.registry.get_sample_value(name, labels)
 
     def text(self) -> str:
-        """Return all of it, as Prometheus reads it."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry).decode()
 
     def serve(self, port: int, host: str = "127.0.0.1") -> MetricsEndpoint:
@@ -163,11 +163,11 @@ class MetricsEndpoint:
 
     @property
     def port(self) -> int:
-        """Return the port; the one that the system chose, if it was asked for any."""
+        """Return the port, which the system chose if port 0 was given."""
         return int(self._server.server_port)
 
     def close(self) -> None:
-        """End it."""
+        """Stop answering."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(timeout=5)

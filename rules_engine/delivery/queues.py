@@ -1,7 +1,7 @@
-"""Keeps the queues of actions in Redis: one per sink, so that a sink that is down delays only itself.
+"""The queues of actions in Redis: one for each sink, so that a sink that is down delays only itself.
 
-All keys of a project lie in one slot. Taking an action and remembering its key is one step, so an action that is
-handed over twice is queued once.
+All keys of a project lie in one slot. One script queues an action and remembers its key, so an action that is handed
+over twice is queued once.
 
 ============================================  =========================================================================
 ``segments:{PROJECT}:actions:NAME``           the stream of the sink ``{stream: NAME}``, for applications to read
@@ -25,27 +25,28 @@ from rules_engine.triggers.actions import Action
 #: The field of an entry that holds the action.
 FIELD = b"action"
 
-#: How long it is remembered that an action was taken, in seconds, while its entity's record still holds it: a worker
-#: that was killed leaves it to the next one.
+#: Seconds for which the key of a queued action is remembered while its entity's record still holds the action, which
+#: another worker publishes again if this one is killed.
 REMEMBERED = 3 * 86_400
 
-#: How long it is remembered afterwards, in seconds: for a worker that read the record before and was suspended.
-#: So there are as many keys as actions in ten minutes.
+#: Seconds for which it is remembered afterwards, for a worker that read the record before and was suspended. So there
+#: are about as many keys as actions in ten minutes.
 REMEMBERED_AFTERWARDS = 600
 
-#: How many actions may wait for one sink. Beyond it they are given up with the reason ``queue-full``.
+#: The most actions that wait for one sink. Further ones are given up with the reason ``queue-full``.
 MAX_QUEUED = 100_000
 
-#: How many actions the stream of a sink keeps; the oldest go first.
+#: The most actions that the stream of a sink keeps; the oldest are deleted first.
 MAX_STREAM = 1_000_000
 
-#: How many undelivered actions are kept; the oldest go first.
+#: The most undelivered actions that are kept; the oldest are deleted first.
 MAX_UNDELIVERED = 100_000
 
 _CHUNK = 500
 
-#: KEYS: where to, undelivered, and per action its mark. ARGV: seconds, limit, "trim" or "refuse", what is said of a
-#: full queue, the bound of the undelivered, and per action its content. Gives how many were taken and how many refused.
+#: KEYS: the queue, the undelivered actions, and for each action the key that marks it as queued. ARGV: the seconds of
+#: these marks, the limit of the queue, "trim" or "refuse", the reason for a full queue, the most undelivered actions to
+#: keep, and for each action its content. Returns how many were queued and how many refused.
 _ENQUEUE = """\
 local taken, full = 0, 0
 for i = 3, #KEYS do
@@ -68,10 +69,10 @@ return {taken, full}"""
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """Counts what became of actions: taken, known already, and given up because their sink's queue is full."""
+    """Counts of actions: queued, queued before, and given up because their sink's queue is full."""
 
     taken: int = 0
-    known: int = 0
+    repeated: int = 0
     full: int = 0
 
 
@@ -91,17 +92,17 @@ def undelivered_key(project: str) -> bytes:
 
 
 def lease_key(project: str, sink: str) -> bytes:
-    """Return the key that says which worker serves the sink of this name."""
+    """Return the key whose value is the worker that serves the sink of this name."""
     return f"segments:{{{project}}}:sink:{sink}".encode()
 
 
 def sent_key(project: str, key: str) -> bytes:
-    """Return the key that says that an action was taken."""
+    """Return the key that marks an action as queued."""
     return f"segments:{{{project}}}:sent:{key}".encode()
 
 
 def enqueue(client: Any, project: str, actions: Sequence[Action]) -> Enqueued:
-    """Hand actions over for delivery, in one pipelined round trip. Doing it again changes nothing.
+    """Hand actions over for delivery, in one pipelined round trip. Repeating it changes nothing.
 
     Parameters
     ----------
@@ -110,12 +111,12 @@ def enqueue(client: Any, project: str, actions: Sequence[Action]) -> Enqueued:
     project
         Feast's project name.
     actions
-        those of one sink are delivered in this order.
+        the actions; those of one sink are delivered in this order.
 
     Raises
     ------
     redis.RedisError
-        if the store cannot be written; then do it again.
+        if the store cannot be written; call it again then.
     """
     if not actions:
         return Enqueued()
@@ -129,12 +130,12 @@ def enqueue(client: Any, project: str, actions: Sequence[Action]) -> Enqueued:
 
 
 def confirm(client: Any, project: str, actions: Iterable[Action]) -> None:
-    """Note that nobody hands these actions over any more: it is remembered for ten minutes only that they were taken.
+    """Note that these actions will not be handed over again, so that their keys are remembered only for ten minutes.
 
     Raises
     ------
     redis.RedisError
-        if the store cannot be written; then they are remembered for longer.
+        if the store cannot be written; their keys are then remembered for longer.
     """
     with client.pipeline(transaction=False) as pipeline:
         for action in actions:
@@ -151,18 +152,19 @@ def _by_sink(actions: Iterable[Action]) -> dict[str, list[Action]]:
 
 def _send(pipeline: Any, project: str, sink: str, actions: Sequence[Action]) -> None:
     streams = sink.startswith("stream:")
-    keys = [queue_key(project, sink), undelivered_key(project), *(sent_key(project, one.key) for one in actions)]
+    keys = [queue_key(project, sink), undelivered_key(project), *(sent_key(project, action.key) for action in actions)]
     limit, policy = (MAX_STREAM, "trim") if streams else (MAX_QUEUED, "refuse")
     reason = orjson.dumps({"code": "queue-full", "message": f"{MAX_QUEUED:,} actions wait for the sink already"})
-    contents = [one.body() if streams else one.encode() for one in actions]
+    contents = [action.body() if streams else action.encode() for action in actions]
     pipeline.execute_command(
         "EVAL", _ENQUEUE, len(keys), *keys, REMEMBERED, limit, policy, reason, MAX_UNDELIVERED, *contents
     )
 
 
-# --- what was given up ----------------------------------------------------------------------------------------------
+# --- actions that were given up -------------------------------------------------------------------------------------
 
-#: KEYS: the undelivered, the queue. ARGV: the limit of the queue, and ids with content. Gives how many went back.
+#: KEYS: the undelivered actions, the queue. ARGV: the limit of the queue, and ids with contents. Returns how many were
+#: queued again.
 _RESEND = """\
 local back = 0
 for i = 2, #ARGV, 2 do
@@ -177,12 +179,12 @@ return back"""
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """Describes an action that was given up.
+    """An action that was given up.
 
     Attributes
     ----------
     identity
-        names it for :func:`resend`.
+        the id by which :func:`resend` finds it.
     reason
         ``code``, ``message``, ``tries``, ``queued_at``, ``given_up_at``.
     """
@@ -202,13 +204,14 @@ def undelivered(client: Any, project: str, limit: int = 100) -> tuple[int, list[
     """
     key = undelivered_key(project)
     total, newest = client.xlen(key), client.xrevrange(key, count=limit)
-    return int(total), [one for identity, fields in newest if (one := _given_up(identity, fields)) is not None]
+    entries = (_given_up(identity, fields) for identity, fields in newest)
+    return int(total), [entry for entry in entries if entry is not None]
 
 
 def resend(
     client: Any, project: str, sinks: Collection[str] | None = None, identities: Collection[str] | None = None
 ) -> int:
-    """Put actions that were given up into their queues again, with their keys; gives how many.
+    """Put actions that were given up into their queues again, with their keys. Return how many.
 
     Parameters
     ----------
@@ -217,9 +220,9 @@ def resend(
     project
         Feast's project name.
     sinks
-        only those of these sinks, ``KIND:NAME``; None is all.
+        only actions of these sinks, ``KIND:NAME``; None: of all.
     identities
-        only these; None is all.
+        only actions with these ids; None: all.
 
     Raises
     ------
@@ -231,11 +234,11 @@ def resend(
         start = b"(" + entries[-1][0]
         groups: dict[str, list[bytes]] = {}
         for identity, fields in entries:
-            one = _given_up(identity, fields)
-            if one is None or (sinks is not None and one.action.sink not in sinks):
+            entry = _given_up(identity, fields)
+            if entry is None or (sinks is not None and entry.action.sink not in sinks):
                 continue
-            if identities is None or one.identity in identities:
-                groups.setdefault(one.action.sink, []).extend((identity, fields[FIELD]))
+            if identities is None or entry.identity in identities:
+                groups.setdefault(entry.action.sink, []).extend((identity, fields[FIELD]))
         for sink, arguments in groups.items():
             back += int(client.eval(_RESEND, 2, key, queue_key(project, sink), MAX_QUEUED, *arguments))
     return back

@@ -1,9 +1,9 @@
-"""States for definitions that keep other things than those before: rebuilt from the event log, then put to use.
+"""Builds the event states that new definitions need from the event log, then puts them to use.
 
-States for other needs have other keys, so the new ones grow beside the old ones, and requests are answered from the
-old ones until all is there. What comes in meanwhile is logged by the workers; a second look after the new definitions
-took effect catches up with it. Workers that see the new definitions wait until then, so that nobody is judged by a
-state that is not complete. docs/adr/0008-events-online.md says why nothing is missed.
+States for different needs have different keys, so the new ones are built next to the old ones, which answer requests
+until the new ones are complete. Workers log the events that come meanwhile; once the new definitions are in effect,
+a second pass over the log adds these. Workers that see the new definitions wait for that, so that no entity is
+evaluated on an incomplete state. docs/adr/0008-events-online.md says why no event is missed.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from rules_engine.stream.event_sink import EventSink, event_log, grouped
 from rules_engine.stream.leases import LIFETIME, using_key, workers_key
 from rules_engine.stream.rebuilding import rebuild_noted
 
-#: Seconds for which states that are no longer asked for are kept: until then every client has noticed.
+#: Seconds for which states of earlier definitions are kept. By then every client uses the new definitions.
 KEPT_FOR = 86_400
 
-#: Clocks of workers may differ by so much.
+#: The most by which the clocks of workers may differ.
 _SKEW = MINUTE
 _SCAN = 1_000
-#: Seconds that workers get to notice new definitions. They look several times a second.
+#: Seconds to wait for workers to use new definitions. They check several times a second.
 _WORKERS_WAIT = 15.0
 _STREAM_PIECE = 5_000
 
-#: Stands for a rebuild that has begun and has no day yet.
+#: The last day of a build that has begun and has not finished a day.
 _NO_DAY = -1
 
 _T = TypeVar("_T")
@@ -89,7 +89,7 @@ class Backfill:
         self._began = now_micros()
         self._events = 0
         self._waiting: set[tuple[str, str]] = set()
-        self._known: set[Path] = set()
+        self._files_before: set[Path] = set()
 
     @property
     def is_needed(self) -> bool:
@@ -139,10 +139,10 @@ class Backfill:
         self._await_workers()
         self._take_stream()
         for day in self._log.days():
-            self._take_day(day, since=self._began - _SKEW)
+            self._take_day(day, stored_from=self._began - _SKEW)
         rebuild_noted(self._project, self._open())
         self._expire_others()
-        self._on_held(lambda held: held.note_states(self._name))  # last of all: it says that the rest is there
+        self._on_mark(lambda mark: mark.note_states(self._name))  # last of all, as it says that the states are complete
 
     def close(self) -> None:
         """Close the connection."""
@@ -157,39 +157,39 @@ class Backfill:
         return self._sink
 
     def _is_kept(self) -> bool:
-        return self._on_held(lambda held: held.states) == self._name
+        return self._on_mark(lambda mark: mark.states) == self._name
 
-    def _on_held(self, action: Callable[[StoreMark], _T]) -> _T:
-        """Do something with the mark of what the store holds."""
+    def _on_mark(self, action: Callable[[StoreMark], _T]) -> _T:
+        """Do something with the mark in the store that says what the store holds."""
         sink = self._open()
         return sink.on_store(lambda: action(StoreMark(sink.client, self._rules.plan.project)))
 
     def _done(self) -> int | None:
-        """Return the last day that an interrupted run did for the same needs, and go by the time at which it began."""
-        found = self._on_held(lambda held: held.building(self._name))
-        if found is None:
+        """Return the last day that an interrupted run for the same needs finished, and take over its starting time."""
+        building = self._on_mark(lambda mark: mark.building(self._name))
+        if building is None:
             return None
-        day, began = found
+        day, began = building
         self._began = min(self._began, began)
         return day
 
     def _note(self, day: int) -> None:
         """Note the last day that is done."""
-        self._on_held(lambda held: held.note_building(self._name, day, self._began))
+        self._on_mark(lambda mark: mark.note_building(self._name, day, self._began))
 
     def _begin(self) -> None:
-        """Clear away what is left of such states: what a store has that forgot their mark is not to be trusted."""
+        """Delete remains of such states, which cannot be trusted in a store that has lost their mark."""
         self._note(_NO_DAY)
         self._for_states(lambda pipeline, key, ours: pipeline.unlink(key) if ours else None)
-        self._known = self._log.all_files(self._names)
+        self._files_before = self._log.all_files(self._names)
 
-    def _take_day(self, day: int, since: int | None = None) -> None:
-        known = self._known if since is not None else ()
-        events = self._log.read(day, self._names, since, known)
+    def _take_day(self, day: int, stored_from: int | None = None) -> None:
+        skip = self._files_before if stored_from is not None else ()
+        events = self._log.read(day, self._names, stored_from, skip)
         if self._waiting:
             events = [(entity, event) for entity, event in events if (entity, event.id) not in self._waiting]
         self._events += len(events)
-        # All of the log up to the end of this day is read then, so states are pruned as of it; but not of the future.
+        # The log is read up to the end of this day, so states are pruned as of then, but not as of the future.
         self._keep(grouped(events), min(self._open().now, (day + 1) * DAY + CLOCK_SKEW))
 
     def _keep(self, groups: dict[str, list[Event]], now: int) -> None:
@@ -200,7 +200,7 @@ class Backfill:
             sink.keep(some, now)
 
     def _await_workers(self) -> None:
-        """Wait until no worker processes events by the old definitions: what is not in the streams is then done."""
+        """Wait until no worker uses the old definitions: then every event is in the streams or in the log."""
         sink, project = self._open(), self._rules.plan.project
         deadline = time.monotonic() + _WORKERS_WAIT
         while True:
@@ -214,7 +214,7 @@ class Backfill:
             time.sleep(0.05)
 
     def _take_stream(self) -> None:
-        """Put what waits for a worker behind the states, where reported events are: it is seen, and judged later."""
+        """Append the events in the streams to the states, like reported events: lookups see them before workers do."""
         sink = self._open()
         for key in stream_keys(self._rules.plan.project):
             start: bytes | None = b"-"
@@ -224,15 +224,15 @@ class Backfill:
     def _take_piece(self, sink: EventSink, key: bytes, start: bytes) -> bytes | None:
         """Take some entries; return where the next piece starts."""
         entries = sink.client.xrange(key, start, count=_STREAM_PIECE)
-        found = list(self._checked(fields for _, fields in entries))
-        self._waiting.update((entity, event.id) for entity, event in found)
-        self._put_behind(found)
+        events = list(self._checked(fields for _, fields in entries))
+        self._waiting.update((entity, event.id) for entity, event in events)
+        self._append(events)
         return None if len(entries) < _STREAM_PIECE else b"(" + entries[-1][0]
 
-    def _put_behind(self, found: Iterable[tuple[str, Event]]) -> None:
+    def _append(self, events: Iterable[tuple[str, Event]]) -> None:
         sink = self._open()
         with sink.client.pipeline(transaction=False) as pipeline:
-            for entity, event in found:
+            for entity, event in events:
                 for command in sink.states.reported(entity, event):
                     pipeline.execute_command(*command)
             pipeline.execute()
@@ -240,15 +240,15 @@ class Backfill:
     def _checked(self, entries: Iterable[dict[bytes, bytes]]) -> Iterable[tuple[str, Event]]:
         for fields in entries:
             raw = decode_raw(fields.get(FIELD))
-            found = None if isinstance(raw, str) else self._open().check(raw)
-            if isinstance(found, tuple):
-                yield found
+            event = None if isinstance(raw, str) else self._open().check(raw)
+            if isinstance(event, tuple):
+                yield event
 
     def _expire_others(self) -> None:
         self._for_states(lambda pipeline, key, ours: None if ours else pipeline.expire(key, KEPT_FOR, lt=True))
 
     def _for_states(self, action: Callable[[Any, bytes, bool], object]) -> None:
-        """Do something with every state of the project; ``action`` is told whether it is one of the new ones."""
+        """Do something with every state of the project. The last argument of ``action`` says whether it is new."""
         sink = self._open()
         project = self._rules.plan.project.encode()
 
@@ -264,9 +264,9 @@ class Backfill:
 
 
 def _used_by_workers(client: Any, project: str) -> dict[bytes, bytes]:
-    """Return the name of the event states that each worker uses, of those that live."""
+    """Return the name of the event states that each live worker uses."""
     seconds, microseconds = client.time()
-    since = (seconds - LIFETIME) * 1000 + microseconds // 1000
-    alive = client.zrangebyscore(workers_key(project), since, "+inf")
+    oldest = (seconds - LIFETIME) * 1000 + microseconds // 1000
+    alive = client.zrangebyscore(workers_key(project), oldest, "+inf")
     using = client.hgetall(using_key(project))
     return {name: using.get(name, b"") for name in alive}

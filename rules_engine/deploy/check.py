@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,19 +20,29 @@ from rules_engine.ml.propensity.check import load_model_definitions
 from rules_engine.ml.propensity.definition import FILE
 from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.load import TEST_SUFFIX, definition_files, load_documents, read_file, read_folder
+from rules_engine.rules.kinds import KINDS
+from rules_engine.rules.load import (
+    TEST_SUFFIX,
+    Definitions,
+    definition_files,
+    load_documents,
+    read_file,
+    read_folder,
+)
 from rules_engine.simulation.case_files import load_cases
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """Report how much was checked, and every problem found; counts are 0 where the files cannot be read."""
+    """The numbers of files, of files of tests, and of documents by their kind, and every problem.
+
+    If a file was refused, no documents are counted.
+    """
 
     files: int
     test_files: int
-    segments: int
+    documents: Mapping[str, int]
     problems: tuple[Diagnostic, ...] = ()
-    triggers: int = 0
 
 
 def check_project(project: Project) -> CheckReport:
@@ -52,12 +62,12 @@ def check_project(project: Project) -> CheckReport:
         catalog = project_catalog(project)
         definitions = load_documents(documents, catalog, unreadable)
     except DefinitionError as error:
-        return CheckReport(files, len(tests), 0, _in_order([*error.diagnostics, *characters]))
-    _, problems = load_cases(tests, project.root, definitions, catalog)
+        return CheckReport(files, len(tests), _numbers(Definitions()), _in_order([*error.diagnostics, *characters]))
+    _, of_tests = load_cases(tests, project.root, definitions, catalog)
     warnings = lint(definitions)
-    found = _in_order(
+    ordered = _in_order(
         [
-            *problems,
+            *of_tests,
             *warnings,
             *characters,
             *_of_models(project, catalog, definitions.program.names),
@@ -65,7 +75,11 @@ def check_project(project: Project) -> CheckReport:
             *check_sources(project),
         ]
     )
-    return CheckReport(files, len(tests), len(definitions.program.names), found, len(definitions.triggers))
+    return CheckReport(files, len(tests), _numbers(definitions), ordered)
+
+
+def _numbers(definitions: Definitions) -> dict[str, int]:
+    return {kind.name: len(definitions.values.get(kind.name, {})) for kind in KINDS.values() if not kind.single}
 
 
 def _others(project: Project, tests: Iterable[Path]) -> Iterator[Node]:

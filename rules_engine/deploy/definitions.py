@@ -98,10 +98,10 @@ def apply_project(
     from rules_engine.deploy.unchanged import note_unchanged, project_files, unchanged
 
     files = project_files(project)
-    known = unchanged(project) if to is None else None
-    if known is not None:
-        _check_expected(known.stages, expect)
-        return ApplyReport(known.plan, known.plan, RegistryChange((), (), ()), known.version, known.stages)
+    applied = unchanged(project) if to is None else None
+    if applied is not None:
+        _check_expected(applied.stages, expect)
+        return ApplyReport(applied.plan, applied.plan, RegistryChange((), (), ()), applied.version, applied.stages)
     from rules_engine.deploy.apply import perform
     from rules_engine.deploy.source_checks import check_sources, odd_rows
     from rules_engine.features.feast.repo import FeastRepo
@@ -146,6 +146,6 @@ def _of_models(project: Project, catalog: Catalog) -> dict[str, Any]:
 
 
 def _of_version(project: Project, catalog: Catalog, number: int) -> tuple[Mapping[str, Any], int | None]:
-    found = version(project, number)
-    check_features(found, catalog)
-    return found.plan.definitions, found.plan.now
+    stored = version(project, number)
+    check_features(stored, catalog)
+    return stored.plan.definitions, stored.plan.now

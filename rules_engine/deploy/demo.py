@@ -1,4 +1,4 @@
-"""Do what the demo does beyond the ordinary commands: build offline data, and ask for every customer's segments."""
+"""The steps of the demo that have no command of their own: build offline data, and look up all customers' segments."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from rules_engine.folders import Project
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk import SegmentClient
 
-#: How many customers are asked for in one round trip.
+#: The number of customers in one round trip.
 _BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Look up the segments of all entities.
+    """The segments of all customers.
 
     Attributes
     ----------
     members
-        by segment, the customers who are in it, in order.
+        the customers in each segment, in order.
     customers
-        how many were asked for.
+        the number of all customers.
     of_requests
-        by segment without members, the context values that it reads: there was no request to bring them.
+        for segments without members, the context values that they read, which only requests bring.
     """
 
     members: Mapping[str, Sequence[str]]
@@ -67,7 +67,7 @@ def build(script: Path) -> None:
     Raises
     ------
     DataError
-        if it fails; it has said why.
+        if it fails; it has printed the reason.
     """
     sys.stdout.flush()
     done = subprocess.run([sys.executable, str(script)], check=False)
@@ -84,20 +84,20 @@ def customers(project: Project) -> list[str]:
     return sorted(pc.unique(column).to_pylist())
 
 
-def take_census(client: SegmentClient, everyone: Sequence[str], progress: Callable[[int], None]) -> Census:
-    """Ask the online store for everyone's segments, through the same client that an application uses.
+def take_census(client: SegmentClient, entities: Sequence[str], progress: Callable[[int], None]) -> Census:
+    """Look up the segments of entities in the online store, through the client that applications use.
 
     Parameters
     ----------
     progress
-        called with how many customers were asked for.
+        called with the number of customers that are done.
     """
     members: dict[str, list[str]] = {name: [] for name in client.program.names}
-    for start in range(0, len(everyone), _BATCH):
-        for found in client.lookup_many(everyone[start : start + _BATCH]):
-            for segment in found.segments:
-                members[segment].append(found.entity)
-        progress(min(start + _BATCH, len(everyone)))
+    for start in range(0, len(entities), _BATCH):
+        for membership in client.lookup_many(entities[start : start + _BATCH]):
+            for segment in membership.segments:
+                members[segment].append(membership.entity)
+        progress(min(start + _BATCH, len(entities)))
     context = {name: dependencies(client.program.segments[name].when).context for name in members if not members[name]}
     of_requests = {name: ", ".join(sorted(values)) for name, values in context.items() if values}
-    return Census(members, len(everyone), of_requests)
+    return Census(members, len(entities), of_requests)

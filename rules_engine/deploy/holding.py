@@ -16,7 +16,7 @@ _log = logging.getLogger("rules_engine.apply")
 
 
 def check_store(project: Project, repo: FeastRepo) -> None:
-    """Refuse an online store that evicts what it holds. One that does not answer is for those to refuse who need it.
+    """Refuse an online store that evicts keys. A store that does not answer is left to the steps that need it.
 
     Raises
     ------
@@ -33,11 +33,11 @@ def check_store(project: Project, repo: FeastRepo) -> None:
 
 
 def declare_views(project: Project, plan: ReadPlan, previous: ReadPlan | None, repo: FeastRepo) -> None:
-    """Write into the store which views there are; of those that it held and holds no more, say so.
+    """Write the names of the feature views into the store, and log a warning for views that were lost with the store.
 
-    Views that are new are declared: nobody has anything of them, and lookups may say so. A view that requests were
-    answered from before, and that the store knows nothing of, was lost with the store; it is left out, so that lookups
-    raise an error until it is materialized.
+    New views are declared: no entity has values yet, so lookups may take them as missing. A view that was in use and
+    that the store does not know was lost with the store. It is not declared, so lookups raise an error until it is
+    materialized.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def declare_views(project: Project, plan: ReadPlan, previous: ReadPlan | None, r
     plan
         the plan that is about to take effect.
     previous
-        the one in effect; None if there is none that can be read.
+        the plan in effect; None if there is none that can be read.
     repo
         the project's repository.
     """
@@ -58,9 +58,9 @@ def declare_views(project: Project, plan: ReadPlan, previous: ReadPlan | None, r
     used |= {name for name, view in repo.registered_views().items() if view.most_recent_end_time is not None}
     try:
         with server.connected() as client:
-            held = StoreMark(client, plan.project)
-            held.declare(name for name in names if name not in used)
-            lost = held.missing(names)
+            mark = StoreMark(client, plan.project)
+            mark.declare(name for name in names if name not in used)
+            lost = mark.missing(names)
     except StoreError as error:
         _log.warning("the online store was not told which feature views there are: %s", error)
         return

@@ -5,10 +5,10 @@ a run that was killed is completed by the next one, which covers the same time a
 view as being materialized while it runs, which makes Feast refuse reads; this one does not, and takes back such a
 mark that a killed run of Feast's left.
 
-A view starts over from its first row when what the store holds cannot be trusted to be complete. Redis, Valkey and the
-embedded store say themselves what they hold, by a mark that is written last: a store that was emptied, replaced, or
-brought back from an older copy says less, and is brought up from there. For any other store the project's state folder
-remembers what was materialized with which features.
+A view starts over from its first row if the store may not hold it completely. Redis, Valkey and the embedded store have
+a mark that says what they hold, and that is written last: in a store that was emptied, replaced, or restored from an
+older copy the mark says less, and the run goes on from there. For other stores, a file in the project's state folder
+records what was materialized with which features.
 """
 
 from __future__ import annotations
@@ -70,17 +70,17 @@ class ViewReport:
     view
         its name.
     start
-        from when on rows were read, in microseconds; None is from the first row.
+        the instant from which on rows were read, in microseconds; None: from the first row.
     end
-        up to when, in microseconds.
+        the instant up to which rows were read, in microseconds.
     reason
         why it started there.
     rows
-        how many rows were sent to the store.
+        the number of rows sent to the store.
     seconds
-        how long it took.
+        the duration.
     notes
-        sentences on rows of its source that were left out, or that tie on their instants.
+        sentences about rows of its source that were left out, or that share an instant.
     """
 
     view: str
@@ -212,7 +212,7 @@ class _ViewWriter:
             self._direct.close()
 
     def views(self, views: Sequence[Any]) -> tuple[list[ViewReport], list[SegmentsError]]:
-        """Materialize views; one whose source cannot be read keeps no other from it."""
+        """Materialize views. If the source of one cannot be read, the others are materialized all the same."""
         reports: list[ViewReport] = []
         refused: list[SegmentsError] = []
         for number, view in enumerate(views, 1):
@@ -236,7 +236,7 @@ class _ViewWriter:
             self._progress(ViewProgress(name, number, count, rows, seconds=time.perf_counter() - began))
 
         if start is None or to_micros(start) <= self._end:
-            # Our own stores keep the newest row by themselves.
+            # Bulk writes keep the newest row by themselves.
             with watched_writes(self._repo, None if self._repo.writes_in_bulk else self._direct, on_rows):
                 self._write(view, start or _BEGINNING, on_rows)
             self._record.done(view, self._end)
@@ -248,7 +248,7 @@ class _ViewWriter:
         return ViewReport(name, begin, self._end, reason, rows, time.perf_counter() - began, notes)
 
     def _start(self, view: Any) -> tuple[datetime | None, str]:
-        """Return the start of a run, and the reason. Runs include both ends: the row at the last end is read again."""
+        """Return the start of a run, and the reason. Runs include both ends, so rows at the last end are read twice."""
         if view.most_recent_end_time is None:
             return None, "first run"
         if self._full:
@@ -259,7 +259,7 @@ class _ViewWriter:
         return start, reason
 
     def _write(self, view: Any, start: datetime, on_rows: Callable[[int], None]) -> None:
-        """Let Feast's engine do it. ``FeatureStore.materialize`` does the same, with printing and the mark."""
+        """Run Feast's engine. ``FeatureStore.materialize`` does the same, but prints and marks the view."""
         store = self._repo.store
         end = from_micros(self._end)
         errors = contextlib.nullcontext() if self._direct is None else redis_client.store_errors(self._direct.address)
@@ -288,7 +288,7 @@ class _ViewWriter:
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
-    """Pass rows on: our compute engine takes this for a progress bar. Feast's engines show none."""
+    """Stands in for a progress bar, to count the rows that our compute engine reports. Feast's engines report none."""
 
     update: Callable[[int], None]
 
@@ -305,12 +305,12 @@ class _Mark:
 
     def last(self, view: Any) -> tuple[datetime | None, str]:
         """Tell up to when the store holds a view, None if that is not sure; and why."""
-        held = self._direct.materialized(view)
-        if held is None:
+        mark = self._direct.materialized(view)
+        if mark is None:
             return None, "the online store does not hold it"
-        if held.features != features_digest(self._repo, view):
+        if mark.features != features_digest(self._repo, view):
             return None, "the view's features changed"
-        return from_micros(held.end), "since the last run"
+        return from_micros(mark.end), "since the last run"
 
     def done(self, view: Any, end: int) -> None:
         """Note a completed view."""
@@ -320,8 +320,8 @@ class _Mark:
 class _Record:
     """Remembers what was materialized with which features into which store, in the project's state folder.
 
-    Feast's registry knows only up to when. Where there is no record (after Feast's own command), the registry is
-    trusted.
+    Feast's registry only has the end of the last run. If there is no record (after Feast's own command), the registry
+    is trusted.
     """
 
     def __init__(self, repo: FeastRepo) -> None:
@@ -335,10 +335,10 @@ class _Record:
 
     def last(self, view: Any) -> tuple[datetime | None, str]:
         """Tell up to when the store holds a view, None if that is not sure; and why."""
-        known = self._views.get(str(view.name))
-        if known is not None and known.get("store") != self._store:
+        record = self._views.get(str(view.name))
+        if record is not None and record.get("store") != self._store:
             return None, "the online store is another one than last time"
-        if known is not None and known.get("features") != features_digest(self._repo, view):
+        if record is not None and record.get("features") != features_digest(self._repo, view):
             return None, "the view's features changed"
         last: datetime = view.most_recent_end_time
         return last.astimezone(UTC), "since the last run"

@@ -1,4 +1,4 @@
-"""Since when somebody is in a segment, as the ledger of the workers says."""
+"""The instants at which entities entered segments, from the ledger of the workers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _IN, _OUT = ["enter", "baseline"], ["exit"]
 
 
 class LedgerSince:
-    """The last time that each user entered each segment, up to an instant, where workers noted it.
+    """The last time that each entity entered each segment, up to an instant, where workers recorded it.
 
     Parameters
     ----------
     project
         the project.
     segments
-        whose ledger is read.
+        the segments to read.
     as_of
-        nothing later is read, in microseconds.
+        the instant up to which the ledger is read, in microseconds.
 
     Raises
     ------
@@ -41,10 +41,10 @@ class LedgerSince:
         files = [str(path) for day in entries(folder, "day=*") for path in entries(day, "[!.]*.parquet")]
         if not files:
             return
-        wanted = ds.field("segment").isin(list(segments)) & (ds.field("at") <= pa.scalar(as_of, _INSTANT))
+        condition = ds.field("segment").isin(list(segments)) & (ds.field("at") <= pa.scalar(as_of, _INSTANT))
         columns = ["entity", "segment", "change", "at"]
         try:
-            read = ds.dataset(files, format="parquet").to_table(columns=columns, filter=wanted)
+            read = ds.dataset(files, format="parquet").to_table(columns=columns, filter=condition)
         except (OSError, pa.ArrowInvalid) as error:
             raise ProjectError(f"the ledger cannot be read: {error}", hint=f"is a file in {folder} damaged?") from error
         entered, left = (
@@ -61,10 +61,10 @@ class LedgerSince:
                 self._latest[name] = part
 
     def of(self, segment: str, keys: pa.Array) -> pa.Array | None:
-        """For each user when they last entered, in whole seconds; null where nothing is noted, None if for nobody."""
+        """Return when each entity last entered, in whole seconds: null if unknown; None if unknown for all."""
         part = self._latest.get(segment)
         if part is None:
             return None
         places = pc.index_in(keys, value_set=part["entity"].combine_chunks().cast(keys.type))
-        found = part["at_max"].combine_chunks().take(places).cast(pa.int64())
-        return pc.multiply(pc.divide(found, SECOND), SECOND).cast(_INSTANT)
+        instants = part["at_max"].combine_chunks().take(places).cast(pa.int64())
+        return pc.multiply(pc.divide(instants, SECOND), SECOND).cast(_INSTANT)

@@ -1,7 +1,7 @@
 """Write all memberships as rows of the feature view user_segments: `segments materialize --memberships`.
 
-Memberships are a history like any feature: a row says what was true from its instant on, so that training sets get the
-membership of their time. Only who changed gets a new row.
+Memberships are a history like any feature: a row holds from its instant on, so that training sets get the memberships
+of their time. Only entities whose memberships changed get a new row.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _ROW_GROUP = 100_000
 
 @dataclass(slots=True)
 class Memberships:
-    """Report how many entities there are, how many of them got a new row, and how many are in each segment.
+    """The number of entities, of those that got a new row, and of the members of each segment.
 
     ``is_new`` says whether the feature view was defined, or defined anew for other segments.
     """
@@ -67,10 +67,10 @@ class Memberships:
 def write_memberships(
     project: Project, as_of: int | None = None, progress: Progress = lambda _users, _done: None
 ) -> Memberships:
-    """Evaluate everyone by the applied definitions, and add a row for whom it says something else than before.
+    """Evaluate all entities by the applied definitions, and add a row for each whose memberships changed.
 
-    The feature view is defined and registered first, if it is not there for these segments. Its rows get into the
-    online store as those of any other view.
+    The feature view is first defined and registered, if it does not exist for these segments. Its rows get into the
+    online store like those of any other view.
 
     Parameters
     ----------
@@ -94,13 +94,13 @@ def write_memberships(
     if not program.names:
         raise ProjectError("no segment is applied", hint="define one in segments/, and run `segments apply`")
     repo = FeastRepo(project)
-    found = Memberships(at, members=dict.fromkeys(program.names, 0), is_new=not has_view(repo, view))
-    if found.is_new:
+    report = Memberships(at, members=dict.fromkeys(program.names, 0), is_new=not has_view(repo, view))
+    if report.is_new:
         repo = _define(project, repo, view, program, plan)
     else:
         restore_rows(repo)
-    _MembershipWriter(project, repo, program, view, found, progress).write()
-    return found
+    _MembershipWriter(project, repo, program, view, report, progress).write()
+    return report
 
 
 def _define(project: Project, repo: FeastRepo, view: MembershipView, program: Program, plan: ReadPlan) -> FeastRepo:
@@ -114,16 +114,16 @@ def _define(project: Project, repo: FeastRepo, view: MembershipView, program: Pr
     schema, path = rows_schema(repo, view), data_file(project)
     replace_rows(path, _old_rows(path, schema) if path.is_file() else iter(()), schema)
     write_definition(repo, view, program)
-    again = FeastRepo(project)
-    apply(project, plan.definitions, now=plan.now, repo=again)
-    return again
+    reopened = FeastRepo(project)
+    apply(project, plan.definitions, now=plan.now, repo=reopened)
+    return reopened
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
 def _old_rows(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yield the existing rows, perhaps of other segments; null for a new one, of which no members are known."""
+    """Yield the existing rows, which may be of other segments; new segments are null, as their members are unknown."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROW_GROUP):
             columns = [
@@ -137,7 +137,7 @@ def _old_rows(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 class _MembershipWriter:
-    """One evaluation of everyone, beside what the last one said."""
+    """Evaluates all entities, and compares the result with their newest rows."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class _MembershipWriter:
         repo: FeastRepo,
         program: Program,
         view: MembershipView,
-        found: Memberships,
+        report: Memberships,
         progress: Progress,
     ) -> None:
         self._path = data_file(project)
@@ -153,11 +153,11 @@ class _MembershipWriter:
         self._view = view
         self._schema = rows_schema(repo, view)
         self._key = repo.entity().join_key
-        self._found = found
+        self._report = report
         self._progress = progress
-        self._everyone = EntityReader(repo, (program, program.names), (_reader(view), ("memberships",)))
-        self._rules = BatchRules(repo, program, reader=self._everyone)
-        self._since = LedgerSince(project, program.names, found.as_of)
+        self._entities = EntityReader(repo, (program, program.names), (_reader(view), ("memberships",)))
+        self._rules = BatchRules(repo, program, reader=self._entities)
+        self._ledger = LedgerSince(project, program.names, report.as_of)
 
     def write(self) -> None:
         """Add the new rows to the file, a bounded number in memory."""
@@ -166,7 +166,7 @@ class _MembershipWriter:
             self._refuse_earlier()
             try:
                 replace_rows(spool, self._rows(), self._schema)
-                if self._found.changed:
+                if self._report.changed:
                     replace_rows(self._path, self._together(spool), self._schema)
             finally:
                 spool.unlink(missing_ok=True)
@@ -178,10 +178,10 @@ class _MembershipWriter:
             for batch in file.iter_batches(_ROW_GROUP, columns=[STAMP]):
                 last = pc.max(batch[STAMP]).cast(pa.int64()).as_py()
                 latest = last if latest is None or (last is not None and last > latest) else latest
-        if latest is not None and latest > self._found.as_of:
+        if latest is not None and latest > self._report.as_of:
             raise DataError(
                 f"there are memberships of {format_instant(latest)} already, which is later than "
-                f"{format_instant(self._found.as_of)}",
+                f"{format_instant(self._report.as_of)}",
                 hint="name that instant or a later one with --at",
             )
 
@@ -189,7 +189,7 @@ class _MembershipWriter:
         """Yield all rows, except those of the same instant that are replaced."""
         with pq.ParquetFile(spool) as file:
             replaced = file.read([self._key])[self._key].combine_chunks()
-            instant = pa.scalar(self._found.as_of, pa.int64())
+            instant = pa.scalar(self._report.as_of, pa.int64())
             for batch in _old_rows(self._path, self._schema):
                 is_same = pc.and_(
                     pc.equal(batch[STAMP].cast(pa.int64()), instant), pc.is_in(batch[self._key], value_set=replaced)
@@ -198,51 +198,51 @@ class _MembershipWriter:
             yield from file.iter_batches(_ROW_GROUP)
 
     def _rows(self) -> Iterator[pa.RecordBatch]:
-        for crowd in self._everyone.at(self._found.as_of):
+        for crowd in self._entities.at(self._report.as_of):
             batch = self._batch(crowd)
-            self._found.users += len(crowd.batch)
-            self._found.changed += len(batch)
-            self._progress(self._found.users, crowd.done)
+            self._report.users += len(crowd.batch)
+            self._report.changed += len(batch)
+            self._progress(self._report.users, crowd.done)
             yield batch
 
     def _batch(self, crowd: Crowd) -> pa.RecordBatch:
-        """Return the rows of the users whose newest row says something else than what is true now."""
-        answered = self._rules.answer(crowd, self._found.as_of)
+        """Return new rows of the entities whose newest row differs from their present memberships."""
+        answered = self._rules.answer(crowd, self._report.as_of)
         keys = answered.entities.cast(pa.string())
         changed = np.zeros(len(keys), dtype=np.bool_)
         columns: dict[str, pa.Array] = {}
         for name in self._view.segments:
             flags = answered.members(name)
-            self._found.members[name] += int(np.count_nonzero(flags))
+            self._report.members[name] += int(np.count_nonzero(flags))
             old = crowd.batch[f"{VIEW}:{name}"]
             old_since = crowd.batch[f"{VIEW}:{name}{SINCE}"].cast(INSTANT)
             was = old.fill_null(False).to_numpy(zero_copy_only=False)
             stays = flags & was & old_since.is_valid().to_numpy(zero_copy_only=False)
-            since = pc.if_else(pa.array(stays), old_since, self._entered(name, keys, flags & ~stays))
+            started = pc.if_else(pa.array(stays), old_since, self._entered(name, keys, flags & ~stays))
             changed |= old.is_null().to_numpy(zero_copy_only=False) | (flags != was) | (flags & ~stays)
-            columns[name], columns[f"{name}{SINCE}"] = pa.array(flags), since
+            columns[name], columns[f"{name}{SINCE}"] = pa.array(flags), started
         columns = {self._key: keys, STAMP: pa.repeat(self._as_of, len(keys)), **columns}
         whole = pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema)
         return whole.filter(pa.array(changed))
 
     @property
     def _as_of(self) -> pa.Scalar:
-        return pa.scalar(self._found.as_of, INSTANT)
+        return pa.scalar(self._report.as_of, INSTANT)
 
     def _entered(self, segment: str, keys: pa.Array, flags: npt.NDArray[np.bool_]) -> pa.Array:
-        """Return since when new members are in a segment: as the ledger says, else since now. Null for all others."""
+        """Return when new members entered a segment: as the ledger says, else now. Null for all others."""
         new = pc.if_else(pa.array(flags), self._whole_second, pa.scalar(None, INSTANT))
-        known = self._since.of(segment, keys)
-        return new if known is None else pc.if_else(pc.and_(pa.array(flags), known.is_valid()), known, new)
+        noted = self._ledger.of(segment, keys)
+        return new if noted is None else pc.if_else(pc.and_(pa.array(flags), noted.is_valid()), noted, new)
 
     @property
     def _whole_second(self) -> pa.Scalar:
         """Return an instant in whole seconds, as Feast keeps times of features."""
-        return pa.scalar(self._found.as_of // SECOND * SECOND, INSTANT)
+        return pa.scalar(self._report.as_of // SECOND * SECOND, INSTANT)
 
 
 def _reader(view: MembershipView) -> Program:
-    """Return a program that reads all columns of the view, so that they are read together with all others."""
+    """Return a program that reads all columns of the view, so that they are read together with the other features."""
     kinds: Mapping[str, ValueType] = {"Bool": BOOLEAN, "UnixTimestamp": TIME}
     conditions = [Predicate(FeatureRef(VIEW, name), "exists", True, kinds[kind]) for name, kind in view.columns.items()]
     return Program({"memberships": Segment("memberships", AnyOf(tuple(conditions)))})

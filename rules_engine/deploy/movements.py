@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rules_engine.deploy.differences import ADDED
 from rules_engine.deploy.stages import ApplyStages
-from rules_engine.rules.explain import Explanation
+from rules_engine.rules.explanation import Explanation
 
 ENTERS, LEAVES = "enters", "leaves"
 

@@ -29,7 +29,7 @@ def new_project(root: Path) -> Project:
     Raises
     ------
     ProjectError
-        if a file is in the way, the folder's name is of no use as a project's name, or the folder cannot be written.
+        if a file already exists, the folder's name gives no project name, or the folder cannot be written.
     """
     root = root.expanduser().resolve()
     name = project_name(root)
@@ -88,18 +88,18 @@ def _template() -> dict[str, str]:
 
 
 def _below(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
-    found = []
+    contents = []
     for entry in folder.iterdir():
         if entry.is_dir():
-            found += _below(entry, f"{prefix}{entry.name}/")
+            contents += _below(entry, f"{prefix}{entry.name}/")
         elif entry.name.endswith(_SUFFIX):
             name = entry.name.removesuffix(_SUFFIX)
-            found.append((prefix + name.replace("dot-", ".", 1), entry.read_text(encoding="utf-8")))
-    return found
+            contents.append((prefix + name.replace("dot-", ".", 1), entry.read_text(encoding="utf-8")))
+    return contents
 
 
 def _write_sample(folder: Path) -> None:
-    """Write two hundred customers, the same ones every time."""
+    """Write two hundred customers, always the same ones."""
     import pyarrow as pa
     from pyarrow import parquet
 

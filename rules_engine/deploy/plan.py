@@ -1,4 +1,4 @@
-"""Find how the files differ from what is applied, and whom that moves: `segments plan`."""
+"""Finds how the files differ from the applied definitions, and which entities that moves: `segments plan`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rules_engine.errors import FeatureColumnError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.folders import Project
 from rules_engine.project.versions import newest_number
-from rules_engine.rules.explain import Explanation
+from rules_engine.rules.explanation import Explanation
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.program import Program
 from rules_engine.rules.reference_graph import reached
@@ -43,12 +43,12 @@ def make_plan(
     examples: int = 1,
     explained: int | None = None,
 ) -> ProjectPlan:
-    """Compare the files with what is applied, and evaluate both for all users; nothing is changed.
+    """Compare the files with the applied definitions, and evaluate both for all entities. Nothing is changed.
 
     Parameters
     ----------
     out
-        a file for everyone who moves: a row for each user and segment, with ``enters`` or ``leaves``.
+        a file of the entities that move: a row for each entity and segment, with ``enters`` or ``leaves``.
     examples
         how many users are explained for each segment and direction.
     explained
@@ -68,9 +68,9 @@ def make_plan(
     applied = applied_plan(project)
     before = Program({}) if applied is None else decode_program(applied.definitions.get("segments", {}))
     after = decode_program(stages.definitions["segments"])
-    starts, known = _starts(decode_triggers(stages.definitions).values()), repo.catalog().features.keys()
+    starts, features = _starts(decode_triggers(stages.definitions).values()), repo.catalog().features.keys()
     movements = [
-        _uncounted(name, kind, before, after, known, starts.get(name, ()))
+        _uncounted(name, kind, before, after, features, starts.get(name, ()))
         for name, kind in differences(before, after).items()
     ]
     while True:
@@ -81,8 +81,8 @@ def make_plan(
                 tally.run(out, progress)
             if applied is not None and not movements and not stages.differs:
                 note_unchanged(project, files, applied, newest_number(project))
-            found = _explained([tally.result(movement) for movement in movements], tally, explained)
-            return ProjectPlan(now, stages, found, tally.users)
+            counted_movements = [tally.result(movement) for movement in movements]
+            return ProjectPlan(now, stages, _explained(counted_movements, tally, explained), tally.users)
         except FeatureColumnError as error:  # it stops only the segments that read the column
             movements = [_without(movement, error, before, after) for movement in movements]
             if not any(movement.segment in counted and movement.uncounted for movement in movements):
@@ -90,14 +90,14 @@ def make_plan(
 
 
 def _without(movement: Movement, error: FeatureColumnError, before: Program, after: Program) -> Movement:
-    """Say of a segment that reads a column which cannot be used that it is not counted."""
+    """Return the movement, as uncounted if its segment reads the column that cannot be used."""
     programs = [program for program in (before, after) if movement.segment in program.segments]
     read = {name for program in programs for name in features_read(program, [movement.segment])}
     return replace(movement, uncounted=str(error)) if error.feature in read else movement
 
 
 def _uncounted(
-    name: str, kind: str, before: Program, after: Program, known: Any, starts: tuple[Start, ...]
+    name: str, kind: str, before: Program, after: Program, features: Any, starts: tuple[Start, ...]
 ) -> Movement:
     """Return a segment's movement without numbers, and with the reason if there can be none."""
     dependents = reached(after.dependents, [name]) - {name} if name in after.segments else set[str]()
@@ -105,7 +105,7 @@ def _uncounted(
     for program, word in ((before, "applied"), (after, "new")):
         if name not in program.segments:
             continue
-        gone = sorted(features_read(program, [name]) - known)
+        gone = sorted(features_read(program, [name]) - features)
         if gone:
             reason = f"the {word} definition reads `{gone[0]}`, which the feature repository no longer has"
     starts = starts if kind in (CHANGED, AFFECTED) else ()
@@ -139,7 +139,7 @@ class _Count:
 
 
 class _Tally:
-    """Both programs, evaluated over one reading of the users."""
+    """Evaluates both programs while the entities are read once."""
 
     def __init__(
         self, repo: FeastRepo, before: Program, after: Program, kinds: Mapping[str, str], as_of: int, examples: int
@@ -155,7 +155,7 @@ class _Tally:
         self.users = 0
 
     def run(self, out: Path | None, progress: Progress) -> None:
-        """Count everyone, and write who moves."""
+        """Count all entities, and write those that move."""
         if out is None:
             for _ in self._moves(progress):
                 pass

@@ -20,21 +20,22 @@ from rules_engine.rules.settings.sinks import sink_kind
 
 
 def schema_file(project: Project) -> Path:
-    """Return where the first line of a definition file points: ``# yaml-language-server: $schema=...``."""
+    """Return the file that the first line of a definition file names: ``# yaml-language-server: $schema=...``."""
     return project.state_dir / "schema.json"
 
 
 def project_schema(project: Project, catalog: Catalog | None = None) -> dict[str, Any]:
     """Return the schema with the names of the project's features, events and segments.
 
-    Definitions need not be sound for it: the schema is there to help to make them so.
+    Definitions need not be valid, as the schema helps to make them so.
     """
-    found = project_catalog(project) if catalog is None else catalog
-    return build_schema(found, names=defined_names(project))
+    if catalog is None:
+        catalog = project_catalog(project)
+    return build_schema(catalog, names=defined_names(project))
 
 
 def write_schema(project: Project, catalog: Catalog | None = None, to: Path | None = None) -> Path:
-    """Write the schema, by default where definition files look for it; returns where.
+    """Write the schema, by default where definition files look for it. Return its path.
 
     Raises
     ------

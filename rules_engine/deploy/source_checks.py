@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def check_sources(project: Project, repo: FeastRepo | None = None) -> Iterator[Diagnostic]:
-    """Give a diagnostic for each column of a source that cannot give the values which its feature declares.
+    """Yield a diagnostic for each column of a source whose values do not have the type that its feature declares.
 
-    Only the types of columns are looked at, except where a type fits no value: there a column in which every value is
-    missing is accepted. A file that is not there yet is no problem before it is read.
+    Only the types of columns are compared; but a column in which all values are missing fits every feature. A file that
+    does not exist yet is no problem until it is read.
 
     Parameters
     ----------
@@ -47,17 +47,17 @@ def odd_rows(project: Project, repo: FeastRepo | None = None) -> list[str]:
     from rules_engine.features.offline.newest import Reach, read_errors, survey
     from rules_engine.features.offline.source_file import unreadable
 
-    said: list[str] = []
+    notes: list[str] = []
     for source in project_sources(project, repo):
         opened = _open(source)
         if opened is None:
             continue
         try:
-            found = survey(opened, Reach(LAST_INSTANT), project.state_dir)
+            oddities = survey(opened, Reach(LAST_INSTANT), project.state_dir)
         except read_errors() as error:
             raise unreadable(source.columns.view, source.path, str(error)) from error
-        said += found.lines(source.columns)
-    return said
+        notes += oddities.lines(source.columns)
+    return notes
 
 
 def _errors(source: ViewSource, types: dict[str, str]) -> Iterator[SegmentsError]:
@@ -81,7 +81,7 @@ def _open(source: ViewSource) -> SourceFile | None:
 def _place(project: Project, view: str, feature: str | None) -> Span | None:
     """Find the text of a view's or a feature's name in the Python files; None if it is put together at run time."""
     name = None if feature is None else feature.partition(":")[2]
-    found: Span | None = None
+    view_span: Span | None = None
     for path in sorted(project.feature_repo.rglob("*.py")):
         shown = path.relative_to(project.root).as_posix()
         try:
@@ -98,8 +98,8 @@ def _place(project: Project, view: str, feature: str | None) -> Span | None:
             of_feature = next((node for node in texts if node.value == name), None)
             if of_feature is not None:
                 return _span(shown, of_feature, lines)
-            found = found or _span(shown, of_view, lines)
-    return found
+            view_span = view_span or _span(shown, of_view, lines)
+    return view_span
 
 
 def _span(path: str, node: ast.Constant, lines: list[str]) -> Span:

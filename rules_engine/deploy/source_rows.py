@@ -1,4 +1,4 @@
-"""Look at the rows of views' files while they are materialized: what is odd about them, and whether some came late."""
+"""Looks at the rows of views' files while they are materialized: whether some are odd, or came late."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rules_engine.project.catalog import project_sources
 
 
 class SourceRows:
-    """The files behind the views of a project, and how many rows each had when its view was last materialized.
+    """The files behind the views of a project, with the number of rows when each view was last materialized.
 
-    Views whose rows lie elsewhere are never odd and never late here.
+    For views whose rows are not in files, no odd and no late rows are reported.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class SourceRows:
             self._counts = content if isinstance(content, dict) else {}
 
     def notes(self, view: Any, start: datetime | None, end: int) -> tuple[str, ...]:
-        """Say which rows between two instants are left out, and which tie: a sentence for each kind.
+        """Return sentences about the rows between two instants that are left out, and those that share an instant.
 
         Raises
         ------
@@ -53,9 +53,9 @@ class SourceRows:
             raise unreadable(source.columns.view, source.path, str(error)) from error
 
     def came_late(self, view: Any) -> bool:
-        """Tell whether there are more rows up to the last end than at that time: late ones, or corrections."""
-        known, source = self._counts.get(str(view.name)), self._opened(view)
-        return known is not None and source is not None and rows_until(source, known["end"]) > known["rows"]
+        """Say whether the file now has more rows up to the end of the last run: late ones, or corrections."""
+        counts, source = self._counts.get(str(view.name)), self._opened(view)
+        return counts is not None and source is not None and rows_until(source, counts["end"]) > counts["rows"]
 
     def done(self, view: Any, end: int) -> None:
         """Note how many rows a view has up to the end of a run."""

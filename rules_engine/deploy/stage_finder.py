@@ -69,10 +69,10 @@ def find_stages(
     definitions
         the checked definitions, as the read plan carries them.
     now
-        what counts as now where none is given.
+        the instant that counts as now, unless a caller names another.
     store_needed
-        whether an online store that does not answer is an error; else its event states are taken to be those of
-        the applied definitions.
+        whether an online store that does not answer is an error; otherwise its event states are taken to be those
+        of the applied definitions.
 
     Raises
     ------
@@ -111,10 +111,10 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[tu
 
 
 def _part(definitions: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
-    found: Any = definitions
+    part: Any = definitions
     for key in path:
-        found = found.get(key) or {}
-    return found if isinstance(found, Mapping) else {}
+        part = part.get(key) or {}
+    return part if isinstance(part, Mapping) else {}
 
 
 # --- event states ---------------------------------------------------------------------------------------------------
@@ -151,15 +151,15 @@ def _extent(project: Project, events: Iterable[str]) -> BuildStates:
     files = sorted(log.all_files(names))
     rows = 0
     for file in files:
-        with contextlib.suppress(OSError):  # made one with others meanwhile
+        with contextlib.suppress(OSError):  # compaction deleted the file meanwhile
             rows += pq.read_metadata(file).num_rows
     days = sorted({file.parent.name.removeprefix("day=") for file in files})
-    since = parse_instant(f"{days[0]}T00:00:00Z") if days else None
-    return BuildStates(names, since, len(days), rows, _users(files))
+    first_day = parse_instant(f"{days[0]}T00:00:00Z") if days else None
+    return BuildStates(names, first_day, len(days), rows, _users(files))
 
 
 def _users(files: list[Path]) -> int | None:
-    """Count the entities that have events in some files; None where that cannot be counted."""
+    """Count the entities that have events in some files; None without DuckDB, or if it fails."""
     if not files:
         return 0
     try:
@@ -176,11 +176,11 @@ def _users(files: list[Path]) -> int | None:
     return None
 
 
-# --- who is looked at again -----------------------------------------------------------------------------------------
+# --- which entities are evaluated anew ------------------------------------------------------------------------------
 
 
 def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Reevaluate | None:
-    """Find what workers have to evaluate anew; None if there is no stream to work off, or no segment differs."""
+    """Return the segments that workers have to evaluate anew; None if there are no workers, or no segment differs."""
     after = plan.definitions
     is_worked = any(definitions.get(kind) for definitions in (before, after) for kind in ("triggers", "events"))
     if not is_worked or not is_direct(plan.connection):
@@ -189,7 +189,7 @@ def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Reeva
     kinds = {name: CHANGED for name in owed_sweep(project) if name in program.segments}
     kinds |= differences(_program(before), program)
     touched = {name for name, kind in kinds.items() if kind != REMOVED}
-    moving = {name for name in touched if kinds[name] != ADDED}  # nobody enters a new segment: who is in it was in it
+    moving = {name for name in touched if kinds[name] != ADDED}  # members of a new segment do not enter it
     started = [
         trigger.name
         for trigger in decode_triggers(after).values()
@@ -199,12 +199,12 @@ def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Reeva
 
 
 def owe_sweep(project: Project, segments: Iterable[str]) -> None:
-    """Note, before new definitions take effect, what has to be looked at afterwards; an apply may be killed between."""
+    """Note, before new definitions take effect, the segments to evaluate anew, in case the apply is killed."""
     write_atomically(_owed(project), orjson.dumps(sorted({*segments, *owed_sweep(project)})))
 
 
 def owed_sweep(project: Project) -> list[str]:
-    """Return the segments that an apply which was killed left to be looked at again."""
+    """Return the segments that a killed apply left to be evaluated anew."""
     try:
         return [str(name) for name in orjson.loads(_owed(project).read_bytes())]
     except (OSError, ValueError, TypeError):

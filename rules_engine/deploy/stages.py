@@ -1,6 +1,6 @@
-"""List what applying does as stages: found once, shown by `segments plan`, and walked by `segments apply`.
+"""The stages of an apply: found once, shown by `segments plan`, and performed by `segments apply`.
 
-A stage is plain frozen data that says what will be done, and nothing of how. So what is shown is what is done.
+A stage is plain frozen data that says what is done, not how. So `apply` does exactly what `plan` shows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class NameChanges:
 
     @classmethod
     def between(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> NameChanges:
-        """Find what leads from one set of definitions to another."""
+        """Return the names that differ between two sets of definitions."""
         return cls(
             added=tuple(sorted(after.keys() - before.keys())),
             changed=tuple(sorted(name for name in after.keys() & before.keys() if after[name] != before[name])),
@@ -55,7 +55,7 @@ class NameChanges:
         )
 
     def lines(self, what: str) -> Iterator[str]:
-        """Yield a line for each thing that happens.
+        """Yield a line for each kind of change.
 
         >>> list(NameChanges(added=("a", "b"), removed=("c",)).lines("segments"))
         ['segments added: a, b', 'segments removed: c']
@@ -80,7 +80,7 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class BuildStates:
-    """Build the event states that the new definitions need from the event log, beside the old ones.
+    """Build the event states that the new definitions need from the event log, next to the old ones.
 
     Attributes
     ----------
@@ -89,8 +89,8 @@ class BuildStates:
     since
         the first day of the log that is read, in microseconds; None if the log has no such event.
     days, rows, users
-        how many days of the log are read, how many events they hold (one that was delivered twice may count twice),
-        and of how many users; None where that was not counted.
+        the numbers of days of the log, of events (one that was delivered twice may count twice), and of entities, None
+        if not counted.
     """
 
     events: tuple[str, ...]
@@ -123,9 +123,9 @@ class KeepVersion:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Replace the read plan in one step: every request answers by the old definitions, or every one by the new.
+    """Replace the read plan in one step, so that each request uses either the old definitions or the new ones.
 
-    ``definitions`` are the names that change, by kind; kinds in which nothing does are absent.
+    ``definitions`` are the names that change, by kind; kinds without changes are absent.
     """
 
     definitions: tuple[tuple[str, NameChanges], ...]
@@ -139,7 +139,7 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """Take the events into the new states that came while they were built, and let the old states expire."""
+    """Add the events that came meanwhile to the new states, and let the old states expire."""
 
     def lines(self) -> Iterator[str]:
         """Say in lines what is done."""
@@ -148,9 +148,9 @@ class CatchUp:
 
 @dataclass(frozen=True, slots=True)
 class Reevaluate:
-    """Let the workers look at every user again, by segments that are added or changed or refer to such ones.
+    """Let the workers evaluate all entities anew, in the segments that are added or changed or refer to such ones.
 
-    ``triggers`` may start for users who thereby enter or leave.
+    ``triggers`` may start for entities that thereby enter or leave.
     """
 
     segments: tuple[str, ...]
@@ -175,11 +175,11 @@ class ApplyStages:
     stages
         in order.
     before
-        the hash of the read plan that this leads from; None if there is none that can be read.
+        the hash of the read plan in effect; None if there is none that can be read.
     definitions
-        what is put into effect, as the read plan carries it.
+        the definitions that are put into effect, in the form of the read plan.
     now
-        what counts as now where none is given, in microseconds; None is the wall clock.
+        the instant that counts as now, in microseconds; None: the wall clock.
     differs
         whether anything differs from what is applied.
     """
@@ -192,7 +192,7 @@ class ApplyStages:
 
     @property
     def id(self) -> str:
-        """Return a short hash: equal if the same is done to the same. How many events wait in the log plays no part.
+        """Return a short hash, equal for equal stages from the same state. The number of logged events does not matter.
 
         >>> kept = (KeepVersion(2),)
         >>> ApplyStages(kept, "a").id == ApplyStages(kept, "a").id != ApplyStages(kept, "b").id
@@ -208,7 +208,7 @@ class ApplyStages:
     def of(self, kind: str) -> NameChanges:
         """Return the names of one kind of definition that change: ``segments``, ``events``, ``triggers`` and so on."""
         switches = [stage for stage in self.stages if isinstance(stage, Switch)]
-        return next((names for stage in switches for found, names in stage.definitions if found == kind), NameChanges())
+        return next((names for stage in switches for name, names in stage.definitions if name == kind), NameChanges())
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +274,7 @@ def stage_data(stage: Stage) -> dict[str, Any]:
 def to_data(value: Any) -> Any:
     """Return frozen data as JSON data."""
     if is_dataclass(value):
-        return {one.name: to_data(getattr(value, one.name)) for one in fields(value)}
+        return {attribute.name: to_data(getattr(value, attribute.name)) for attribute in fields(value)}
     if isinstance(value, tuple):
         return [to_data(item) for item in value]
     return value

@@ -121,9 +121,9 @@ def _is_held(project: Project, plan: ReadPlan, states: str | None) -> bool:
         return True
     check_eviction(server)
     with server.connected() as client:
-        held = StoreMark(client, plan.project)
-        complete = states is None or held.states == states.encode()
-        return complete and not held.missing(view.name for view in plan.views)
+        mark = StoreMark(client, plan.project)
+        complete = states is None or mark.states == states.encode()
+        return complete and not mark.missing(view.name for view in plan.views)
 
 
 def _states_name(plan: ReadPlan) -> bytes | None:
@@ -158,19 +158,19 @@ def _stamp(path: Path) -> bytes:
     """Return what tells that a file was written anew."""
     if not path.is_file():
         return f"{path} -\n".encode()
-    found = path.stat()
-    return f"{path} {found.st_size} {found.st_mtime_ns}\n".encode()
+    status = path.stat()
+    return f"{path} {status.st_size} {status.st_mtime_ns}\n".encode()
 
 
 def _registry(project: Project) -> Path | None:
     """Return the file of Feast's registry; None if it is none, or its name depends on the environment."""
     content: Any = yaml.safe_load(project.feature_store_yaml.read_text(encoding="utf-8"))
-    found = content.get("registry") if isinstance(content, dict) else None
-    if isinstance(found, dict) and found.get("registry_type", "file") == "file":
-        found = found.get("path")
-    if not isinstance(found, str) or "://" in found or "$" in found:
+    registry = content.get("registry") if isinstance(content, dict) else None
+    if isinstance(registry, dict) and registry.get("registry_type", "file") == "file":
+        registry = registry.get("path")
+    if not isinstance(registry, str) or "://" in registry or "$" in registry:
         return None
-    path = project.feature_repo / found
+    path = project.feature_repo / registry
     return path if path.is_file() else None
 
 

@@ -20,7 +20,7 @@ ANY = frozenset(Kind)
 
 
 class Aggregate(Enum):
-    """Names how the matching events of a window become one value."""
+    """The ways in which the matching events of a window become one value."""
 
     COUNT = "count"
     SUM = "sum"
@@ -47,13 +47,13 @@ class Aggregation:
     Attributes
     ----------
     function
-        which.
+        the aggregate.
     reduce
-        ``(values) ->`` its value: of the property of each event in order, None where the property is missing.
+        ``(values) ->`` its value, from the property of each event in order, None where the property is missing.
     result
         the type of its value.
     summary, example
-        for people; the example is what follows the first key of a condition.
+        for documentation; the example is the text after the first key of a condition.
     kinds
         the kinds of property that it takes; None if it takes no property.
     takes_lists
@@ -61,7 +61,7 @@ class Aggregation:
     never_missing
         True if it has a value even of no events.
     options
-        the keys that may stand beside it in a condition.
+        the further keys that a condition with it may have.
     """
 
     function: Aggregate
@@ -76,11 +76,11 @@ class Aggregation:
 
     @property
     def is_count(self) -> bool:
-        """Tell whether its value is a number of things: whole, and never missing."""
+        """Say whether its value is a count: whole, and never missing."""
         return self.result is Result.COUNT
 
     def type_of_property(self, declared: ValueType | None) -> ValueType | None:
-        """Return the type by which the property is read: where none is declared, what reduces numbers reads numbers."""
+        """Return the type as which the property is read: undeclared, it is read as a number if numbers are reduced."""
         return FLOAT if declared is None and self.kinds is not None and self.kinds <= NUMBERS_AND_TIMES else declared
 
     def type_of_value(self, of_type: ValueType | None) -> ValueType | None:
@@ -135,7 +135,7 @@ def quotient(total: int | float | None, number: int) -> float | None:
 
 
 def _distinct(values: Sequence[Value]) -> int:
-    """1 and 1.0 are one value; True is another."""
+    """Count the distinct values: 1 and 1.0 are one value, True is another."""
     return len({(isinstance(value, bool), value) for value in values})
 
 
@@ -187,7 +187,7 @@ _TABLE = (
 AGGREGATES: Mapping[Aggregate, Aggregation] = {row.function: row for row in _TABLE}
 
 
-def require_aggregates(place: str, known: Iterable[Aggregate]) -> None:
+def require_aggregates(place: str, table: Iterable[Aggregate]) -> None:
     """Fail, when a module is imported, if its table lacks an aggregate.
 
     Raises
@@ -200,7 +200,7 @@ def require_aggregates(place: str, known: Iterable[Aggregate]) -> None:
     ...
     TypeError: nothing: aggregates without an entry: last
     """
-    lacking = sorted(function.value for function in set(Aggregate) - set(known))
+    lacking = sorted(function.value for function in set(Aggregate) - set(table))
     if lacking:
         raise TypeError(f"{place}: aggregates without an entry: {', '.join(lacking)}")
 

@@ -79,9 +79,9 @@ def first_change(
     Parameters
     ----------
     answer
-        what is watched, as a function of the instant.
+        the answer, as a function of the instant.
     instants
-        the finitely many instants after now at which it may change, but for clock conditions.
+        the finitely many instants after now at which it may change, except by clock conditions.
     clocks
         ``(after, until) ->`` the instants in between at which a clock condition may change; None without such
         conditions.
@@ -108,31 +108,31 @@ def _by_clock(
 
 def reachable(program: Program, conditions: Iterable[Condition]) -> list[Condition]:
     """Return the conditions, all conditions inside them, and those of the segments that they refer to."""
-    found: list[Condition] = []
+    nodes: list[Condition] = []
     seen: set[str] = set()
     waiting = list(conditions)
     while waiting:
         for node in walk(waiting.pop()):
-            found.append(node)
+            nodes.append(node)
             if isinstance(node, SegmentRef) and node.name not in seen:
                 seen.add(node.name)
                 waiting.append(program.segment(node.name).when)
-    return found
+    return nodes
 
 
 def candidates(conditions: Iterable[Condition], inputs: Inputs, now: int) -> set[int]:
     """Return every instant after now at which one of the conditions may change, except for clock conditions."""
-    found: set[int] = set()
+    instants: set[int] = set()
     events = inputs.events
     for condition in conditions:
         if isinstance(condition, Sequence):
             if isinstance(events, KeptEvents):
-                found.update(events.instants(condition))
+                instants.update(events.instants(condition))
             else:
-                found.update(sequence_instants(condition, events))
+                instants.update(sequence_instants(condition, events))
         elif isinstance(condition, Predicate):
-            found.update(_predicate_instants(condition, inputs))
-    return {instant for instant in found if instant > now}
+            instants.update(_predicate_instants(condition, inputs))
+    return {instant for instant in instants if instant > now}
 
 
 def _predicate_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
@@ -205,5 +205,5 @@ def _possible(condition: Condition, evaluation: Evaluation) -> set[Truth]:
 def _combinations(sets: Collection[set[Truth]], combine: Callable[[list[Truth]], Truth]) -> set[Truth]:
     reached: set[Truth] = set()
     for answers in sets:
-        reached = {combine([one, other]) for one in reached for other in answers} if reached else set(answers)
+        reached = {combine([left, right]) for left in reached for right in answers} if reached else set(answers)
     return reached

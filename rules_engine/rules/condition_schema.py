@@ -119,14 +119,14 @@ class ConditionSchema:
     def _clock(self, form: Form, name: str) -> JsonSchema:
         kind = Kind.TIME_OF_DAY if name == "time_of_day" else Kind.DAY_OF_WEEK
         features = [feature.key for feature in self._catalog.features.values() if feature.type == STRING]
-        held = {"enum": sorted(features)} if features and self._catalog.closed else {"type": "string"}
+        zone_feature = {"enum": sorted(features)} if features and self._catalog.closed else {"type": "string"}
         zone = {
             "description": "An IANA time zone, or the feature that holds one.",
             "anyOf": [
                 {"type": "string", "examples": ["Europe/Oslo", "America/New_York"]},
                 {
                     "type": "object",
-                    "properties": {"feature": held},
+                    "properties": {"feature": zone_feature},
                     "required": ["feature"],
                     "additionalProperties": False,
                 },

@@ -1,4 +1,4 @@
-"""Describes a kind of document, and what its parser may use: the registry of kinds is in ``kinds.py``."""
+"""The description of a kind of document, and the names that its parser may use. The registry is in ``kinds.py``."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from rules_engine.rules.schema_parts import JsonSchema, SchemaParts
 
 @dataclass(slots=True)
 class Scope:
-    """Holds what a document may name, and the problems found so far.
+    """The names that a document may use, and the problems so far.
 
-    A parser leaves out what it refuses and adds the reason to ``problems``; under a name whose value was refused
-    stands None, so that what refers to it is not refused as well.
+    A parser leaves out the parts that it refuses, and adds the reasons to ``problems``. A name whose value was refused
+    has the value None, so that references to it are not refused as well.
 
     Attributes
     ----------
     catalog
         features and events.
     names
-        by kind of document, the names that the files define.
+        the names that the files define, by kind of document.
     sinks
-        by name, the kind of sink that the project's settings configure.
+        the kind of each sink that the project's settings configure, by name.
     consent
-        by name, the feature that is true where the consent was given.
+        the feature that is true for entities with the consent, by name.
     problems
-        what is wrong, in the order in which it was found.
+        the problems, in the order in which they were found.
     """
 
     catalog: Catalog
@@ -49,48 +49,46 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class DocumentKind:
-    """One kind of document: everything that the language has to know of it. No part can be left out.
-
-    Values of the kind are its nodes by name.
+    """A kind of document: everything that the language has to know about it. Its values are its nodes by name.
 
     Attributes
     ----------
     name
         the document's first key.
-    single
-        True if all files together may hold one such document only.
     envelope
-        the JSON Schema of the document; ``{"x-kind": ...}`` marks what ``parse`` checks, which ``schema`` describes.
+        the JSON Schema of the document; ``{"x-kind": ...}`` marks a part that ``parse`` checks and ``schema`` gives.
     parse
         returns the node of a document, or None if a part of it was refused.
+    encode, decode
+        turn the values into parts of a read plan's ``definitions``, and back.
+    plan_parts
+        the parts of ``definitions`` whose changed names a plan shows, each by the word that the plan shows for them.
+    single
+        True if all files together may hold only one such document.
     check
-        returns what is wrong with the values together, such as references in a circle.
+        returns the problems of the values together, such as references in a circle.
     conditions
-        returns the conditions inside the values as segments, by names that tell them apart.
+        returns the conditions inside the values as segments, by unique names.
     features
         returns the features (``VIEW:NAME``) that the values read besides those of the conditions.
     schema
-        returns, for editors, the JSON Schema by ``x-kind`` of what the envelope leaves open.
+        returns the JSON Schema, for editors, of each ``x-kind`` in the envelope.
     editor_rules
-        JSON Schema that editors apply to the whole document besides the envelope: the parser says it better.
-    encode, decode
-        return the values as parts of a read plan's ``definitions``, and the other way round.
-    plan_parts
-        by the word that a plan shows, the part of ``definitions`` in which names are added, changed and removed.
+        JSON Schema for the whole document that only editors apply, because the parser's message is better.
     case
-        the JSON Schema of one case in a ``*.test.yaml`` file; None if documents of this kind have no tests.
+        the JSON Schema of a case in a ``*.test.yaml`` file; None if documents of this kind have no tests.
     """
 
     name: str
-    single: bool
     envelope: JsonSchema
     parse: Callable[[MappingNode, Scope], Any | None]
-    check: Callable[[Mapping[str, Any]], list[Diagnostic]]
-    conditions: Callable[[Mapping[str, Any]], Mapping[str, Segment]]
-    features: Callable[[Mapping[str, Any]], AbstractSet[str]]
-    schema: Callable[[SchemaParts], Mapping[str, JsonSchema]]
-    editor_rules: JsonSchema
     encode: Callable[[Mapping[str, Any]], dict[str, Any]]
     decode: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     plan_parts: Mapping[str, str]
-    case: JsonSchema | None
+    single: bool = False
+    check: Callable[[Mapping[str, Any]], list[Diagnostic]] = lambda _values: []
+    conditions: Callable[[Mapping[str, Any]], Mapping[str, Segment]] = lambda _values: {}
+    features: Callable[[Mapping[str, Any]], AbstractSet[str]] = lambda _values: frozenset()
+    schema: Callable[[SchemaParts], Mapping[str, JsonSchema]] = lambda _parts: {}
+    editor_rules: JsonSchema = field(default_factory=dict)
+    case: JsonSchema | None = None

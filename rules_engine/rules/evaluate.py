@@ -24,7 +24,7 @@ from rules_engine.rules.nodes import (
     SegmentRef,
     Sequence,
 )
-from rules_engine.rules.predicates import Truth, context_value, judge
+from rules_engine.rules.predicates import Truth, context_value, predicate_truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import sequence_truth
 from rules_engine.rules.types import STRING, Value, conform
@@ -71,7 +71,7 @@ class Evaluation:
             case Not():
                 return negate(self.condition(condition.condition))
             case Predicate():
-                return judge(condition, self.value(condition), self.now)
+                return predicate_truth(condition, self.value(condition), self.now)
             case Sequence():
                 return sequence_truth(condition, self.inputs.events, self.now)
             case SegmentRef():

@@ -12,7 +12,7 @@ from rules_engine.rules.types import Value, conform
 
 
 def matching(match: EventMatch, events: Sequence[Event]) -> list[Event]:
-    """Return the events that a match means, in their order."""
+    """Return the matching events, in their order."""
     return [event for event in events if event.is_meant_by(match)]
 
 

@@ -1,17 +1,16 @@
-"""Explain an answer: every condition with its value, its verdict, and when the verdict changes."""
+"""Explains an answer: every condition with its value, its verdict, and the instant at which the verdict changes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import assert_never
 
-from rules_engine.clock import format_duration, format_instant, from_micros, to_micros
-from rules_engine.diagnostics import printable
+from rules_engine.clock import format_duration, from_micros
 from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import in_window, matching
+from rules_engine.rules.explanation import MAX_EVENTS, Explanation, Reason
 from rules_engine.rules.format import format_argument, format_value
 from rules_engine.rules.inputs import Event, Inputs, KeptEvents
 from rules_engine.rules.nodes import (
@@ -28,146 +27,10 @@ from rules_engine.rules.nodes import (
     Sequence,
 )
 from rules_engine.rules.operators import OPERATORS, Argument
-from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import first_events
 from rules_engine.rules.types import Kind, Value, conform
 from rules_engine.rules.undecided import Undecided
-
-#: How many of the events that counted are named; the latest ones.
-MAX_EVENTS = 5
-
-_MICROSECOND = timedelta(microseconds=1)
-
-_WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Explains one condition.
-
-    Attributes
-    ----------
-    text
-        the condition in one line; for a group its word: ``all``, ``any``, ``none``, ``not``.
-    verdict
-        True, False, or None for unknown.
-    value
-        what the condition read, as people write it; None for groups.
-    threshold
-        what the value is compared with, as it was written; None for groups and sequences.
-    missing
-        why the value is missing: ``absent`` (no such row), ``null``, ``expired ...``, ``not passed`` (context), ``no
-        such event``, ``absent from the event``, ``of another type``.
-    age
-        how long ago the value's row was observed, None where that is not known.
-    distance
-        how far a number or time is from fulfilling the comparison, as people write it.
-    events, event_count
-        the latest events that counted, and how many did.
-    note
-        what has to be known of the events, where not all of them are kept.
-    changes_at
-        when this verdict changes by time alone, in UTC; None if never.
-    children
-        the conditions inside.
-    """
-
-    text: str
-    verdict: Truth
-    value: str | None = None
-    threshold: str | None = None
-    missing: str | None = None
-    age: timedelta | None = None
-    distance: str | None = None
-    events: tuple[Event, ...] = ()
-    event_count: int | None = None
-    changes_at: datetime | None = None
-    children: tuple[Reason, ...] = ()
-    note: str | None = None
-
-    def line(self) -> str:
-        """Return the reason in one line, without its children."""
-        notes = [self._reading()]
-        if self.distance:
-            notes.append(self.distance)
-        if self.age is not None:
-            notes.append(f"observed {format_duration(self.age // _MICROSECOND)} ago")
-        if self.event_count:
-            instants = ", ".join(format_instant(event.at) for event in self.events)
-            notes.append(("events at " if self.event_count <= MAX_EVENTS else "latest events at ") + instants)
-        if self.note:
-            notes.append(self.note)
-        if self.changes_at is not None and not self.children:
-            notes.append(f"until {_text(self.changes_at)}")
-        shown = "; ".join(note for note in notes if note)
-        return printable(f"{_WORDS[self.verdict]}: {self.text}" + (f" ({shown})" if shown else ""))
-
-    def _reading(self) -> str:
-        if self.missing:
-            return f"missing: {self.missing}"
-        return f"is {self.value}" if self.value is not None else ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the reason as JSON data; instants as ISO 8601, durations in seconds."""
-        return {
-            "condition": self.text,
-            "verdict": self.verdict,
-            "value": self.value,
-            "threshold": self.threshold,
-            "missing": self.missing,
-            "age_seconds": None if self.age is None else self.age.total_seconds(),
-            "distance": self.distance,
-            "events": [{"event": event.name, "at": format_instant(event.at), "id": event.id} for event in self.events],
-            "event_count": self.event_count,
-            "note": self.note,
-            "changes_at": None if self.changes_at is None else _text(self.changes_at),
-            "children": [child.to_dict() for child in self.children],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Explains why an entity is, or is not, in a segment at an instant. ``str()`` of it is a tree.
-
-    ``blocking`` are the fewest conditions whose change would make the entity a member: the nearest miss; empty for a
-    member.
-    """
-
-    entity: str
-    segment: str
-    verdict: Truth
-    at: datetime
-    changes_at: datetime | None
-    reason: Reason
-    blocking: tuple[Reason, ...] = ()
-
-    def __str__(self) -> str:
-        return "\n".join([self.headline(), *_tree(self.reason, "", ""), *self._nearest_miss()])
-
-    def headline(self) -> str:
-        """Return the answer in one line."""
-        answer = {True: "is in", False: "is not in", None: "is not known to be in"}[self.verdict]
-        until = f", until {_text(self.changes_at)}" if self.changes_at is not None else ""
-        return printable(f"{self.entity} {answer} {self.segment} at {_text(self.at)}{until}")
-
-    def _nearest_miss(self) -> list[str]:
-        if not self.blocking:
-            return []
-        number = "one condition" if len(self.blocking) == 1 else f"{len(self.blocking)} conditions"
-        return [f"nearest miss: {number} would have to change", *(f"  - {reason.line()}" for reason in self.blocking)]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the explanation as JSON data."""
-        return {
-            "entity": self.entity,
-            "segment": self.segment,
-            "verdict": self.verdict,
-            "at": _text(self.at),
-            "changes_at": None if self.changes_at is None else _text(self.changes_at),
-            "reason": self.reason.to_dict(),
-            "nearest_miss": [reason.to_dict() for reason in self.blocking],
-        }
 
 
 def explain(program: Program, segment: str, inputs: Inputs, now: int, entity: str = "") -> Explanation:
@@ -293,8 +156,8 @@ class _Explainer:
             return f"expired {format_duration(self._now - expires_at + 1)} ago"
         if not _is_null(self._inputs.features.get(feature.key)):
             return "of another type"
-        given = feature.key in self._inputs.features or feature.view in self._inputs.updated_at
-        return "null" if given else "absent"
+        is_present = feature.key in self._inputs.features or feature.view in self._inputs.updated_at
+        return "null" if is_present else "absent"
 
     def _sequence(self, sequence: Sequence) -> Reason:
         past = in_window(self._inputs.events, self._now, None)
@@ -317,18 +180,18 @@ class _Explainer:
 
     # --- the nearest miss -------------------------------------------------------------------------------------------
 
-    def blocking(self, condition: Condition, wanted: bool) -> list[Reason]:
+    def blocking(self, condition: Condition, answer: bool) -> list[Reason]:
         """Return the fewest leaves that would have to change for the condition to give the wanted answer."""
-        if self._evaluation.condition(condition) is wanted:
+        if self._evaluation.condition(condition) is answer:
             return []
         match condition:
             case Not():
-                return self.blocking(condition.condition, not wanted)
+                return self.blocking(condition.condition, not answer)
             case SegmentRef():
-                return self.blocking(self._program.segment(condition.name).when, wanted)
+                return self.blocking(self._program.segment(condition.name).when, answer)
             case AllOf() | AnyOf():
-                inside = [self.blocking(child, wanted) for child in condition.conditions]
-                if isinstance(condition, AllOf) is wanted:  # every one has to give the wanted answer
+                inside = [self.blocking(child, answer) for child in condition.conditions]
+                if isinstance(condition, AllOf) is answer:  # every one has to give the wanted answer
                     return [reason for reasons in inside for reason in reasons]
                 return min(inside, key=len)
             case _:
@@ -358,8 +221,8 @@ def _missing_property(aggregate: EventAggregate, counted: list[Event]) -> str:
     if not counted:
         return "no such event"
     judged = {Aggregate.FIRST: counted[:1], Aggregate.LAST: counted[-1:]}.get(aggregate.function, counted)
-    given = any(not _is_null(event.properties.get(aggregate.of or "")) for event in judged)
-    return "of another type" if given else "absent from the event"
+    is_present = any(not _is_null(event.properties.get(aggregate.of or "")) for event in judged)
+    return "of another type" if is_present else "absent from the event"
 
 
 def _is_null(value: Value) -> bool:
@@ -385,18 +248,5 @@ def _distance(predicate: Predicate, value: Value) -> str | None:
     return f"{'short' if value < argument else 'over'} by {shown}"
 
 
-def _tree(reason: Reason, first: str, rest: str) -> list[str]:
-    lines = [f"{first}└─ {reason.line()}"] if not first else [f"{first}{reason.line()}"]
-    indent = rest + "   " if not first else rest
-    for position, child in enumerate(reason.children):
-        last = position == len(reason.children) - 1
-        lines += _tree(child, indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "))
-    return lines
-
-
 def _instant(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
-
-
-def _text(instant: datetime) -> str:
-    return format_instant(to_micros(instant))

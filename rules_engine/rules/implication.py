@@ -32,7 +32,7 @@ def implies(program: Program, condition: Condition, other: Condition) -> bool:
     if isinstance(other, AnyOf):
         return any(implies(program, condition, part) for part in other.conditions)
     if isinstance(condition, Not) and isinstance(other, Not):
-        # False of the one side is as certain as true: Kleene's not keeps unknown unknown on both.
+        # In Kleene's logic a negation is true exactly where its operand is false.
         return _false_implies_false(program, condition.condition, other.condition)
     return isinstance(condition, Predicate) and isinstance(other, Predicate) and _predicate_implies(condition, other)
 
@@ -66,10 +66,10 @@ def _predicate_implies(condition: Predicate, other: Predicate) -> bool:
 
 def _is_more_often(condition: Predicate, other: Predicate) -> bool:
     """Tell whether both are minimum counts of the same events, of which ``other`` is no stricter in window or count."""
-    one, two = condition.operand, other.operand
-    if not (isinstance(one, EventAggregate) and isinstance(two, EventAggregate)):
+    first, second = condition.operand, other.operand
+    if not (isinstance(first, EventAggregate) and isinstance(second, EventAggregate)):
         return False
-    if {condition.operator, other.operator} != {"at_least"} or {one.function, two.function} != {Aggregate.COUNT}:
+    if {condition.operator, other.operator} != {"at_least"} or {first.function, second.function} != {Aggregate.COUNT}:
         return False
-    wider = two.within is None or (one.within is not None and one.within <= two.within)
-    return one.match == two.match and wider and bool(condition.argument >= other.argument)
+    wider = second.within is None or (first.within is not None and first.within <= second.within)
+    return first.match == second.match and wider and bool(condition.argument >= other.argument)

@@ -1,7 +1,7 @@
 """The registry of the kinds of documents, in the order in which they are read.
 
-A kind is a folder of this package whose ``kind.py`` describes it. What packages above do for each kind they keep in
-tables made with :func:`for_every_kind`, which refuses a table that lacks one.
+A kind is a folder of this package whose ``kind.py`` describes it. Packages above that need an entry for each kind have
+tables made with :func:`for_every_kind`, which refuses a table that lacks a kind.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ def registry(kinds: Iterable[DocumentKind]) -> dict[str, DocumentKind]:
     Raises
     ------
     ValueError
-        if two have one name, or one leaves something open.
+        if two kinds have the same name, or a description is incomplete.
 
     >>> from dataclasses import replace
     >>> registry([replace(PROJECT, schema=lambda parts: {})])
     Traceback (most recent call last):
     ValueError: the kind `project` names `consents` in its envelope, and does not describe it in its schema
     """
-    found: dict[str, DocumentKind] = {}
+    by_name: dict[str, DocumentKind] = {}
     for kind in kinds:
-        if kind.name in found:
+        if kind.name in by_name:
             raise ValueError(f"there are two kinds of documents named `{kind.name}`")
         _check(kind)
-        found[kind.name] = kind
-    return found
+        by_name[kind.name] = kind
+    return by_name
 
 
 def _check(kind: DocumentKind) -> None:
@@ -67,9 +67,9 @@ def for_every_kind(
     Parameters
     ----------
     what
-        names the table in the error.
+        the name of the table, for the error.
     among
-        is true of the kinds that need an entry.
+        says of a kind whether it needs an entry.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The files of a project to a checked program: every problem of every file is found in one go."""
+"""Loads the files of a project as a checked program, and collects every problem of every file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Definitions:
 
     @property
     def settings(self) -> Settings:
-        """Return what the ``project:`` document says; the defaults without one."""
+        """Return the settings of the ``project:`` document; the defaults without one."""
         return next(iter(self.values.get("project", {}).values()), Settings())
 
     def with_now(self, now: int | None) -> Definitions:
@@ -81,9 +81,9 @@ def read_folder(folder: Path) -> tuple[list[Node], list[Diagnostic]]:
     documents: list[Node] = []
     problems: list[Diagnostic] = []
     for path in definition_files(folder):
-        found, trouble = read_file(path, path.relative_to(folder.parent).as_posix())
-        documents += found
-        problems += trouble
+        parsed, refused = read_file(path, path.relative_to(folder.parent).as_posix())
+        documents += parsed
+        problems += refused
     return documents, problems
 
 
@@ -141,11 +141,11 @@ def decode_definitions(content: MappingType[str, Any]) -> Definitions:
 
 
 def conditions_of(definitions: Definitions) -> dict[str, Segment]:
-    """Return every condition in the definitions as a segment: the segments, and what stands in other documents."""
-    found: dict[str, Segment] = {}
+    """Return every condition in the definitions as a segment: segments, and conditions in other documents."""
+    conditions: dict[str, Segment] = {}
     for kind in KINDS.values():
-        found |= kind.conditions(definitions.values.get(kind.name, {}))
-    return found
+        conditions |= kind.conditions(definitions.values.get(kind.name, {}))
+    return conditions
 
 
 def features_of(definitions: Definitions) -> frozenset[str]:
@@ -199,7 +199,7 @@ def _names(kind: DocumentKind, documents: list[Mapping], problems: list[Diagnost
 
 
 def _single(kind: DocumentKind, documents: list[Mapping], problems: list[Diagnostic]) -> Collection[str]:
-    """Refuse a second document of a kind that stands once; it defines no name that others use."""
+    """Refuse a second document of a kind that may occur once. Such a kind defines no names."""
     for extra in documents[1:]:
         place = f"{documents[0].span.file}:{documents[0].span.line}"
         message = f"there is another `{kind.name}:` at {place}"
@@ -208,7 +208,7 @@ def _single(kind: DocumentKind, documents: list[Mapping], problems: list[Diagnos
 
 
 def _values(kind: DocumentKind, documents: list[Mapping], scope: Scope) -> dict[str, Any]:
-    """Return the nodes of a kind by name, without those of which a part was refused."""
+    """Return the nodes of a kind by name, without those with a refused part."""
     values: dict[str, Any] = {}
     for document in documents[:1] if kind.single else documents:
         refused = check_schema(document, kind.envelope)

@@ -66,14 +66,14 @@ def _day_crossings(day: datetime, zone: ZoneInfo, times_of_day: Collection[int])
     A wall time that occurs twice on this day gives two instants.
     """
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
-    found = set()
+    instants = set()
     for micros in times_of_day:
         wall = midnight + timedelta(microseconds=micros)
-        found |= {to_micros(wall.replace(fold=fold).astimezone(UTC)) for fold in (0, 1)}
+        instants |= {to_micros(wall.replace(fold=fold).astimezone(UTC)) for fold in (0, 1)}
     start, end = to_micros(day), to_micros(day) + DAY
     if _offset(start, zone) != _offset(end, zone):
-        found.add(_shift(start, end, zone))
-    return found
+        instants.add(_shift(start, end, zone))
+    return instants
 
 
 def _offset(instant: int, zone: ZoneInfo) -> timedelta | None:

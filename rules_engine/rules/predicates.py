@@ -1,4 +1,4 @@
-"""The truth of one predicate on one value. Every place that judges a value uses this."""
+"""The truth of one predicate on one value. Every evaluation of a single value uses this."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rules_engine.rules.undecided import Undecided, judge_undecided
 Truth = bool | None
 
 
-def judge(predicate: Predicate, value: Value, now: int) -> Truth:
+def predicate_truth(predicate: Predicate, value: Value, now: int) -> Truth:
     """Return the truth of a predicate on a value of the operand's type; None is a missing value.
 
     >>> from rules_engine.rules.nodes import FeatureRef
     >>> adult = Predicate(FeatureRef("user", "age"), "at_least", 18)
-    >>> judge(adult, 20, now=0), judge(adult, None, now=0)
+    >>> predicate_truth(adult, 20, now=0), predicate_truth(adult, None, now=0)
     (True, None)
     """
     operator = OPERATORS[predicate.operator]
@@ -40,7 +40,7 @@ def judge(predicate: Predicate, value: Value, now: int) -> Truth:
 
 def judge_read(predicate: Predicate, raw: Value, now: int) -> Truth:
     """Return the truth of a predicate on a value as it was read: one of another type is missing."""
-    return judge(predicate, raw if raw.__class__ is Undecided else conform(raw, predicate.operand_type), now)
+    return predicate_truth(predicate, raw if raw.__class__ is Undecided else conform(raw, predicate.operand_type), now)
 
 
 def context_value(ref: ContextRef, value_type: ValueType | None, context: Mapping[str, Any]) -> Value:
@@ -51,7 +51,7 @@ def context_value(ref: ContextRef, value_type: ValueType | None, context: Mappin
     Raises
     ------
     DataError
-        if a time has no offset: it would be a guess.
+        if a time has no offset.
 
     >>> from datetime import UTC, datetime
     >>> from rules_engine.rules.types import TIME
@@ -81,7 +81,7 @@ def _context_scalar(value: Any, wants_time: bool) -> Value:
 
 
 def selects(match: EventMatch, name: str, properties: Mapping[str, Value], now: int = 0) -> bool:
-    """Say whether an event is one of those meant: its name fits and every ``where`` predicate is true.
+    """Say whether an event matches: it has the name, and every ``where`` predicate is true.
 
     No operator on a property reads the clock (times relative to now are refused there), so ``now`` does not matter.
 
@@ -95,4 +95,4 @@ def _property_holds(predicate: Predicate, properties: Mapping[str, Value], now: 
     operand = predicate.operand
     assert isinstance(operand, PropertyRef), operand
     value = conform(properties.get(operand.name), predicate.operand_type)
-    return judge(predicate, value, now) is True
+    return predicate_truth(predicate, value, now) is True

@@ -69,14 +69,14 @@ class Program:
 
     def closure(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the named segments and all that they refer to, in evaluation order."""
-        wanted: dict[str, None] = {}
+        ordered: dict[str, None] = {}
         for name in names:
             self.segment(name)
-            self._visit(name, wanted)
-        return tuple(wanted)
+            self._visit(name, ordered)
+        return tuple(ordered)
 
     @cached_property
     def event_conditions(self) -> tuple[Condition, ...]:
-        """Return the conditions that ask for events themselves, each once, in an order that only they decide."""
+        """Return the conditions that read events themselves, each once, in an order that depends only on them."""
         by_text = {repr(node): node for name in self.names for node in walk(self.segments[name].when)}
         return tuple(by_text[text] for text in sorted(by_text) if reads_events(by_text[text]))

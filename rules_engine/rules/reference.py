@@ -95,10 +95,10 @@ def _operand(operator: Operator) -> str:
 
 
 def _form_row(form: Form) -> Sequence[str]:
-    beside = [f"`{key}`" for key in form.required]
-    beside += ["one operator"] if form.takes_operator else []
-    beside += [f"[`{key}`]" for key in form.optional]
-    return f"`{form.head}`", form.shape.value, " ".join(beside), form.summary, f"`{form.example}`"
+    keys = [f"`{key}`" for key in form.required]
+    keys += ["one operator"] if form.takes_operator else []
+    keys += [f"[`{key}`]" for key in form.optional]
+    return f"`{form.head}`", form.shape.value, " ".join(keys), form.summary, f"`{form.example}`"
 
 
 def _notes() -> list[str]:

@@ -15,7 +15,7 @@ def references_first(references: Mapping[str, Collection[str]]) -> Iterator[str]
     ['b', 'a']
     """
     referring = reversed_references(references)
-    missing = {name: len(set(found)) for name, found in references.items()}
+    missing = {name: len(set(names)) for name, names in references.items()}
     ready = deque(name for name, count in missing.items() if not count)
     while ready:
         name = ready.popleft()
@@ -33,8 +33,8 @@ def reversed_references(references: Mapping[str, Iterable[str]]) -> dict[str, li
     {'b': ['a', 'c'], 'a': ['c']}
     """
     referring: dict[str, list[str]] = {}
-    for name, found in references.items():
-        for reference in set(found):
+    for name, names in references.items():
+        for reference in set(names):
             referring.setdefault(reference, []).append(name)
     return referring
 
@@ -45,10 +45,10 @@ def reached(references: Mapping[str, Iterable[str]], start: Iterable[str]) -> se
     >>> sorted(reached({"a": ["b"], "b": ["c"], "d": ["a"]}, ["a"]))
     ['a', 'b', 'c']
     """
-    found = set(start)
-    waiting = list(found)
+    names = set(start)
+    waiting = list(names)
     while waiting:
-        new = set(references.get(waiting.pop(), ())) - found
-        found |= new
+        new = set(references.get(waiting.pop(), ())) - names
+        names |= new
         waiting += new
-    return found
+    return names

@@ -37,14 +37,14 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class SchemaParts:
-    """Holds what the schemas of all kinds of documents are made of.
+    """The inputs of the schemas of all kinds of documents.
 
     Attributes
     ----------
     catalog
         the features and events that may be named.
     names
-        what the project's files define.
+        the names that the project's files define.
     where
         gives the schema of ``where`` for an event; None is any event.
     """
@@ -69,7 +69,9 @@ def mapping_schema(
 
 def feature_schema(catalog: Catalog, value_type: ValueType | None) -> JsonSchema:
     """Return the schema of the name of a feature of a type, or of any type."""
-    features = [one.key for one in catalog.features.values() if value_type in (None, one.type) and one.type]
+    features = [
+        feature.key for feature in catalog.features.values() if value_type in (None, feature.type) and feature.type
+    ]
     if value_type is None:
         features += [f"{EVENT_VIEW}:{name}" for name in catalog.event_features]
     return {"enum": sorted(features)} if features and catalog.closed else {"type": "string"}

@@ -139,8 +139,8 @@ class _Search:
             return False
         absent = [step for leg in (*self._legs[max(first - 1, 0) : first], *run) for step in leg.forbidden]
         absent += [step for step, begin, _ in run[-1].gaps if begin == 0]
-        wanted = set().union(*takers)
-        return all(self._happened[step].of_instant(at) <= wanted for step in absent)
+        taken = set().union(*takers)
+        return all(self._happened[step].of_instant(at) <= taken for step in absent)
 
     def _goes_on(self, last: int, at: int) -> bool:
         """Say whether what follows the run that ends with this leg at the instant can be taken."""
@@ -157,8 +157,8 @@ class _Search:
         within = self._legs[last + 1].within
         if within is not None and later[place] - end > within:
             return False
-        found = (self._happened[step].first_after(at) for step in leg.forbidden)
-        return all(forbidden is None or forbidden >= later[place] for forbidden in found)
+        first_forbidden = (self._happened[step].first_after(at) for step in leg.forbidden)
+        return all(forbidden is None or forbidden >= later[place] for forbidden in first_forbidden)
 
     def _is_quiet(self, leg: Leg, at: int) -> bool:
         """Say whether nothing came in the gaps after an instant."""

@@ -1,4 +1,4 @@
-"""The types of the values that a rule can read, and how a Python value is judged to be of one."""
+"""The types of the values that a rule can read, and the check whether a Python value is of a type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Value = Any
 
 
 class Kind(Enum):
-    """Names what a single value is. Integers and floats compare with each other; nothing else is ever converted."""
+    """The kinds of single values. Integers and floats compare with each other; nothing else is ever converted."""
 
     BOOLEAN = "boolean"
     INTEGER = "integer"
@@ -125,15 +125,15 @@ def conform(value: Value, value_type: ValueType | None) -> Value:
 
 
 def stored(value: Value, value_type: ValueType | None) -> Value:
-    """Return a feature's value as a store gives it back: of its type, and a time in whole seconds, as Feast keeps it.
+    """Return a feature's value as a store returns it: of its type, with times in whole seconds, as Feast stores them.
 
     >>> stored(1_999_999, TIME), stored(-1, TIME), stored("5", INTEGER) is None
     (1000000, -1000000, True)
     """
-    kept = conform(value, value_type)
-    if kept is None or value_type is None or value_type.kind is not Kind.TIME:
-        return kept
-    return tuple(_whole_second(each) for each in kept) if value_type.is_list else _whole_second(kept)
+    conforming = conform(value, value_type)
+    if conforming is None or value_type is None or value_type.kind is not Kind.TIME:
+        return conforming
+    return tuple(_whole_second(each) for each in conforming) if value_type.is_list else _whole_second(conforming)
 
 
 def _whole_second(at: int) -> int:

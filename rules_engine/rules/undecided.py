@@ -1,4 +1,4 @@
-"""The value of an event condition of which too few events are kept to tell it: neither true nor false, but unknown."""
+"""The value of an event condition that cannot be determined, because too few of its events are kept: it is unknown."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rules_engine.rules.operators import OPERATORS
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """Stands for the value of an aggregate over more events than are kept. It is not missing: it is not known.
+    """Stands for the value of an aggregate over more events than are kept. It is not missing, but unknown.
 
-    ``at_least`` is what a count is at least; None where nothing is known.
+    ``at_least`` is a lower bound of a count; None where nothing is known.
     """
 
     at_least: int | None = None
@@ -25,7 +25,7 @@ UNDECIDED = Undecided()
 
 
 def judge_undecided(predicate: Predicate, value: Undecided) -> bool | None:
-    """Return what the predicate says of every value that it could be; None if it says both.
+    """Return the answer of a predicate if it is the same for every possible value; None if it is not.
 
     >>> from rules_engine.rules.nodes import ContextRef
     >>> often, seldom = (Predicate(ContextRef("n"), name, 900) for name in ("at_least", "less_than"))
@@ -37,14 +37,14 @@ def judge_undecided(predicate: Predicate, value: Undecided) -> bool | None:
     if value.at_least is None:
         return None
     meaning, argument = OPERATORS[predicate.operator].meaning, predicate.argument
-    answers = {meaning(number, argument, 0) for number in _told_apart(argument, value.at_least)}
+    answers = {meaning(number, argument, 0) for number in _samples(argument, value.at_least)}
     return answers.pop() if len(answers) == 1 else None
 
 
-def _told_apart(argument: Any, least: int) -> set[int]:
-    """Return whole numbers from ``least`` on: one of each stretch in which comparing with the argument is the same."""
-    found = {least}
+def _samples(argument: Any, least: int) -> set[int]:
+    """Return numbers from ``least`` on: one from each range in which comparisons with the argument have one answer."""
+    numbers = {least}
     for bound in argument if isinstance(argument, tuple) else (argument,):
         if isinstance(bound, int | float):
-            found |= {math.floor(bound) + step for step in (-1, 0, 1, 2)}
-    return {number for number in found if number >= least}
+            numbers |= {math.floor(bound) + step for step in (-1, 0, 1, 2)}
+    return {number for number in numbers if number >= least}

@@ -20,7 +20,7 @@ from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 
 if TYPE_CHECKING:
-    from rules_engine.rules.explain import Explanation
+    from rules_engine.rules.explanation import Explanation
 
 _Current = tuple[Rules, OnlineReader | None]
 

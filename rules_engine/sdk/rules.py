@@ -25,7 +25,7 @@ from rules_engine.targets.index.rule_index import RuleIndex
 
 if TYPE_CHECKING:
     from rules_engine.events.declarations.events_yaml import EventDeclarations
-    from rules_engine.rules.explain import Explanation
+    from rules_engine.rules.explanation import Explanation
     from rules_engine.rules.load import Definitions
     from rules_engine.sdk.event_rules import EventRules, LazyState
     from rules_engine.sdk.request_scores import RequestScores

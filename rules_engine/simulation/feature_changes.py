@@ -14,7 +14,7 @@ from rules_engine.features.offline.history import Instants, OfflineHistory, newe
 from rules_engine.features.offline.parquet import unreadable
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.types import Value
-from rules_engine.targets.columns.codes import micros, python_value
+from rules_engine.targets.columns.arrays import micros, python_value
 
 if TYPE_CHECKING:
     from rules_engine.features.feast.repo import FeastRepo

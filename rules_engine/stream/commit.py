@@ -1,9 +1,9 @@
 """The state and the record of an entity, replaced together or not at all.
 
-Both lie in the entity's slot: ``{KEY}:events:FINGERPRINT`` and ``{KEY}:triggers``. One script compares them with what
-was read and replaces them, so that a worker that is killed leaves both old or both new, and one that was overtaken
-changes nothing. Events that were reported meanwhile wait behind the state and stay there; those that the new state has
-are taken out, by the digests of their ids.
+Both lie in the entity's slot: ``{KEY}:events:FINGERPRINT`` and ``{KEY}:triggers``. One script compares them with the
+bytes that were read and replaces both, so a worker that is killed leaves both old or both new, and a worker that was
+overtaken changes nothing. Events that were reported meanwhile stay appended to the state; those that the new state
+contains are removed, by the digests of their ids.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from typing import Any
 from rules_engine.redis.feast_layout import sibling_key
 from rules_engine.redis.pipe import Command, Pipe, Script
 
-#: What ends the key of a record.
+#: The last part of a record's key.
 RECORD = b"triggers"
 
-#: KEYS: the state, the record. ARGV: state and record as they were read and as they are to be, digests that are to
-#: leave, after how many milliseconds the state says nothing any more (0: never). What is not there is the empty string.
-#: Behind the state lie entries: 245, four bytes of length, a digest, a content.
+#: KEYS: the state, the record. ARGV: the state as it was read and the new one, the record as it was read and the new
+#: one, the digests of events to remove, the lifetime of the state in milliseconds (0: no end). An absent value is the
+#: empty string. Events appended to the state are entries: the byte 245, four bytes of length, a digest, the content.
 _COMMIT = Script("""\
-local held = redis.call('GET', KEYS[1]) or ''
+local stored = redis.call('GET', KEYS[1]) or ''
 local at = #ARGV[1] + 1
-local behind = string.byte(held, at)
-if string.sub(held, 1, at - 1) ~= ARGV[1] or (behind and behind ~= 245) then return 0 end
+local next_byte = string.byte(stored, at)
+if string.sub(stored, 1, at - 1) ~= ARGV[1] or (next_byte and next_byte ~= 245) then return 0 end
 if (redis.call('GET', KEYS[2]) or '') ~= ARGV[3] then return 0 end
 local new = ARGV[2]
-if behind then
-  local kept = {}
-  while at <= #held do
-    local a, b, c, d = string.byte(held, at + 1, at + 4)
+if next_byte then
+  local remaining = {}
+  while at <= #stored do
+    local a, b, c, d = string.byte(stored, at + 1, at + 4)
     local ends = at + 13 + a + b * 256 + c * 65536 + d * 16777216
-    if not string.find(ARGV[5], string.sub(held, at + 5, at + 12), 1, true) then
-      kept[#kept + 1] = string.sub(held, at, ends - 1)
+    if not string.find(ARGV[5], string.sub(stored, at + 5, at + 12), 1, true) then
+      remaining[#remaining + 1] = string.sub(stored, at, ends - 1)
     end
     at = ends
   end
-  new = new .. table.concat(kept)
+  new = new .. table.concat(remaining)
 end
-if new ~= held then
+if new ~= stored then
   if new == '' then
     redis.call('DEL', KEYS[1])
   elseif ARGV[6] == '0' then
@@ -57,9 +57,9 @@ return 1""")
 
 @dataclass(slots=True)
 class StoredEntity:
-    """The bytes that the store has of an entity: its state, its record, the events that wait. Each may be empty.
+    """The bytes that the store has of an entity: its state, its record, its waiting events. Each may be empty.
 
-    Not to be changed, as is a :class:`Replacement`; frozen they would take longer to make.
+    Do not change it, nor a :class:`Replacement`. They are not frozen because that makes them slower to create.
     """
 
     state: bytes = b""
@@ -69,7 +69,7 @@ class StoredEntity:
 
 @dataclass(slots=True)
 class Replacement:
-    """The bytes that replace those that were read. ``digests`` are of events that need not wait any more."""
+    """The new bytes of an entity, and those that they replace. ``digests`` are of events that no longer wait."""
 
     entity: str
     before: StoredEntity
@@ -88,9 +88,9 @@ class Commits:
     key
         gives Feast's key of an entity.
     state_name
-        what ends the key of a state.
+        the last part of a state's key.
     lifetime
-        after how many milliseconds a state says nothing any more, and is dropped; 0: it always does.
+        after how many milliseconds without a change a state is deleted; 0: never.
     """
 
     def __init__(self, pipe: Pipe, key: Callable[[str], bytes], state_name: bytes, lifetime: int = 0) -> None:
@@ -105,12 +105,12 @@ class Commits:
         return sibling_key(key, self._state_name), sibling_key(key, RECORD)
 
     def write(self, changes: Sequence[Replacement], ahead: Iterable[Command] = ()) -> list[Replacement]:
-        """Make changes; gives those that others were faster at.
+        """Make changes. Return those that were not made because another worker had changed the entity.
 
         Parameters
         ----------
         ahead
-            what has to be in the store before.
+            commands that have to be done before the changes.
 
         Raises
         ------

@@ -16,7 +16,7 @@ from rules_engine.stream.timers import Timers
 
 
 class Desk:
-    """The parts of a worker that depend on the definitions: made anew when others are applied."""
+    """The parts of a worker that depend on the definitions. Made anew whenever definitions are applied."""
 
     def __init__(self, project: Project, rules: Rules, pipe: Pipe) -> None:
         plan = rules.plan
@@ -30,16 +30,16 @@ class Desk:
         self.steps = EntitySteps(rules, pipe, self.timers, self.publisher.publish, self.publisher.confirm)
         key = KeyMaker(plan.project, plan.join_key, plan.key_version)
         self.sweeper = Sweeper(self.steps, self.timers, self.sink.client, plan.project, key)
-        self._held = StoreMark(self.sink.client, plan.project)
+        self._mark = StoreMark(self.sink.client, plan.project)
         self._pipe = pipe
 
     def states_are_complete(self) -> bool:
         """Say whether the store holds the states that these definitions need."""
-        return not self.rules.events.requirements.events or self._held.states == self.states_name
+        return not self.rules.events.requirements.events or self._mark.states == self.states_name
 
     def states_are_lost(self) -> bool:
         """Say whether the store holds no states, and none are being built: it was emptied or replaced."""
-        return self._held.states is None and not self._held.is_building
+        return self._mark.states is None and not self._mark.is_building
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,9 +1,8 @@
-"""From events, timers and looks to memberships and actions: entities are read, taken through their steps, and replaced.
+"""From events, timers and looks to memberships and actions: read entities, take them through their steps, replace them.
 
-What is remembered of an entity is replaced by compare-and-set, so whoever is overtaken reads again and does the steps
-again: they are a pure function, and give the same. What they published is in the record until it is in the ledger and
-in the queues of the sinks; so a worker that dies in between leaves it to the next one, and publishing twice changes
-nothing.
+State and record of an entity are replaced by compare-and-set. A worker that was overtaken reads them again and repeats
+the steps, which are a pure function. The record holds what is to be published until it is in the ledger and in the
+queues of the sinks. So a worker that dies in between leaves that to the next one, and publishing twice changes nothing.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ from rules_engine.triggers.machine import Machine
 from rules_engine.triggers.record import Outgoing, Record
 from rules_engine.triggers.rules import TriggerRules
 
-#: Entities that are worked on at once.
+#: The number of entities that are worked on at once.
 BATCH = 500
 
-#: What is due at once: there is something to publish.
+#: The due instant of an entity that has something to publish: at once.
 _AT_ONCE = 0
 
 _ATTEMPTS, _LONGEST_WAIT = 100, 0.05
@@ -55,11 +54,11 @@ class StepsTaken:
     Attributes
     ----------
     dues
-        by partition and entity: when to look again, None for never.
+        by partition and entity: the instant at which to look at it next, None for never.
     published
-        what was published, by entity.
+        the transitions and trigger steps that were published, each with its entity.
     late
-        the entities with an event that came too late for a total, as often as that happened.
+        the entities with an event that came too late for a total, once for each such event.
     """
 
     dues: dict[int, dict[str, int | None]] = field(default_factory=dict)
@@ -69,19 +68,19 @@ class StepsTaken:
 
 @dataclass(slots=True)
 class _Step:
-    """An entity after its steps, and what is to be written of it; ``change`` is None if nothing is.
+    """An entity after its steps, and the change to write; None if nothing changed.
 
     ``is_late`` says that an event came too late for a total, so that the state has to be rebuilt from the log.
     """
 
     work: Work
-    held: LoadedEntity
+    loaded: LoadedEntity
     due: int | None
     change: Replacement | None
     is_late: bool = False
 
 
-#: Takes what entities are to publish. When it returns, none of it can be lost.
+#: Publishes transitions and trigger steps of entities. When it returns, none of them can be lost.
 Publish = Callable[[Sequence[tuple[str, Outgoing]]], None]
 
 
@@ -97,9 +96,9 @@ class EntitySteps:
     timers
         the project's timers.
     publish
-        takes what is to be published.
+        publishes transitions and trigger steps.
     confirm
-        is told what was published and is in no record any more.
+        is called with those that were published and that no record holds any more.
     """
 
     def __init__(self, rules: Rules, pipe: Pipe, timers: Timers, publish: Publish, confirm: Publish) -> None:
@@ -118,21 +117,21 @@ class EntitySteps:
         self._loaded = LoadedEntities(pipe, self._commits, self._requirements, rebuild_key(plan.project))
 
     def forget(self) -> None:
-        """Forget what is remembered of entities: others may have worked on them."""
+        """Forget all cached entities: other workers may have changed them."""
         self._loaded.forget()
 
     def do(self, works: Iterable[Work], swept: Callable[[int], Collection[str]]) -> StepsTaken:
-        """Take entities through their steps, write what became of them, and publish it.
+        """Take entities through their steps, write their new states and records, and publish what happened.
 
         Parameters
         ----------
         swept
-            by partition: the segments for which all its entities were looked at once.
+            gives the segments for which all entities of a partition were looked at once.
 
         Raises
         ------
         StoreError
-            if the store cannot be used; do it again then.
+            if the store cannot be used; call it again then.
         """
         outcome = StepsTaken()
         waiting = list(works)
@@ -144,11 +143,11 @@ class EntitySteps:
         done: list[_Step] = []
         started = time.time()
         for attempt in range(_ATTEMPTS):
-            held = self._loaded.load([work.entity for work in works])
-            works = self._without_damaged(works, held, outcome)
+            loaded = self._loaded.load([work.entity for work in works])
+            works = self._without_damaged(works, loaded, outcome)
             features = self._features([work.entity for work in works])
             steps = [
-                self._step(work, held[work.entity], features[work.entity], swept(work.partition)) for work in works
+                self._step(work, loaded[work.entity], features[work.entity], swept(work.partition)) for work in works
             ]
             overtaken = self._write(steps)
             done += [step for step in steps if step.work.entity not in overtaken]
@@ -158,7 +157,7 @@ class EntitySteps:
             time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.0005 * 2 ** min(attempt, 10))))  # noqa: S311 (no secret)
         else:
             raise StoreTimeoutError(
-                f"what is kept of {len(works)} entities was changed by others {_ATTEMPTS} times in a row",
+                f"the states of {len(works)} entities were changed by other processes {_ATTEMPTS} times in a row",
                 hint="does something else write event states of these entities all the time?",
             )
         outcome.late += [step.work.entity for step in done if step.is_late]
@@ -169,11 +168,11 @@ class EntitySteps:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _without_damaged(works: Iterable[Work], held: Mapping[str, LoadedEntity], outcome: StepsTaken) -> list[Work]:
-        """Return the work on entities that could be read. The events of the others are in the log."""
+    def _without_damaged(works: Iterable[Work], loaded: Mapping[str, LoadedEntity], outcome: StepsTaken) -> list[Work]:
+        """Return the work on the entities that could be read. The events of the others are in the log."""
         whole = []
         for work in works:
-            if work.entity in held:
+            if work.entity in loaded:
                 whole.append(work)
             else:
                 outcome.dues.setdefault(work.partition, {})[work.entity] = None
@@ -189,42 +188,42 @@ class EntitySteps:
 
     # --- one entity -------------------------------------------------------------------------------------------------
 
-    def _step(self, work: Work, held: LoadedEntity, features: EntityFeatures, swept: Collection[str]) -> _Step:
-        old, given = held.state, held.record
+    def _step(self, work: Work, loaded: LoadedEntity, features: EntityFeatures, swept: Collection[str]) -> _Step:
+        old, before = loaded.state, loaded.record
         arrived = work.arrived
-        if given.last_id is not None and arrived and arrived[0].stream_id <= given.last_id:
-            # Done before: a state for new definitions may still lack them.
-            again = [one.event for one in arrived if one.stream_id <= given.last_id]
-            old, arrived = update(old, again, self._requirements), arrived[len(again) :]
+        if before.last_id is not None and arrived and arrived[0].stream_id <= before.last_id:
+            # These events were processed before; a state made for new definitions may lack them.
+            repeated = [entry.event for entry in arrived if entry.stream_id <= before.last_id]
+            old, arrived = update(old, repeated, self._requirements), arrived[len(repeated) :]
         if not self._has_rules:
-            state, record, due, changed = self._only_kept(old, arrived), given, None, False
+            state, record, due, changed = self._only_kept(old, arrived), before, None, False
         else:
-            machine = Machine(self.rules, given, features, old, swept=swept)
-            for one in arrived:
-                machine.event(one.event, one.arrival, one.stream_id)
+            machine = Machine(self.rules, before, features, old, swept=swept)
+            for entry in arrived:
+                machine.event(entry.event, entry.arrival, entry.stream_id)
             machine.timers(work.until)
             if work.look is not None:
                 machine.look(work.until, work.look, work.views)
             state, record, due = machine.state, machine.record, machine.next_due
-            changed = _matters(given, record)
-        changed_events = changed_places(held.state, state)
-        state = self._pruned(held.state, state, record)
-        digests = self._digests(work, held, state)
-        stored = held.stored
+            changed = _matters(before, record)
+        changed_events = changed_places(loaded.state, state)
+        state = self._pruned(loaded.state, state, record)
+        digests = self._digests(work, loaded, state)
+        stored = loaded.stored
         raw_state = stored.state
-        if state is not held.state:
+        if state is not loaded.state:
             raw_state = self._encoded(state, stored.state, self._keep_from(record), changed_events)
         elif work.look is not None and raw_state and not self._outlooks.is_of_these(raw_state):
             raw_state = self._encoded(state, b"", self._keep_from(record), ())
         if raw_state is stored.state and not changed and not digests:
-            return _Step(work, held, due, None)
+            return _Step(work, loaded, due, None)
         raw_record = encode_record(record) if changed else stored.record
         change = Replacement(work.entity, stored, raw_state, raw_record, digests)
-        now_held = LoadedEntity(StoredEntity(raw_state, raw_record), state, record if changed else given)
-        return _Step(work, now_held, due, change, is_late(held.state, state))
+        after = LoadedEntity(StoredEntity(raw_state, raw_record), state, record if changed else before)
+        return _Step(work, after, due, change, is_late(loaded.state, state))
 
     def _only_kept(self, state: EventState, arrived: Iterable[Arrived]) -> EventState:
-        return update(state, [one.event for one in arrived], self._requirements)
+        return update(state, [entry.event for entry in arrived], self._requirements)
 
     def _encoded(self, state: EventState, stored: bytes, begins_at: int, changed: Collection[int]) -> bytes:
         if is_empty(state):
@@ -239,75 +238,77 @@ class EntitySteps:
         return prune(new, self._requirements, keep_from) if is_worth_pruning(old, new, keep_from) else new
 
     def _keep_from(self, record: Record) -> int:
-        """Return the instant from which on readers and the next step ask."""
+        """Return the instant from which on readers and the next step need the state."""
         now = _now(self._latest)
         return (now if record.at is None else min(now, record.at)) - CLOCK_SKEW
 
-    def _digests(self, work: Work, held: LoadedEntity, state: EventState) -> bytes:
-        """Return the digests of the events that need not wait behind the state any more: those that it has."""
+    def _digests(self, work: Work, loaded: LoadedEntity, state: EventState) -> bytes:
+        """Return the digests of the waiting events that need not wait any longer, because the state contains them."""
         places = self._requirements.places
-        found = [waiting_digest(one.event) for one in work.arrived if one.event.name in places]
-        for event in held.waiting:  # in a cluster an event may have been put there after it was worked on
+        digests = [waiting_digest(entry.event) for entry in work.arrived if entry.event.name in places]
+        for event in loaded.waiting:  # in a cluster an event may have been appended after it was processed
             place = places.get(event.name)
             if place is None or event_key(event, self._requirements.events[place]) in state.kept[place].keys:
-                found.append(waiting_digest(event))
-        return b"".join(found)
+                digests.append(waiting_digest(event))
+        return b"".join(digests)
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def _write(self, steps: Iterable[_Step]) -> set[str]:
-        """Write what changed; gives the entities that others were faster at."""
+        """Write the changes. Return the entities that another worker changed meanwhile."""
         changed = [step for step in steps if step.change is not None]
         dues: dict[int, dict[str, int]] = {}
         for step in changed:
-            due = _AT_ONCE if step.held.record.outbox else step.due
+            due = _AT_ONCE if step.loaded.record.outbox else step.due
             if due is not None:
                 dues.setdefault(step.work.partition, {})[step.work.entity] = due
         changes = [step.change for step in changed if step.change is not None]
         ahead = self._timers.earlier(dues) + self._loaded.noted([step.work.entity for step in changed if step.is_late])
-        overtaken = {one.entity for one in self._commits.write(changes, ahead)} if changes else set()
+        overtaken = {change.entity for change in self._commits.write(changes, ahead)} if changes else set()
         for step in changed:
             if step.work.entity in overtaken:
                 self._loaded.drop(step.work.entity)
             else:
-                self._loaded.remember(step.work.entity, step.held)
+                self._loaded.remember(step.work.entity, step.loaded)
         return overtaken
 
     def _tell(self, steps: Iterable[_Step], outcome: StepsTaken, started: float) -> None:
-        """Publish what is to be published, then take it out of the records. ``started`` is when they were read."""
-        telling = [step for step in steps if step.held.record.outbox]
+        """Publish the outboxes, then clear them in the records, which were read at ``started``."""
+        telling = [step for step in steps if step.loaded.record.outbox]
         if not telling:
             return
         if time.time() - started > REMEMBERED_AFTERWARDS / 2:
-            # Another worker may have published it, and by now nobody may remember that.
-            raise StoreTimeoutError("this worker was suspended for minutes; what it had begun is begun anew")
-        outgoing = [(step.work.entity, one) for step in telling for one in step.held.record.outbox]
+            # Another worker may have published it, and the queues may have forgotten that by now.
+            raise StoreTimeoutError("this worker was suspended for minutes; its work is started over")
+        outgoing = [(step.work.entity, item) for step in telling for item in step.loaded.record.outbox]
         self._publish(outgoing)
         outcome.published += outgoing
         changes = []
         for step in telling:
-            held, record = step.held, step.held.record.published()
+            loaded, record = step.loaded, step.loaded.record.published()
             raw = encode_record(record)
             changes.append(
                 Replacement(
-                    step.work.entity, StoredEntity(held.stored.state, held.stored.record), held.stored.state, raw
+                    step.work.entity, StoredEntity(loaded.stored.state, loaded.stored.record), loaded.stored.state, raw
                 )
             )
-            self._loaded.remember(step.work.entity, LoadedEntity(replace(held.stored, record=raw), held.state, record))
-        # Who was overtaken leaves it to the other, who publishes the same again: its key tells.
+            self._loaded.remember(
+                step.work.entity, LoadedEntity(replace(loaded.stored, record=raw), loaded.state, record)
+            )
+        # Where this worker was overtaken, the other one publishes the same items again; readers drop them by their key.
         overtaken = {change.entity for change in self._commits.write(changes)}
         for entity in overtaken:
             self._loaded.drop(entity)
-        self._confirm([(entity, one) for entity, one in outgoing if entity not in overtaken])
+        self._confirm([(entity, item) for entity, item in outgoing if entity not in overtaken])
 
 
-def _matters(given: Record, record: Record) -> bool:
-    """Say whether the record has to be written. That an entity was looked at and nothing came of it is no reason."""
-    if record.last_id != given.last_id:
+def _matters(before: Record, record: Record) -> bool:
+    """Say whether the record has to be written. A look at the entity that changed nothing is no reason."""
+    if record.last_id != before.last_id:
         return True
-    if record.is_empty and given.is_empty:
+    if record.is_empty and before.is_empty:
         return False
-    return replace(record, at=given.at) != given
+    return replace(record, at=before.at) != before
 
 
 def _now(latest: int | None) -> int:

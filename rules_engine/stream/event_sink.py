@@ -1,4 +1,4 @@
-"""The ways of checked events, to the offline log and then into the states; and of refused ones."""
+"""Takes valid events to the offline log and then into the states, and refused ones to a stream of their own."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class EventSink:
         return declarations_of(self.rules.plan)
 
     def record_key(self, entity: str) -> bytes:
-        """Return the key of what triggers remember of an entity."""
+        """Return the key of an entity's record, which triggers keep."""
         return sibling_key(self._key(entity), RECORD)
 
     def check(self, raw: Mapping[str, Any]) -> Logged | Rejection:
@@ -85,25 +85,25 @@ class EventSink:
         entity = check_entity(raw.get("entity"))
         if isinstance(entity, Rejection):
             return entity
-        given = raw.get("event"), raw.get("at"), raw.get("event_id"), raw.get("properties")
-        event = self._validator.check(*given, received=max(self.now, now_micros()))
+        parts = raw.get("event"), raw.get("at"), raw.get("event_id"), raw.get("properties")
+        event = self._validator.check(*parts, received=max(self.now, now_micros()))
         return event if isinstance(event, Rejection) else (entity, event)
 
     def take(self, events: Sequence[Logged], new: Sequence[Logged]) -> None:
-        """Log events, then put them into the states. Doing it again changes nothing.
+        """Log events, then put them into the states. Repeating it changes nothing.
 
-        Entities whose states have to be rebuilt from the log now are noted for
+        Entities whose states now have to be rebuilt from the log are noted for
         :func:`rules_engine.stream.rebuilding.rebuild_noted`.
 
         Parameters
         ----------
         new
-            those of the events that the log does not have yet.
+            the events among them that the log does not have yet.
 
         Raises
         ------
         StoreError
-            if the store cannot be written; then do it again.
+            if the store cannot be written; call it again then.
         """
         self.log(new)
         self.keep(grouped(events), self.now)
@@ -114,7 +114,7 @@ class EventSink:
         Raises
         ------
         StoreError
-            if the store cannot be written; then do it again.
+            if the store cannot be written; call it again then.
         """
 
         def update() -> None:
@@ -139,7 +139,7 @@ class EventSink:
             pipeline.execute()
 
     def report(self, events: Sequence[tuple[str, bytes]]) -> None:
-        """Send events as :meth:`send` does, after waiting until workers made room for them.
+        """Send events as :meth:`send` does, after waiting until workers have made room for them.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class EventSink:
     def refuse(self, refused: Iterable[Refused], source: str) -> None:
         """Set refused events aside, with the reason."""
         project = self.rules.plan.project
-        commands = [one.command(project, source) for one in refused]
+        commands = [event.command(project, source) for event in refused]
 
         def send() -> None:
             with self.client.pipeline(transaction=False) as pipeline:

@@ -1,4 +1,4 @@
-"""Reading and checking what waits in the streams of a worker's partitions, and the instant up to which all is known."""
+"""Reads and checks what waits in a worker's partitions, and works out up to which instant everything has been read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rules_engine.triggers.record import StreamId
 #: The server's time in milliseconds.
 _TIME = Script("local time = redis.call('TIME') return time[1] * 1000 + math.floor(time[2] / 1000)")
 
-#: How far the worker's clock may be from the server's: timers are asked for up to so much later, in microseconds.
+#: How far the worker's clock may be behind the server's, in microseconds: timers are read up to so much later.
 _SKEW = 2_000_000
 
 Entry = tuple[bytes, Any]
@@ -37,7 +37,7 @@ class PartitionWork:
     due
         the entities with a timer before ``until``.
     until
-        everything that arrived before this instant is in the streams that were read, or was done: microseconds.
+        every event that arrived before this instant, in microseconds, was read or was done before.
     next_due
         the earliest timer that is left; None if there is none.
     """
@@ -50,7 +50,7 @@ class PartitionWork:
 
 @dataclass(slots=True)
 class Arrived:
-    """An event of a stream: which entry it was, and when that came."""
+    """An event of a stream, with the id of its entry and the instant at which that arrived."""
 
     entity: str
     event: Event
@@ -60,7 +60,7 @@ class Arrived:
 
 @dataclass(slots=True)
 class Checked:
-    """The entries of a partition, checked: which there were, the events, requests for looks, and what is refused."""
+    """The entries of a partition after checking: their ids, requests for looks, events, and refused events."""
 
     ids: list[bytes] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Checked:
     @property
     def logged(self) -> Iterable[Logged]:
         """Return the events as the log takes them."""
-        return ((one.entity, one.event) for one in self.events)
+        return ((arrived.entity, arrived.event) for arrived in self.events)
 
 
 class Intake:
@@ -95,11 +95,11 @@ class Intake:
     def look(
         self, partitions: Collection[int], count: int, now: int, latest: int | None = None
     ) -> dict[int, PartitionWork]:
-        """Return the work that waits, by partition; ``count`` bounds what is read of each.
+        """Return the work that waits, by partition; ``count`` is the most entries and timers that are read of each.
 
-        ``latest`` is the instant that counts as now where it is not the clock's: no timer after it is due.
+        ``latest`` is the instant that counts as now in a project whose clock is fixed: no timer after it is due.
 
-        The server's time is asked for first: what comes after it arrives at that millisecond or later.
+        The server's time is read first, so whatever is not read arrives at that millisecond or later.
 
         Raises
         ------
@@ -116,12 +116,12 @@ class Intake:
             clock, *answers = self._pipe.run(commands, [_TIME, DUE])
         else:
             (clock,), answers = self._pipe.run(commands[:1], [_TIME]), self._pipe.run(commands[1:], [DUE])
-        found = {}
+        works = {}
         for place, partition in enumerate(partitions):
             entries, due = answers[2 * place : 2 * place + 2]
             until = int(clock) * 1000 if latest is None else min(int(clock) * 1000, latest)
-            found[partition] = _found(entries, due, until, count)
-        return found
+            works[partition] = _partition_work(entries, due, until, count)
+        return works
 
     def wait(self, partitions: Collection[int], milliseconds: int) -> None:
         """Wait until an event comes, at most so long."""
@@ -130,8 +130,8 @@ class Intake:
         self._pipe.run([command])
 
 
-def _found(entries: list[Entry], due: list[bytes], clock: int, count: int) -> PartitionWork:
-    """Put together what was read: all up to the clock or, if there is more, up to the last entry."""
+def _partition_work(entries: list[Entry], due: list[bytes], clock: int, count: int) -> PartitionWork:
+    """Return the work of a partition: all up to the clock or, if more entries wait, up to the last one read."""
     until = clock if len(entries) < count else min(clock, stream_id(entries[-1][0])[0] * 1000)
     timers = [(member.decode(), int(float(score))) for member, score in _pairs(due)]
     return PartitionWork(
@@ -162,40 +162,41 @@ def checked(
     check: Callable[[Mapping[str, Any]], Logged | Rejection],
     latest: int | None = None,
 ) -> Checked:
-    """Check entries: events, or what is wrong with them.
+    """Check the entries of a partition.
 
     Parameters
     ----------
     latest
-        the instant that counts as now, where it is not the clock's: nothing arrives later.
+        the instant that counts as now in a project whose clock is fixed: nothing arrives later.
     """
     batch = Checked()
     for identity, fields in entries:
         batch.ids.append(identity)
         look = _field(fields, LOOK)
         if look:
-            found_look = decode_look(look, partition)
-            batch.looks += [] if found_look is None else [found_look]
+            request = decode_look(look, partition)
+            batch.looks += [] if request is None else [request]
             continue
         data = _field(fields, FIELD)
         content = decode_raw(data)
-        found = Rejection("invalid-event", content) if isinstance(content, str) else check(content)
-        if not isinstance(found, Rejection) and partition_of(found[0]) != partition:
-            found = Rejection("wrong-partition", f"events of this entity belong to partition {partition_of(found[0])}")
-        if isinstance(found, Rejection):
-            batch.refused.append((identity, Refused(data, found)))
+        outcome = Rejection("invalid-event", content) if isinstance(content, str) else check(content)
+        if not isinstance(outcome, Rejection) and partition_of(outcome[0]) != partition:
+            outcome = Rejection(
+                "wrong-partition", f"events of this entity belong to partition {partition_of(outcome[0])}"
+            )
+        if isinstance(outcome, Rejection):
+            batch.refused.append((identity, Refused(data, outcome)))
             continue
         at = stream_id(identity)
         arrival = at[0] * 1000 if latest is None else min(at[0] * 1000, latest)
-        batch.events.append(Arrived(*found, arrival, at))
+        batch.events.append(Arrived(*outcome, arrival, at))
     return batch
 
 
-def _field(fields: Any, wanted: bytes) -> bytes:
+def _field(fields: Any, name: bytes) -> bytes:
     """Return a field of an entry; nothing if it has none of that name."""
     if isinstance(fields, dict):
-        found: bytes = fields.get(wanted, b"")
-        return found
+        return bytes(fields.get(name, b""))
     if len(fields) == 2:  # as all but a few have
-        return bytes(fields[1]) if fields[0] == wanted else b""
-    return next((bytes(value) for name, value in zip(fields[::2], fields[1::2], strict=True) if name == wanted), b"")
+        return bytes(fields[1]) if fields[0] == name else b""
+    return next((bytes(value) for field, value in zip(fields[::2], fields[1::2], strict=True) if field == name), b"")

@@ -1,9 +1,9 @@
-"""Events from Kafka: taken from a topic, and put into the streams of the online store, each exactly once.
+"""Events from Kafka: taken from a topic and put into the streams of the online store, each exactly once.
 
-The offset up to which a partition was taken lies beside the streams and is moved by the same script that adds the
-events. So whatever dies, and whoever else has the partition meanwhile, an event is added once. When a bridge is given
-a partition, it goes on at that offset, and not at what Kafka has noted for the group; that is noted too, for those who
-watch the group.
+The script that adds events to the streams also moves the partition's offset, which is stored next to them. So each
+event is added once, even if a process dies or two bridges read a partition at the same time. A bridge that takes over a
+partition goes on at the stored offset, not at the one that Kafka has for the group. That one is only updated for those
+who monitor the group.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: Messages that are taken at once.
+#: The number of messages that are taken at once.
 BATCH = 1_000
 
-#: How many events may wait in the streams; beyond it the bridge takes no more until they are fewer.
+#: The number of events in the streams at which the bridge pauses until they are fewer.
 FULL = MAX_WAITING // 4
 
 _LONGEST_PAUSE = 5.0
 
-#: KEYS: the offsets, the refused, the streams. ARGV: the partition; from which offset on the bridge took all that
-#: there is; the next offset; the bound of the refused; and for each message its offset, the number of its stream (0 is
-#: refused), the event, and the reason. Gives how many were added, how many of them refused, and how many events wait;
-#: or the offset at which to go on, if something before this batch is missing.
+#: KEYS: the offsets, the refused events, the streams. ARGV: the partition; the offset from which on this bridge has all
+#: messages; the next offset; the most refused events to keep; and for each message its offset, the number of its stream
+#: (0: refused), the event, and the reason. Returns how many messages were added, how many of these refused, and how
+#: many events wait; or only the offset at which to go on, if a message before this batch is missing.
 _TAKE = """\
 local done = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or ARGV[2])
 if done < tonumber(ARGV[2]) then return {done} end
@@ -76,11 +76,11 @@ _log = logging.getLogger("rules_engine.kafka")
 
 @dataclass(slots=True)
 class BridgeProgress:
-    """The number of messages that a bridge added to the streams, set aside, and knew already."""
+    """The number of messages that a bridge added to the streams, refused, and skipped as they were added before."""
 
     taken: int = 0
     refused: int = 0
-    known: int = 0
+    repeated: int = 0
 
 
 def offsets_key(project: str, topic: str, group: str) -> bytes:
@@ -99,9 +99,9 @@ class KafkaBridge:
     project
         the project; it was applied.
     source
-        where from.
+        the brokers and the topic.
     metrics
-        where it is counted what happens.
+        the metrics to update.
 
     Raises
     ------
@@ -131,8 +131,8 @@ class KafkaBridge:
             *stream_keys(self._name),
         ]
         self._metrics = metrics
-        self._next: dict[int, int] = {}  # by partition of ours: the offset from which on nothing was stored yet
-        self._ends: dict[int, bool] = {}  # by partition of ours: whether its end was reached
+        self._next: dict[int, int] = {}  # by assigned partition: the first offset that is not stored yet
+        self._ends: dict[int, bool] = {}  # by assigned partition: whether its end was reached
         self._is_full = False
         self._stopping = threading.Event()
         self.progress = BridgeProgress()
@@ -164,12 +164,12 @@ class KafkaBridge:
         self._stopping.set()
 
     def run(self, *, once: bool = False, timeout: float = 30.0) -> BridgeProgress:
-        """Take what comes until :meth:`stop`; with ``once`` until the end of every partition that is ours.
+        """Take messages until :meth:`stop`; with ``once`` until the end of every assigned partition.
 
         Raises
         ------
         ProjectError
-            if the consumer cannot go on; with ``once`` also if no partition is ours within ``timeout`` seconds.
+            if the consumer cannot go on; with ``once`` also if none is assigned within ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -189,27 +189,27 @@ class KafkaBridge:
     # --- partitions -------------------------------------------------------------------------------------------------
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Go on where the streams end, and not where Kafka says: both are the same unless somebody died in between."""
+        """Go on at the stored offsets. Kafka's may be behind, if a bridge died before it updated them."""
         stored = self._patiently(lambda: self._store.client.hgetall(self._keys[0]))
         if stored is None:
             return  # stopped
         done = {int(partition): int(offset) for partition, offset in stored.items()}
-        for one in partitions:
-            one.offset = done.get(one.partition, one.offset)
-        self._next = {one.partition: done[one.partition] for one in partitions if one.partition in done}
-        self._ends = {one.partition: False for one in partitions}
+        for place in partitions:
+            place.offset = done.get(place.partition, place.offset)
+        self._next = {place.partition: done[place.partition] for place in partitions if place.partition in done}
+        self._ends = {place.partition: False for place in partitions}
         consumer.assign(partitions)
         if self._is_full:
             consumer.pause(partitions)
         _log.info("took over %d partitions", len(partitions), extra={"topic": self._source.topic})
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # What was taken is stored already, so nothing is to be finished.
-        for one in partitions:
-            self._next.pop(one.partition, None)
-            self._ends.pop(one.partition, None)
+        # All messages that were taken are stored, so there is nothing to finish.
+        for partition in partitions:
+            self._next.pop(partition.partition, None)
+            self._ends.pop(partition.partition, None)
             if self._metrics is not None:
-                self._metrics.kafka_lag(one.partition, 0)
+                self._metrics.kafka_lag(partition.partition, 0)
         consumer.unassign()
 
     # --- messages ---------------------------------------------------------------------------------------------------
@@ -263,15 +263,15 @@ class KafkaBridge:
             _log.warning("%d events wait for a worker; no more are taken until they are fewer", waiting)
 
     def _go_back(self, partition: int, offset: int) -> None:
-        """Another bridge has the partition, or had it, and is not as far: what is between is taken again."""
+        """Go back to the stored offset: another bridge has or had the partition, and was not as far as this one."""
         _log.warning("went back to what was stored", extra={"topic": self._source.topic, "partition": partition})
         self._next[partition] = offset
         place = self._kafka.TopicPartition(self._source.topic, partition, offset)
-        if any(one.partition == partition for one in self._consumer.assignment()):
+        if any(assigned.partition == partition for assigned in self._consumer.assignment()):
             self._consumer.seek(place)
 
     def _note(self, partition: int, offset: int) -> None:
-        """Tell Kafka, for those who watch the group; the next bridge does not rely on it."""
+        """Commit the offset to Kafka for those who monitor the group; no bridge relies on it."""
         place = self._kafka.TopicPartition(self._source.topic, partition, offset)
         try:
             self._consumer.commit(offsets=[place], asynchronous=True)
@@ -281,24 +281,24 @@ class KafkaBridge:
         except self._kafka.KafkaException:
             _log.info("the group's offset was not noted", extra={"topic": self._source.topic, "partition": partition})
 
-    def _count(self, taken: int, refused: int, known: int) -> None:
+    def _count(self, taken: int, refused: int, repeated: int) -> None:
         self.progress.taken += taken
         self.progress.refused += refused
-        self.progress.known += known
+        self.progress.repeated += repeated
         if self._metrics is not None:
-            self._metrics.kafka(taken, refused, known)
+            self._metrics.kafka(taken, refused, repeated)
 
     # --- the store --------------------------------------------------------------------------------------------------
 
     def _look_whether_full(self) -> None:
-        """Go on when the workers have caught up somewhat. Meanwhile the bridge keeps its place in the group."""
+        """Resume when the workers have caught up somewhat. A paused bridge stays in the consumer group."""
         waiting = self._patiently(lambda: sum(self._store.client.xlen(key) for key in self._keys[2:]))
         if waiting is not None and waiting < FULL * 3 // 4:
             self._is_full = False
             self._consumer.resume(self._consumer.assignment())
 
     def _patiently(self, action: Any) -> Any:
-        """Do something with the store, again and again while it is down; None if the bridge was stopped before."""
+        """Do something with the store; retry while it is down. Return None if the bridge was stopped first."""
         pause = 0.1
         while not self._stopping.is_set():
             try:

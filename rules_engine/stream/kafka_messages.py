@@ -1,4 +1,4 @@
-"""A message of Kafka as an entry of a stream of events, or as one that is refused."""
+"""Turns a message of Kafka into an entry of a stream of events, or into a refused event."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from rules_engine.events.streams import decode_raw, partition_of
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-#: What Kafka's client calls a timestamp that is none.
+#: The type that Kafka's client gives to a missing timestamp.
 _NO_TIMESTAMP = 0
 
 
 def entry_of(message: Message) -> tuple[int, bytes, bytes]:
-    """Return the number of the stream it goes to, from 1 on, and the event; or 0, what came, and why it is no event.
+    """Return the number of the stream, from 1 on, and the event; or 0, the message's value, and why it is refused.
 
-    What a message lacks comes from around it: ``entity`` is its key, ``at`` its timestamp, ``event_id`` its place.
+    Missing parts come from the message itself: ``entity`` is its key, ``at`` its timestamp, ``event_id`` its topic,
+    partition and offset.
     """
     value, key = _bytes(message.value()), message.key()
     raw = decode_raw(value)
     if isinstance(raw, str):
         return _refused(message, "invalid-event", raw)
-    given = dict(raw)
-    if given.get("entity") is None and key:
+    event = dict(raw)
+    if event.get("entity") is None and key:
         try:
-            given["entity"] = _bytes(key).decode()
+            event["entity"] = _bytes(key).decode()
         except UnicodeDecodeError:
             return _refused(message, "missing-entity", "it has no `entity`, and its key is no UTF-8")
-    entity = given.get("entity")
+    entity = event.get("entity")
     if not isinstance(entity, str) or not entity:
         text = "an event belongs to an `entity`, whose key is a string that is not empty"
         return _refused(message, "missing-entity", text)
     kind, milliseconds = message.timestamp()
-    if given.get("at") is None and kind != _NO_TIMESTAMP:
-        given["at"] = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
-    if given.get("event_id") is None:
-        given["event_id"] = f"{message.topic()}:{message.partition()}:{offset_of(message)}"
-    data = value if given == raw else orjson.dumps(given)
+    if event.get("at") is None and kind != _NO_TIMESTAMP:
+        event["at"] = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
+    if event.get("event_id") is None:
+        event["event_id"] = f"{message.topic()}:{message.partition()}:{offset_of(message)}"
+    data = value if event == raw else orjson.dumps(event)
     return partition_of(entity) + 1, data, b""
 
 

@@ -1,10 +1,9 @@
 """Leases of partitions, which workers renew, share evenly, and lose within seconds if they die.
 
-A worker beats a few times a second. A beat is one script on the server, which knows the time: it notes that the worker
-lives, forgets those that have not beaten for :data:`LIFETIME`, and gives the worker free partitions up to its fair
-share. A worker that has more than its share gives some back when it is done with what it is at. A lease is a token that
-is new each time, and what a worker writes for a whole partition is written by scripts that compare the token, so a
-worker that was asleep and lost its lease changes nothing.
+A worker sends a heartbeat every half second. It is one script on the server, whose clock counts: it notes that the
+worker is alive, removes those without a heartbeat for :data:`LIFETIME`, and gives the worker free partitions up to its
+fair share. A worker with more than its share gives some back after its present round. Each lease is a new token, and
+scripts that write for a whole partition compare it, so a worker that was asleep and lost its lease changes nothing.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from rules_engine.events.streams import PARTITIONS
 from rules_engine.redis.feast_layout import project_key
 from rules_engine.redis.pipe import Pipe, Script
 
-#: Seconds after which a worker that does not beat has lost its partitions, and between two beats.
+#: Seconds without a heartbeat after which a worker loses its partitions, and seconds between two heartbeats.
 LIFETIME, BEAT = 3.0, 0.5
 
-#: KEYS: workers by their last beat, leases by partition, what workers use. ARGV: the worker, its lifetime in ms, how
-#: many partitions there are, the definitions that it uses, then the partitions that it gives back. A lease is
-#: WORKER/NUMBER. Gives the fair share, and partition and lease for each that the worker has.
+#: KEYS: workers by their last heartbeat, leases by partition, the states that workers use. ARGV: the worker, its
+#: lifetime in milliseconds, the number of partitions, the states that it uses, then the partitions that it gives back.
+#: A lease is WORKER/NUMBER. Returns the fair share, then partition and lease for each partition of the worker.
 _BEAT = Script("""\
 local me, lifetime, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -49,12 +48,12 @@ local share = math.floor(count / #alive)
 if rank <= count % #alive then share = share + 1 end
 local back, leases, mine, free = {}, {}, {share}, {}
 for i = 5, #ARGV do back[ARGV[i]] = true end
-local held = 0
+local owned = 0
 for partition = 0, count - 1 do
   local lease = redis.call('HGET', KEYS[2], partition)
   local owner = lease and string.match(lease, '^(.*)/')
   if owner == me and not back[tostring(partition)] then
-    held = held + 1
+    owned = owned + 1
     mine[#mine + 1] = partition
     mine[#mine + 1] = lease
   elseif not owner or owner == me or not is_alive[owner] then
@@ -63,17 +62,17 @@ for partition = 0, count - 1 do
   end
 end
 for _, partition in ipairs(free) do
-  if held < share and not back[tostring(partition)] then
+  if owned < share and not back[tostring(partition)] then
     local lease = me .. '/' .. redis.call('HINCRBY', KEYS[2], 'number', 1)
     redis.call('HSET', KEYS[2], partition, lease)
-    held = held + 1
+    owned = owned + 1
     mine[#mine + 1] = partition
     mine[#mine + 1] = lease
   end
 end
 return mine""")
 
-#: KEYS and ARGV[1] as above. Takes the worker's name off; its partitions are free.
+#: KEYS and ARGV[1] as above; ARGV[2]: the number of partitions. Removes the worker and frees its partitions.
 _LEAVE = Script("""\
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
@@ -86,12 +85,12 @@ _log = logging.getLogger("rules_engine.worker")
 
 
 def leases_key(project: str) -> bytes:
-    """Return the hash of the leases by partition."""
+    """Return the key of the hash of leases by partition."""
     return project_key(project, "leases")
 
 
 def workers_key(project: str) -> bytes:
-    """Return the workers by their last beat, in milliseconds."""
+    """Return the key of the sorted set of workers by their last heartbeat, in milliseconds."""
     return project_key(project, "workers")
 
 
@@ -115,7 +114,7 @@ class Leases:
     name
         of the worker.
     using
-        the name of the event states that the worker uses; others see it from the next beat on.
+        the name of the event states that the worker uses; others see it from the next heartbeat on.
     """
 
     def __init__(self, open_pipe: Callable[[], Pipe], project: str) -> None:
@@ -124,12 +123,12 @@ class Leases:
         self._open_pipe = open_pipe
         self._pipe: Pipe | None = None
         self._keys = workers_key(project), leases_key(project), using_key(project)
-        self._held: dict[int, bytes] = {}
+        self._leases: dict[int, bytes] = {}
         self._until = 0.0
         self._share = PARTITIONS
         self._back: set[int] = set()
         self._lock = threading.Lock()
-        self._beating = threading.Lock()  # one beat at a time: an answer that comes late would tell what was
+        self._beating = threading.Lock()  # one heartbeat at a time: a late answer would be out of date
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -138,23 +137,23 @@ class Leases:
         """Say whether the thread renews the leases."""
         return self._thread is not None
 
-    def held(self) -> Mapping[int, bytes]:
-        """Return the worker's partitions of now, with their leases: none if it could not beat for too long."""
+    def partitions(self) -> Mapping[int, bytes]:
+        """Return the worker's present partitions with their leases; none if its last heartbeat is too long ago."""
         with self._lock:
-            return dict(self._held) if time.monotonic() < self._until else {}
+            return dict(self._leases) if time.monotonic() < self._until else {}
 
     def give_back_surplus(self) -> None:
-        """Give partitions back that are more than the fair share. Call it when nothing is under way."""
+        """Give back the partitions beyond the fair share. Call it between rounds."""
         with self._lock:
-            surplus = sorted(self._held)[self._share :]
+            surplus = sorted(self._leases)[self._share :]
             self._back.update(surplus)
             for partition in surplus:
-                del self._held[partition]
+                del self._leases[partition]
         if surplus:
             self.beat()
 
     def beat(self) -> None:
-        """Renew the leases, and take what is free.
+        """Send a heartbeat: renew the leases, and take free partitions.
 
         Raises
         ------
@@ -171,12 +170,12 @@ class Leases:
             with self._lock:
                 self._back.difference_update(back)
                 self._share = int(share)
-                found = dict(zip(map(int, pairs[::2]), pairs[1::2], strict=True))
-                self._held = {partition: lease for partition, lease in found.items() if partition not in self._back}
+                leases = dict(zip(map(int, pairs[::2]), pairs[1::2], strict=True))
+                self._leases = {partition: lease for partition, lease in leases.items() if partition not in self._back}
                 self._until = began + LIFETIME
 
     def start(self) -> None:
-        """Beat in a thread from now on."""
+        """Send heartbeats in a thread from now on."""
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
         self._thread.start()
 
@@ -188,18 +187,18 @@ class Leases:
                 _log.debug("the leases could not be renewed: %s", error)
 
     def leave(self) -> None:
-        """Hand everything over to the other workers, at once.
+        """Free all partitions for the other workers at once.
 
         Raises
         ------
         StoreError
-            if the store cannot be used; then they have it when the leases end.
+            if the store cannot be used; the partitions are then free when the leases expire.
         """
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
         with self._lock:
-            self._held = {}
+            self._leases = {}
             pipe, self._pipe = self._pipe, None
         if pipe is not None:
             try:

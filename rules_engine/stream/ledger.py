@@ -1,11 +1,11 @@
-"""The ledger: which memberships began and ended, and what became of every instance of a trigger. Parquet, by day.
+"""The ledger: memberships that began and ended, and the steps of every instance of a trigger. Parquet files by day.
 
 ::
 
     feature_repo/data/transitions/day=2026-03-01/00001772323200000000-3f9c1e2a.parquet
     feature_repo/data/trigger_steps/day=2026-03-01/00001772323200000000-5d01b7aa.parquet
 
-What is published twice may lie there twice; its key tells, and readers and compaction take the first.
+A row that is published twice may be stored twice; readers and compaction take the first of rows with the same key.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TRIGGER_STEPS = pa.schema(
     ]
 )
 
-#: Which of an entity's rows are the same.
+#: The columns that identify a row.
 _KEYS = {"transitions": ("key",), "trigger_steps": ("key", "state", "at")}
 _SCHEMAS = {"transitions": TRANSITIONS, "trigger_steps": TRIGGER_STEPS}
 
@@ -64,7 +64,7 @@ class Ledger:
     Parameters
     ----------
     folder
-        where both logs lie; made when there is something to note.
+        where both logs lie; created with the first row.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,8 +75,8 @@ class Ledger:
         """Return the ledger of a project."""
         return cls(project.feature_repo / "data")
 
-    def append(self, found: Iterable[tuple[str, Transition | TriggerStep]], stored_at: int) -> None:
-        """Note what happened to entities. When it returns it is on disk.
+    def append(self, outgoing: Iterable[tuple[str, Transition | TriggerStep]], stored_at: int) -> None:
+        """Add transitions and trigger steps of entities. They are on disk when this returns.
 
         Parameters
         ----------
@@ -84,9 +84,11 @@ class Ledger:
             the time now, in microseconds.
         """
         parts: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
-        for entity, one in found:
-            name, row = ("transitions", _moved(entity, one)) if isinstance(one, Transition) else _stepped(entity, one)
-            parts.setdefault((name, one.at // DAY), []).append(row)
+        for entity, item in outgoing:
+            name, row = (
+                ("transitions", _moved(entity, item)) if isinstance(item, Transition) else _stepped(entity, item)
+            )
+            parts.setdefault((name, item.at // DAY), []).append(row)
         for (name, day), rows in parts.items():
             schema, folder = _SCHEMAS[name], self._folder(name, day)
             columns = zip(zip(*rows, strict=True), schema, strict=True)
@@ -136,32 +138,32 @@ class Ledger:
         Parameters
         ----------
         states
-            only instances that are in one of these now.
+            only instances whose last step is in one of these states.
         """
         seen: set[str] = set()
-        found: list[dict[str, Any]] = []
+        latest: list[dict[str, Any]] = []
         for row in self._rows("trigger_steps", {"entity": entity, "trigger": trigger}, start, end):
             if row["key"] in seen:
                 continue
             seen.add(row["key"])
             if states is None or row["state"] in states:
-                found.append(row)
-                if len(found) == limit:
+                latest.append(row)
+                if len(latest) == limit:
                     break
-        return found
+        return latest
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _read(
-        self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None, limit: int | None
+        self, name: str, where: Mapping[str, str | None], start: int | None, end: int | None, limit: int | None
     ) -> list[dict[str, Any]]:
-        return list(islice(self._rows(name, wanted, start, end), limit))
+        return list(islice(self._rows(name, where, start, end), limit))
 
     def _rows(
-        self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None
+        self, name: str, where: Mapping[str, str | None], start: int | None, end: int | None
     ) -> Iterator[dict[str, Any]]:
-        """Return the rows, each once, the latest first; of one instant that first which was stored last."""
-        for table in self._days(name, wanted, start, end):
+        """Yield the rows, each once, the latest first; of rows of one instant the one stored last comes first."""
+        for table in self._days(name, where, start, end):
             seen: set[tuple[Any, ...]] = set()
             rows = []
             for row in table.to_pylist():
@@ -173,10 +175,10 @@ class Ledger:
             yield from sorted(rows, key=lambda row: row["at"], reverse=True)
 
     def _days(
-        self, name: str, wanted: Mapping[str, str | None], start: int | None, end: int | None
+        self, name: str, where: Mapping[str, str | None], start: int | None, end: int | None
     ) -> Iterator[pa.Table]:
-        """Yield what is wanted of each day, the latest day first."""
-        terms = [pc.field(column) == value for column, value in wanted.items() if value is not None]
+        """Yield the matching rows of each day, the latest day first."""
+        terms = [pc.field(column) == value for column, value in where.items() if value is not None]
         terms += [pc.field("at") >= pa.scalar(start, _INSTANT)] if start is not None else []
         terms += [pc.field("at") < pa.scalar(end, _INSTANT)] if end is not None else []
         condition = None
@@ -197,11 +199,19 @@ def _days_of(folder: Path) -> Sequence[int]:
     return [int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * 1_000_000 // DAY for day in days]
 
 
-def _moved(entity: str, one: Transition) -> tuple[Any, ...]:
-    return one.key(entity), entity, one.segment, one.change.value, one.at, one.cause, one.version
+def _moved(entity: str, transition: Transition) -> tuple[Any, ...]:
+    return (
+        transition.key(entity),
+        entity,
+        transition.segment,
+        transition.change.value,
+        transition.at,
+        transition.cause,
+        transition.version,
+    )
 
 
-def _stepped(entity: str, one: TriggerStep) -> tuple[str, tuple[Any, ...]]:
-    reason = None if one.reason is None else one.reason.value
-    row = one.key(entity), entity, one.trigger, one.state.value, reason, one.at, one.due, one.cause, one.version
+def _stepped(entity: str, step: TriggerStep) -> tuple[str, tuple[Any, ...]]:
+    reason = None if step.reason is None else step.reason.value
+    row = step.key(entity), entity, step.trigger, step.state.value, reason, step.at, step.due, step.cause, step.version
     return "trigger_steps", row

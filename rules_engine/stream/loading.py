@@ -1,4 +1,4 @@
-"""Loading entities from the store: decoded, checked, and remembered for as long as nobody else works on them."""
+"""Loads entities from the store, decodes and checks them, and caches them while no other worker changes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rules_engine.stream.commit import Commits, StoredEntity
 from rules_engine.triggers.encoding import decode_record
 from rules_engine.triggers.record import Record
 
-#: Entities of which state and record are remembered decoded: users come back within a session.
+#: The number of entities that are cached: events of one entity often come close together.
 REMEMBERED = 4_000
 
 _log = logging.getLogger("rules_engine.worker")
@@ -27,7 +27,7 @@ _log = logging.getLogger("rules_engine.worker")
 
 @dataclass(slots=True)
 class LoadedEntity:
-    """The state and the record of an entity, decoded, and the events that wait behind the state."""
+    """The state and the record of an entity, decoded, and the waiting events that are appended to the state."""
 
     stored: StoredEntity
     state: EventState
@@ -36,7 +36,7 @@ class LoadedEntity:
 
 
 class LoadedEntities:
-    """Reads what the store has of entities, and remembers it.
+    """Reads entities from the store, through a cache.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class LoadedEntities:
     commits
         knows the keys of entities.
     requirements
-        what event states keep.
+        the content of event states.
     rebuild_key
         the key of the set of entities whose states have to be rebuilt from the log.
     """
@@ -59,15 +59,15 @@ class LoadedEntities:
         self._remembered: OrderedDict[str, LoadedEntity] = OrderedDict()
 
     def forget(self) -> None:
-        """Forget all of them: others may have worked on them."""
+        """Empty the cache: other workers may have changed the entities."""
         self._remembered.clear()
 
     def drop(self, entity: str) -> None:
-        """Forget one, which another worker was faster at."""
+        """Remove an entity from the cache: another worker has changed it."""
         self._remembered.pop(entity, None)
 
     def load(self, entities: Sequence[str]) -> dict[str, LoadedEntity]:
-        """Return what the store has of entities, without those of which it cannot be read: these are noted.
+        """Return the entities that can be read. The others are noted, to be rebuilt from the log.
 
         Raises
         ------
@@ -75,29 +75,29 @@ class LoadedEntities:
             if the store cannot be read.
         """
         remembered = self._remembered
-        found: dict[str, LoadedEntity] = {}
+        loaded: dict[str, LoadedEntity] = {}
         missing = []
         for entity in entities:
-            held = remembered.get(entity)
-            if held is None:
+            cached = remembered.get(entity)
+            if cached is None:
                 missing.append(entity)
             else:
                 remembered.move_to_end(entity)
-                found[entity] = held
+                loaded[entity] = cached
         keys = [key for entity in missing for key in self._commits.keys(entity)]
         raws = self._pipe.run([("GET", key) for key in keys])
         damaged = []
         for place, entity in enumerate(missing):
             try:
-                found[entity] = self._decoded(*raws[2 * place : 2 * place + 2])
+                loaded[entity] = self._decoded(*raws[2 * place : 2 * place + 2])
             except StoreDataError as error:
                 damaged.append(entity)
-                _log.error("an entity is left out, as what the store has of it is damaged: %s", error)
+                _log.error("an entity is left out, because its data in the store is damaged: %s", error)
         if damaged:
             hidden = [hiding(self._commits.keys(entity)[0]) for entity in damaged]
             self._pipe.run([*self.noted(damaged), *hidden])
-            _log.error("`segments ingest --rebuild` mends what is kept of %d entities", len(damaged))
-        return found
+            _log.error("`segments ingest --rebuild` rebuilds the data of %d damaged entities", len(damaged))
+        return loaded
 
     def _decoded(self, raw: bytes | None, record: bytes | None) -> LoadedEntity:
         state, waiting = split(raw)
@@ -108,13 +108,13 @@ class LoadedEntities:
             waiting_events(waiting) if waiting else [],
         )
 
-    def remember(self, entity: str, held: LoadedEntity) -> None:
-        """Remember what was written of an entity."""
-        self._remembered[entity] = held
+    def remember(self, entity: str, loaded: LoadedEntity) -> None:
+        """Put an entity into the cache as it was written."""
+        self._remembered[entity] = loaded
         self._remembered.move_to_end(entity)
         if len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
 
     def noted(self, entities: Sequence[str]) -> list[Command]:
-        """Return the command that notes entities whose states have to be rebuilt from the log; none for none."""
+        """Return the command that notes entities to be rebuilt from the log; no command if there are none."""
         return [("SADD", self._rebuild_key, *entities)] if entities else []

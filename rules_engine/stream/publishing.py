@@ -1,4 +1,7 @@
-"""Publishing what follows from events to the ledger, and actions to the queues of their sinks, as if once."""
+"""Publishes transitions and trigger steps to the ledger, and actions to the queues of their sinks, with one effect.
+
+Publishing twice has the effect of publishing once: readers of the ledger and the queues drop what they have by its key.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from rules_engine.triggers.transition_stream import announce
 
 
 class Publisher:
-    """Publishes what the records of entities hold for it.
+    """Publishes the outboxes of entities' records.
 
     Parameters
     ----------
@@ -33,23 +36,23 @@ class Publisher:
         self._client = client
 
     def publish(self, outgoing: Sequence[tuple[str, Outgoing]]) -> None:
-        """Publish it. When it returns, the ledger is on disk, transitions are announced, and actions are queued.
+        """Publish transitions and trigger steps. When it returns, all is on disk, announced and queued.
 
         Raises
         ------
         redis.RedisError
-            if the store cannot be used; do it again then.
+            if the store cannot be used; call it again then.
         """
         if outgoing:
             self._ledger.append(outgoing, now_micros())
-            moves = [(entity, one) for entity, one in outgoing if isinstance(one, Transition)]
+            moves = [(entity, item) for entity, item in outgoing if isinstance(item, Transition)]
             announce(self._client, self._name, moves)
         actions = _actions(outgoing)
         if actions:
             enqueue(self._client, self._name, actions)
 
     def confirm(self, outgoing: Sequence[tuple[str, Outgoing]]) -> None:
-        """Note that the records do not hold it any more, so nobody publishes it a second time.
+        """Note that no record holds them any more, so that nothing will publish them a second time.
 
         Raises
         ------
@@ -63,10 +66,12 @@ class Publisher:
     @staticmethod
     def counted(outgoing: Sequence[tuple[str, Outgoing]]) -> tuple[int, int]:
         """Count the memberships that began or ended, and the triggers that fired."""
-        moved = sum(isinstance(one, Transition) and one.change is not MembershipChange.BASELINE for _, one in outgoing)
-        return moved, sum(isinstance(one, TriggerStep) and one.state is State.FIRED for _, one in outgoing)
+        moved = sum(
+            isinstance(item, Transition) and item.change is not MembershipChange.BASELINE for _, item in outgoing
+        )
+        return moved, sum(isinstance(item, TriggerStep) and item.state is State.FIRED for _, item in outgoing)
 
 
 def _actions(outgoing: Sequence[tuple[str, Outgoing]]) -> list[Action]:
-    fired = [(entity, one) for entity, one in outgoing if isinstance(one, TriggerStep) and one.sinks]
-    return [action for entity, one in fired for action in one.actions(entity)]
+    fired = [(entity, step) for entity, step in outgoing if isinstance(step, TriggerStep) and step.sinks]
+    return [action for entity, step in fired for action in step.actions(entity)]

@@ -1,9 +1,9 @@
-"""Rebuilding the event states of some entities from the event log, where adding to them is not enough.
+"""Rebuilds the event states of some entities from the event log, where adding events to them is not enough.
 
-A total ``within: ever`` (a sum, a mean, a count that is shown) keeps events only for as long as they may come again;
-then they are counted, and an event of before that instant is not, as it could be one that was counted. So after an
-event that came late, and after damage, the log is asked: it has every event once, in order. Which entities need it is
-noted in the store, so that nothing is forgotten when a process dies.
+A total ``within: ever`` (a sum, a mean, a count that is shown) keeps events only while they may be redelivered. Then
+they are counted, and an event from before that instant is left out, because it might have been counted already. So
+after a late event, and after damage, the state is rebuilt from the log, which has every event once, in order. The
+entities to rebuild are noted in the store, so that none is forgotten when a process dies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rules_engine.triggers.encoding import decode_record
 
 _log = logging.getLogger("rules_engine.worker")
 
-#: How often entities are rebuilt in a row, of which further late events keep coming meanwhile.
+#: The most times that entities are rebuilt in a row while late events of theirs keep coming.
 _ATTEMPTS = 10
 
 
@@ -38,12 +38,12 @@ def entities_to_rebuild(sink: EventSink) -> list[str]:
         if the store cannot be read.
     """
     key = rebuild_key(sink.rules.plan.project)
-    found: set[bytes] = sink.on_store(lambda: sink.client.smembers(key))
-    return sorted(entity.decode("utf-8", "surrogatepass") for entity in found)
+    names: set[bytes] = sink.on_store(lambda: sink.client.smembers(key))
+    return sorted(entity.decode("utf-8", "surrogatepass") for entity in names)
 
 
 def rebuild_noted(project: Project, sink: EventSink) -> int:
-    """Rebuild the states of all entities that need it; returns how many were rebuilt.
+    """Rebuild the states of all noted entities. Return how many were rebuilt.
 
     Raises
     ------
@@ -57,14 +57,14 @@ def rebuild_noted(project: Project, sink: EventSink) -> int:
 
 
 def rebuild_states(project: Project, sink: EventSink, entities: Collection[str]) -> set[str]:
-    """Rebuild the states of some entities from the event log. Workers may go on meanwhile.
+    """Rebuild the states of some entities from the event log. Workers may run meanwhile.
 
-    Returns those that need it again, because late events of theirs kept coming; they stay noted.
+    Returns the entities that have to be rebuilt once more, because late events kept coming; they stay noted.
 
     Parameters
     ----------
     entities
-        their keys. Of one that the log does not know, the state is removed.
+        their keys. The state of an entity without events in the log is removed.
 
     Raises
     ------
@@ -91,10 +91,10 @@ def rebuild_states(project: Project, sink: EventSink, entities: Collection[str])
 
 
 def _rebuild_once(project: Project, sink: EventSink, entities: list[str]) -> set[str]:
-    """Rebuild states, then add what was logged meanwhile; returns the entities that have to be rebuilt again."""
+    """Rebuild states, then add the events logged meanwhile. Return the entities that have to be rebuilt once more."""
     log, requirements = event_log(project), sink.states.requirements
     names = [requirement.event for requirement in requirements.events]
-    known = log.all_files(names)
+    earlier = log.all_files(names)
     sources: list[Source] = [*requirements.limits, *requirements.sequences]
     offline = OfflineEvents(log, sources, project.state_dir)
     missing = set(entities)
@@ -103,13 +103,13 @@ def _rebuild_once(project: Project, sink: EventSink, entities: list[str]) -> set
             missing -= groups.keys()
             _rebuild(sink, groups)
     _rebuild(sink, {entity: [] for entity in missing})
-    wanted = set(entities)
-    groups = grouped(logged for logged in log.added(names, known) if logged[0] in wanted)
+    rebuilt = set(entities)
+    groups = grouped(logged for logged in log.added(names, earlier) if logged[0] in rebuilt)
     return sink.on_store(lambda: sink.states.update(groups, sink.now))
 
 
 def _drop_damaged_records(sink: EventSink, entities: Sequence[str]) -> None:
-    """Remove what triggers remember of entities where it cannot be read: they begin anew."""
+    """Remove the records of entities that cannot be read: their triggers start anew."""
     for start in range(0, len(entities), BATCH):
         keys = [sink.record_key(entity) for entity in entities[start : start + BATCH]]
         sink.on_store(lambda keys=keys: _drop_unreadable(sink.client, keys))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Showing refused events with the reason, and checking them anew."""
+"""Shows refused events with the reason, and checks them anew."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ BATCH = 4_000
 
 
 def replay_refused(sink: EventSink) -> tuple[int, int]:
-    """Check refused events again, by the definitions of now; gives how many were taken and how many remain.
+    """Check refused events by the present definitions, and send the valid ones.
 
-    Those that are good go back into their streams.
+    Returns how many were sent, and how many remain refused.
     """
     key = refused_key(sink.rules.plan.project)
     entries: list[tuple[bytes, dict[bytes, bytes]]] = sink.on_store(lambda: sink.client.xrange(key))
@@ -27,9 +27,9 @@ def replay_refused(sink: EventSink) -> tuple[int, int]:
         for identity, fields in entries[start : start + BATCH]:
             data = fields.get(FIELD, b"")
             content = decode_raw(data)
-            found = None if isinstance(content, str) else sink.check(content)
-            if isinstance(found, tuple):
-                good[identity] = found[0], data
+            outcome = None if isinstance(content, str) else sink.check(content)
+            if isinstance(outcome, tuple):
+                good[identity] = outcome[0], data
         if good:
             sink.on_store(lambda good=good: _back(sink, key, good))  # type: ignore[misc]
         taken += len(good)

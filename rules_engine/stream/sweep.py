@@ -1,9 +1,8 @@
-"""Looking at all entities: after features changed outside of the stream, and when there are new definitions.
+"""Sweeps: looks at all entities, after features changed outside of the stream and when there are new definitions.
 
-Who changes features notes it with :func:`request`. The workers then go through all entities of the store, chunk by
-chunk between their other work, and each looks at those of its partitions. When a worker is through, that is noted for
-its partitions; a worker that is killed before leaves it to the next one, which begins anew. Looking twice changes
-nothing.
+A command that changes features requests a sweep with :func:`request`. The workers then go through all entities of the
+store, in chunks between their other work, and each looks at those of its partitions. When a worker is done, it notes
+that for its partitions; if it is killed before, the next worker starts the sweep anew. Looking twice changes nothing.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from rules_engine.events.streams import partition_of
 from rules_engine.redis.feast_layout import KeyMaker, sibling_key
 from rules_engine.stream.commit import RECORD
 
-#: What new definitions have as the cause of a sweep.
+#: The cause of a sweep for new definitions.
 NEW_SEGMENTS = "apply"
 
-#: Keys that are gone through at once.
+#: The number of keys that are scanned at once.
 CHUNK = 1_000
 
 
 def request(client: Any, project: str, cause: str, views: Iterable[str] | None = None) -> None:
-    """Have everybody looked at again.
+    """Request a look at all entities.
 
     Parameters
     ----------
     client
         a redis-py client.
     cause
-        what changed, e.g. ``materialize``, ``cluster`` or ``ingest``. Transitions have it as their cause.
+        the command that changed something, e.g. ``materialize``, ``cluster`` or ``ingest``; the cause of transitions.
     views
-        the feature views that changed; None for anything.
+        the feature views that changed; None: everything may have changed.
 
     Raises
     ------
@@ -50,7 +49,7 @@ def request(client: Any, project: str, cause: str, views: Iterable[str] | None =
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A look at all entities of some partitions: why, for which views, and up to which request it does all."""
+    """A look at all entities of some partitions: its cause, the changed views, and the last request that it does."""
 
     partitions: frozenset[int]
     cause: str
@@ -67,7 +66,7 @@ class Swept:
     number
         the last request that was done.
     segments, rules
-        the segments that everybody was looked at for, by the definitions with this fingerprint.
+        the segments that all entities were looked at for, by the definitions with this fingerprint.
     """
 
     number: str = "0-0"
@@ -76,7 +75,7 @@ class Swept:
 
     @classmethod
     def decode(cls, data: bytes | None) -> Swept:
-        """Decode what the store has."""
+        """Decode the stored form."""
         if data is None:
             return cls()
         number, segments, rules = orjson.loads(data)
@@ -88,29 +87,29 @@ class Swept:
 
 
 def next_sweep(
-    requests: Iterable[tuple[bytes, Any]], swept: Mapping[int, Swept], rules: int, held: Iterable[int]
+    requests: Iterable[tuple[bytes, Any]], swept: Mapping[int, Swept], rules: int, owned: Iterable[int]
 ) -> Sweep | None:
-    """Return the next sweep of the partitions that a worker holds; None if all is done.
+    """Return the next sweep of the partitions that a worker holds; None if there is nothing to do.
 
-    >>> asked = [(b"5-0", b'{"cause": "materialize", "views": ["user"]}')]
-    >>> next_sweep(asked, {0: Swept("5-0", rules=7), 1: Swept("4-0", rules=7)}, 7, [0, 1])
+    >>> requests = [(b"5-0", b'{"cause": "materialize", "views": ["user"]}')]
+    >>> next_sweep(requests, {0: Swept("5-0", rules=7), 1: Swept("4-0", rules=7)}, 7, [0, 1])
     Sweep(partitions=frozenset({1}), cause='materialize', views=frozenset({'user'}), number='5-0')
     >>> next_sweep([], {}, 7, [3])
     Sweep(partitions=frozenset({3}), cause='apply', views=None, number='0-0')
     """
-    found = [(identity.decode(), orjson.loads(content)) for identity, content in requests]
+    numbered = [(identity.decode(), orjson.loads(content)) for identity, content in requests]
     groups: dict[str, set[int]] = {}
-    for partition in held:
+    for partition in owned:
         groups.setdefault(swept.get(partition, Swept()).number, set()).add(partition)
     for number, partitions in sorted(groups.items(), key=lambda group: _order(group[0])):
-        later = [(one, content) for one, content in found if _order(one) > _order(number)]
-        lacking = {one for one in partitions if swept.get(one, Swept()).rules != rules}
+        later = [(request, content) for request, content in numbered if _order(request) > _order(number)]
+        lacking = {partition for partition in partitions if swept.get(partition, Swept()).rules != rules}
         last = later[-1][0] if later else number
         if lacking:
             return Sweep(frozenset(lacking), NEW_SEGMENTS, None, last)
         if later:
             views = [content["views"] for _, content in later]
-            together = None if None in views else frozenset(view for one in views for view in one)
+            together = None if None in views else frozenset(view for changed in views for view in changed)
             return Sweep(frozenset(partitions), later[-1][1]["cause"], together, last)
     return None
 
@@ -121,9 +120,9 @@ def _order(number: str) -> tuple[int, int]:
 
 
 class AllEntities:
-    """The entities of some partitions, chunk by chunk, each once or more often.
+    """The entities of some partitions, in chunks, each at least once.
 
-    An entity is found by what Feast wrote, else by its record, else by its event state.
+    An entity is recognized by the key of its features, else by that of its record, else by that of its event state.
 
     Parameters
     ----------
@@ -132,7 +131,7 @@ class AllEntities:
     key
         makes Feast's keys.
     partitions
-        whose entities are wanted.
+        the partitions whose entities are returned.
     """
 
     def __init__(self, client: Any, key: KeyMaker, partitions: Collection[int]) -> None:
@@ -142,7 +141,7 @@ class AllEntities:
         self._keys: Iterator[bytes] = client.scan_iter(count=CHUNK)
 
     def chunk(self) -> list[str] | None:
-        """Return some entities, perhaps none; None when all were given.
+        """Return the next entities, perhaps none; None at the end.
 
         Raises
         ------
@@ -152,18 +151,18 @@ class AllEntities:
         keys = list(islice(self._keys, CHUNK))
         if not keys:
             return None
-        found: dict[str, bytes | None] = {}
+        sweep_keys: dict[str, bytes | None] = {}
         for key in keys:
             entity, ahead = self._entity(key)
             if entity is not None and partition_of(entity) in self._partitions:
-                found[entity] = ahead if entity not in found else None
-        asked = [(entity, ahead) for entity, ahead in found.items() if ahead is not None]
-        known = self._known([key for _, key in asked])
-        doubled = {entity for (entity, _), is_known in zip(asked, known, strict=True) if is_known}
-        return [entity for entity in found if entity not in doubled]
+                sweep_keys[entity] = ahead if entity not in sweep_keys else None
+        candidates = [(entity, ahead) for entity, ahead in sweep_keys.items() if ahead is not None]
+        exist = self._exist([key for _, key in candidates])
+        doubled = {entity for (entity, _), is_known in zip(candidates, exist, strict=True) if is_known}
+        return [entity for entity in sweep_keys if entity not in doubled]
 
     def _entity(self, key: bytes) -> tuple[str | None, bytes | None]:
-        """Return the entity of a key, and the key by which a sweep finds the entity instead, if that one exists."""
+        """Return the entity of a key, and the key that stands for the entity instead if it exists."""
         if not key.startswith(b"{"):
             return self._key.entity(key), None
         feast, _, name = key[1:].rpartition(b"}:")
@@ -172,10 +171,10 @@ class AllEntities:
             return None, None
         return entity, feast if name == RECORD else sibling_key(feast, RECORD)
 
-    def _known(self, keys: list[bytes]) -> list[bool]:
+    def _exist(self, keys: list[bytes]) -> list[bool]:
         if not keys:
             return []
         with self._client.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.exists(key)
-            return [bool(found) for found in pipeline.execute()]
+            return [bool(exists) for exists in pipeline.execute()]

@@ -1,4 +1,4 @@
-"""Looking at all entities chunk by chunk, between the other work of a worker."""
+"""Looks at all entities in chunks, between a worker's other work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rules_engine.stream.work import Work
 
 
 class Sweeper:
-    """Does the sweeps that are asked for, for the partitions that a worker holds.
+    """Does the requested sweeps for the partitions that a worker holds.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Sweeper:
         return self._swept.get(partition, Swept()).segments
 
     def take(self, leases: Mapping[int, bytes]) -> None:
-        """Before anything else with these partitions: learn for which segments they were swept.
+        """Read which sweeps were done in these partitions. Call it before any other work on them.
 
         Raises
         ------
@@ -57,18 +57,18 @@ class Sweeper:
         """
         if leases == self._leases:
             return
-        self._sweep = None  # what was under way is begun anew, for the partitions of now
-        found = self._client.hgetall(swept_key(self._project))
-        self._swept = {int(partition): Swept.decode(data) for partition, data in found.items()}
+        self._sweep = None  # start over with the present partitions
+        stored = self._client.hgetall(swept_key(self._project))
+        self._swept = {int(partition): Swept.decode(data) for partition, data in stored.items()}
         self._leases = dict(leases)
 
     def step(self, untils: Mapping[int, int], leases: Mapping[int, bytes]) -> int:
-        """Look at some entities, if a sweep is asked for; gives how many, at least 1 while one is under way.
+        """Look at some entities if a sweep is requested. Return how many, at least 1 during a sweep.
 
         Parameters
         ----------
         untils
-            by partition: all that arrived before this instant was done.
+            by partition: all events that arrived before this instant are done.
         leases
             the partitions that the worker holds.
 
@@ -103,8 +103,8 @@ class Sweeper:
             work = Work(entity, partition, untils[partition], look=sweep.cause, views=sweep.views)
             works.append(work)
         dues = self._steps.do(works, self.segments).dues
-        for partition, found in dues.items():
-            self._timers.settle(partition, leases[partition], found)
+        for partition, instants in dues.items():
+            self._timers.settle(partition, leases[partition], instants)
         return max(1, len(works))
 
     def _next(self, leases: Mapping[int, bytes]) -> Sweep | None:
@@ -116,7 +116,7 @@ class Sweeper:
         return next_sweep(requests, self._swept, rules.fingerprint, leases)
 
     def _note(self, sweep: Sweep) -> None:
-        """Note that a sweep was done: one of everything was for all segments of now, and others are forgotten."""
+        """Note that a sweep was done. A sweep of all views was for all present segments, and replaces earlier notes."""
         for partition in sweep.partitions:
             before, rules = self._swept.get(partition, Swept()), self._steps.rules
             if sweep.views is None:

@@ -1,8 +1,8 @@
-"""Timers: the entities that are due, in one sorted set for each partition, by the instant in microseconds.
+"""Timers: one sorted set for each partition, of entities by the instant at which they are due, in microseconds.
 
-Before a record is replaced its next instant is written if it is earlier than what is there; after that it is made
-exact. A worker that is killed in between leaves at most an instant at which there is nothing to do. What makes it
-exact, and what ends the entries of the stream, compares the lease of the partition.
+Before a record is replaced, an entity's timer is moved to its new instant if that is earlier; after the replacement it
+is set exactly. A worker that is killed in between leaves at most a timer at which there is nothing to do. The script
+that sets timers exactly and deletes entries of the stream compares the lease of the partition.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from rules_engine.stream.leases import leases_key
 _CHUNK = 2_000
 _T = TypeVar("_T")
 
-#: KEYS: the leases, the timers, the stream, the refused. ARGV: partition, lease, the bound and the field of the
-#: refused; the number of timers and of entries and of refused events; entity and instant ("" is none) each; entries;
-#: refused events with their reasons. An event is set aside only by whoever ends its entry. Gives 0 if the lease is
-#: another's.
+#: KEYS: the leases, the timers, the stream, the refused events. ARGV: partition, lease, the most refused events to keep
+#: and the field for them; the numbers of timers, entries and refused events; entity and instant ("" is none) of each
+#: timer; the entries; the refused events with their reasons. A refused event is added only by the worker that deletes
+#: its entry. Returns 0 if another worker has the lease.
 _SETTLE = Script("""\
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 local timers, entries = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -45,23 +45,23 @@ end
 return 1""")
 
 
-#: Gives what is due, and the first that is not, if there is one.
+#: Returns the entities that are due, and the first one that is not, if there is one.
 DUE = Script("""\
-local found = redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2], 'WITHSCORES')
-if #found < 2 * tonumber(ARGV[2]) then
-  local rest = redis.call('ZRANGE', KEYS[1], #found / 2, #found / 2, 'WITHSCORES')
-  found[#found + 1], found[#found + 2] = rest[1], rest[2]
+local due = redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2], 'WITHSCORES')
+if #due < 2 * tonumber(ARGV[2]) then
+  local rest = redis.call('ZRANGE', KEYS[1], #due / 2, #due / 2, 'WITHSCORES')
+  due[#due + 1], due[#due + 2] = rest[1], rest[2]
 end
-return found""")
+return due""")
 
 
 def timers_key(project: str, partition: int) -> bytes:
-    """Return the timers of a partition."""
+    """Return the key of the timers of a partition."""
     return project_key(project, f"due:{partition}")
 
 
 class Timers:
-    """The timers and the ends of a project's partitions.
+    """Sets the timers and deletes the processed entries of a project's partitions.
 
     Parameters
     ----------
@@ -77,17 +77,22 @@ class Timers:
         self._leases = leases_key(project)
 
     def earlier(self, dues: Mapping[int, Mapping[str, int]]) -> list[Command]:
-        """Return the commands that note instants by partition and entity, where they are earlier than what is noted."""
+        """Return the commands that move timers to these instants, by partition and entity, where that is earlier."""
         return [
-            ("ZADD", timers_key(self._project, partition), "LT", *[part for one in found.items() for part in one[::-1]])
-            for partition, found in dues.items()
-            if found
+            (
+                "ZADD",
+                timers_key(self._project, partition),
+                "LT",
+                *[part for entity, due in instants.items() for part in (due, entity)],
+            )
+            for partition, instants in dues.items()
+            if instants
         ]
 
     def due(self, partition: int, until: int, limit: int) -> Command:
-        """Return the command for the entities that are due until an instant, with their instants, earliest first.
+        """Return the command that reads the entities due until an instant, with their instants, earliest first.
 
-        The next one after them is among them, if the limit allows it to be.
+        It also gives the first entity that is due later, if the limit allows.
         """
         key = timers_key(self._project, partition)
         return self._pipe.call(DUE, [key], [until, limit])
@@ -100,14 +105,14 @@ class Timers:
         entries: Sequence[bytes] = (),
         refused: Iterable[tuple[bytes, bytes, bytes]] = (),
     ) -> bool:
-        """Make timers exact, then end entries of the stream. False if the partition is another worker's by now.
+        """Set timers exactly, then delete entries of the stream. False if another worker has the partition by now.
 
         Parameters
         ----------
         timers
             by entity; None is none.
         refused
-            entries that are no events: the id, what was given, and the reason.
+            entries that are refused: the id, the event as it was sent, and the reason.
         """
         items, bad = list(timers.items()), list(refused)
         if max(len(items), len(entries), len(bad)) <= _CHUNK:
@@ -130,7 +135,7 @@ class Timers:
         keys = self._leases, timers_key(project, partition), stream_key(project, partition), refused_key(project)
         arguments = [partition, lease, MAX_REFUSED, FIELD, len(timers), len(entries), len(refused)]
         instants = [part for entity, due in timers for part in (entity, "" if due is None else due)]
-        bad = [part for one in refused for part in one]
+        bad = [part for entry in refused for part in entry]
         return self._pipe.call(_SETTLE, keys, [*arguments, *instants, *entries, *bad])
 
 

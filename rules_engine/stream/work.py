@@ -18,7 +18,7 @@ class Work:
     until
         timers before this instant are due.
     look
-        why it is looked at again, if it is; ``views`` are the feature views that changed, None for anything.
+        the cause of a requested look, if any; ``views`` are the feature views that changed, None for all.
     """
 
     entity: str
@@ -29,23 +29,23 @@ class Work:
     views: frozenset[str] | None = None
 
     def also_look(self, cause: str, views: frozenset[str] | None) -> None:
-        """Have the entity looked at again, for these views too."""
+        """Add a request to look at the entity because of changed views."""
         is_first = self.look is None
         self.look = cause
         self.views = views if is_first else None if self.views is None or views is None else self.views | views
 
 
-def works_of(found: Mapping[int, PartitionWork], batches: Mapping[int, Checked], rules: TriggerRules) -> list[Work]:
-    """Return what happened to each entity, in the order in which it came."""
+def works_of(waiting: Mapping[int, PartitionWork], batches: Mapping[int, Checked], rules: TriggerRules) -> list[Work]:
+    """Return the work on each entity, with its events in the order of arrival."""
     works: dict[str, Work] = {}
     for partition, batch in batches.items():
-        until = found[partition].until
-        for one in batch.events:
-            work = works.get(one.entity)
+        until = waiting[partition].until
+        for arrived in batch.events:
+            work = works.get(arrived.entity)
             if work is None:
-                work = works[one.entity] = Work(one.entity, partition, until)
-            work.arrived.append(one)
-        for entity in found[partition].due:
+                work = works[arrived.entity] = Work(arrived.entity, partition, until)
+            work.arrived.append(arrived)
+        for entity in waiting[partition].due:
             if entity not in works:
                 works[entity] = Work(entity, partition, until)
         for look in batch.looks:

@@ -1,9 +1,9 @@
 """The worker: takes events from the streams, logs them, and works out what follows from them.
 
-Events are divided into partitions, and each partition is one worker's at a time (:mod:`rules_engine.stream.leases`).
-A round reads what waits in the worker's partitions and which timers are due, writes the events to the log, takes the
-entities through their steps (:mod:`rules_engine.stream.entity_steps`), and only then ends the entries. A worker that is
-killed at any point leaves them to the next one, and doing any of it twice changes nothing.
+Events are divided into partitions, and each partition belongs to one worker at a time
+(:mod:`rules_engine.stream.leases`). A round reads the waiting events and due timers of the worker's partitions, writes
+the events to the log, takes the entities through their steps (:mod:`rules_engine.stream.entity_steps`), and only then
+deletes the entries. A worker that is killed leaves them to the next one, and repeating any of it changes nothing.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from rules_engine.stream.worker_metrics import WorkerMetrics
 if TYPE_CHECKING:
     from rules_engine.delivery.metrics import MetricsRegistry
 
-#: Entries and timers that are taken at once.
+#: The number of entries and timers that are taken at once.
 BATCH = 16_000
 
 _WAIT_MILLISECONDS = 500
 _LONGEST_PAUSE = 5.0
-#: Seconds after which it is said that the states of new definitions are not there.
+#: Seconds after which the worker reports that the states of new definitions are missing.
 _STATES_WAIT = 30.0
 
 _T = TypeVar("_T")
@@ -63,7 +63,7 @@ class Progress:
     timers
         entities of which a timer was due.
     looked
-        entities that were looked at again because something else than events changed.
+        entities that were looked at because something other than events changed.
     transitions, fired
         memberships that began or ended, and triggers that fired.
     late
@@ -80,9 +80,9 @@ class Progress:
 
 
 def tune_process() -> None:
-    """Make a process fit for a worker: what is remembered of entities is no garbage, and need not be searched for it.
+    """Tune Python's garbage collector for a worker, which caches many entities and makes no reference cycles.
 
-    Without it a fifth of a worker's time goes into Python's search for reference cycles, of which it makes none.
+    Without it, searching for cycles takes a fifth of a worker's time.
     """
     gc.collect()
     gc.freeze()
@@ -97,10 +97,10 @@ class Worker:
     project
         the project; it was applied.
     after
-        called with the events of a round by entity when log and states have them and before the entries are ended. So
-        it is called at least once for every event. What it raises ends the worker.
+        called with the events of a round, by entity, after they are in log and states and before their entries are
+        deleted: at least once for every event. Its exceptions end the worker.
     metrics
-        where it is counted what happens.
+        the metrics to update.
 
     Raises
     ------
@@ -126,7 +126,7 @@ class Worker:
         self._client = self._open_client()
         self._delivery = Delivery(self._client, self._name, project.root, metrics)
         self._metrics = WorkerMetrics(metrics, self._name, self._desk.latest is None)
-        self._known: frozenset[bytes] = frozenset()
+        self._last_leases: frozenset[bytes] = frozenset()
         self._unready_since: float | None = None
         self._warned = 0.0
 
@@ -140,15 +140,15 @@ class Worker:
         return event_server(self._applied.rules.plan.connection, self._project.root)
 
     def stop(self) -> None:
-        """End after the round that is under way. May be called from a signal handler."""
+        """End after the present round. May be called from a signal handler."""
         self._stopping.set()
 
     def run(self, *, once: bool = False) -> Progress:
-        """Process what comes until :meth:`stop`.
+        """Process events and timers until :meth:`stop`.
 
-        With ``once`` until everything that came before the call is done, by this worker or by others, and every timer
-        that was due, and every action was tried. While the store is down the worker waits for it, unless ``once`` is
-        set.
+        With ``once`` it ends when all events that came before the call and all timers that were due are done, by this
+        worker or by others, and every action was tried. While the store is down the worker waits for it, unless
+        ``once`` is set.
 
         Raises
         ------
@@ -206,7 +206,7 @@ class Worker:
     # --- a round ----------------------------------------------------------------------------------------------------
 
     def round(self, *, wait: bool = False) -> int:
-        """Do what is there to do; gives how much that was. With ``wait`` it waits half a second for something."""
+        """Do the work that waits, and return how much that was. With ``wait`` it waits half a second for some."""
         if not self._take_new_definitions():
             self._wait_for_states(wait=wait)
             return 1
@@ -220,21 +220,23 @@ class Worker:
         desk = self._desk
         self._on_store(lambda: desk.sweeper.take(leases))
         count = max(1, BATCH // len(leases))
-        found: dict[int, PartitionWork] = self._on_store(
+        waiting: dict[int, PartitionWork] = self._on_store(
             lambda: desk.intake.look(sorted(leases), count, now_micros(), desk.latest)
         )
-        done = self._process(found, leases)
-        swept = self._on_store(lambda: desk.sweeper.step({place: one.until for place, one in found.items()}, leases))
+        done = self._process(waiting, leases)
+        swept = self._on_store(
+            lambda: desk.sweeper.step({place: work.until for place, work in waiting.items()}, leases)
+        )
         self.progress.looked += swept
         if not done and not swept and wait:
-            self._wait(found)
+            self._wait(waiting)
         self._leases.give_back_surplus()
         return done + swept
 
     def _wait_for_states(self, *, wait: bool) -> None:
         """Wait for the states: a moment, unless `segments apply` was killed or the store was emptied.
 
-        Nothing is taken from the streams meanwhile: by states that are not there, people would have done nothing.
+        Nothing is taken from the streams meanwhile: without states, all entities would seem to have no events.
         """
         now = time.monotonic()
         lost = self._on_store(self._desk.states_are_lost)
@@ -251,32 +253,33 @@ class Worker:
         self._stopping.wait(0.05)
 
     def _partitions(self) -> Mapping[int, bytes]:
-        """Return the leases of the moment, and forget the entities that others may have worked on."""
-        leases = self._leases.held()
-        if not frozenset(leases.values()) <= self._known:
+        """Return the present leases, and empty the cache if other workers may have changed its entities."""
+        leases = self._leases.partitions()
+        if not frozenset(leases.values()) <= self._last_leases:
             self._desk.steps.forget()
-        self._known = frozenset(leases.values())
+        self._last_leases = frozenset(leases.values())
         return leases
 
-    def _wait(self, found: Mapping[int, PartitionWork]) -> None:
+    def _wait(self, waiting: Mapping[int, PartitionWork]) -> None:
         """Wait until an event comes or a timer is due."""
-        dues = [one.next_due for one in found.values() if one.next_due is not None]
+        dues = [work.next_due for work in waiting.values() if work.next_due is not None]
         ahead = (min(dues) - now_micros()) // 1000 + 1 if dues and self._desk.latest is None else _WAIT_MILLISECONDS
         milliseconds = min(_WAIT_MILLISECONDS, max(1, ahead))
-        self._on_store(lambda: self._desk.intake.wait(sorted(found), milliseconds))
+        self._on_store(lambda: self._desk.intake.wait(sorted(waiting), milliseconds))
 
-    def _process(self, found: Mapping[int, PartitionWork], leases: Mapping[int, bytes]) -> int:
+    def _process(self, waiting: Mapping[int, PartitionWork], leases: Mapping[int, bytes]) -> int:
         desk, began = self._desk, time.perf_counter()
         batches = {
-            partition: checked(partition, one.entries, desk.sink.check, desk.latest) for partition, one in found.items()
+            partition: checked(partition, work.entries, desk.sink.check, desk.latest)
+            for partition, work in waiting.items()
         }
-        works = works_of(found, batches, desk.steps.rules)
+        works = works_of(waiting, batches, desk.steps.rules)
         if not works and not any(batch.ids for batch in batches.values()):
             return 0
-        logged: list[Logged] = [one for batch in batches.values() for one in batch.logged]
+        logged: list[Logged] = [event for batch in batches.values() for event in batch.logged]
         desk.sink.log(logged)
-        # Definitions that were applied meanwhile have states of their own, that were made of the log and do not have
-        # these events if they wait in the stream: they are done by the new definitions, in the next round.
+        # If definitions were applied meanwhile, their new states were made from the log without these events. So the
+        # events stay in the stream, and the next round processes them by the new definitions.
         self._applied.load()
         if self._applied.rules is not desk.rules:
             return len(logged) or 1
@@ -287,19 +290,19 @@ class Worker:
             dues = outcome.dues.get(partition, {})
             if dues or batch.ids:
                 self._settle(partition, leases[partition], dues, batch)
-        self._count(found, batches, outcome, time.perf_counter() - began)
+        self._count(waiting, batches, outcome, time.perf_counter() - began)
         return len(works) + sum(len(batch.ids) for batch in batches.values())
 
     def _settle(self, partition: int, lease: bytes, dues: Mapping[str, int | None], batch: Checked) -> None:
-        refused = [(identity, *one.content("stream")) for identity, one in batch.refused]
+        refused = [(identity, *event.content("stream")) for identity, event in batch.refused]
         bad = {identity for identity, _ in batch.refused}
         good = [identity for identity in batch.ids if identity not in bad] if bad else batch.ids
         timers = self._desk.timers
         if not self._on_store(lambda: timers.settle(partition, lease, dues, good, refused)):
-            self._desk.steps.forget()  # it is another worker's by now, who does it again
+            self._desk.steps.forget()  # another worker has the partition by now, and repeats the work
 
     def _count(
-        self, found: Mapping[int, PartitionWork], batches: Mapping[int, Checked], outcome: StepsTaken, seconds: float
+        self, waiting: Mapping[int, PartitionWork], batches: Mapping[int, Checked], outcome: StepsTaken, seconds: float
     ) -> None:
         progress = self.progress
         accepted = sum(len(batch.events) for batch in batches.values())
@@ -308,7 +311,7 @@ class Worker:
         self._metrics.round(seconds, accepted, refused, published)
         progress.accepted += accepted
         progress.refused += refused
-        progress.timers += sum(len(one.due) for one in found.values())
+        progress.timers += sum(len(work.due) for work in waiting.values())
         progress.looked += sum(len(look.entities) for batch in batches.values() for look in batch.looks)
         transitions, fired = self._desk.publisher.counted(published)
         progress.transitions += transitions
@@ -322,8 +325,8 @@ class Worker:
             )
 
     def _take_new_definitions(self) -> bool:
-        """Take over what was applied; False while the states of the new definitions are not complete yet."""
-        self._applied.load()  # looks at the file every time: a round is rare enough, and must not miss a change
+        """Use the definitions that were applied last. False while their states are not complete yet."""
+        self._applied.load()  # reads the file's status in every round, so that no change is missed
         if self._applied.rules is not self._desk.rules:
             self._desk.close()
             self._desk = Desk(self._project, self._applied.rules, self._open_pipe())
@@ -338,11 +341,11 @@ class Worker:
     def _is_done(self, until: int) -> bool:
         """Say whether no event that came before an instant waits in any partition, and no timer is due."""
         desk = self._desk
-        others = [partition for partition in range(PARTITIONS) if partition not in self._leases.held()]
-        found = self._on_store(lambda: desk.intake.look(others, 1, now_micros(), desk.latest)) if others else {}
+        others = [partition for partition in range(PARTITIONS) if partition not in self._leases.partitions()]
+        waiting = self._on_store(lambda: desk.intake.look(others, 1, now_micros(), desk.latest)) if others else {}
         waits = any(
-            one.due or (one.entries and int(one.entries[0][0].partition(b"-")[0]) * 1000 <= until)
-            for one in found.values()
+            work.due or (work.entries and int(work.entries[0][0].partition(b"-")[0]) * 1000 <= until)
+            for work in waiting.values()
         )
         if waits:
             self._stopping.wait(0.1)

@@ -1,4 +1,4 @@
-"""The metrics of a worker: what it did, and how much waits in the store."""
+"""The metrics of a worker: its work, and how much waits in the store."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from rules_engine.triggers.record import Outgoing, State, Transition, TriggerSte
 if TYPE_CHECKING:
     from rules_engine.delivery.metrics import MetricsRegistry
 
-#: Seconds between two looks at how much waits.
+#: Seconds between two reports of how much waits.
 _EVERY = 5.0
 
 
 class WorkerMetrics:
-    """Tells metrics what a worker does; without metrics it does nothing.
+    """Updates metrics with the work of a worker; without metrics it does nothing.
 
     Parameters
     ----------
     metrics
-        where it is counted.
+        the metrics to update.
     project
         Feast's project name.
     is_live
-        whether instants are those of the clock. Where another instant counts as now, nothing is late.
+        whether instants are those of the clock. In a project whose clock is fixed, nothing is late.
     """
 
     def __init__(self, metrics: MetricsRegistry | None, project: str, is_live: bool) -> None:
@@ -39,16 +39,20 @@ class WorkerMetrics:
         self._looked = -float("inf")
 
     def round(self, seconds: float, accepted: int, refused: int, published: Sequence[tuple[str, Outgoing]]) -> None:
-        """One round, and what followed from it."""
+        """Count a round, its events, and the transitions and trigger steps that followed."""
         if self._metrics is None:
             return
         self._metrics.round(seconds)
         self._metrics.events(accepted=accepted, refused=refused)
-        outgoing = [one for _, one in published]
-        moved = Counter((one.segment, one.change.value) for one in outgoing if isinstance(one, Transition))
+        outgoing = [item for _, item in published]
+        moved = Counter(
+            (transition.segment, transition.change.value)
+            for transition in outgoing
+            if isinstance(transition, Transition)
+        )
         for (segment, change), number in moved.items():
             self._metrics.transitions(segment, change, number)
-        steps = Counter(_step(one) for one in outgoing if isinstance(one, TriggerStep))
+        steps = Counter(_step(step) for step in outgoing if isinstance(step, TriggerStep))
         for (trigger, state, reason), number in steps.items():
             self._metrics.trigger_steps(trigger, state, reason, number)
         if self._is_live:
@@ -73,8 +77,7 @@ class WorkerMetrics:
                 pipeline.xlen(stream)
                 pipeline.xrange(stream, count=1)
                 pipeline.zcard(timers)
-            found: list[Any] = pipeline.execute()
-            return found
+            return list(pipeline.execute())
 
     def store_failed(self) -> None:
         """Count that the store could not be used."""
@@ -82,12 +85,14 @@ class WorkerMetrics:
             self._metrics.error("store")
 
 
-def _step(one: TriggerStep) -> tuple[str, str, str]:
-    return one.trigger, one.state.value, one.reason.value if one.reason is not None else ""
+def _step(step: TriggerStep) -> tuple[str, str, str]:
+    return step.trigger, step.state.value, step.reason.value if step.reason is not None else ""
 
 
 def _lateness(outgoing: Iterable[Outgoing], now: int) -> list[float]:
-    """Return by how many seconds triggers, and memberships that time changed, came later than they were due."""
-    dues = [one.due for one in outgoing if isinstance(one, TriggerStep) and one.state is State.FIRED]
-    dues += [one.at for one in outgoing if isinstance(one, Transition) and one.cause == "timer"]
+    """Return the lateness, in seconds, of triggers that fired and of memberships that changed by time."""
+    dues = [step.due for step in outgoing if isinstance(step, TriggerStep) and step.state is State.FIRED]
+    dues += [
+        transition.at for transition in outgoing if isinstance(transition, Transition) and transition.cause == "timer"
+    ]
     return [(now - due) / SECOND for due in dues]

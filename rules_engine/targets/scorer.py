@@ -1,7 +1,7 @@
-"""A fitted model as plain numbers, and one user's score by them: what a request computes, with nothing to import.
+"""A fitted model as plain numbers, and the score of one entity: computed in a request without any library.
 
-What scikit-learn fitted is exported to weights, or to trees as arrays. :mod:`batch` computes the same for many users
-with numpy, in the same order of operations and with the same logarithms and exponentials: both give the same bits.
+Models that scikit-learn fitted are exported as weights, or as arrays that hold trees. ``ml/propensity/batch.py``
+computes the scores of many entities with numpy, with the same operations in the same order: both give the same bits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from rules_engine.clock import DAY
 
-#: Of an odds ratio that a float can still tell from certainty.
+#: Log odds beyond which a probability is 0 or 1 as a float.
 _STEEPEST = 700.0
 
 _FLOAT32 = struct.Struct("f")
@@ -23,7 +23,7 @@ _FLOAT32 = struct.Struct("f")
 
 @dataclass(frozen=True, slots=True)
 class ModelColumn:
-    """One number that a model computes with, made of a feature.
+    """One input number of a model, made from a feature.
 
     Attributes
     ----------
@@ -33,13 +33,13 @@ class ModelColumn:
         ``number``; ``flag`` (0 or 1); ``age`` (days since a time); ``category`` (1 if the value is ``value``);
         ``missing`` (1 if there is none).
     log
-        whether log(1 + x) is taken. Where that does not exist, the value counts as missing.
+        whether log(1 + x) is taken. If that does not exist, the value counts as missing.
     fill
-        what stands in for a missing value, before the logarithm.
+        the replacement of a missing value, before the logarithm.
     mean, deviation
         the column is (x - mean) / deviation. Trees need neither: 0 and 1.
     typical
-        the finished column for a typical user; what reasons compare with.
+        the finished column of a typical entity, with which reasons compare.
     """
 
     feature: str
@@ -57,13 +57,13 @@ class ModelColumn:
         >>> ModelColumn("v:n", "number", log=True, fill=1.0).of(0, now=0)
         0.0
         """
-        found = number_of(self.kind, value, now)
+        number = number_of(self.kind, value, now)
         if self.kind == "category":
             x = 1.0 if value == self.value else 0.0
         elif self.kind == "missing":
-            x = 1.0 if value is None or found is None or (self.log and found <= -1) else 0.0
+            x = 1.0 if value is None or number is None or (self.log and number <= -1) else 0.0
         else:
-            x = self.fill if found is None or (self.log and found <= -1) else found
+            x = self.fill if number is None or (self.log and number <= -1) else number
             x = math.log1p(x) if self.log else x
         return (x - self.mean) / self.deviation
 
@@ -76,8 +76,8 @@ def number_of(kind: str, value: Any, now: int) -> float | None:
         return float((now - value) / DAY)
     if isinstance(value, str):
         return 0.0
-    found = float(value)
-    return found if math.isfinite(found) else None
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +122,23 @@ class Scorer:
     Attributes
     ----------
     version
-        which one it is.
+        the version of the model.
     algorithm
         ``logistic_regression``, ``random_forest`` or ``gradient_boosting``.
     columns
-        what it computes with.
+        the inputs.
     intercept, weights
-        of a linear model; the intercept is also where boosting starts.
+        of a linear model; the intercept is also the start of boosting.
     trees
-        of the others.
+        of a forest or of boosting.
     calibration
         ``none``; ``sigmoid``, with ``knots`` (slope, intercept); ``isotonic``, with ``knots`` and ``levels``.
     quantiles
-        of the scores in the test, lowest first: what a percentile is relative to.
+        of the scores in the test, lowest first; percentiles are relative to them.
     typical
-        by feature, a typical user's value, for people.
+        the value of a typical entity, by feature, to be shown.
     background
-        the columns of some users that the model learned from; what reasons compare with.
+        the columns of some entities that the model learned from, with which reasons compare.
     """
 
     version: str
@@ -160,13 +160,13 @@ class Scorer:
         return tuple(dict.fromkeys(column.feature for column in self.columns))
 
     def row(self, values: Mapping[str, Any], now: int) -> list[float] | None:
-        """Return the columns for a user's values; None if all are missing, and then there is no score."""
+        """Return the columns for an entity's values; None if all are missing, as there is no score then."""
         if all(values.get(feature) is None for feature in self.features):
             return None
         return [column.of(values.get(column.feature), now) for column in self.columns]
 
     def score(self, values: Mapping[str, Any], now: int) -> float | None:
-        """Return how likely a user is to do it, from 0 to 1; None if all of the features are missing.
+        """Return the probability of the event that the model predicts; None if all of the features are missing.
 
         Parameters
         ----------
@@ -205,7 +205,7 @@ class Scorer:
         return raw if self.algorithm == "random_forest" else expit(raw)
 
     def percentile(self, score: float) -> float:
-        """Return the share of users in the test whose score was lower, from 0 to 1.
+        """Return the share of entities in the test whose score was lower, from 0 to 1.
 
         >>> Scorer("v1", "random_forest", (), quantiles=(0.0, 0.2, 1.0)).percentile(0.1)
         0.25
@@ -220,19 +220,19 @@ class Scorer:
         return (at - 1 + (score - low) / (high - low)) / steps
 
     def reasons(self, values: Mapping[str, Any], now: int) -> list[FeatureEffect]:
-        """Return what each feature does to a user's score, the strongest first; empty if there is no score.
+        """Return the effect of each feature on an entity's score, the strongest first; empty if there is no score.
 
-        One feature after the other gets the values that it has for other users, and the score is computed again: the
-        mean difference is what the feature does. M. Robnik-Šikonja and I. Kononenko, "Explaining classifications for
-        individual instances", IEEE Transactions on Knowledge and Data Engineering 20 (2008), 589-600. It works the same
-        way for every model; the effects of features that act together need not add up to the whole. A model that was
-        stored without such users compares with typical values.
+        The score is computed with the values that a feature has for other entities: the mean difference is the effect
+        of the feature. M. Robnik-Šikonja and I. Kononenko, "Explaining classifications for individual instances", IEEE
+        Transactions on Knowledge and Data Engineering 20 (2008), 589-600. It works the same way for every model; the
+        effects of features that act together need not add up to the whole. A model that was stored without a background
+        compares with typical values.
         """
         row = self.row(values, now)
         if row is None:
             return []
         score = self.probability(self.raw(row))
-        found = []
+        effects = []
         others = self.background or (tuple(column.typical for column in self.columns),)
         for feature in self.features:
             own = [column.feature == feature for column in self.columns]
@@ -243,8 +243,8 @@ class Scorer:
                 for other in others
             ]
             effect = score - math.fsum(scores) / len(scores)
-            found.append(FeatureEffect(feature, values.get(feature), self.typical.get(feature), effect))
-        return sorted(found, key=lambda reason: -abs(reason.effect))
+            effects.append(FeatureEffect(feature, values.get(feature), self.typical.get(feature), effect))
+        return sorted(effects, key=lambda reason: -abs(reason.effect))
 
     # --- plain data --------------------------------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ class Scorer:
         ValueError, KeyError, TypeError
             if the data is no scorer, or has numbers that no fit gives.
         """
-        found = cls(
+        scorer = cls(
             **{
                 **content,
                 "columns": tuple(ModelColumn(**column) for column in content["columns"]),
@@ -283,11 +283,11 @@ class Scorer:
                 "background": tuple(tuple(map(float, row)) for row in content.get("background", ())),
             }
         )
-        found.check()
-        return found
+        scorer.check()
+        return scorer
 
     def check(self) -> None:
-        """Refuse what could not have been fitted: a damaged file must not give scores, nor an endless loop.
+        """Refuse numbers that no fit gives, so that a damaged file gives neither scores nor an endless loop.
 
         Raises
         ------
@@ -333,7 +333,7 @@ def expit(x: float) -> float:
 
 
 def interpolated(knots: Sequence[float], levels: Sequence[float], x: float) -> float:
-    """Return the line through the knots at x; level beyond its ends.
+    """Return the value at x of the line through the knots, which is level beyond its ends.
 
     >>> interpolated((0.0, 2.0), (0.1, 0.3), 1.0)
     0.2

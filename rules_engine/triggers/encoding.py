@@ -20,12 +20,12 @@ from rules_engine.triggers.record import (
     TriggerStep,
 )
 
-#: Raised by one when records are written differently.
+#: Incremented when the encoding of records changes.
 RECORD_VERSION = 1
 
 _HEADER = struct.Struct("<BBI")
 _DEFLATED = 1
-#: Shorter JSON is not deflated: setting the compressor up costs more than all the rest.
+#: Shorter JSON is not deflated: setting up the compressor costs more than the rest of encoding.
 _PLAIN = 400
 _WINDOW_BITS, _MEMORY_LEVEL = -12, 4
 _MAX_JSON = 1 << 26
@@ -40,7 +40,7 @@ def encode_record(record: Record) -> bytes:
     True
     """
     body, flags = orjson.dumps(_pack(record)), 0
-    if len(body) > _PLAIN and not record.outbox:  # what is to be published is gone in a moment
+    if len(body) > _PLAIN and not record.outbox:  # a record with an outbox is replaced in a moment
         compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
         body, flags = compressor.compress(body) + compressor.flush(), _DEFLATED
     return _HEADER.pack(RECORD_VERSION, flags, zlib.crc32(body)) + body
@@ -87,12 +87,12 @@ def _pack(record: Record) -> list[Any]:
         record.last_id,
         record.members,
         record.dues,
-        [[one.trigger, one.cause, one.begins, one.due] for one in record.pending],
+        [[pending.trigger, pending.cause, pending.begins, pending.due] for pending in record.pending],
         record.fired,
         [*record.seen, *record.seen.values()],
         sorted(record.fresh),
         record.repeats,
-        [_pack_outgoing(one) for one in record.outbox],
+        [_pack_outgoing(item) for item in record.outbox],
     ]
     while packed and not packed[-1]:
         packed.pop()
@@ -111,32 +111,32 @@ def _unpack(packed: list[Any]) -> Record:
         last_id=None if last_id is None else (last_id[0], last_id[1]),
         members=members,
         dues=dues,
-        pending=tuple([Pending(*one) for one in pending]),
+        pending=tuple([Pending(*fields) for fields in pending]),
         fired={name: tuple(instants) for name, instants in fired.items()},
         seen=dict(zip(seen[:half], seen[half:], strict=True)),
         fresh=frozenset(fresh),
         repeats=repeats,
-        outbox=tuple([_unpack_outgoing(one) for one in outbox]),
+        outbox=tuple([_unpack_outgoing(item) for item in outbox]),
     )
 
 
 _EMPTY: tuple[Any, ...] = (0, None, None, {}, {}, (), {}, (), (), {}, ())
 
 
-def _pack_outgoing(one: Outgoing) -> list[Any]:
-    if isinstance(one, Transition):
-        return [0, one.segment, one.change.value, one.at, one.cause, one.version, one.number]
-    reason = None if one.reason is None else one.reason.value
+def _pack_outgoing(item: Outgoing) -> list[Any]:
+    if isinstance(item, Transition):
+        return [0, item.segment, item.change.value, item.at, item.cause, item.version, item.number]
+    reason = None if item.reason is None else item.reason.value
     return [
         1,
-        one.trigger,
-        one.cause,
-        one.state.value,
-        one.at,
-        one.due,
+        item.trigger,
+        item.cause,
+        item.state.value,
+        item.at,
+        item.due,
         reason,
-        one.version,
-        *([one.payload, one.sinks] if one.sinks else []),
+        item.version,
+        *([item.payload, item.sinks] if item.sinks else []),
     ]
 
 
@@ -147,5 +147,5 @@ def _unpack_outgoing(packed: list[Any]) -> Outgoing:
         return Transition(segment, MembershipChange(change), *rest)
     trigger, cause, state, at, due, reason, version, *sent = fields
     payload, sinks = sent or ({}, ())
-    known = None if reason is None else SuppressionReason(reason)
-    return TriggerStep(trigger, cause, State(state), at, due, known, version, payload, tuple(sinks))
+    suppression = None if reason is None else SuppressionReason(reason)
+    return TriggerStep(trigger, cause, State(state), at, due, suppression, version, payload, tuple(sinks))

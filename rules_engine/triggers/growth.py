@@ -1,4 +1,4 @@
-"""Tells what a further event can do to an answer: a view never ends "viewed three times", nor begins "did not view"."""
+"""Bounds the effect of a further event on an answer: a view never ends "viewed three times"."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MORE, _LESS = ("at_least", "greater_than"), ("at_most", "less_than")
 
 
 class Effect(Flag):
-    """Says how the truth of a condition can differ, at any instant, after one more event of a name."""
+    """The way in which the truth of a condition can differ, at any instant, after one more event of a name."""
 
     NONE = 0
     RISES = 1
@@ -22,21 +22,20 @@ class Effect(Flag):
 
 
 def effect(program: Program, condition: Condition, event: str) -> Effect:
-    """Return what one more event of that name can do to a condition. It is never less than what happens.
+    """Return an upper bound of what one more event of that name can do to a condition.
 
-    >>> from rules_engine.rules.aggregates import Aggregate
     >>> from rules_engine.rules.aggregates import Aggregate
     >>> from rules_engine.rules.nodes import EventMatch
     >>> viewed = Predicate(EventAggregate(Aggregate.COUNT, EventMatch("view"), within=10), "at_least", 3)
-    >>> [effect(Program({}), one, "view").name for one in (viewed, Not(viewed), AllOf((viewed, Not(viewed))))]
+    >>> [effect(Program({}), node, "view").name for node in (viewed, Not(viewed), AllOf((viewed, Not(viewed))))]
     ['RISES', 'FALLS', 'EITHER']
     """
     match condition:
         case AllOf(conditions) | AnyOf(conditions):
-            found = Effect.NONE
+            combined = Effect.NONE
             for inner in conditions:
-                found |= effect(program, inner, event)
-            return found
+                combined |= effect(program, inner, event)
+            return combined
         case Not(inner):
             return _turned(effect(program, inner, event))
         case SegmentRef(name):
@@ -48,8 +47,8 @@ def effect(program: Program, condition: Condition, event: str) -> Effect:
     return Effect.NONE
 
 
-def _turned(found: Effect) -> Effect:
-    return {Effect.RISES: Effect.FALLS, Effect.FALLS: Effect.RISES}.get(found, found)
+def _turned(change: Effect) -> Effect:
+    return {Effect.RISES: Effect.FALLS, Effect.FALLS: Effect.RISES}.get(change, change)
 
 
 def _of_aggregate(predicate: Predicate, aggregate: EventAggregate) -> Effect:
@@ -63,9 +62,9 @@ def _of_aggregate(predicate: Predicate, aggregate: EventAggregate) -> Effect:
 
 
 def _of_sequence(sequence: Sequence, event: str) -> Effect:
-    """It asks whether some events fit: further ones give more to choose from, forbidden ones less."""
-    wanted = any(step.match.event == event for step in sequence.steps if not step.negated)
-    forbidden = any(step.match.event == event for step in sequence.steps if step.negated)
+    """Return the effect on a sequence: more events of its steps can complete it, forbidden ones can break it."""
+    is_step = any(step.match.event == event for step in sequence.steps if not step.negated)
+    is_forbidden = any(step.match.event == event for step in sequence.steps if step.negated)
     if sequence.latest_only and sequence.steps[0].match.event == event:
         return Effect.EITHER  # another first step takes the place of the latest
-    return (Effect.RISES if wanted else Effect.NONE) | (Effect.FALLS if forbidden else Effect.NONE)
+    return (Effect.RISES if is_step else Effect.NONE) | (Effect.FALLS if is_forbidden else Effect.NONE)

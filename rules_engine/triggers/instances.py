@@ -1,4 +1,4 @@
-"""Keeps the instances of triggers that wait for one entity, and decides what becomes of them."""
+"""Keeps the waiting instances of an entity's triggers, and decides which fire, wait longer, or end."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Start = tuple[Trigger, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Describes an evaluation: its instant and the previous one, the event that came, whether anything may differ."""
+    """An evaluation: its instant and the previous one, the event that came, and whether anything may have changed."""
 
     at: int
     before: int | None
     event: Event | None = None
     looks: bool = False
 
-    def begins(self, one: Pending) -> bool:
-        """Return whether an instance that has begun did so after the previous evaluation."""
-        return self.before is None or one.begins > self.before
+    def begins(self, instance: Pending) -> bool:
+        """Say whether an instance, which has begun, began after the previous evaluation."""
+        return self.before is None or instance.begins > self.before
 
 
 class Instances:
-    """Holds what waits for an entity.
+    """The waiting instances of an entity.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ class Instances:
     features
         of the entity.
     record
-        what is remembered of it.
+        the record of the entity.
     dues
-        when to look again, by group of segments and by the names of hidden segments; changed here.
+        the next instants of evaluation, by group of segments and by name of hidden segment; changed here.
     outbox
-        takes what happens.
+        the list to which steps are added.
 
     Attributes
     ----------
@@ -73,80 +73,86 @@ class Instances:
         self._outbox = outbox
 
     def adopt(self, at: int) -> None:
-        """Let go of triggers that are no longer defined."""
-        known = self._rules.triggers
-        self.fired = {name: fired for name, fired in self.fired.items() if name in known}
-        removed = [one for one in self.pending if one.trigger not in known]
-        for one in sorted(removed, key=lambda one: one.order):
-            self._end(one, State.CANCELLED, at, SuppressionReason.REMOVED)
+        """Cancel instances of triggers that are no longer defined."""
+        defined = self._rules.triggers
+        self.fired = {name: fired for name, fired in self.fired.items() if name in defined}
+        removed = [instance for instance in self.pending if instance.trigger not in defined]
+        for instance in sorted(removed, key=lambda instance: instance.order):
+            self._end(instance, State.CANCELLED, at, SuppressionReason.REMOVED)
 
     def begin(self, began: Iterable[Start], at: int) -> list[Pending]:
-        """Make instances of what started; those that wait."""
+        """Make instances of the triggers that started. Return those that wait."""
         created: list[Pending] = []
         for trigger, name, begins in began:
-            one = Pending(trigger.name, name, begins, begins + trigger.delay)
+            instance = Pending(trigger.name, name, begins, begins + trigger.delay)
             if len(self.pending) < PENDING_KEPT:
-                self.pending.append(one)
-                created.append(one)
+                self.pending.append(instance)
+                created.append(instance)
             else:
-                self._tell(one, State.SUPPRESSED, at, SuppressionReason.TOO_MANY)
+                self._tell(instance, State.SUPPRESSED, at, SuppressionReason.TOO_MANY)
         return created
 
     def next_wait(self, clock: int | None) -> int | None:
-        """Return when one needs attention next: when it begins, and else when it is due."""
+        """Return the next instant at which an instance begins or, if it has begun, is due; None if none waits."""
         if not self.pending:
             return None
-        return min(one.begins if clock is None or one.begins > clock else one.due for one in self.pending)
+        return min(
+            instance.begins if clock is None or instance.begins > clock else instance.due for instance in self.pending
+        )
 
     def settle(self, moment: Moment, created: Collection[Pending], view: View) -> None:
-        """Cancel, judge or announce the instances that have begun, in the order in which they are due."""
-        self.pending.sort(key=lambda one: one.order)
+        """Cancel, decide or announce the instances that have begun, in the order in which they are due."""
+        self.pending.sort(key=lambda instance: instance.order)
         cancelled = self._cancelled(moment, created, view)
         at = moment.at
-        for one in tuple(self.pending):
-            if one.begins > at:
+        for instance in tuple(self.pending):
+            if instance.begins > at:
                 continue
-            if one.trigger in cancelled:
-                self._end(one, State.CANCELLED, at)
-            elif one.due <= at:
-                self._judge(one, self._rules.triggers[one.trigger], at, view)
-            elif one in created or moment.begins(one):
-                self._tell(one, State.PENDING, at)
-        waiting = {one.trigger for one in self.pending}
+            if instance.trigger in cancelled:
+                self._end(instance, State.CANCELLED, at)
+            elif instance.due <= at:
+                self._decide(instance, self._rules.triggers[instance.trigger], at, view)
+            elif instance in created or moment.begins(instance):
+                self._tell(instance, State.PENDING, at)
+        waiting = {instance.trigger for instance in self.pending}
         for trigger in self._rules.cancellable:
             if trigger.name not in waiting:
                 self._dues.pop(trigger.cancel_if_name, None)
 
     def _cancelled(self, moment: Moment, created: Collection[Pending], view: View) -> set[str]:
-        """Return the triggers whose ``cancel_if`` is true; it is evaluated where it can have become so."""
-        found: set[str] = set()
+        """Return the triggers whose ``cancel_if`` is true, evaluated only where it may have become true."""
+        cancelled: set[str] = set()
         for trigger in self._rules.cancellable:
-            begun = [one for one in self.pending if one.trigger == trigger.name and one.begins <= moment.at]
+            begun = [
+                instance
+                for instance in self.pending
+                if instance.trigger == trigger.name and instance.begins <= moment.at
+            ]
             if not begun or not self._can_change(trigger.cancel_if_name, moment, begun, created):
                 continue
             holds, until = self._rules.check(trigger.cancel_if_name, view, moment.at)
             if holds:
-                found.add(trigger.name)
+                cancelled.add(trigger.name)
             if until == FOREVER:
                 self._dues.pop(trigger.cancel_if_name, None)
             else:
                 self._dues[trigger.cancel_if_name] = until
-        return found
+        return cancelled
 
     def _can_change(self, name: str, moment: Moment, begun: Iterable[Pending], created: Collection[Pending]) -> bool:
         if moment.looks or self._dues.get(name, moment.at + 1) <= moment.at:
             return True
         if moment.event is not None and self._rules.reads_event(name, moment.event.name):
             return True
-        return any(one in created or one.due <= moment.at or moment.begins(one) for one in begun)
+        return any(instance in created or instance.due <= moment.at or moment.begins(instance) for instance in begun)
 
-    def _judge(self, one: Pending, trigger: Trigger, at: int, view: View) -> None:
-        """Fire a due instance, or say what keeps it from firing."""
+    def _decide(self, instance: Pending, trigger: Trigger, at: int, view: View) -> None:
+        """Fire a due instance, defer it, or suppress it with the reason."""
         reason = self._obstacle(trigger, at, view)
         if reason is None and trigger.quiet_hours is not None:
             reason, until = self._quiet(trigger.quiet_hours, at)
             if until is not None:
-                self._defer(one, until, at)
+                self._defer(instance, until, at)
                 return
         fired = self.fired.get(trigger.name, ())
         if reason is None and policy.is_cooling(trigger, fired, at):
@@ -154,16 +160,16 @@ class Instances:
         if reason is None and policy.is_capped(trigger, fired, at):
             reason = SuppressionReason.CAP
         if reason is not None:
-            self._end(one, State.SUPPRESSED, at, reason)
+            self._end(instance, State.SUPPRESSED, at, reason)
             return
-        kept = policy.remembered(trigger, fired, at)
-        if kept:
-            self.fired[trigger.name] = kept
+        remembered = policy.remembered(trigger, fired, at)
+        if remembered:
+            self.fired[trigger.name] = remembered
         payload = payload_of(trigger, self._features, view.reader, at, self._rules.types)
-        self._end(one, State.FIRED, at, payload=payload, sinks=tuple(map(str, trigger.send)))
+        self._end(instance, State.FIRED, at, payload=payload, sinks=tuple(map(str, trigger.send)))
 
     def _obstacle(self, trigger: Trigger, at: int, view: View) -> SuppressionReason | None:
-        """Return what stands in the way of a trigger whatever the time of day."""
+        """Return the reason, other than the time, that keeps a trigger from firing; None if there is none."""
         if policy.is_held_out(trigger, self._features.entity):
             return SuppressionReason.HOLDOUT
         if trigger.if_ is not None and not self._rules.check(trigger.if_name, view, at)[0]:
@@ -173,7 +179,7 @@ class Instances:
         return None
 
     def _quiet(self, hours: QuietHours, at: int) -> tuple[SuppressionReason | None, int | None]:
-        """Return whether quiet hours stand in the way, and until when an instance is to wait for their end."""
+        """Return the reason if quiet hours keep a trigger from firing, and the instant until which to defer it."""
         zone = hours.timezone
         if isinstance(zone, FeatureRef):
             zone = conform(feature_at(self._features, zone, at), STRING)
@@ -186,16 +192,22 @@ class Instances:
             hours, zone, at
         ) if hours.policy is QuietPolicy.DEFER else None
 
-    def _defer(self, one: Pending, until: int, at: int) -> None:
-        self.pending.remove(one)
-        deferred = replace(one, due=until)
+    def _defer(self, instance: Pending, until: int, at: int) -> None:
+        self.pending.remove(instance)
+        deferred = replace(instance, due=until)
         self.pending.append(deferred)
         self._tell(deferred, State.PENDING, at, SuppressionReason.QUIET_HOURS)
 
-    def _end(self, one: Pending, state: State, at: int, reason: SuppressionReason | None = None, **sent: Any) -> None:
-        self.pending.remove(one)
-        self._tell(one, state, at, reason, **sent)
+    def _end(
+        self, instance: Pending, state: State, at: int, reason: SuppressionReason | None = None, **sent: Any
+    ) -> None:
+        self.pending.remove(instance)
+        self._tell(instance, state, at, reason, **sent)
 
-    def _tell(self, one: Pending, state: State, at: int, reason: SuppressionReason | None = None, **sent: Any) -> None:
-        step = TriggerStep(one.trigger, one.cause, state, at, one.due, reason, self._rules.version, **sent)
+    def _tell(
+        self, instance: Pending, state: State, at: int, reason: SuppressionReason | None = None, **sent: Any
+    ) -> None:
+        step = TriggerStep(
+            instance.trigger, instance.cause, state, at, instance.due, reason, self._rules.version, **sent
+        )
         self._outbox.append(step)

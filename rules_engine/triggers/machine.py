@@ -1,7 +1,7 @@
-"""Everything that can happen to an entity, as a pure function of steps: events that arrive, timers, and looks.
+"""The steps of an entity as pure functions: events that arrive, timers, and looks.
 
-Nothing here reads a clock or a store. The same steps give the same memberships, transitions and actions, whoever does
-them, in whatever batches, and however often a batch is begun again. docs/adr/0009-transitions-and-triggers.md says why.
+Nothing here reads a clock or a store. The same steps give the same memberships, transitions and actions, in any worker,
+in batches of any size, and however often a batch is repeated. docs/adr/0009-transitions-and-triggers.md says why.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from rules_engine.triggers.record import (
 )
 from rules_engine.triggers.rules import TriggerRules
 
-#: For how long events that may start triggers are remembered.
+#: How long events that may start triggers are remembered.
 SEEN_FOR = 7 * DAY
 
-#: What a timer's transitions have as their cause, and those of changed definitions.
+#: The causes of transitions by timers, by changed definitions, and of the first evaluation of a segment.
 TIMER, APPLY, BASELINE = "timer", "apply", "baseline"
 
 
 def cause_of(event: Event) -> str:
-    """Return what an event is called as a cause. The id of a checked event begins with its name already.
+    """Return the name of an event as a cause. The id of a checked event already begins with the event's name.
 
     >>> cause_of(Event("visit", 0, "visit:a1")), cause_of(Event("visit", 0, "a1"))
     ('event:visit:a1', 'event:visit:a1')
@@ -50,14 +50,14 @@ class Machine:
     rules
         the definitions.
     record
-        what is remembered of the entity; an empty one if nothing is.
+        the record of the entity; an empty one if there is none.
     features
-        what the online store holds of it, of the features that the rules read.
+        the entity's features that the rules read.
     state
         its event state.
     swept
-        the segments of which every entity was looked at once since they are there. Somebody of whom the record knows
-        nothing was no member of these; of the others, whoever is a member is taken to have been one before.
+        the segments for which all entities have been looked at once. An entity without a record was no member of these.
+        In the other segments, an entity that is a member is taken to have been a member before.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Machine:
     ) -> None:
         self.state = state
         self._rules = rules
-        self._given = record
+        self._initial = record
         self._features = features
         self._view = rules.view(features, state)
         self._swept = swept
@@ -93,14 +93,14 @@ class Machine:
         self._instances = Instances(rules, features, record, self._dues, self._outbox)
         self._is_new = record.at is None
         self._is_adopted = record.rules == rules.fingerprint
-        known = record.fresh | frozenset(swept)
-        self._unknown = rules.names - known
+        covered = record.fresh | frozenset(swept)
+        self._unknown = rules.names - covered
         self._fresh = (record.fresh & rules.names) - frozenset(swept)
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
     def event(self, event: Event, arrival: int, stream_id: StreamId | None = None) -> bool:
-        """Take an event that arrived; return whether it was done now, and not already before.
+        """Process an event that arrived. Return False if it was processed before.
 
         Timers before its arrival come first. Then the entity is evaluated with the event, at its arrival. An event of
         the future counts from its own instant on.
@@ -110,7 +110,7 @@ class Machine:
         arrival
             the instant in microseconds.
         stream_id
-            of the entry that brought it. Entries up to the last one that was done are not done again.
+            of the entry with the event. Entries up to the last processed one are skipped.
         """
         if stream_id is not None:
             if self._last_id is not None and stream_id <= self._last_id:
@@ -126,10 +126,9 @@ class Machine:
         return True
 
     def timers(self, until: int) -> None:
-        """Do what is due before an instant, each at its own.
+        """Evaluate at each due instant before ``until``.
 
-        ``until`` is an instant before which nothing can arrive any more: the arrival of the oldest event that waits,
-        or else now.
+        No event may arrive before ``until`` any more: it is the arrival of the oldest waiting event, or else now.
         """
         while (due := self.next_due) is not None and due < until:
             at = self._instant(due)
@@ -137,14 +136,14 @@ class Machine:
             self._evaluate(at, self._due(at), TIMER)
 
     def look(self, at: int, cause: str, views: Iterable[str] | None = None) -> None:
-        """Evaluate because something else than events changed.
+        """Evaluate because something other than events changed.
 
         Parameters
         ----------
         at
-            the instant; all that arrived before it must have been done, as for :meth:`timers`.
+            the instant; all events that arrived before it must have been processed, as for :meth:`timers`.
         cause
-            what changed, e.g. ``materialize``.
+            the change, e.g. ``materialize``.
         views
             the feature views that changed; None for anything.
         """
@@ -160,9 +159,9 @@ class Machine:
 
     @property
     def record(self) -> Record:
-        """Return what is to be remembered after the steps."""
+        """Return the record after the steps."""
         return Record(
-            rules=self._rules.fingerprint if self._is_adopted else self._given.rules,
+            rules=self._rules.fingerprint if self._is_adopted else self._initial.rules,
             at=self._clock,
             last_id=self._last_id,
             members=self._members,
@@ -177,9 +176,9 @@ class Machine:
 
     @property
     def next_due(self) -> int | None:
-        """Return when there is a timer next; None if there is none.
+        """Return the instant of the next timer; None if there is none.
 
-        Definitions that are new to the record have none before its next step: a look, if nothing else happens.
+        Definitions that are new to the record have no timers before its next step: a look, if nothing else happens.
         """
         due = min(self._dues.values(), default=None) if self._is_adopted else None
         waits = self._instances.next_wait(self._clock)
@@ -187,9 +186,9 @@ class Machine:
 
     @property
     def changed(self) -> bool:
-        """Return whether the record has to be written."""
+        """Say whether the record has to be written."""
         record = self.record
-        return record != self._given and not (record.is_empty and self._given.is_empty)
+        return record != self._initial and not (record.is_empty and self._initial.is_empty)
 
     # --- the clock and the state ------------------------------------------------------------------------------------
 
@@ -201,7 +200,7 @@ class Machine:
         return clock if clock is not None and clock > at else at
 
     def _due(self, at: int) -> list[str]:
-        """Return what is to be evaluated at an instant, whatever else happens."""
+        """Return the groups and hidden segments whose evaluation is due at an instant."""
         return [group for group, due in self._dues.items() if due <= at]
 
     def _keep(self, event: Event) -> None:
@@ -218,7 +217,7 @@ class Machine:
             return
         self._is_adopted = True
         self._dues.clear()
-        self._members = {name: since for name, since in self._members.items() if name in self._rules.names}
+        self._members = {name: start for name, start in self._members.items() if name in self._rules.names}
         self._instances.adopt(at)
         if not self._is_new:
             self._evaluate(at, self._rules.groups, APPLY, looks=True)
@@ -237,7 +236,7 @@ class Machine:
     def _evaluate(
         self, at: int, groups: Iterable[str], cause: str, event: Event | None = None, *, looks: bool = False
     ) -> None:
-        """Bring memberships and waiting triggers to an instant, at which one thing happened."""
+        """Evaluate memberships and waiting triggers at an instant, because of one cause."""
         before = self._clock
         if at != before:
             self._clock = at
@@ -255,7 +254,7 @@ class Machine:
             self._instances.settle(Moment(at, before, event, looks), created, self._view)
 
     def _moves(self, at: int, groups: Iterable[str], cause: str, grown: str | None) -> list[Transition]:
-        """Return what begins and ends at an instant, by segment; ``grown`` is the event that came."""
+        """Return the memberships that begin and end at an instant; ``grown`` is the name of the event that came."""
         moves: list[tuple[str, bool]] = []
         for group in groups:
             names = self._rules.groups.get(group)
@@ -263,15 +262,15 @@ class Machine:
                 continue
             members, due = self._members, self._dues.get(group, FOREVER)
             if group == grown and due > at:
-                found, until = self._rules.look_after(group, members, due, self._view, at)
+                holding, until = self._rules.look_after(group, members, due, self._view, at)
             else:
-                found, until = self._rules.look(group, self._view, at)
+                holding, until = self._rules.look(group, self._view, at)
             self._look_again(group, until)
-            for name in found:
+            for name in holding:
                 if name not in members:
                     members[name] = at
                     moves.append((name, True))
-            ended = names.intersection(members).difference(found)
+            ended = names.intersection(members).difference(holding)
             for name in ended:
                 if members.pop(name) == at:
                     self._repeats[name] = self._repeats.get(name, 0) + 1
@@ -297,7 +296,7 @@ class Machine:
     # --- instances of triggers --------------------------------------------------------------------------------------
 
     def _started_by(self, event: Event, at: int) -> list[Start]:
-        """Return the triggers that an event starts: none if it was seen before."""
+        """Return the triggers that an event starts; none if it was seen before."""
         listening = self._rules.on_event(event.name)
         if not listening or self._was_seen(event, at):
             return []
@@ -309,7 +308,7 @@ class Machine:
         ]
 
     def _was_seen(self, event: Event, at: int) -> bool:
-        """Return whether it is a redelivery; it is remembered if not."""
+        """Say whether an event is a redelivery. Remember it if not."""
         seen = self._seen
         whole = f"{event.name}\0{event.id}".encode("utf-8", "surrogatepass")
         digest = int.from_bytes(blake2b(whole, digest_size=6).digest(), "big")

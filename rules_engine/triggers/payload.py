@@ -47,12 +47,12 @@ def _value(
         case Constant():
             return as_json(value.value, None)
         case FeatureRef():
-            known = types.get(value.key)
-            return as_json(conform(feature_at(features, value, at), known), known)
+            value_type = types.get(value.key)
+            return as_json(conform(feature_at(features, value, at), value_type), value_type)
         case EventAggregate():
             shown = None if AGGREGATES[value.function].is_count else value.of_type
-            found = reader.aggregate(value, at)
-            return None if isinstance(found, Undecided) else as_json(found, shown)
+            result = reader.aggregate(value, at)
+            return None if isinstance(result, Undecided) else as_json(result, shown)
 
 
 def as_json(value: Value, value_type: ValueType | None) -> Any:

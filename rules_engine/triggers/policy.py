@@ -9,7 +9,7 @@ from rules_engine.clock import DAY
 from rules_engine.rules.local_time import crossings, local_time
 from rules_engine.rules.triggers.nodes import QuietHours, Trigger
 
-#: Shares are in hundredths of a percent.
+#: The whole, in the unit of shares: hundredths of a percent.
 WHOLE = 10_000
 
 #: No zone repeats or skips more than a day, so the next end of quiet hours is not further away.
@@ -17,7 +17,7 @@ _LONGEST_NIGHT = 3 * DAY
 
 
 def is_held_out(trigger: Trigger, entity: str) -> bool:
-    """Return whether the entity is among those that the trigger leaves alone; always the same ones.
+    """Say whether the trigger's holdout includes an entity. The answer is always the same.
 
     >>> from rules_engine.rules.triggers.nodes import OnEnter
     >>> mail = Trigger("mail", OnEnter("vip"), (), holdout=1_000)
@@ -28,7 +28,7 @@ def is_held_out(trigger: Trigger, entity: str) -> bool:
 
 
 def share_of(trigger: str, entity: str) -> int:
-    """Return a number below :data:`WHOLE` that depends on the names only, each as likely as another."""
+    """Return a number below :data:`WHOLE` that depends only on the names, evenly distributed."""
     whole = f"{trigger}\0{entity}".encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(whole, digest_size=8).digest(), "big") % WHOLE
 
@@ -51,16 +51,16 @@ def is_quiet(hours: QuietHours, zone: str, at: int) -> bool | None:
 
 
 def quiet_until(hours: QuietHours, zone: str, at: int) -> int:
-    """Return the first instant after ``at`` that is not quiet; ``at`` is.
+    """Return the first instant after ``at`` that is not quiet; ``at`` must be quiet.
 
-    Where clocks are set, that may be the shift itself: the end of the quiet hours may not occur on that day.
+    On a day on which clocks are changed, that may be the change itself, if the end of the quiet hours does not occur.
 
     >>> from rules_engine.clock import HOUR
     >>> quiet_until(QuietHours(21 * HOUR, 8 * HOUR, "UTC"), "UTC", 22 * HOUR) // HOUR
     32
     """
-    found = crossings(at, at + _LONGEST_NIGHT, zone, (hours.end,))
-    return next(instant for instant in found if not is_quiet(hours, zone, instant))
+    boundaries = crossings(at, at + _LONGEST_NIGHT, zone, (hours.end,))
+    return next(instant for instant in boundaries if not is_quiet(hours, zone, instant))
 
 
 def is_cooling(trigger: Trigger, fired: Sequence[int], at: int) -> bool:
@@ -76,7 +76,7 @@ def is_capped(trigger: Trigger, fired: Sequence[int], at: int) -> bool:
 
 
 def remembered(trigger: Trigger, fired: Sequence[int], at: int) -> tuple[int, ...]:
-    """Return the instants of firing that cooldown and cap will look at, with one more.
+    """Return the instants of firing that cooldown and cap need, including ``at``.
 
     >>> from rules_engine.rules.triggers.nodes import Cap, OnEnter
     >>> mail = Trigger("mail", OnEnter("vip"), (), cap=Cap(3, 60))
@@ -84,8 +84,8 @@ def remembered(trigger: Trigger, fired: Sequence[int], at: int) -> tuple[int, ..
     ((30, 40, 50), (30, 70))
     """
     number = 1 if trigger.cooldown is not None else 0
-    since = at - (trigger.cooldown or 0)
+    start = at - (trigger.cooldown or 0)
     if trigger.cap is not None:
-        number, since = max(number, trigger.cap.max), min(since, at - trigger.cap.per)
-    kept = [one for one in fired if one > since]
-    return (*kept, at)[-number:] if number else ()
+        number, start = max(number, trigger.cap.max), min(start, at - trigger.cap.per)
+    recent = [instant for instant in fired if instant > start]
+    return (*recent, at)[-number:] if number else ()

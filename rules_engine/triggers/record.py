@@ -1,6 +1,6 @@
-"""Describes what is remembered of an entity besides its event state: memberships, waiting triggers, what is to publish.
+"""The record of an entity: its memberships, waiting triggers, and what is to be published, without its event state.
 
-Plain data. The machine makes one record of another; :mod:`rules_engine.triggers.encoding` makes bytes of it.
+Plain data. The machine makes a new record from an old one; :mod:`rules_engine.triggers.encoding` turns it into bytes.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from rules_engine.triggers.actions import Action, action_key
 #: The id of an entry of a stream: its millisecond, and its number in it.
 StreamId = tuple[int, int]
 
-#: How many events that may start triggers are remembered, so that a redelivery is known.
+#: The most events that are remembered per entity so that redeliveries start no triggers.
 SEEN_KEPT = 256
 
-#: How many instances of triggers may wait for one entity.
+#: The most instances of triggers that may wait for one entity.
 PENDING_KEPT = 1_000
 
 
 class MembershipChange(Enum):
-    """Says what happened to a membership."""
+    """The kinds of changes of a membership."""
 
     ENTER = "enter"
     EXIT = "exit"
@@ -32,7 +32,7 @@ class MembershipChange(Enum):
 
 
 class State(Enum):
-    """Says how far an instance of a trigger is."""
+    """The states of an instance of a trigger."""
 
     PENDING = "pending"
     FIRED = "fired"
@@ -41,7 +41,7 @@ class State(Enum):
 
 
 class SuppressionReason(Enum):
-    """Says why an instance of a trigger did not fire, or waits longer."""
+    """The reasons why an instance of a trigger did not fire, or waits longer."""
 
     HOLDOUT = "holdout"
     CONDITION = "condition"
@@ -55,7 +55,7 @@ class SuppressionReason(Enum):
 
 
 def key_of(entity: str, name: str) -> str:
-    """Return an idempotency key: the same for the same entity and cause, and nothing can be read from it.
+    """Return an idempotency key: equal for the same entity and cause. It reveals neither.
 
     >>> key_of("42", "enter:vip:1")
     '16113033fb0382794fa252355a85b1a7'
@@ -66,18 +66,18 @@ def key_of(entity: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """Describes a membership that began, ended, or existed when the segment was first looked at.
+    """A membership that began, ended, or existed when the segment was first evaluated.
 
     Attributes
     ----------
     at
         the instant in microseconds.
     cause
-        what made it: ``event:NAME:ID``, ``timer``, or what a look was for, e.g. ``apply`` or ``materialize``.
+        ``event:NAME:ID``, ``timer``, or the cause of a look, e.g. ``apply`` or ``materialize``.
     version
         of the definitions.
     number
-        tells changes of one segment at one instant apart: how often it was entered and left at it before.
+        how often the segment was entered and left before at the same instant.
     """
 
     segment: str
@@ -89,7 +89,7 @@ class Transition:
 
     @property
     def name(self) -> str:
-        """Return what triggers have as their cause: the same whenever the steps are repeated.
+        """Return the name by which triggers refer to it as their cause: the same whenever the steps are repeated.
 
         >>> Transition("vip", MembershipChange.ENTER, 17, "timer").name
         'enter:vip:17'
@@ -104,7 +104,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class TriggerStep:
-    """Describes that an instance of a trigger began to wait, fired, was cancelled or was suppressed.
+    """A step of an instance of a trigger: it began to wait, fired, was cancelled or was suppressed.
 
     An instance that is decided at the instant of its cause has one step; else its first one is ``pending``.
 
@@ -113,7 +113,7 @@ class TriggerStep:
     cause
         ``enter:SEGMENT:T``, ``exit:SEGMENT:T`` or ``event:NAME:ID``.
     payload, sinks
-        what is sent, and to which sinks (``kind:name``), if it fired.
+        the values that are sent, and the sinks (``kind:name``), if it fired.
     """
 
     trigger: str
@@ -131,7 +131,7 @@ class TriggerStep:
         return key_of(entity, f"{self.trigger}:{self.cause}")
 
     def actions(self, entity: str) -> list[Action]:
-        """Return what is sent, one action for each sink.
+        """Return the actions to send, one for each sink.
 
         >>> step = TriggerStep("mail", "enter:vip:5", State.FIRED, 7, 7, sinks=("stream:mails",))
         >>> [(action.sink, action.cause, action.segment) for action in step.actions("42")]
@@ -163,14 +163,14 @@ Outgoing = Transition | TriggerStep
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Describes an instance of a trigger that waits.
+    """A waiting instance of a trigger.
 
     Attributes
     ----------
     begins
-        the instant of its cause; for an event of the future that is still to come.
+        the instant of its cause, which for an event of the future is still to come.
     due
-        when it is judged.
+        the instant at which it is decided.
     """
 
     trigger: str
@@ -180,38 +180,38 @@ class Pending:
 
     @property
     def order(self) -> tuple[int, int, str, str]:
-        """Return the key by which instances are ordered before they are judged."""
+        """Return the key by which instances are ordered before they are decided."""
         return self.due, self.begins, self.trigger, self.cause
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Holds what is remembered of one entity.
+    """The memory of one entity.
 
     Attributes
     ----------
     rules
-        the fingerprint of the definitions by which it was last looked at.
+        the fingerprint of the definitions by which it was last evaluated.
     at
         the logical clock: the last instant of an evaluation; it never goes back. None before the first.
     last_id
-        the last entry of the stream that was done.
+        the last entry of the stream that was processed.
     members
-        by segment: since when.
+        the instant at which each membership began, by segment.
     dues
-        by group of segments (see :class:`~rules_engine.triggers.rules.TriggerRules`): when to look again.
+        the next instant of evaluation, by group of segments (see :class:`~rules_engine.triggers.rules.TriggerRules`).
     pending
         the instances that wait.
     fired
-        by trigger: the latest instants at which it fired, as many as its cap and cooldown look at.
+        the latest instants at which each trigger fired, as many as its cap and cooldown need.
     seen
-        digests of events that may start triggers, with the seconds of their steps: a redelivery starts nothing.
+        digests of events that may start triggers, with the seconds of their steps, so that redeliveries start nothing.
     fresh
-        the segments that were looked at before their first sweep of all entities was complete.
+        the segments that were evaluated before their first sweep of all entities was complete.
     repeats
-        by segment: how often it was left at the very instant at which it was entered, if that is ``at``.
+        how often each segment was left at the instant at which it was entered, if that is ``at``.
     outbox
-        what is not published yet.
+        the transitions and trigger steps that are not published yet.
     """
 
     rules: int = 0
@@ -228,19 +228,19 @@ class Record:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether nothing would be lost without it.
+        """Say whether nothing would be lost without the record.
 
         >>> Record(rules=7, at=3).is_empty, Record(members={"vip": 3}).is_empty
         (True, False)
         """
-        kept = self.last_id, self.members, self.dues, self.pending, self.fired, self.seen, self.outbox
-        return not any(kept)
+        contents = self.last_id, self.members, self.dues, self.pending, self.fired, self.seen, self.outbox
+        return not any(contents)
 
     @property
     def next_due(self) -> int | None:
-        """Return when the entity is to be evaluated next if nothing happens before; None if never."""
+        """Return the instant of the next evaluation if nothing happens before; None if never."""
         now = self.at
-        waits = [one.begins if now is None or one.begins > now else one.due for one in self.pending]
+        waits = [instance.begins if now is None or instance.begins > now else instance.due for instance in self.pending]
         return min([*self.dues.values(), *waits], default=None)
 
     def published(self) -> Record:

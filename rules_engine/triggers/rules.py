@@ -1,4 +1,4 @@
-"""Compiles what the machine of triggers needs of the definitions: which answers can change, and by what."""
+"""The definitions, compiled for the machine of triggers: which answers can change, and because of what."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ class TriggerRules:
     Parameters
     ----------
     definitions
-        as the read plan carries them.
+        the definitions in the form of the read plan.
     types
-        by ``VIEW:NAME``: the types of the features.
+        the types of the features, by ``VIEW:NAME``.
     version
-        of the definitions, for what is reported.
+        of the definitions, for transitions and steps.
 
     Attributes
     ----------
     fingerprint
-        tells these definitions from others.
+        differs for different definitions.
     names
         the segments.
     triggers
         by name.
     features
-        the features (``VIEW:NAME``) that segments and triggers read: what has to be there of an entity.
+        the features (``VIEW:NAME``) that segments and triggers read.
     events
-        what is kept of events for them.
+        the requirements of event states, and the way to read them.
     groups
-        the segments that can change when an event comes, by its name; under :data:`NO_EVENT` those that read none. Each
-        group is looked at as a whole.
+        the segments that can change when an event comes, by its name; under :data:`NO_EVENT` those that read no events.
+        Each group is evaluated as a whole.
     cancellable
         the triggers with ``cancel_if``.
     """
@@ -115,7 +115,7 @@ class TriggerRules:
                 self._on_event.setdefault(event.event, []).append(trigger)
 
     def _features(self) -> set[str]:
-        """Return the features that anything here reads."""
+        """Return all features that segments and triggers read."""
         read = {feature for segment in self._program.segments.values() for feature in _features_of(segment)}
         return read | payload_features(self.triggers.values())
 
@@ -124,7 +124,7 @@ class TriggerRules:
         return self._on[change.value].get(segment, ())
 
     def on_event(self, name: str) -> Iterable[Trigger]:
-        """Return the triggers that listen to an event, by name; their `where` is not looked at."""
+        """Return the triggers that listen to an event of this name, whatever their `where` says."""
         return self._on_event.get(name, ())
 
     def reads_event(self, name: str, event: str) -> bool:
@@ -133,63 +133,63 @@ class TriggerRules:
 
     def groups_of_views(self, views: Iterable[str]) -> tuple[str, ...]:
         """Return the groups with a segment that reads one of the feature views."""
-        wanted = set(views)
+        changed = set(views)
         return tuple(
-            group for group, names in self.groups.items() if any(self._reads[name][0] & wanted for name in names)
+            group for group, names in self.groups.items() if any(self._reads[name][0] & changed for name in names)
         )
 
     def view(self, features: EntityFeatures, state: EventState) -> View:
-        """Return what the features and events of an entity say."""
+        """Return the features and events of an entity, for evaluation."""
         return View(features, self.events.read(state))
 
     def look(self, group: str, view: View, at: int) -> tuple[list[str], int]:
-        """Return which segments of a group are true at an instant, and until when at least all of them stay so."""
-        until, found = FOREVER, []
+        """Return the true segments of a group at an instant, and an instant until which no segment of it changes."""
+        until, holding = FOREVER, []
         for name, check, _ in self._checks_of[group]:
             holds, lasts = check(view, at)
             if holds:
-                found.append(name)
+                holding.append(name)
             if lasts < until:
                 until = lasts
-        return found, until
+        return holding, until
 
     def look_after(self, event: str, members: Collection[str], due: int, view: View, at: int) -> tuple[list[str], int]:
-        """Return the same after one more event of a name, where ``members`` are those of before, until ``due``.
+        """Return the same after one more event; ``members`` were true before it, until ``due`` if it had not come.
 
-        Whoever is a member of what the event can only begin stays one, and for no shorter a time; and the other way
-        round. These are not evaluated; so the instant may come early.
+        Segments that are true and that the event can only make true stay true, for at least as long; and the other way
+        round. They are not evaluated, so the returned instant may be early.
         """
-        until, found = due, []
+        until, holding = due, []
         for name, check, does in self._checks_of[event]:
             if name in members:
                 if does is Effect.RISES:
-                    found.append(name)
+                    holding.append(name)
                     continue
             elif does is Effect.FALLS:
                 continue
             holds, lasts = check(view, at)
             if holds:
-                found.append(name)
+                holding.append(name)
             if lasts < until:
                 until = lasts
-        return found, until
+        return holding, until
 
     def check(self, name: str, view: View, at: int) -> tuple[bool, int]:
-        """Return whether a segment, hidden or not, is true at an instant, and until when at least it stays so."""
+        """Say whether a segment, hidden or not, is true at an instant, and until which instant at least it stays so."""
         return self._checks.segment(name)(view, at)
 
 
 def _reads(program: Program) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
-    """Return by segment the feature views and the events that it reads, itself or through other segments."""
-    found: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+    """Return the feature views and the events that each segment reads, itself or through other segments."""
+    reads: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     for name in program.order:
         read = dependencies(program.segments[name].when)
         views: frozenset[str] = frozenset(feature.partition(":")[0] for feature in read.features).union(
-            *(found[one][0] for one in read.segments)
+            *(reads[segment][0] for segment in read.segments)
         )
-        events = read.events.union(*(found[one][1] for one in read.segments))
-        found[name] = views, events
-    return found
+        events = read.events.union(*(reads[segment][1] for segment in read.segments))
+        reads[name] = views, events
+    return reads
 
 
 def _groups(program: Program, reads: Mapping[str, tuple[frozenset[str], frozenset[str]]]) -> dict[str, frozenset[str]]:

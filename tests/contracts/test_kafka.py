@@ -163,8 +163,8 @@ def test_a_bridge_that_lost_its_partition_adds_nothing_twice(
     bridge._store.client.eval = late
     thread = threading.Thread(target=bridge.run)
     thread.start()
-    wait_until(lambda: bridge.progress.known == 200)
-    assert bridge.progress == BridgeProgress(known=200)
+    wait_until(lambda: bridge.progress.repeated == 200)
+    assert bridge.progress == BridgeProgress(repeated=200)
     assert ids(streams.events()) == Counter({f"e{number}": 1 for number in range(200)})
 
     # The store was restarted, and had lost all of it: what is missing in between is taken again.

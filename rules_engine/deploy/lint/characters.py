@@ -1,4 +1,4 @@
-"""Warnings about characters in values that the eye misses: a value may hold them, but hardly anybody means them."""
+"""Warnings about characters in values that the eye misses: they are allowed, but rarely intended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rules_engine.definitions.characters import hidden_characters
 from rules_engine.definitions.source import Items, Mapping, Node, Scalar, place_in
 from rules_engine.diagnostics import Diagnostic, Severity
 
-#: Keys of what is written for people.
+#: Keys whose values are prose.
 _PROSE = frozenset({"description", "hypothesis", "name", "owner", "project", "summary"})
 
 #: Keys of texts that are looked for inside others, where a blank at an end is often meant.
@@ -20,7 +20,7 @@ def lint_characters(node: Node, key: str = "") -> Iterator[Diagnostic]:
 
     >>> from rules_engine.definitions.source import read_documents
     >>> [document], _ = read_documents("when: {feature: u:country, in: [NO\u200b, 'SE ']}", "a.yaml")
-    >>> [(str(found.span), found.code) for found in lint_characters(document)]
+    >>> [(str(warning.span), warning.code) for warning in lint_characters(document)]
     [('a.yaml:1:35', 'invisible-character'), ('a.yaml:1:38', 'blank-at-the-end')]
     """
     if isinstance(node, Mapping):
@@ -35,8 +35,10 @@ def lint_characters(node: Node, key: str = "") -> Iterator[Diagnostic]:
 
 
 def _of_text(scalar: Scalar, text: str, key: str) -> Iterator[Diagnostic]:
-    for found in hidden_characters(text):
-        yield Diagnostic(found.code, place_in(scalar, found.index), found.message, found.hint, Severity.WARNING)
+    for character in hidden_characters(text):
+        yield Diagnostic(
+            character.code, place_in(scalar, character.index), character.message, character.hint, Severity.WARNING
+        )
     if key not in _PARTS and text.strip(" \t\n") != text and text.strip():
         message = "this text begins or ends with a blank, which no other text equals"
         yield Diagnostic("blank-at-the-end", scalar.span, message, "remove the blank", Severity.WARNING)

@@ -35,15 +35,15 @@ def _warning(code: str, span: Span, message: str, hint: str) -> Diagnostic:
 def _duplicates(program: Program) -> Iterator[Diagnostic]:
     """Yield warnings of segments that mean the same, whatever the order and nesting of their conditions."""
     alike: dict[frozenset[object], list[Segment]] = {}
-    for name in program.names:  # only segments that read the same things can mean the same
+    for name in program.names:  # only segments that read the same operands can mean the same
         segment = program.segments[name]
         alike.setdefault(_read(program, segment), []).append(segment)
     for group in alike.values():
-        for one, other in combinations(sorted(group, key=_position), 2):
-            if implies(program, one.when, other.when) and implies(program, other.when, one.when):
-                message = f"`{other.name}` has the same members as `{one.name}` ({one.span})"
+        for first, second in combinations(sorted(group, key=_position), 2):
+            if implies(program, first.when, second.when) and implies(program, second.when, first.when):
+                message = f"`{second.name}` has the same members as `{first.name}` ({first.span})"
                 hint = "keep one, and refer to it with `in_segment`"
-                yield _warning("duplicate-definition", other.span, message, hint)
+                yield _warning("duplicate-definition", second.span, message, hint)
 
 
 def _read(program: Program, segment: Segment) -> frozenset[object]:
@@ -70,23 +70,23 @@ def _shadowed(program: Program) -> Iterator[Diagnostic]:
 def _shadowed_parts(program: Program, group: AnyOf | AllOf) -> Iterator[Diagnostic]:
     reported: set[int] = set()
     for first, second in combinations(range(len(group.conditions)), 2):
-        for one, other in ((second, first), (first, second)):
-            if reported & {one, other} or not _decides_nothing(program, group, one, other):
+        for place, neighbour in ((second, first), (first, second)):
+            if reported & {place, neighbour} or not _decides_nothing(program, group, place, neighbour):
                 continue
-            reported.add(one)
-            part, beside = group.conditions[one], group.conditions[other]
+            reported.add(place)
+            part, line = group.conditions[place], group.conditions[neighbour].span.line
             word = "narrower" if isinstance(group, AnyOf) else "wider"
-            message = f"this decides nothing: it is {word} than the condition at line {beside.span.line} beside it"
+            message = f"this decides nothing: it is {word} than the condition at line {line} beside it"
             yield _warning("shadowed-condition", part.span, message, "remove it, or change one of the two")
 
 
-def _decides_nothing(program: Program, group: AnyOf | AllOf, one: int, other: int) -> bool:
-    part, beside = group.conditions[one], group.conditions[other]
-    return implies(program, part, beside) if isinstance(group, AnyOf) else implies(program, beside, part)
+def _decides_nothing(program: Program, group: AnyOf | AllOf, place: int, neighbour: int) -> bool:
+    part, other = group.conditions[place], group.conditions[neighbour]
+    return implies(program, part, other) if isinstance(group, AnyOf) else implies(program, other, part)
 
 
 def _beyond_bound(program: Program) -> Iterator[Diagnostic]:
-    """Yield a warning for each count that lookups cannot tell, because not so many events are kept."""
+    """Yield a warning for each comparison with a count larger than the number of events that are kept."""
     for segment in program.segments.values():
         for node in walk(segment.when):
             if not isinstance(node, Predicate) or not isinstance(node.operand, EventAggregate):

@@ -16,7 +16,7 @@ from rules_engine.rules.types import INTEGER
 from rules_engine.rules.walk import operands
 from rules_engine.targets.index.normal_form import never_true
 
-# These begin the names of what is looked at beside a condition: its opposite, and itself for members of a segment.
+#: Begin the names of a condition's opposite, and of the condition for members of a segment, in the tested program.
 _NOT, _IN = "not ", "in "
 
 
@@ -46,7 +46,7 @@ def _of_trigger(program: Program, trigger: Trigger) -> Iterator[Diagnostic]:
         )
         yield _warning("context-in-trigger", trigger.span, message, f"give `context: {context}` a `default`")
     if trigger.cancel_if is not None and any(
-        implies(program, known, trigger.cancel_if) for known in _known_at_start(trigger, trigger.cancel_if)
+        implies(program, fact, trigger.cancel_if) for fact in _facts_at_start(trigger, trigger.cancel_if)
     ):
         message = f"what starts `{trigger.name}` makes its `cancel_if` true, so it is always cancelled"
         yield _warning("always-cancelled", trigger.cancel_if.span, message, "say what else has to happen, e.g. `where`")
@@ -61,33 +61,33 @@ def _of_trigger(program: Program, trigger: Trigger) -> Iterator[Diagnostic]:
 
 
 def _waits(trigger: Trigger) -> bool:
-    """Say whether it may be due later than it starts."""
+    """Say whether a trigger may be due later than it starts."""
     hours = trigger.quiet_hours
     return bool(trigger.delay) or (hours is not None and hours.policy is QuietPolicy.DEFER)
 
 
-def _known_at_start(trigger: Trigger, condition: Condition) -> list[Condition]:
-    """Return what is true when the trigger starts, as far as the condition may ask for it."""
+def _facts_at_start(trigger: Trigger, condition: Condition) -> list[Condition]:
+    """Return conditions that are true when the trigger starts, as far as they can matter to a condition."""
     if isinstance(trigger.on, OnEnter):
         return [SegmentRef(trigger.on.segment)]
     if isinstance(trigger.on, OnExit):
         return []
     came = trigger.on.match
-    asked = {
+    counted = {
         (operand.match, operand.within)
         for operand in operands(condition)
         if isinstance(operand, EventAggregate) and operand.match.event == came.event
     }
     counts = [
         EventAggregate(Aggregate.COUNT, match, window)
-        for match, window in asked
+        for match, window in counted
         if set(match.where) <= set(came.where)  # the event that came is one of those
     ]
     return [Predicate(count, "at_least", 1, INTEGER) for count in counts]
 
 
 def _context_reads(program: Program, trigger: Trigger) -> set[tuple[str, str]]:
-    """Return the values of requests, by segment, that what starts or holds the trigger reads without a default."""
+    """Return the context values without a default that the trigger's segments read, each with the segment."""
     hidden = hidden_segments([trigger])
     whole = Program({**program.segments, **hidden})
     start = [*hidden, *([trigger.segment] if trigger.segment is not None else [])]
@@ -103,15 +103,15 @@ def _context_reads(program: Program, trigger: Trigger) -> set[tuple[str, str]]:
 def _constant(definitions: Definitions) -> Iterator[Diagnostic]:
     """Yield warnings of conditions of triggers that never hold, or always do."""
     hidden = hidden_segments(definitions.triggers.values())
-    beside = {_NOT + name: Segment(_NOT + name, Not(segment.when)) for name, segment in hidden.items()}
+    probes = {_NOT + name: Segment(_NOT + name, Not(segment.when)) for name, segment in hidden.items()}
     for trigger in definitions.triggers.values():
         if trigger.if_ is not None and isinstance(trigger.on, OnEnter) and not _waits(trigger):
             name = _IN + trigger.if_name
-            beside[name] = Segment(name, AllOf((SegmentRef(trigger.on.segment), trigger.if_)))
-    whole = Program({**definitions.program.segments, **hidden, **beside})
+            probes[name] = Segment(name, AllOf((SegmentRef(trigger.on.segment), trigger.if_)))
+    whole = Program({**definitions.program.segments, **hidden, **probes})
     started = [trigger.segment for trigger in definitions.triggers.values() if trigger.segment is not None]
-    asked = whole.closure([*hidden, *beside, *started])
-    impossible = never_true(Program({name: whole.segments[name] for name in asked}))
+    tested = whole.closure([*hidden, *probes, *started])
+    impossible = never_true(Program({name: whole.segments[name] for name in tested}))
     for trigger in definitions.triggers.values():
         for key, name, condition in (
             ("if", trigger.if_name, trigger.if_),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from rules_engine.deploy.lint.segments import lint_segments
 from rules_engine.deploy.lint.settings import lint_settings
 from rules_engine.deploy.lint.triggers import lint_triggers
 from rules_engine.diagnostics import Diagnostic
-from rules_engine.rules.kinds import for_every_kind
 from rules_engine.rules.load import Definitions
 
-_LINTS: Mapping[str, Callable[[Definitions], Iterable[Diagnostic]]] = for_every_kind(
-    "warnings", {"project": lint_settings, "segment": lint_segments, "trigger": lint_triggers}
-)
+#: The warnings of each kind that has any.
+_LINTS: tuple[Callable[[Definitions], Iterable[Diagnostic]], ...] = (lint_settings, lint_segments, lint_triggers)
 
 
 def lint(definitions: Definitions) -> list[Diagnostic]:
@@ -25,5 +23,5 @@ def lint(definitions: Definitions) -> list[Diagnostic]:
     >>> [warning.code for warning in lint(load_text(text, Catalog(closed=False)))]
     ['shadowed-condition']
     """
-    found = [warning for lint_kind in _LINTS.values() for warning in lint_kind(definitions)]
-    return sorted(found, key=lambda warning: (warning.span.file, warning.span.line, warning.span.column))
+    warnings = [warning for lint_kind in _LINTS for warning in lint_kind(definitions)]
+    return sorted(warnings, key=lambda warning: (warning.span.file, warning.span.line, warning.span.column))

@@ -1,6 +1,6 @@
-"""One condition in YAML to its tree: every name resolved, every literal checked against its operand's type.
+"""Parses a condition in YAML: resolves every name, and checks every literal against its operand's type.
 
-All problems are collected; a condition with a problem gives None, and its siblings are still looked at.
+All problems are collected. A condition with a problem gives None, and its siblings are still parsed.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class ConditionParser:
         return self._predicate(node, form, operand, value_type)
 
     def feature(self, node: Node) -> tuple[Operand, ValueType | None]:
-        """Return what `VIEW:NAME` stands for, and its type, where one is known.
+        """Return the operand that `VIEW:NAME` refers to, and its type, if one is known.
 
         Raises
         ------
@@ -191,14 +191,14 @@ class ConditionParser:
         return FeatureRef(view, name), feature.type if feature else None
 
     def _feature_hint(self, text: str, view: str) -> str:
-        known = [*self._catalog.features, *(f"{EVENT_VIEW}:{name}" for name in self._catalog.event_features)]
+        features = [*self._catalog.features, *(f"{EVENT_VIEW}:{name}" for name in self._catalog.event_features)]
         name = text.removeprefix(f"{view}:")
-        siblings = [key for key in known if key.startswith(f"{view}:")]
-        elsewhere = [key for key in known if key.endswith(f":{name}")]
-        if not siblings:  # the view is misspelt, or the name stands in another one
-            views = {key.split(":")[0] for key in known}
-            return nearest(text, elsewhere or known) or f"the feature views are {listing(views)}"
-        # Compared without the view, which every one of them shares: it would make any name look near.
+        siblings = [key for key in features if key.startswith(f"{view}:")]
+        elsewhere = [key for key in features if key.endswith(f":{name}")]
+        if not siblings:  # the view is misspelt, or another view has the name
+            views = {key.split(":")[0] for key in features}
+            return nearest(text, elsewhere or features) or f"the feature views are {listing(views)}"
+        # Compared without the view, which all siblings share and which would make any name look similar.
         if nearest(name, [key.removeprefix(f"{view}:") for key in siblings]):
             return nearest(text, siblings) or f"`{view}` has {listing(siblings)}"
         return f"did you mean `{elsewhere[0]}`?" if elsewhere else f"`{view}` has {listing(siblings)}"
@@ -220,7 +220,7 @@ class ConditionParser:
         return self._predicate(node, form, ClockRef(field, zone), ValueType(kind))
 
     def timezone(self, node: Node, bare_feature: bool = False) -> str | FeatureRef:
-        """Return the named zone, or the feature that holds its name; ``bare_feature``: also written `VIEW:NAME`.
+        """Return the named zone, or the feature with its name; with ``bare_feature`` also written as `VIEW:NAME`.
 
         Raises
         ------

@@ -1,6 +1,6 @@
-"""Conditions that can never be true, or never be false: refused, because nobody means them.
+"""Finds conditions that can never be true, or never be false. They are refused as mistakes.
 
-Judged per predicate, and per ``all`` or ``any`` on its direct children that read the same operand.
+Each predicate is checked, and in each ``all`` or ``any`` the direct children that read the same operand.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UPPER = {"less_than": True, "before": True, "at_most": False}
 
 
 def constant_problem(condition: Condition, span: Span) -> Diagnostic | None:
-    """Return what is wrong with a condition whose answer does not depend on anybody; None if it does.
+    """Return the problem of a condition whose answer is the same for all entities; None if it can differ.
 
     >>> from rules_engine.diagnostics import NO_SPAN
     >>> from rules_engine.rules.nodes import FeatureRef
@@ -73,15 +73,15 @@ def _is_count(operand: Operand) -> bool:
 
 
 def opposites(conditions: Iterable[Condition]) -> list[Predicate]:
-    """Return the negations of the predicates that have a simple one; without the others the verdict stays sound."""
-    found = []
+    """Return the negations of the predicates that have a simple one. Leaving out the others keeps the check sound."""
+    negated = []
     for condition in conditions:
         if isinstance(condition, Predicate) and condition.operator in _NEGATIONS:
             argument = not condition.argument if condition.operator == "exists" else condition.argument
-            found.append(
+            negated.append(
                 replace(condition, operator=_NEGATIONS[condition.operator], argument=argument, or_missing=False)
             )
-    return found
+    return negated
 
 
 def _contradicting_operand(conditions: Iterable[Condition]) -> Operand | None:
@@ -151,7 +151,7 @@ def _empty_range(predicates: list[Predicate]) -> bool:
 
 
 def _is_whole(predicate: Predicate) -> bool:
-    """Say whether the operand has whole values only; the type INTEGER may be no more than what a literal looks like."""
+    """Say whether the operand has only whole values. INTEGER does not suffice, as it may be inferred from a literal."""
     is_time = predicate.operand_type is not None and predicate.operand_type.kind is Kind.TIME
     return is_time or _is_count(predicate.operand)
 

@@ -11,7 +11,7 @@ from rules_engine.diagnostics import listing, nearest
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.parsing.operand_checks import at_key
 
-#: The parts of a trigger that are for people.
+#: The keys of a trigger whose values are only documentation.
 PARTS = ("description", "owner", "tags")
 
 NAME = re.compile(NAME_PATTERN)
@@ -29,16 +29,16 @@ def keys_of(
     Raises
     ------
     Refusal
-        if it is none, or has other keys, or lacks one. ``hint_of`` may say more of a key that is not known.
+        if it is not a mapping, has other keys, or lacks one. ``hint_of`` may give a better hint for an unknown key.
     """
-    known = (*required, *optional)
+    allowed = (*required, *optional)
     if not isinstance(node, Mapping):
         inside = ", ".join(f"{key}: ..." for key in required)
         message = f"`{what}` is a mapping, not {describe(node)}"
         raise Refusal("wrong-shape", node, message, f"write `{what}: {{{inside}}}`")
     for entry in node:
-        if entry.key not in known:
-            hint = hint_of(entry.key) or nearest(entry.key, known) or f"there can be {listing(known)}"
+        if entry.key not in allowed:
+            hint = hint_of(entry.key) or nearest(entry.key, allowed) or f"there can be {listing(allowed)}"
             raise at_key("unknown-key", entry, f"`{entry.key}` has no place in `{what}`", hint)
     for key in required:
         if key not in node:
@@ -52,7 +52,7 @@ def check_name(entry: Entry, what: str) -> None:
     Raises
     ------
     Refusal
-        if it has other characters, or is too long; ``what`` says what it would be the name of.
+        if it has other characters, or is too long; ``what`` is the kind of thing that it would name.
     """
     if not NAME.match(entry.key):
         hint = "write small letters, digits and underscores, starting with a letter, at most 63"

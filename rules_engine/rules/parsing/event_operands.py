@@ -112,14 +112,14 @@ class EventParser:
         return None if match is None else EventAggregate(Aggregate.COUNT, match, within)
 
     def _aggregate_window(self, node: Mapping, match: EventMatch | None) -> int | None:
-        """Return the window of an aggregate; without ``within``, if that is allowed, as long as events are kept."""
+        """Return the window of an aggregate. Without ``within``, where that is allowed, it is the event's retention."""
         if "within" in node:
             return self._window(node.entry("within").value, match)
         declared = self._catalog.events.get(match.event) if match else None
         return None if declared is None else declared.retention
 
     def with_type(self, aggregate: EventAggregate, of_type: ValueType | None) -> EventAggregate:
-        """Return the aggregate over a property of this type; where none is known, only its numbers are reduced."""
+        """Return the aggregate over a property of this type; of an unknown type, only numbers are reduced."""
         return replace(aggregate, of_type=AGGREGATES[aggregate.function].type_of_property(of_type))
 
     def _check_of(self, aggregate: EventAggregate, node: Node) -> None:
@@ -138,8 +138,8 @@ class EventParser:
         return declared.properties.get(name)
 
     def _unknown_property(self, node: Node, name: str, event: str) -> Refusal:
-        known = self._catalog.events[event].properties
-        hint = nearest(name, known) or f"`{event}` has {listing(known)}"
+        properties = self._catalog.events[event].properties
+        hint = nearest(name, properties) or f"`{event}` has {listing(properties)}"
         return Refusal("unknown-property", node, f"the event `{event}` has no property `{name}`", hint)
 
     # --- which events -----------------------------------------------------------------------------------------------
@@ -211,9 +211,9 @@ class EventParser:
         if declared is None or declared.retention is None:
             return
         if within is None or within > declared.retention:
-            kept = format_duration(declared.retention)
-            message = f"events `{event}` are kept for {kept}, which is shorter than this looks back"
-            hint = f"look back at most {kept}, or raise `retention` in feature_repo/events.yaml"
+            retention = format_duration(declared.retention)
+            message = f"events `{event}` are kept for {retention}, which is shorter than this looks back"
+            hint = f"look back at most {retention}, or raise `retention` in feature_repo/events.yaml"
             raise Refusal("window-beyond-retention", node, message, hint)
 
     # --- sequences --------------------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from rules_engine.rules.types import Kind, ValueType
 
 
 def at_key(code: str, entry: Entry, message: str, hint: str | None = None) -> Refusal:
-    """Return a refusal whose caret stands at a key."""
+    """Return a refusal whose caret points at a key."""
     return Refusal(code, Scalar(entry.key, entry.key_span), message, hint)
 
 
-#: Keys that are options of some form, for the message where they stand beside another.
+#: Keys that are options of some forms, for the message where another form has one.
 _OPTIONS = frozenset({"ignore_case", "or_missing", "timezone", "default"})
 
 
@@ -27,11 +27,11 @@ def unknown_key(entry: Entry, form: Form) -> Refusal:
     """Return the refusal of a key that has no place in a form."""
     if entry.key in _OPTIONS:
         return at_key("option-not-allowed", entry, f"`{entry.key}` has no meaning beside `{form.head}`", "remove it")
-    known = [*form.keys, *(OPERATORS if form.takes_operator else ())]
-    hint = nearest(entry.key, known)
+    allowed = [*form.keys, *(OPERATORS if form.takes_operator else ())]
+    hint = nearest(entry.key, allowed)
     if "count" in form.keys and entry.key in COUNT_OPERATORS:
         hint = f"how often is in `count`, e.g. `count: {{{entry.key}: 2}}`"
-    hint = hint or f"beside `{form.head}` there can be {listing(known[1:], limit=30)}"
+    hint = hint or f"beside `{form.head}` there can be {listing(allowed[1:], limit=30)}"
     if form.takes_operator:
         return at_key("unknown-operator", entry, f"there is no operator `{entry.key}`", hint)
     return at_key("unknown-key", entry, f"`{entry.key}` has no place beside `{form.head}`", hint)
@@ -58,30 +58,30 @@ def single_operator(node: Mapping, other_keys: Collection[str], what: str) -> En
     Refusal
         if there is none, more than one, or a key that is neither an operator nor one of ``other_keys``.
     """
-    found: list[Entry] = []
+    operators: list[Entry] = []
     for entry in node:
         if entry.key in OPERATORS:
-            found.append(entry)
+            operators.append(entry)
         elif entry.key not in other_keys:
             hint = nearest(entry.key, [*OPERATORS, *other_keys]) or f"the operators are {listing(OPERATORS, limit=30)}"
             raise at_key("unknown-operator", entry, f"there is no operator `{entry.key}`", hint)
-    if not found:
+    if not operators:
         raise Refusal(
             "no-operator", node, f"{what} has nothing to be compared with", "add an operator, e.g. `equals: ...`"
         )
-    if len(found) > 1:
-        message = f"`{found[0].key}` and `{found[1].key}` cannot stand in one condition"
-        raise at_key("several-operators", found[1], message, "make two conditions of them, or write `between`")
-    return found[0]
+    if len(operators) > 1:
+        message = f"`{operators[0].key}` and `{operators[1].key}` cannot stand in one condition"
+        raise at_key("several-operators", operators[1], message, "make two conditions of them, or write `between`")
+    return operators[0]
 
 
 def check_operator(entry: Entry, operand: Operand, value_type: ValueType | None) -> Operator:
-    """Return the operator of an entry, if it takes operands of this type; a type of None is not known and takes any.
+    """Return the operator of an entry, checked against the type of its operand; None is an unknown type.
 
     Raises
     ------
     Refusal
-        if it does not.
+        if the operator does not take operands of this type.
     """
     operator = OPERATORS[entry.key]
     if operator.boundaries and isinstance(operand, EventAggregate | PropertyRef):

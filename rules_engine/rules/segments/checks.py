@@ -10,7 +10,7 @@ from rules_engine.rules.nodes import Condition, Segment, SegmentRef
 from rules_engine.rules.reference_graph import references_first, reversed_references
 from rules_engine.rules.walk import children, segment_references, walk
 
-#: How deep conditions may be nested, through references to other segments too: what follows them uses Python's stack.
+#: The deepest nesting of conditions, including references to other segments: evaluation uses Python's stack.
 MAX_LEVELS = 200
 
 
@@ -35,7 +35,7 @@ def find_cycles(segments: Mapping[str, Segment]) -> list[Diagnostic]:
 
 
 def find_too_deep(segments: Mapping[str, Segment]) -> list[Diagnostic]:
-    """Return one problem for each segment that goes too deep by itself, and not only by one that it refers to."""
+    """Return a problem for each segment that is too deep, unless a segment that it refers to already is."""
     problems: list[Diagnostic] = []
     levels: dict[str, int] = {}
     inside = {name: dict(_references(segment.when)) for name, segment in segments.items()}
@@ -50,20 +50,20 @@ def find_too_deep(segments: Mapping[str, Segment]) -> list[Diagnostic]:
 
 def _circular(references: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
     """Return the references among the names that lie in a circle, or between two."""
-    defined = {name: [other for other in found if other in references] for name, found in references.items()}
+    defined = {name: [other for other in others if other in references] for name, others in references.items()}
     for _ in range(2):  # without those that lead to no circle, then without those that no circle leads to
         left = defined.keys() - set(references_first(defined))
-        kept = {name: [other for other in found if other in left] for name, found in defined.items() if name in left}
+        kept = {name: [other for other in others if other in left] for name, others in defined.items() if name in left}
         defined = reversed_references(kept)
-    return {name: sorted(found) for name, found in defined.items()}
+    return {name: sorted(others) for name, others in defined.items()}
 
 
 def _references(condition: Condition, level: int = 1) -> Iterator[tuple[str, int]]:
     """Yield the segments that a condition refers to, with their level; the deepest of each name comes last."""
-    found = [(condition.name, level)] if isinstance(condition, SegmentRef) else []
+    references = [(condition.name, level)] if isinstance(condition, SegmentRef) else []
     for child in children(condition):
-        found += _references(child, level + 1)
-    yield from sorted(found, key=lambda reference: reference[1])
+        references += _references(child, level + 1)
+    yield from sorted(references, key=lambda reference: reference[1])
 
 
 def _depth(condition: Condition) -> int:

@@ -11,14 +11,10 @@ from rules_engine.rules.segments.schema import CASE, ENVELOPE
 
 SEGMENT = DocumentKind(
     name="segment",
-    single=False,
     envelope=ENVELOPE,
     parse=parse_segment,
     check=find_cycles,
     conditions=lambda segments: segments,
-    features=lambda _segments: frozenset(),
-    schema=lambda _parts: {},
-    editor_rules={},
     encode=lambda segments: {"segments": encode_program(Program(segments))},
     decode=lambda definitions: decode_program(definitions.get("segments", {})).segments,
     plan_parts={"segments": "segments"},

@@ -39,21 +39,21 @@ def encode_service(service: ServiceSettings) -> dict[str, Any]:
     >>> decode_service({"service": {"keys": {"read": ["${SHOP_KEY}"]}}}).keys[Role.READ]
     ('${SHOP_KEY}',)
     """
-    found = {
+    content = {
         "keys": {role.value: list(texts) for role, texts in service.keys.items()},
         "cors": list(service.cors),
         "requests_per_second": {role.value: rate for role, rate in service.requests_per_second.items()},
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in content.items() if value}
 
 
 def decode_service(definitions: Mapping[str, Any]) -> ServiceSettings:
     """Return the service's settings of a read plan's ``definitions``; they are empty where there are none."""
-    found = definitions.get("service", {})
+    content = definitions.get("service", {})
     return ServiceSettings(
-        {Role(role): tuple(texts) for role, texts in found.get("keys", {}).items()},
-        tuple(found.get("cors", ())),
-        {Role(role): float(rate) for role, rate in found.get("requests_per_second", {}).items()},
+        {Role(role): tuple(texts) for role, texts in content.get("keys", {}).items()},
+        tuple(content.get("cors", ())),
+        {Role(role): float(rate) for role, rate in content.get("requests_per_second", {}).items()},
     )
 
 

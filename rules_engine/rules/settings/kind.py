@@ -13,13 +13,8 @@ PROJECT = DocumentKind(
     single=True,
     envelope=ENVELOPE,
     parse=parse_settings,
-    check=lambda _settings: [],
-    conditions=lambda _settings: {},
-    features=lambda _settings: frozenset(),
     schema=describe_parts,
-    editor_rules={},
     encode=lambda named: encode_settings(next(iter(named.values()), Settings())),
     decode=lambda definitions: {"": decode_settings(definitions)},
     plan_parts={"consents": "consent", "sinks": "sinks", "settings of the service": "service"},
-    case=None,
 )

@@ -26,7 +26,7 @@ _N = TypeVar("_N", Node, Entry)
 
 
 def parse_settings(document: Mapping, scope: Scope) -> Settings:
-    """Return the settings without what was refused; ``scope`` gets the names of sinks and consents."""
+    """Return the settings without the refused parts, and add the names of sinks and consents to ``scope``."""
     parser = _SettingsParser(scope)
     return Settings(
         str(to_plain(document.entry("project").value)),
@@ -46,19 +46,19 @@ class _SettingsParser:
         return self._collected(_instant, document.entry("now").value) if "now" in document else None
 
     def consent(self, document: Mapping) -> dict[str, FeatureRef]:
-        found = self._scope.consent
+        consents = self._scope.consent
         for entry in self._entries(document, "consent", "maps names to features, e.g. `{marketing: user:marketing}`"):
-            found[entry.key] = self._collected(self._consent, entry)
-        return {name: feature for name, feature in found.items() if feature is not None}
+            consents[entry.key] = self._collected(self._consent, entry)
+        return {name: feature for name, feature in consents.items() if feature is not None}
 
     def sinks(self, document: Mapping) -> dict[str, SinkSettings]:
-        found: dict[str, SinkSettings] = {}
+        sinks: dict[str, SinkSettings] = {}
         for entry in self._entries(document, "sinks", 'maps names to sinks, e.g. `{crm: {webhook: "https://..."}}`'):
             self._scope.sinks[entry.key] = sink_kind(entry.value)
             sink = self._collected(self._sink, entry)
             if sink is not None:
-                found[entry.key] = sink
-        return found
+                sinks[entry.key] = sink
+        return sinks
 
     def service(self, document: Mapping) -> ServiceSettings:
         """Return what the service's part says; nothing if its shape is wrong, which is told elsewhere."""
@@ -75,9 +75,9 @@ class _SettingsParser:
         self._scope.problems.append(Diagnostic("wrong-shape", value.span, message))
         return ()
 
-    def _collected(self, parse: Callable[[_N], _T], given: _N) -> _T | None:
+    def _collected(self, parse: Callable[[_N], _T], node: _N) -> _T | None:
         try:
-            return parse(given)
+            return parse(node)
         except Refusal as refusal:
             self._scope.problems.append(refusal.diagnostic)
             return None

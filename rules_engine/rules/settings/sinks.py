@@ -1,4 +1,4 @@
-"""Reads the settings of sinks from YAML, and describes them to editors: both as each kind of sink declares them."""
+"""Reads the settings of sinks from YAML, and makes their JSON Schema, both from the declarations of the sink kinds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ JsonSchema = dict[str, Any]
 
 
 def sink_kind(node: Node) -> str | None:
-    """Return what kind of sink is configured there, if it is clear."""
-    found = [entry.key for entry in node if entry.key in sink_kinds()] if isinstance(node, Mapping) else []
-    return found[0] if len(found) == 1 else None
+    """Return the kind of sink that a node configures; None unless it is exactly one."""
+    kinds = [entry.key for entry in node if entry.key in sink_kinds()] if isinstance(node, Mapping) else []
+    return kinds[0] if len(kinds) == 1 else None
 
 
 def sink_settings(entry: Entry, problems: list[Diagnostic]) -> SinkSettings | None:
-    """Return the settings of a sink, by its name; None if one of them was refused, which ``problems`` then tells.
+    """Return the settings of a sink; None if one of them was refused, which is added to ``problems``.
 
     Raises
     ------
@@ -43,12 +43,12 @@ def sink_settings(entry: Entry, problems: list[Diagnostic]) -> SinkSettings | No
     if reader.problems:
         return None
     main = keys.entry(kind.kind).value
-    found = kind(name=entry.key, span=main.span, **values)
+    sink = kind(name=entry.key, span=main.span, **values)
     try:
-        found.check()
+        sink.check()
     except SettingError as error:
         raise Refusal(error.code, main, str(error), error.hint) from None
-    return found
+    return sink
 
 
 def _kind(entry: Entry) -> type[SinkSettings]:
@@ -139,7 +139,7 @@ class _Reader:
         raise Refusal("literal-type", node, f"`{key}` is `true` or `false`, not {describe(node)}")
 
     def _check_is_variable(self, node: Node, key: str, written: str) -> None:
-        """Refuse a secret that is spelt out: definitions are under version control, and in the read plan."""
+        """Refuse a secret in plain text, because definitions are under version control and in the read plan."""
         if not VARIABLE.search(written):
             word = re.sub(r"[^A-Z0-9]+", "_", key.upper()).strip("_")
             message = f"`{key}` is spelt out, and whoever reads this file would know it"

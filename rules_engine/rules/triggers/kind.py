@@ -10,10 +10,8 @@ from rules_engine.rules.triggers.schema import CASE, EDITOR_RULES, ENVELOPE, des
 
 TRIGGER = DocumentKind(
     name="trigger",
-    single=False,
     envelope=ENVELOPE,
     parse=parse_trigger,
-    check=lambda _triggers: [],
     conditions=lambda triggers: hidden_segments(triggers.values()),
     features=lambda triggers: payload_features(triggers.values()),
     schema=describe_parts,

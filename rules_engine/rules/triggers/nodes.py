@@ -1,7 +1,7 @@
-"""The syntax tree of a trigger, frozen and safe to share: what starts it, what it waits for, and what it sends where.
+"""The syntax tree of a trigger, frozen and safe to share: its cause, its waiting conditions, and its actions.
 
-The conditions inside are ordinary ones. They are evaluated as segments beside the others, under names that nobody can
-give to a segment (:func:`hidden_segments`), so they have the meaning that they have everywhere.
+The conditions inside are ordinary ones. They are evaluated as additional segments, whose names no segment in a file can
+have (:func:`hidden_segments`), so they mean the same as everywhere.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Cap:
 
 
 class QuietPolicy(Enum):
-    """Names what becomes of a trigger that is due in quiet hours."""
+    """The ways to treat a trigger that is due in quiet hours."""
 
     DEFER = "defer"
     DROP = "drop"
@@ -98,13 +98,13 @@ class Trigger:
     Attributes
     ----------
     if_
-        judged when it is due.
+        evaluated when it is due.
     delay, cooldown
         in microseconds.
     cancel_if
-        judged at the start and at every later look until it is due.
+        evaluated at the start, and until it is due.
     holdout
-        the share of entities that get nothing, in hundredths of a percent: 1000 is 10%.
+        the share of entities that get no actions, in hundredths of a percent: 1000 is 10%.
     payload
         names and values, in the order of the file.
     """
@@ -171,7 +171,7 @@ def _conditions(trigger: Trigger) -> Iterator[tuple[str, Condition]]:
 
 
 def payload_aggregates(triggers: Iterable[Trigger]) -> dict[str, EventAggregate]:
-    """Return what payloads read of events, by ``trigger.NAME.payload.KEY``: it has to be kept exactly, to be shown."""
+    """Return the aggregates in payloads, by ``trigger.NAME.payload.KEY``, which states have to keep exactly."""
     return {
         f"trigger.{trigger.name}.payload.{key}": value
         for trigger in triggers
@@ -182,9 +182,9 @@ def payload_aggregates(triggers: Iterable[Trigger]) -> dict[str, EventAggregate]
 
 def payload_features(triggers: Iterable[Trigger]) -> frozenset[str]:
     """Return the features (``VIEW:NAME``) that payloads and the zones of quiet hours read."""
-    found: set[str] = set()
+    features: set[str] = set()
     for trigger in triggers:
-        found |= {value.key for _, value in trigger.payload if isinstance(value, FeatureRef)}
+        features |= {value.key for _, value in trigger.payload if isinstance(value, FeatureRef)}
         if trigger.quiet_hours is not None and isinstance(trigger.quiet_hours.timezone, FeatureRef):
-            found.add(trigger.quiet_hours.timezone.key)
-    return frozenset(found)
+            features.add(trigger.quiet_hours.timezone.key)
+    return frozenset(features)

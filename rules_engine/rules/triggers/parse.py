@@ -1,4 +1,4 @@
-"""A ``trigger:`` document to its tree: every name resolved, every time and number checked, all problems collected."""
+"""Parses a ``trigger:`` document: resolves every name, checks every time and number, and collects all problems."""
 
 from __future__ import annotations
 
@@ -111,14 +111,14 @@ class _TriggerParser:
     # --- what starts it ---------------------------------------------------------------------------------------------
 
     def _cause(self, document: MappingNode) -> Cause | None:
-        given = [entry for entry in document if entry.key in CAUSES]
-        if not given:
+        causes = [entry for entry in document if entry.key in CAUSES]
+        if not causes:
             hint = "add e.g. `on_enter: SEGMENT`"
             raise Refusal("missing-key", document, f"a trigger needs one of {listing(CAUSES)}", hint)
-        if len(given) > 1:
-            message = f"a trigger has one cause, and this one has `{given[0].key}` and `{given[1].key}`"
-            raise at_key("several-causes", given[1], message, "make two triggers of it")
-        entry = given[0]
+        if len(causes) > 1:
+            message = f"a trigger has one cause, and this one has `{causes[0].key}` and `{causes[1].key}`"
+            raise at_key("several-causes", causes[1], message, "make two triggers of it")
+        entry = causes[0]
         if entry.key == "on_event":
             return self._on_event(entry.value)
         name = self._conditions.segment_name(entry.value)
@@ -160,17 +160,17 @@ class _TriggerParser:
         zone = self._conditions.timezone(keys.entry("timezone").value, bare_feature=True)
         policy = QuietPolicy.DEFER
         if "policy" in keys:
-            policy = QuietPolicy(_choice(keys.entry("policy").value, [one.value for one in QuietPolicy]))
+            policy = QuietPolicy(_choice(keys.entry("policy").value, [choice.value for choice in QuietPolicy]))
         return QuietHours(start, end, zone, policy)
 
     def _consent(self, node: Node) -> Consent | None:
         name = string_value(node, "the name of a consent")
-        known = self._scope.consent
-        if name not in known:
-            hint = nearest(name, known) or (f"there are {listing(known)}" if known else None)
+        consents = self._scope.consent
+        if name not in consents:
+            hint = nearest(name, consents) or (f"there are {listing(consents)}" if consents else None)
             hint = hint or f"say in the `project:` document where it stands: `consent: {{{name}: VIEW:FEATURE}}`"
             raise Refusal("unknown-consent", node, f"there is no consent `{name}`", hint)
-        feature = known[name]
+        feature = consents[name]
         return None if feature is None else Consent(name, feature)
 
     def _holdout(self, node: Node) -> int:
@@ -196,15 +196,15 @@ class _TriggerParser:
             raise Refusal("wrong-shape", node, f"`send` takes a list of sinks, not {describe(node)}", hint)
         if not node.items:
             raise Refusal("empty-list", node, "`send` is empty, so the trigger would do nothing", "name a sink")
-        found: dict[SinkRef, Node] = {}
+        sinks: dict[SinkRef, Node] = {}
         for item in node.items:
             sink = self._collected(self._sink, item)
-            if sink in found:
-                message = f"`{sink}` stands there already, at line {found[sink].span.line}"
+            if sink in sinks:
+                message = f"`{sink}` stands there already, at line {sinks[sink].span.line}"
                 self.problems.append(Diagnostic("duplicate-sink", item.span, message, "remove one of them"))
             elif sink is not None:
-                found[sink] = item
-        return tuple(found)
+                sinks[sink] = item
+        return tuple(sinks)
 
     def _sink(self, node: Node) -> SinkRef:
         if not isinstance(node, MappingNode) or len(node.entries) != 1:
@@ -241,7 +241,7 @@ class _TriggerParser:
         return name
 
 
-#: The greatest cap: the instants at which a trigger fired are kept with the entity.
+#: The greatest cap, as the instants at which a trigger fired are kept with the entity.
 MAX_CAP = 1_000
 
 

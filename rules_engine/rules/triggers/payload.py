@@ -1,4 +1,4 @@
-"""The ``payload:`` of a trigger: what an action tells, besides who and why."""
+"""The ``payload:`` of a trigger: the values that an action carries, besides its entity and its cause."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rules_engine.rules.parsing.operand_checks import at_key
 from rules_engine.rules.triggers.nodes import Constant, PayloadValue
 from rules_engine.rules.types import Kind
 
-#: How many values an action carries at most.
+#: The most values that an action carries.
 MAX_VALUES = 50
 
 _NAMES = tuple(aggregate.value for aggregate in Aggregate)
@@ -33,16 +33,16 @@ def payload(
     Parameters
     ----------
     node
-        what stands after ``payload:``.
+        the value of ``payload:``.
     conditions
-        knows features and events.
+        the parser that knows features and events.
     problems
-        collects what is wrong with single values.
+        the list to which problems of single values are added.
 
     Raises
     ------
     Refusal
-        if it is no mapping, empty, or too large.
+        if it is not a mapping, empty, or too large.
     """
     if not isinstance(node, Mapping):
         raise Refusal("wrong-shape", node, f"`payload` maps names to values, and is not {describe(node)}", _EXAMPLE)
@@ -51,7 +51,7 @@ def payload(
     if len(node.entries) > MAX_VALUES:
         raise Refusal("too-many-values", node, f"a payload has at most {MAX_VALUES} values, not {len(node.entries)}")
     parser = _Values(conditions)
-    found: list[tuple[str, PayloadValue]] = []
+    values: list[tuple[str, PayloadValue]] = []
     for entry in node:
         try:
             value = parser.value(entry)
@@ -59,8 +59,8 @@ def payload(
             problems.append(refusal.diagnostic)
             continue
         if value is not None:
-            found.append((entry.key, value))
-    return tuple(found)
+            values.append((entry.key, value))
+    return tuple(values)
 
 
 class _Values:
@@ -74,7 +74,7 @@ class _Values:
         node = entry.value
         if not isinstance(node, Mapping):
             raise Refusal("wrong-shape", node, f"a value of a payload is a mapping, not {describe(node)}", _EXAMPLE)
-        heads = [one for one in node if one.key in FORMS]
+        heads = [part for part in node if part.key in FORMS]
         if not heads:
             raise _no_form(node)
         if len(heads) > 1:

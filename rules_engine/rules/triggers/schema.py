@@ -141,8 +141,8 @@ class _Parts:
     def send(self) -> JsonSchema:
         each = []
         for kind in (STREAM, *sink_kinds()):
-            known = sorted(name for name, found in self._names.sinks.items() if found == kind)
-            each.append(mapping_schema({kind: {**NAME, "examples": known}}))
+            names = sorted(name for name, sink_kind in self._names.sinks.items() if sink_kind == kind)
+            each.append(mapping_schema({kind: {**NAME, "examples": names}}))
         return {"type": "array", "minItems": 1, "items": {"anyOf": each}}
 
     def payload(self) -> JsonSchema:
@@ -151,7 +151,7 @@ class _Parts:
         each = [
             mapping_schema({"feature": feature}, description="A feature's value when the trigger fires."),
             mapping_schema({"value": value}, description="The same value in every action."),
-            *(self._aggregate(one.value, event) for one in Aggregate for event in self._events),
+            *(self._aggregate(aggregate.value, event) for aggregate in Aggregate for event in self._events),
         ]
         return {
             "type": "object",

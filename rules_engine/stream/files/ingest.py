@@ -1,4 +1,4 @@
-"""Taking the events of a file: checked, logged and put into the states, in pieces; an interrupted run goes on."""
+"""Takes the events of a file in pieces: checks and logs them and puts them into the states. Goes on after a kill."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ from rules_engine.stream.files.rows import BadRow
 from rules_engine.stream.rebuilding import rebuild_noted
 from rules_engine.stream.reevaluation import look_again
 
-#: Rows that are taken at once.
+#: The number of rows that are taken at once.
 BATCH = 5_000
 
-#: After so many seconds it is forgotten how far an interrupted run came; a file is taken from its beginning then.
+#: Seconds after which the progress of an interrupted run is deleted; the file is then taken from its beginning.
 ABANDONED = 30 * 86_400
 
-#: Of so many events of the log it is remembered that they are there.
+#: The number of the log's events whose ids are kept in memory.
 REMEMBERED = 500_000
 
 
 @dataclass(slots=True)
 class IngestReport:
-    """Counts of what became of a file's rows.
+    """Counts of a file's rows.
 
     Attributes
     ----------
     rows, accepted, refused
-        how many there were, were events, and were none; ``reasons`` has the refused by code.
+        all rows, those that are valid events, and the others; ``reasons`` counts the refused ones by code.
     known
-        of the accepted: how many the log had already, or came twice in the file.
+        the accepted rows that the log had already, or that came twice in the file.
     without_id
-        of the accepted: how many had no id, and got one from their content.
+        the accepted rows that had no id, and got one from their content.
     skipped
-        how many were taken by an earlier run that was interrupted.
+        the rows that an earlier, interrupted run had taken.
     rebuilt
-        of how many entities the state was rebuilt from the log, because events came late for a total.
+        the entities whose state was rebuilt from the log, because events came late for a total.
     """
 
     rows: int = 0
@@ -79,13 +79,13 @@ def ingest_file(
     Parameters
     ----------
     live
-        put them into the streams, as if they were reported now: workers judge them, and triggers start. By default they
-        are history, and go into log and states at once.
+        put them into the streams, as if they were reported now: workers process them, and triggers start. By default
+        they are history, and go directly into log and states.
 
     Raises
     ------
     DataError
-        if the file cannot be read, or has no column of a name that it should have; nothing is taken then.
+        if the file cannot be read, or lacks a column; nothing is taken then.
     StoreError
         if the store cannot be written; run it again to go on.
     """
@@ -98,7 +98,7 @@ def ingest_file(
     taking = _Taking(sink, event_log(project), path.name, report, live=live)
     while batch := list(islice(rows, BATCH)):
         taking.take(batch)
-        # Only now: a run that is killed before does these rows again, which changes nothing.
+        # Only after the rows are taken: a run that is killed before this repeats them, which changes nothing.
         write_atomically(place, orjson.dumps(asdict(report)))
         if progress is not None:
             progress(report)
@@ -111,48 +111,48 @@ def ingest_file(
 
 
 class _Taking:
-    """Takes the rows of one file, and counts what becomes of them."""
+    """Takes the rows of one file, and counts them in the report."""
 
     def __init__(self, sink: EventSink, log: EventLog, source: str, report: IngestReport, *, live: bool) -> None:
         self._sink = sink
         self._source = source
         self._report = report
         self._live = live
-        self._known = _KnownEvents(log)
+        self._logged = _LoggedEvents(log)
 
     def take(self, batch: Sequence[FileEvent | BadRow]) -> None:
-        """Take some rows. Doing it again changes nothing."""
+        """Take some rows. Repeating it changes nothing."""
         report, sink = self._report, self._sink
         events: list[Logged] = []
         raws: list[tuple[str, bytes]] = []
         refused: list[Refused] = []
         for row in batch:
-            found = row.rejection if isinstance(row, BadRow) else sink.check(row.raw)
-            if isinstance(found, Rejection):
-                refused.append(Refused(row.raw if isinstance(row, BadRow) else as_bytes(row.raw), found))
-                report.reasons[found.code] = report.reasons.get(found.code, 0) + 1
+            outcome = row.rejection if isinstance(row, BadRow) else sink.check(row.raw)
+            if isinstance(outcome, Rejection):
+                refused.append(Refused(row.raw if isinstance(row, BadRow) else as_bytes(row.raw), outcome))
+                report.reasons[outcome.code] = report.reasons.get(outcome.code, 0) + 1
                 continue
             assert isinstance(row, FileEvent), "a row that is accepted was read"
-            events.append(found)
+            events.append(outcome)
             report.without_id += not row.had_id
             if self._live:
                 parts = (row.raw[part] for part in ("event", "at", "event_id", "properties"))
-                raws.append((found[0], encode_raw(found[0], *parts)))
+                raws.append((outcome[0], encode_raw(outcome[0], *parts)))
         if raws:
             sink.report(raws)
         elif events:
-            new = self._known.new(events)
+            new = self._logged.new(events)
             report.known += len(events) - len(new)
             sink.take(events, new)
-            self._known.add(new)
+            self._logged.add(new)
         sink.refuse(refused, self._source)
         report.rows += len(batch)
         report.accepted += len(events)
         report.refused += len(refused)
 
 
-class _KnownEvents:
-    """The events of the log, day by day as they are asked for; so that taking a file again adds nothing to it."""
+class _LoggedEvents:
+    """The ids of the log's events, read day by day as needed, so that taking a file again adds nothing to the log."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -161,12 +161,12 @@ class _KnownEvents:
 
     def new(self, events: Sequence[Logged]) -> list[Logged]:
         """Return the events that the log does not have, each once."""
-        found: dict[tuple[str, str], Logged] = {}
+        new: dict[tuple[str, str], Logged] = {}
         for entity, event in events:
             key = entity, event.id
-            if key not in found and hash(key) not in self._day(event.name, event.at // DAY):
-                found[key] = entity, event
-        return list(found.values())
+            if key not in new and hash(key) not in self._day(event.name, event.at // DAY):
+                new[key] = entity, event
+        return list(new.values())
 
     def add(self, events: Sequence[Logged]) -> None:
         """Note events that the log has by now."""
@@ -177,27 +177,27 @@ class _KnownEvents:
             self._number -= len(self._days.popitem(last=False)[1])
 
     def _day(self, name: str, day: int) -> set[int]:
-        known = self._days.get((name, day))
-        if known is None:
-            known = self._days[name, day] = set(map(hash, self._log.ids(name, day)))
-            self._number += len(known)
+        ids = self._days.get((name, day))
+        if ids is None:
+            ids = self._days[name, day] = set(map(hash, self._log.ids(name, day)))
+            self._number += len(ids)
         else:
             self._days.move_to_end((name, day))
-        return known
+        return ids
 
 
 def _identity(path: Path, mapped: Mapped) -> str:
-    """Return a text that tells this file, as it is now and read this way, from any other."""
+    """Return a text that identifies the present content of a file and the way it is read."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    facts = [str(path.resolve()), found.st_size, found.st_mtime_ns, asdict(mapped)]
+    facts = [str(path.resolve()), status.st_size, status.st_mtime_ns, asdict(mapped)]
     return blake2b(orjson.dumps(facts), digest_size=12).hexdigest()
 
 
 def _forget_abandoned(folder: Path) -> None:
-    """Remove the notes of interrupted runs that nobody went on with."""
+    """Delete the stored progress of abandoned runs."""
     oldest = time.time() - ABANDONED
     for place in folder.glob("*.json"):
         with suppress(FileNotFoundError):

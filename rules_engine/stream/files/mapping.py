@@ -1,4 +1,4 @@
-"""From the columns of a file to the parts of an event, and an id for rows that have none."""
+"""Turns the columns of a file into the parts of an event, and makes an id for rows that have none."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from rules_engine.rules.types import Kind, ValueType
 from rules_engine.stream.files.parquet import TextMap
 from rules_engine.stream.files.rows import BadRow, Rows, open_rows, other_separator
 
-#: What a number of the ``at`` column counts, in microseconds.
+#: The units of numbers in the column ``at``, in microseconds.
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,25}\Z", re.ASCII)
 _NUMBER = re.compile(r"[+-]?([0-9]{1,330}(\.[0-9]{0,330})?|\.[0-9]{1,330})([eE][+-]?[0-9]{1,3})?\Z", re.ASCII)
-#: A number as programs write it: no sign or zero in front, which texts such as telephone numbers have.
+#: A number as programs write it: without a leading plus or zero, which texts such as telephone numbers have.
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,330})(\.[0-9]{1,330})?([eE][+-]?[0-9]{1,3})?\Z", re.ASCII)
 _INSTANT_START = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 _FOLDER = re.compile(r"event=([a-z][a-z0-9_]*)\Z")
@@ -52,17 +52,17 @@ class Mapped:
         the column that holds all properties, as an object, a map, or the JSON text of one; where a row has none of that
         name, its other columns are the properties.
     name
-        the event that every row is; then no column says it.
+        the event that every row is, if no column names it.
     names
-        what a word in the column ``event`` stands for.
+        the event for each value of the column ``event`` that is not the event's name.
     renamed
-        by column: the property that it holds.
+        the property for each column that is not called like its property.
     at_unit
-        what a number in the column ``at`` counts.
+        the unit of numbers in the column ``at``.
     id_columns
-        the columns that tell a row from others, where no column holds an id.
+        the columns that together identify a row, where no column holds an id.
     separator
-        what is between the columns of a CSV file; None: a comma, or a tab in ``.tsv``.
+        the separator of columns in a CSV file; None: a comma, or a tab in ``.tsv``.
     """
 
     entity: str = "entity"
@@ -80,24 +80,24 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class FileEvent:
-    """A row as an event's sender would give it, not checked yet; ``had_id`` is false if the id was made here."""
+    """A row in the form in which a sender gives an event, unchecked; ``had_id`` is false if the id was made here."""
 
     raw: dict[str, Any]
     had_id: bool
 
 
 def file_events(path: Path, mapped: Mapped, declared: Mapping[str, EventDeclaration]) -> Iterator[FileEvent | BadRow]:
-    """Yield the rows of a file as events' senders would give them, unchecked.
+    """Yield the rows of a file in the form in which senders give events, unchecked.
 
     Parameters
     ----------
     declared
-        the events that there are, by name.
+        the declared events, by name.
 
     Raises
     ------
     DataError
-        if the file cannot be read, or has no column of a name that it should have; then before the first row.
+        if the file cannot be read; before the first row if it lacks a column.
     """
     with open_rows(path, mapped.separator) as rows:
         mapped = _for_log_files(path, rows, mapped)
@@ -108,27 +108,27 @@ def file_events(path: Path, mapped: Mapped, declared: Mapping[str, EventDeclarat
 
 
 def _check_columns(path: Path, rows: Rows, mapped: Mapped) -> None:
-    """Refuse a file that lacks a column: it is a wrong file, and not so many wrong rows."""
+    """Refuse a file that lacks a column. Otherwise every single row would be refused."""
     if not rows.columns:
         if rows.is_text:
             raise DataError(f"{path.name} is empty", hint="the first line names the columns")
         return
     needed = {"entity": mapped.entity, "at": mapped.at} | ({"event": mapped.event} if mapped.name is None else {})
-    given = [column for column in _given_columns(mapped, rows) if column not in rows.columns]
-    if given:
+    missing = [column for column in _given_columns(mapped, rows) if column not in rows.columns]
+    if missing:
         raise DataError(
-            f"{path.name} has no column `{given[0]}`; {_known(rows)}",
-            hint=nearest(given[0], rows.columns) or "look at the options --map and --id",
+            f"{path.name} has no column `{missing[0]}`; {_columns_of(rows)}",
+            hint=nearest(missing[0], rows.columns) or "look at the options --map and --id",
         )
     for part, column in needed.items():
         if column not in rows.columns:
             raise DataError(
-                f"{path.name} has no column `{column}`; {_known(rows)}", hint=_hint(part, column, rows, needed)
+                f"{path.name} has no column `{column}`; {_columns_of(rows)}", hint=_hint(part, column, rows, needed)
             )
 
 
 def _given_columns(mapped: Mapped, rows: Rows) -> list[str]:
-    """Return the columns that options name, besides those that every file needs; JSON lines may lack them at first."""
+    """Return the columns that only options name. JSON lines need not have them in the first rows."""
     if not rows.has_header:
         return []
     defaults = Mapped()
@@ -136,7 +136,7 @@ def _given_columns(mapped: Mapped, rows: Rows) -> list[str]:
     return [*mapped.id_columns, *mapped.renamed, *(column for column, default in optional if column != default)]
 
 
-def _known(rows: Rows) -> str:
+def _columns_of(rows: Rows) -> str:
     return f"its columns are {listing(rows.columns)}" if len(rows.columns) > 1 else f"it has only `{rows.columns[0]}`"
 
 
@@ -152,10 +152,10 @@ def _hint(part: str, column: str, rows: Rows, needed: Mapping[str, str]) -> str:
 
 
 def _for_log_files(path: Path, rows: Rows, mapped: Mapped) -> Mapped:
-    """Say where the parts are in a file of an event log: the event's name is that of its folder."""
+    """Return the mapping for a file of an event log, whose folder names the event."""
     if rows.columns != LOG_COLUMNS or mapped.name is not None:
         return mapped
-    names = [found[1] for part in path.resolve().parts if (found := _FOLDER.match(part))]
+    names = [match[1] for part in path.resolve().parts if (match := _FOLDER.match(part))]
     if not names:
         return mapped
     return replace(mapped, name=names[-1])
@@ -179,38 +179,38 @@ class _Maker:
         entity, at = _entity(self._cell(row.get(mapped.entity))), _at(self._cell(row.get(mapped.at)), mapped.at_unit)
         if isinstance(entity, Rejection):
             return BadRow(as_bytes(row), entity)
-        given, are_texts = self._properties(row)
-        if isinstance(given, Rejection):
-            return BadRow(as_bytes(row), given)
+        properties, are_texts = self._properties(row)
+        if isinstance(properties, Rejection):
+            return BadRow(as_bytes(row), properties)
         types: Mapping[str, ValueType] = self._types.get(name, {}) if isinstance(name, str) else {}
         event = {"entity": entity, "event": name, "at": at}
         identity = self._identity(row, name)
-        event["event_id"] = _content_id(event, given) if identity is None else identity
-        event["properties"] = self._typed(given, types, are_texts=are_texts)
+        event["event_id"] = _content_id(event, properties) if identity is None else identity
+        event["properties"] = self._typed(properties, types, are_texts=are_texts)
         return FileEvent(event, identity is not None or str(name) in self._own_ids)
 
     def _cell(self, value: Any) -> Any:
-        """Return a part of the event; blanks around texts in CSV are no part of it."""
+        """Return the value of a cell without the blanks around texts in CSV."""
         return value.strip() if self._is_text and isinstance(value, str) else value
 
     def _properties(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any] | Rejection, bool]:
-        """Return the properties, and whether their values are texts of a file that knows nothing else."""
+        """Return the properties, and whether their values are texts because the file has no other type."""
         mapped = self._mapped
         if mapped.properties not in row:
             renamed = mapped.renamed
             return {renamed.get(key, key): value for key, value in row.items() if key not in self._parts}, self._is_text
-        given = row[mapped.properties]
-        if isinstance(given, str):
+        content = row[mapped.properties]
+        if isinstance(content, str):
             try:
-                given = orjson.loads(given)
+                content = orjson.loads(content)
             except ValueError as error:
                 return Rejection("invalid-event", f"`{mapped.properties}` is no JSON: {error}"), False
-        if given is None or isinstance(given, dict):
-            return given or {}, isinstance(given, TextMap)
+        if content is None or isinstance(content, dict):
+            return content or {}, isinstance(content, TextMap)
         return Rejection("invalid-event", f"`{mapped.properties}` holds no object of JSON"), False
 
     def _identity(self, row: Mapping[str, Any], name: object) -> Any:
-        """Return what tells the row from others; None if nothing does but all of it."""
+        """Return the id of the row; None if only its whole content identifies it."""
         mapped = self._mapped
         identity = self._cell(row.get(mapped.event_id))
         if mapped.id_columns:
@@ -224,16 +224,18 @@ class _Maker:
             identity = None if math.isnan(identity) else _whole(identity)
         return None if identity in (None, "") else identity
 
-    def _typed(self, given: Mapping[str, Any], types: Mapping[str, ValueType], *, are_texts: bool) -> Mapping[str, Any]:
-        """Return properties as their types, where a file has texts only or a log has instants as numbers."""
+    def _typed(
+        self, properties: Mapping[str, Any], types: Mapping[str, ValueType], *, are_texts: bool
+    ) -> Mapping[str, Any]:
+        """Return properties as their declared types, where a file has only texts or a log has instants as numbers."""
         if not are_texts and not self._is_log:
-            return given
+            return properties
         convert = _as_type if are_texts else _from_log
-        return {name: convert(value, types.get(name)) for name, value in given.items()}
+        return {name: convert(value, types.get(name)) for name, value in properties.items()}
 
 
 def _entity(value: Any) -> Any:
-    """Return an entity's key: whole numbers, also those that a table of floats holds, have one spelling."""
+    """Return an entity's key. Whole numbers have one spelling, also those that a file stores as floats."""
     if isinstance(value, str):
         whole = value.removesuffix(".0") if value.endswith(".0") else ""
         return whole if whole and _PLAIN_NUMBER.match(whole) and "." not in whole else value
@@ -258,13 +260,13 @@ def _integer_text(value: int) -> str | Rejection:
 
 
 def _at(value: Any, unit: str) -> Any:
-    """Return an instant as the check of events takes it: a datetime, a text, or a number of microseconds."""
+    """Return an instant in a form that the check of events accepts: a datetime, a text, or a number of microseconds."""
     number = _decimal(value)
     if number is None:
         return value
     micros = number * UNITS[unit]
     if not FIRST_INSTANT <= micros <= LAST_INSTANT:
-        return f"{number:.6g}"  # a text that is no instant: it is refused with it
+        return f"{number:.6g}"  # not an instant, so the check refuses it with this text
     return int(micros) if unit == "us" else from_micros(int(micros))
 
 
@@ -282,12 +284,12 @@ def _decimal(value: Any) -> Decimal | None:
 # --- ids ------------------------------------------------------------------------------------------------------------
 
 
-def _content_id(event: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Make an id of what a row says, however it is written and whatever of it is declared.
+def _content_id(event: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+    """Make an id from the content of a row, independent of its spelling and of which properties are declared.
 
-    1 and 1.0 are the same, and so are two ways to write an instant; what is empty is left out.
+    1 and 1.0 are the same, and so are two ways to write an instant; empty values are left out.
     """
-    pairs = sorted((name, value) for name, raw in given.items() if (value := _canonical(raw)) is not None)
+    pairs = sorted((name, value) for name, raw in properties.items() if (value := _canonical(raw)) is not None)
     at = event["at"]
     instant = format_instant(at) if isinstance(at, int) else _canonical(at)
     return _digest([event["entity"], _canonical(event["event"]), instant, pairs])
@@ -299,7 +301,7 @@ def _digest(content: Any) -> str:
 
 
 def _canonical(value: Any) -> str | None:
-    """Return the one spelling of a value; None of nothing.
+    """Return the canonical spelling of a value; None for an empty one.
 
     >>> [_canonical(value) for value in ("12.50", 12.5, "1.0", 1, "007", "2026-01-31T10:00:00+01:00", None, "")]
     ['12.5', '12.5', '1', '1', '007', '2026-01-31T09:00:00Z', None, None]
@@ -317,9 +319,9 @@ def _canonical(value: Any) -> str | None:
     if isinstance(value, datetime):
         return format_instant(to_micros(value)) if value.tzinfo is not None else value.isoformat()
     if isinstance(value, Mapping):
-        pairs = sorted((str(name), found) for name, raw in value.items() if (found := _canonical(raw)) is not None)
+        pairs = sorted((str(name), text) for name, raw in value.items() if (text := _canonical(raw)) is not None)
         return _nested(pairs)
-    return _nested([_canonical(one) for one in value]) if isinstance(value, Sequence) else str(value)
+    return _nested([_canonical(element) for element in value]) if isinstance(value, Sequence) else str(value)
 
 
 def _nested(value: Any) -> str:
@@ -363,9 +365,9 @@ def _as_type(value: Any, value_type: ValueType | None) -> Any:
 
 
 def _from_log(value: Any, value_type: ValueType | None) -> Any:
-    """Return a value of a log as a sender gives it: an instant is a text."""
+    """Return a value of a log in the form in which senders give it: an instant is a text."""
     if value_type is None or value_type.kind is not Kind.TIME:
         return value
     if isinstance(value, list):
-        return [_from_log(one, ValueType(value_type.kind)) for one in value]
+        return [_from_log(element, ValueType(value_type.kind)) for element in value]
     return format_instant(value) if isinstance(value, int) else value

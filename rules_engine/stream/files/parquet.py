@@ -1,4 +1,4 @@
-"""The rows of Parquet files, with values as JSON has them: exact where that can be, refused where it cannot."""
+"""Reads the rows of Parquet files with values as JSON has them: exact where possible, refused where not."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Return the values of a column; instants go by their numbers, as Python's calendar is shorter than Arrow's."""
+    """Return the values of a column. Instants are read as numbers, because Arrow's range of years exceeds Python's."""
     import pyarrow as pa
 
     kind = column.type
@@ -70,7 +70,7 @@ def _values(column: Any) -> list[Any]:
 
 
 class TextMap(dict[str, Any]):
-    """A map of texts, whose values are read as the types that are declared, as those of CSV are."""
+    """A map of texts, whose values are read as their declared types, like those of CSV."""
 
 
 def _is_plain(kind: Any) -> bool:
@@ -86,20 +86,20 @@ def _identity(value: Any) -> Any:
 
 
 def _pylist(column: Any) -> list[Any]:
-    """Return the values as Python's, one by one where some have no place there."""
+    """Return the values as Python objects. Those that Python cannot hold become rejections."""
     import pyarrow as pa
 
     problems = (ValueError, OverflowError, pa.ArrowException)
     try:
-        found: list[Any] = column.to_pylist()
+        values: list[Any] = column.to_pylist()
     except problems:
-        found = []
+        values = []
         for value in column:
             try:
-                found.append(value.as_py())
+                values.append(value.as_py())
             except problems as error:
-                found.append(Rejection("invalid-row", f"a value of type {column.type} cannot be read: {error}"))
-    return found
+                values.append(Rejection("invalid-row", f"a value of type {column.type} cannot be read: {error}"))
+    return values
 
 
 def _instant(micros: int) -> datetime | Rejection:
@@ -110,7 +110,7 @@ def _instant(micros: int) -> datetime | Rejection:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a value as JSON has it. Decimals are numbers, durations texts such as ``5s``."""
+    """Return a value as JSON has it: decimals become numbers, durations texts such as ``5s``."""
     convert = _CONVERTED.get(type(value))
     if convert is None:
         return value.isoformat() if isinstance(value, datetime) else value  # pandas' instants of nanoseconds
@@ -118,7 +118,7 @@ def _as_json(value: Any) -> Any:
 
 
 def decimal_number(value: Decimal) -> int | float | None:
-    """Return a decimal as a whole number where it is one, else as the nearest float.
+    """Return a decimal as an integer if it is whole, else as the nearest float.
 
     >>> decimal_number(Decimal("2.00")), decimal_number(Decimal("12.50"))
     (2, 12.5)
@@ -146,9 +146,9 @@ def _list(values: list[Any]) -> Any:
 
 
 def _mapping(values: Mapping[Any, Any]) -> Any:
-    made = {str(key): _as_json(value) for key, value in values.items()}
-    found = _first_rejection(list(made.values()))
-    return found if isinstance(found, Rejection) else made
+    converted = {str(key): _as_json(value) for key, value in values.items()}
+    rejection = _first_rejection(list(converted.values()))
+    return rejection if isinstance(rejection, Rejection) else converted
 
 
 def _first_rejection(values: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The rows of files: JSON lines, CSV and Parquet, compressed or not. A bad row ends nothing but itself."""
+"""Reads the rows of files: JSON lines, CSV and Parquet, compressed or not. A bad row does not affect the others."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from rules_engine.errors import DataError
 from rules_engine.events.declarations.validation import Rejection
 from rules_engine.stream.files.parquet import parquet_columns, parquet_rows
 
-#: A line of a text file may have so many bytes. An event is much smaller.
+#: The most bytes of a line in a text file. An event is much smaller.
 MAX_LINE = 1 << 20
 
-#: So many bytes of a row that is refused are kept.
+#: The most bytes that are kept of a refused row.
 KEPT = 10_000
 
-#: So many rows of a file without a header are looked at to see whether it has the columns.
+#: The number of rows of a file without a header that are read to learn its columns.
 LOOKED_AT = 100
 
 _TEXTS = (".jsonl", ".ndjson", ".csv", ".tsv")
 _PACKED = (".gz", ".zst")
 
-#: What a user may want to know about names of files.
+#: The accepted endings of file names, for messages.
 FORMATS = ".jsonl, .ndjson, .csv, .tsv (also with .gz or .zst behind it) or .parquet"
 
 _SEPARATORS = ",;\t|"
@@ -39,7 +39,7 @@ _SEPARATORS = ",;\t|"
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be read: what was there, as far as it is known, and the reason."""
+    """A row that cannot be read: its bytes, as far as they are known, and the reason."""
 
     raw: bytes
     rejection: Rejection
@@ -54,7 +54,7 @@ class Rows:
     columns
         the names of its columns; of JSON lines, those of the first rows.
     rows
-        by column the values.
+        the values of each row, by column.
     is_text
         whether values are texts only, as in CSV.
     has_header
@@ -69,17 +69,17 @@ class Rows:
 
 @contextlib.contextmanager
 def open_rows(path: Path, separator: str | None = None) -> Iterator[Rows]:
-    """Open a file; its name says what it is.
+    """Open a file, as the format that its name says.
 
     Parameters
     ----------
     separator
-        what is between the columns of a CSV file; by default a tab in ``.tsv`` and else a comma.
+        the separator of columns in a CSV file; by default a tab in ``.tsv`` and a comma elsewhere.
 
     Raises
     ------
     DataError
-        if the file cannot be read, or is none of a known kind.
+        if the file cannot be read, or its format is unknown.
     """
     kind, packing = kind_of(path)
     try:
@@ -96,7 +96,7 @@ def open_rows(path: Path, separator: str | None = None) -> Iterator[Rows]:
 
 
 def kind_of(path: Path) -> tuple[str, str]:
-    """Return what a file is, by the end of its name, and how it is compressed.
+    """Return the format and the compression of a file, by the end of its name.
 
     >>> kind_of(Path("A.CSV.GZ"))
     ('.csv', '.gz')
@@ -109,14 +109,14 @@ def kind_of(path: Path) -> tuple[str, str]:
     raise DataError(f"{path} is no file of events", hint=f"its name may end in {FORMATS}")
 
 
-def other_separator(line: str, wanted: Sequence[str]) -> str | None:
-    """Return what separates the wanted columns in a header, if a comma does not.
+def other_separator(line: str, columns: Sequence[str]) -> str | None:
+    """Return the separator with which a header has these columns; None if no usual one does.
 
     >>> other_separator("entity;event;at", ["entity", "at"])
     ';'
     """
     for separator in _SEPARATORS:
-        if {part.strip(' "') for part in line.split(separator)} >= set(wanted):
+        if {part.strip(' "') for part in line.split(separator)} >= set(columns):
             return separator
     return None
 
@@ -129,7 +129,7 @@ def _opened(path: Path, packing: str) -> Iterator[BinaryIO]:
     elif packing == ".zst":
         import pyarrow as pa
 
-        with path.open("rb"):  # a file that is not there is an error of the same words as elsewhere
+        with path.open("rb"):  # raises the same error for a missing file as the other formats do
             pass
         with pa.input_stream(str(path), compression="zstd") as stream:
             yield cast("BinaryIO", io.BufferedReader(stream))
@@ -139,7 +139,7 @@ def _opened(path: Path, packing: str) -> Iterator[BinaryIO]:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line, and whether it was too long and is cut off."""
+    """Yield each line, and whether it was too long and was cut off."""
     first = True
     while line := file.readline(MAX_LINE):
         is_cut = len(line) == MAX_LINE and not line.endswith(b"\n")
@@ -198,7 +198,7 @@ def _json_row(text: bytes) -> dict[str, Any] | BadRow:
 
 
 class _Texts:
-    """The lines of a CSV file as the reader of CSV takes them; bytes that are no UTF-8 are kept, and found later."""
+    """The lines of a CSV file as texts. Bytes that are not UTF-8 become surrogates, and are reported row by row."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._lines = _lines(file)

@@ -1,8 +1,8 @@
-"""From a column of values to codes: for each row, which line of a table's masks applies to it.
+"""Turns a column of values into codes: for each row, the number of the line of a table's masks that applies to it.
 
-The same tables as for one user, with numpy and pyarrow in place of bisection and dictionaries. What cannot be done so
-is done once for each distinct value. Line 0 of the masks is always that of a missing value: codes are counted from 1,
-in the narrowest type, and multiplied by the bits that say where there is a value.
+These are the tables that serve one entity, looked up with numpy and pyarrow instead of bisection and dictionaries.
+Values that these cannot look up are looked up one by one, each distinct value once. Line 0 of the masks is always that
+of a missing value: codes count from 1, in the narrowest type, and become 0 where the column is null.
 """
 
 from __future__ import annotations
@@ -16,19 +16,31 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rules_engine.rules.types import Kind, Value
+from rules_engine.rules.types import Value
+from rules_engine.targets.columns.arrays import (
+    Codes,
+    holds_kind,
+    is_list,
+    is_string,
+    is_time,
+    micros,
+    null_flags,
+    python_value,
+    python_values,
+    raw_values,
+    to_numpy,
+    zero_where_null,
+)
 from rules_engine.targets.index import lines
 from rules_engine.targets.index.slots import Reading
 from rules_engine.targets.index.tables import Elements, Steps, Table, Words
 
 Words64 = npt.NDArray[np.uint64]
-Codes = npt.NDArray[np.integer[Any]]
-Flags = npt.NDArray[np.bool_]
 
 #: Up to so many edges, comparing all values with each is faster than bisecting for each value.
 _FEW_EDGES = 32
 
-#: More lines than any table has whose masks are known beforehand.
+#: More lines than any table has whose masks do not depend on the column.
 _MANY_LINES = 1 << 62
 
 #: Masks as lines of words, the first that of a missing value, and for each row the line that applies.
@@ -37,7 +49,7 @@ Lookup = tuple[Words64, Codes]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Coded:
-    """A column of values of any types: each different one once, and for each row its place from 1 on; 0 is missing."""
+    """A column of values of any types: the distinct values, and for each row the place of its value; 0 is missing."""
 
     values: tuple[Value, ...]
     codes: Codes
@@ -67,7 +79,7 @@ class Coded:
         return stack([table.missing, *(table.mask(value, now) for value in self.values)], words), self.codes
 
 
-#: What an event condition comes to, row by row.
+#: The values of an event condition, row by row.
 EventColumn = pa.Array | Coded
 
 
@@ -88,8 +100,8 @@ def stack(masks: Sequence[int], words: int) -> Words64:
     return np.asfortranarray(np.frombuffer(as_bytes, dtype="<u8").reshape(len(masks), words), dtype=np.uint64)
 
 
-#: By table the dictionary of a column, and its masks.
-Known = dict["ColumnTable", tuple[pa.Array, Words64]]
+#: The dictionary of a column and its masks, by table.
+DictionaryMasks = dict["ColumnTable", tuple[pa.Array, Words64]]
 
 
 class ColumnTable:
@@ -103,23 +115,23 @@ class ColumnTable:
         #: Whether every value is looked up with array operations only.
         self.is_cheap = masks is not None or isinstance(table, Elements)
         self._lines = None if masks is None else stack([table.missing, *masks], words)
-        #: How many lines its masks have; many if that depends on the column.
+        #: The number of lines of its masks; a large number if that depends on the column.
         self.lines = _MANY_LINES if self._lines is None else len(self._lines)
         self._word_set = _word_set(table) if isinstance(table, Words) else None
 
-    def look_up(self, column: pa.Array, now: int, known: Known) -> Lookup:
-        """Return the masks of a column's values; ``known`` keeps those of a dictionary from slice to slice."""
+    def look_up(self, column: pa.Array, now: int, dictionaries: DictionaryMasks) -> Lookup:
+        """Return the masks of a column's values; ``dictionaries`` keeps those of a dictionary from slice to slice."""
         if isinstance(self.table, Elements):
             return look_up_lists(self.table, column, self.words)
         if self._lines is not None:
             return self._lines, self._codes(column, now)
         is_coded = pa.types.is_dictionary(column.type)
-        if is_coded and self in known and known[self][0].equals(column.dictionary):
-            return known[self][1], _dictionary_codes(column)
-        found = look_up_distinct(column, lambda raw: self.table.mask(raw, now), self.table.missing, self.words)
+        if is_coded and self in dictionaries and dictionaries[self][0].equals(column.dictionary):
+            return dictionaries[self][1], _dictionary_codes(column)
+        lookup = look_up_distinct(column, lambda raw: self.table.mask(raw, now), self.table.missing, self.words)
         if is_coded:
-            known[self] = column.dictionary, found[0]
-        return found
+            dictionaries[self] = column.dictionary, lookup[0]
+        return lookup
 
     def _codes(self, column: pa.Array, now: int) -> Codes:
         """Return the line of each row."""
@@ -135,7 +147,7 @@ class ColumnTable:
 
 
 def _static_masks(table: Table) -> list[int] | None:
-    """Return the masks that a table can give, except the missing one's; None if it depends on the single value."""
+    """Return the masks of a table, except that of a missing value; None if they depend on the column."""
     slot = table.slot
     if isinstance(table, Words) and slot.reading is Reading.PLAIN:
         return [*table.words.values(), table.other]
@@ -162,23 +174,17 @@ def _is_encodable(word: str) -> bool:
 
 
 def _word_codes(words: pa.Array, column: pa.Array) -> Codes:
-    if not _is_string(column.type):
+    if not is_string(column.type):
         return _all_missing(column)
     if pa.types.is_dictionary(column.type):
         of_values = np.append(_word_codes(words, column.dictionary), 0).astype(_narrowest(len(words) + 1))
-        return _present(of_values.take(_values(column.indices), mode="clip"), column)
+        return zero_where_null(of_values.take(raw_values(column.indices), mode="clip"), column)
     codes = pc.index_in(column, value_set=words.cast(column.type), skip_nulls=True)
-    return _present(_numpy(codes, len(words)) + 1, column)
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return any(check(kind) for check in _CHECKS[Kind.STRING])
+    return zero_where_null(to_numpy(codes, len(words)) + 1, column)
 
 
 def look_up_distinct(column: pa.Array, mask: Callable[[Value], int], missing: int, words: int) -> Lookup:
-    """Look up each distinct value once, as that of one user."""
+    """Look up each distinct value once, like the value of a single entity."""
     if pa.types.is_nested(column.type):
         masks = [mask(python_value(scalar)) for scalar in column]
         return stack([missing, *masks], words), np.arange(1, len(masks) + 1)
@@ -188,76 +194,52 @@ def look_up_distinct(column: pa.Array, mask: Callable[[Value], int], missing: in
 
 
 def _dictionary_codes(column: pa.Array) -> Codes:
-    codes = _values(column.indices).astype(_narrowest(len(column.dictionary)))
+    codes = raw_values(column.indices).astype(_narrowest(len(column.dictionary)))
     codes += 1
-    return _present(codes, column.indices)
-
-
-def python_values(column: pa.Array) -> list[Value]:
-    """Return the values as rules read them: times are microseconds.
-
-    >>> python_values(pa.array(["a", None]))
-    ['a', None]
-    """
-    values: list[Value] = micros(column).tolist() if _is_time(column.type) else column.to_pylist()
-    return [value if valid else None for value, valid in zip(values, column.is_valid().to_pylist(), strict=True)]
-
-
-def python_value(scalar: pa.Scalar) -> Value:
-    """Return the value as rules read it: times are microseconds.
-
-    >>> import datetime
-    >>> python_value(pa.scalar(datetime.datetime(1970, 1, 1, 0, 0, 1)))
-    1000000
-    """
-    if not scalar.is_valid:
-        return None
-    if _is_time(scalar.type):
-        return int(micros(pa.array([scalar]))[0])
-    return scalar.as_py()
+    return zero_where_null(codes, column.indices)
 
 
 # --- numbers and times ----------------------------------------------------------------------------------------------
 
 
 def _presence_codes(table: Steps, column: pa.Array) -> Codes:
-    """Make the table of a column of which rules only ask whether there is a value."""
+    """Return the codes of a column of which rules only ask whether there is a value."""
     value_type = table.slot.type
     if value_type is not None and not holds_kind(column.type, value_type.kind):
         return _all_missing(column)
-    return _present(np.ones(len(column), dtype=np.uint8), column)
+    return zero_where_null(np.ones(len(column), dtype=np.uint8), column)
 
 
 def _number_codes(table: Steps, column: pa.Array) -> Codes:
     kind = column.type
-    if _is_time(kind):
-        return _present(_count_passed(table.edges, micros(column)), column)
+    if is_time(kind):
+        return zero_where_null(_count_passed(table.edges, micros(column)), column)
     if pa.types.is_integer(kind):
-        return _present(_count_passed(table.edges, _values(column)), column)
+        return zero_where_null(_count_passed(table.edges, raw_values(column)), column)
     if pa.types.is_floating(kind) and table.slot.line is not lines.WHOLE:
-        values = _values(column).astype(np.float64, copy=False)
-        codes = _present(_count_below(np.array(table.float_edges, dtype=np.float64), values), column)
-        codes *= values == values  # not a number is missing, and the one that differs from itself
+        values = raw_values(column).astype(np.float64, copy=False)
+        codes = zero_where_null(_count_below(np.array(table.float_edges, dtype=np.float64), values), column)
+        codes *= values == values  # NaN, the only number that differs from itself, is missing
         return codes
     return _all_missing(column)
 
 
 def _age_codes(table: Steps, column: pa.Array, now: int) -> Codes:
-    if not (_is_time(column.type) or pa.types.is_integer(column.type)):
+    if not (is_time(column.type) or pa.types.is_integer(column.type)):
         return _all_missing(column)
-    values = micros(column) if _is_time(column.type) else _values(column)
+    values = micros(column) if is_time(column.type) else raw_values(column)
     # age >= edge, that is: not value >= now - edge + 1
     too_young = _count_passed([now - edge + 1 for edge in reversed(table.edges)], values)
-    return _present(len(table.edges) + 2 - too_young, column)
+    return zero_where_null(len(table.edges) + 2 - too_young, column)
 
 
 def _flag_codes(table: Steps, column: pa.Array) -> Codes:
     if not pa.types.is_boolean(column.type):
         return _all_missing(column)
     of_false, of_true = table.cell(False) + 1, table.cell(True) + 1
-    codes = _values(column).view(np.uint8) * np.uint8((of_true - of_false) % 256)
+    codes = raw_values(column).view(np.uint8) * np.uint8((of_true - of_false) % 256)
     codes += np.uint8(of_false)  # modulo 256, as the line before
-    return _present(codes, column)
+    return zero_where_null(codes, column)
 
 
 def _count_passed(edges: Sequence[int], values: npt.NDArray[Any]) -> Codes:
@@ -280,58 +262,9 @@ def _count_below(edges: npt.NDArray[Any], values: npt.NDArray[Any]) -> Codes:
     return count
 
 
-def micros(column: pa.Array) -> npt.NDArray[np.int64]:
-    """Return times as microseconds since the epoch, whatever their unit; zero where null."""
-    if pa.types.is_date(column.type):
-        column = column.cast(pa.timestamp("us"))
-    unit = column.type.unit
-    ticks = _numpy(column.cast(pa.int64()))
-    scaled = ticks // 1000 if unit == "ns" else ticks * {"s": 1_000_000, "ms": 1000, "us": 1}[unit]
-    return scaled.astype(np.int64, copy=False)
-
-
-def _is_time(kind: pa.DataType) -> bool:
-    return any(check(kind) for check in (pa.types.is_timestamp, pa.types.is_date))
-
-
-def _numpy(column: pa.Array, null: Any = 0) -> npt.NDArray[Any]:
-    filled = column.fill_null(null) if column.null_count else column
-    found: npt.NDArray[Any] = filled.to_numpy(zero_copy_only=False)
-    return found
-
-
-def _values(column: pa.Array) -> npt.NDArray[Any]:
-    """Return numbers or flags as they lie in memory; where null, any value."""
-    if column.null_count:
-        column = pa.Array.from_buffers(column.type, len(column), [None, column.buffers()[1]], offset=column.offset)
-    found: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return found
-
-
-def _present(codes: Codes, column: pa.Array) -> Codes:
-    """Return the codes, and 0 where the column is null."""
-    if column.null_count == 0:
-        return codes
-    if column.buffers()[0] is None:
-        codes *= column.is_valid().to_numpy(zero_copy_only=False)
-        return codes
-    first, end = column.offset, column.offset + len(column)
-    bits = np.frombuffer(column.buffers()[0], dtype=np.uint8)[first // 8 : (end + 7) // 8]
-    codes *= np.unpackbits(bits, bitorder="little")[first % 8 :][: len(column)]
-    return codes
-
-
 def _narrowest(most: int) -> npt.DTypeLike:
-    """Return the least type that holds whole numbers up to one."""
+    """Return the smallest type that holds whole numbers up to ``most``."""
     return np.min_scalar_type(most)
-
-
-def _nulls(column: pa.Array) -> Flags | None:
-    """Return where the column is null or NaN; None for nowhere."""
-    if column.null_count == 0 and not pa.types.is_floating(column.type):
-        return None
-    found: Flags = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-    return found
 
 
 def _all_missing(column: pa.Array) -> Codes:
@@ -342,19 +275,19 @@ def _all_missing(column: pa.Array) -> Codes:
 
 
 def look_up_lists(table: Elements, column: pa.Array, words: int) -> Lookup:
-    """Return the masks of lists, of which null elements are left out; a line for each row."""
+    """Return the masks of lists, without their null elements: a line for each row."""
     missing = to_words(table.missing, words)
-    if not _is_list(column.type):
+    if not is_list(column.type):
         return missing[None, :], _all_missing(column)
-    elements, parents = pc.list_flatten(column), _numpy(pc.list_parent_indices(column))
-    nulls = _nulls(elements)
+    elements, parents = pc.list_flatten(column), to_numpy(pc.list_parent_indices(column))
+    nulls = null_flags(elements)
     if nulls is not None:
         elements, parents = elements.filter(pa.array(~nulls)), parents[~nulls]
-    is_missing = np.zeros(len(column), dtype=np.bool_) if column.null_count == 0 else _nulls(column)
+    is_missing = np.zeros(len(column), dtype=np.bool_) if column.null_count == 0 else null_flags(column)
     assert table.slot.type is not None, table.slot
     if holds_kind(elements.type, table.slot.type.kind):
         masks = _list_masks(table, elements, parents, len(column), words)
-    else:  # only a list without elements is one of the right type
+    else:  # of another type: only empty lists count as lists of the right type
         masks = np.tile(to_words(table.present(()), words), (len(column), 1))
         masks[parents] = missing
     masks[is_missing] = missing
@@ -364,10 +297,10 @@ def look_up_lists(table: Elements, column: pa.Array, words: int) -> Lookup:
 def _list_masks(table: Elements, elements: pa.Array, parents: npt.NDArray[Any], rows: int, words: int) -> Words64:
     encoded = elements.dictionary_encode()
     values = [python_value(scalar) for scalar in encoded.dictionary]
-    codes = _numpy(encoded.indices).astype(np.intp)
+    codes = to_numpy(encoded.indices).astype(np.intp)
 
-    def found_in(masks: dict[Value, int]) -> Words64:
-        """Return for each row the masks of its elements together."""
+    def masks_in(masks: dict[Value, int]) -> Words64:
+        """Return for each row the union of the masks of its elements."""
         together = np.zeros((rows, words), dtype=np.uint64)
         if len(codes):
             of_values = stack([masks.get(value, 0) for value in values], words)
@@ -375,28 +308,7 @@ def _list_masks(table: Elements, elements: pa.Array, parents: npt.NDArray[Any], 
             together[parents[starts]] = np.bitwise_or.reduceat(of_values[codes], starts, axis=0)
         return together
 
-    masks = to_words(table.allowed, words) & ~found_in(table.forbidden)
+    masks = to_words(table.allowed, words) & ~masks_in(table.forbidden)
     for plane in table.planes:
-        masks &= to_words(plane.free, words) | found_in(plane.elements)
+        masks &= to_words(plane.free, words) | masks_in(plane.elements)
     return masks
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return any(check(kind) for check in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
-
-
-def holds_kind(column: pa.DataType, kind: Kind) -> bool:
-    """Say whether values of an Arrow type are of a kind, as :func:`rules_engine.rules.types.conform` judges them."""
-    if kind is Kind.TIME:
-        return _is_time(column) or bool(pa.types.is_integer(column))
-    if kind is Kind.STRING:
-        return _is_string(column)
-    return any(check(column) for check in _CHECKS[Kind.FLOAT if kind.is_number else kind])
-
-
-_CHECKS: dict[Kind, tuple[Callable[[pa.DataType], bool], ...]] = {
-    Kind.FLOAT: (pa.types.is_integer, pa.types.is_floating),
-    Kind.BOOLEAN: (pa.types.is_boolean,),
-    Kind.BYTES: (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
-    Kind.STRING: (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
-}

@@ -1,6 +1,6 @@
-"""Evaluate the compiled rule index over columns: the answers of :class:`RuleIndex` for a whole record batch.
+"""Evaluates the compiled rule index over columns: the answers of :class:`RuleIndex` for a whole record batch.
 
-Needs numpy and pyarrow, which the path of one user does not load.
+Needs numpy and pyarrow, which lookups of one entity do not load.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ import pyarrow as pa
 
 from rules_engine.errors import DataError, UnsupportedError
 from rules_engine.rules.nodes import ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
+from rules_engine.targets.columns.arrays import Codes, Flags, micros
 from rules_engine.targets.columns.codes import (
     Coded,
-    Codes,
     ColumnTable,
+    DictionaryMasks,
     EventColumn,
-    Flags,
-    Known,
     Lookup,
     Words64,
     look_up_distinct,
-    micros,
     to_words,
 )
 from rules_engine.targets.index.event_values import LoggedEvents
@@ -34,18 +32,18 @@ from rules_engine.targets.index.rule_index import RuleIndex
 from rules_engine.targets.index.slots import Slot, Source
 from rules_engine.targets.index.tables import Table
 
-#: About how many bytes of masks are worked on at once: what stays in a processor's cache.
+#: About how many bytes of masks are worked on at once: as many as stay in a processor's cache.
 _CHUNK_BYTES = 1 << 22
 
 Rows = npt.NDArray[np.intp]
 
-#: By the value of a byte its bits, the lowest first.
+#: The bits of each byte, by its value, the lowest first.
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(np.int64)
 
-#: Up to so many words, a mask is worked on word by word: that is faster than row by row.
+#: Up to so many words per mask, working word by word is faster than row by row.
 _FEW_WORDS = 64
 
-#: Lines that a code of one byte tells apart.
+#: The number of different codes of one byte.
 _BYTE = 256
 
 EventColumns = Mapping[EventAggregate | Sequence, EventColumn]
@@ -53,12 +51,12 @@ EventColumns = Mapping[EventAggregate | Sequence, EventColumn]
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Holds which rows are in which segments.
+    """The segments of each row of a batch.
 
     Attributes
     ----------
     names
-        the segments, by the position of their bit. One that can never be true is not among them.
+        the segments, by the position of their bit, without those that can never be true.
     bits
         for each row the segments' bits, the lowest first.
     """
@@ -116,7 +114,7 @@ class ColumnIndex:
     features
         the columns that a batch has to have, ``"view:name"``.
     event_sources
-        the aggregates and sequences whose values have to be given with a batch.
+        the aggregates and sequences whose values have to be passed with a batch.
 
     >>> from rules_engine.rules.nodes import Predicate, Segment
     >>> from rules_engine.rules.program import Program
@@ -133,10 +131,10 @@ class ColumnIndex:
             index.program.segment(name)
         self._start = self._layout.everything if segments is None else self._layout.bits_of(segments)
         self._words = self._layout.width // 64 + 1
-        wanted = [table for table in index.tables if table.mentions & self._start]
-        self._constant = [table for table in wanted if _is_constant(table.slot)]
-        varying = [ColumnTable(table, self._words) for table in wanted if not _is_constant(table.slot)]
-        # Those with few lines first: several of them are one look-up.
+        relevant = [table for table in index.tables if table.mentions & self._start]
+        self._constant = [table for table in relevant if _is_constant(table.slot)]
+        varying = [ColumnTable(table, self._words) for table in relevant if not _is_constant(table.slot)]
+        # Tables with few lines come first: several of them are combined into one look-up.
         self._tables = sorted(varying, key=lambda table: (not table.is_cheap, table.lines))
         sources = [table.table.slot.source for table in varying]
         self.features = tuple(sorted({key for source in sources for key in _feature_keys(source)}))
@@ -164,9 +162,9 @@ class ColumnIndex:
         context
             the same for all rows.
         expires_at
-            by view: for each row the first instant at which its values are past their ttl; null for never.
+            for each view, the first instant at which a row's values are past their ttl; null for never.
         events
-            for each of ``event_sources`` its value for each row.
+            the values of each of ``event_sources``, row by row.
 
         Raises
         ------
@@ -192,13 +190,13 @@ class ColumnIndex:
         if absent:
             raise DataError(
                 f"the batch has no column for {', '.join(f'`{key}`' for key in absent)}",
-                hint="give a column of nulls for a feature that nobody has",
+                hint="pass a column of nulls for a feature that no entity has",
             )
         unknown = [source for source in self.event_sources if source not in events]
         if unknown:
             raise UnsupportedError(
                 f"columns hold no events, and these conditions read them: {', '.join(map(str, unknown))}",
-                hint="give their values with `events`, or answer these segments user by user or in SQL",
+                hint="pass their values as `events`, or answer these segments entity by entity or in SQL",
             )
 
     def _alive(self, start: int, work: _Batch) -> Words64:
@@ -207,11 +205,11 @@ class ColumnIndex:
         together: _Narrowing | None = None
         for table in self._tables:
             if table.is_cheap or work.is_coded(table):
-                found = _Narrowing(table.mentions, *work.look_up(table))
-                both = None if together is None else together.and_also(found)
+                narrowing = _Narrowing(table.mentions, *work.look_up(table))
+                both = None if together is None else together.and_also(narrowing)
                 if together is not None and both is None:
                     together.narrow(alive)
-                together = both or found
+                together = both or narrowing
                 continue
             if together is not None:
                 together.narrow(alive)
@@ -241,13 +239,13 @@ class ColumnIndex:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Batch:
-    """Holds rows of a batch with their events, and flags of the views that are expired."""
+    """Some rows of a batch with the values of their event conditions, and flags of the rows whose views are expired."""
 
     batch: pa.RecordBatch
     now: int
     events: EventColumns
     expired: Mapping[str, Flags]
-    known: Known
+    dictionaries: DictionaryMasks
 
     @property
     def rows(self) -> int:
@@ -256,7 +254,7 @@ class _Batch:
     def slice(self, offset: int, rows: int) -> _Batch:
         events = {source: column.slice(offset, rows) for source, column in self.events.items()}
         expired = {view: flags[offset : offset + rows] for view, flags in self.expired.items()}
-        return _Batch(self.batch.slice(offset, rows), self.now, events, expired, self.known)
+        return _Batch(self.batch.slice(offset, rows), self.now, events, expired, self.dictionaries)
 
     def is_coded(self, table: ColumnTable) -> bool:
         """Tell whether a table's column is dictionary-encoded, with no more distinct values than rows."""
@@ -274,12 +272,12 @@ class _Batch:
         if isinstance(source, ClockRef):
             return self._look_up_clock(table.table, source, table.words, rows)
         assert isinstance(source, FeatureRef), source
-        found = table.look_up(_take(self.batch.column(source.key), rows), self.now, self.known)
-        return self._expire(source.view, found, rows)
+        lookup = table.look_up(_take(self.batch.column(source.key), rows), self.now, self.dictionaries)
+        return self._expire(source.view, lookup, rows)
 
     def _look_up_events(self, table: ColumnTable, column: EventColumn, rows: Rows | None) -> Lookup:
         if not isinstance(column, Coded):
-            return table.look_up(_take(column, rows), self.now, self.known)
+            return table.look_up(_take(column, rows), self.now, self.dictionaries)
         chosen = column if rows is None else column.take(pa.array(rows))
         return chosen.look_up(table.table, self.now, table.words)
 
@@ -291,14 +289,14 @@ class _Batch:
             request = Request({zone.key: name}, {}, LoggedEvents(()), self.now)
             return table.mask(request.raw(table.slot), self.now)
 
-        found = look_up_distinct(_take(self.batch.column(zone.key), rows), mask, table.missing, words)
-        return self._expire(zone.view, found, rows)
+        lookup = look_up_distinct(_take(self.batch.column(zone.key), rows), mask, table.missing, words)
+        return self._expire(zone.view, lookup, rows)
 
-    def _expire(self, view: str, found: Lookup, rows: Rows | None) -> Lookup:
-        """Return the same look-up, with the line of a missing value where the view is past its ttl."""
+    def _expire(self, view: str, lookup: Lookup, rows: Rows | None) -> Lookup:
+        """Return the look-up with the line of a missing value where the view is past its ttl."""
         if view not in self.expired:
-            return found
-        masks, codes = found
+            return lookup
+        masks, codes = lookup
         expired = self.expired[view] if rows is None else self.expired[view][rows]
         return masks, np.where(expired, 0, codes)
 
@@ -306,22 +304,22 @@ class _Batch:
 def _word_from(words: Words64, bit: int) -> npt.NDArray[np.uint64]:
     """Return for each row the 64 bits that begin at ``bit``."""
     word, shift = divmod(bit, 64)
-    found: npt.NDArray[np.uint64] = words[:, word] >> np.uint64(shift)
+    bits: npt.NDArray[np.uint64] = words[:, word] >> np.uint64(shift)
     if shift and word + 1 < words.shape[1]:
-        found |= words[:, word + 1] << np.uint64(64 - shift)
-    return found
+        bits |= words[:, word + 1] << np.uint64(64 - shift)
+    return bits
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Narrowing:
-    """Removes the conjunctions that the values of some tables exclude.
+    """Removes the conjunctions that are excluded by the values in some tables.
 
     Attributes
     ----------
     mentions
         the conjunctions that depend on the tables.
     masks, codes
-        lines of the conjunctions that are allowed, and for each row its line.
+        lines of allowed conjunctions, and for each row the number of its line.
     """
 
     mentions: npt.NDArray[np.uint64]
@@ -347,7 +345,7 @@ class _Narrowing:
 
 
 def _take(column: pa.Array, rows: Rows | None) -> pa.Array:
-    if pa.types.is_string_view(column.type):  # which Arrow cannot take from, nor encode
+    if pa.types.is_string_view(column.type):  # Arrow can neither take from nor encode a column of this type
         column = column.cast(pa.large_string())
     return column if rows is None else column.take(pa.array(rows))
 

@@ -1,11 +1,12 @@
-"""Sets of the values that a condition allows on one operand, missing included: what conjunctions are made of.
+"""Sets of the values that a condition allows on one operand, including the missing value. Conjunctions consist of them.
 
 A set of ordered values is described by its cuts: the places on the line of all values where membership switches. Every
-scalar operator is a few cuts, so "and", "or" and "not" are the same small sweep for all of them.
+scalar operator is a few cuts, so "and", "or" and "not" are one small sweep for all operators.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -38,10 +39,10 @@ class Ranges:
     missing: bool = False
 
     def intersect(self, other: Ranges) -> Ranges:
-        return _combine(self, other, _and)
+        return _combine(self, other, operator.and_)
 
     def union(self, other: Ranges) -> Ranges:
-        return _combine(self, other, _or)
+        return _combine(self, other, operator.or_)
 
     def complement(self) -> Ranges:
         """Return the values that are not in, without the missing one."""
@@ -61,24 +62,16 @@ class Ranges:
         return self.low and not self.cuts
 
 
-def _and(one: bool, other: bool) -> bool:
-    return one and other
-
-
-def _or(one: bool, other: bool) -> bool:
-    return one or other
-
-
-def _combine(one: Ranges, other: Ranges, both: Callable[[bool, bool], bool]) -> Ranges:
-    in_one, in_other = one.low, other.low
-    state = low = both(in_one, in_other)
-    missing = both(one.missing, other.missing)
-    switches_one, switches_other = set(one.cuts), set(other.cuts)
+def _combine(first: Ranges, second: Ranges, both: Callable[[bool, bool], bool]) -> Ranges:
+    in_first, in_second = first.low, second.low
+    state = low = both(in_first, in_second)
+    missing = both(first.missing, second.missing)
+    first_cuts, second_cuts = set(first.cuts), set(second.cuts)
     cuts = []
-    for cut in sorted(switches_one | switches_other):
-        in_one ^= cut in switches_one
-        in_other ^= cut in switches_other
-        if both(in_one, in_other) != state:
+    for cut in sorted(first_cuts | second_cuts):
+        in_first ^= cut in first_cuts
+        in_second ^= cut in second_cuts
+        if both(in_first, in_second) != state:
             state = not state
             cuts.append(cut)
     return Ranges(tuple(cuts), low, missing)
@@ -90,13 +83,13 @@ def from_cuts(cuts: Iterable[Cut], low: bool = False) -> Ranges:
     >>> from_cuts([(3, 0), (4, 0), (4, 0), (5, 0)])
     Ranges(cuts=((3, 0), (5, 0)), low=False, missing=False)
     """
-    kept: list[Cut] = []
+    switches: list[Cut] = []
     for cut in sorted(cuts):
-        if kept and kept[-1] == cut:
-            kept.pop()
+        if switches and switches[-1] == cut:
+            switches.pop()
         else:
-            kept.append(cut)
-    return Ranges(tuple(kept), low)
+            switches.append(cut)
+    return Ranges(tuple(switches), low)
 
 
 EMPTY = Ranges()
@@ -123,16 +116,16 @@ class Lists:
 
     def intersect(self, other: Lists) -> Lists:
         anys, none = self.anys | other.anys, self.none | other.none
-        present = self.present and other.present and all(wanted - none for wanted in anys)
+        present = self.present and other.present and all(elements - none for elements in anys)
         missing = self.missing and other.missing
         return Lists(anys, none, True, missing) if present else Lists(present=False, missing=missing)
 
     def union(self, other: Lists) -> Lists | None:
-        """Return the lists in one or the other, or None if that is no set of this form."""
+        """Return the union of both sets, or None if it does not have this form."""
         missing = self.missing or other.missing
-        for one, another in ((self, other), (other, self)):
-            if one.nothing_present or another.all_present:
-                return another.with_missing(missing)
+        for first, second in ((self, other), (other, self)):
+            if first.nothing_present or second.all_present:
+                return second.with_missing(missing)
         if self.none or other.none or len(self.anys) != 1 or len(other.anys) != 1:
             return None
         return Lists(frozenset({frozenset().union(*self.anys, *other.anys)}), missing=missing)

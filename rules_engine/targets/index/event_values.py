@@ -1,4 +1,4 @@
-"""Gives the index what events say: from a log of events, or from whatever holds the same knowledge."""
+"""The values of event conditions for the index: from a log of events, or from anything else that knows them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _order = attrgetter("order")
 
 
 class EventValues(Protocol):
-    """Tells what the events of one entity say. Asked only for what can still change the answer."""
+    """The values of one entity's event conditions. The index reads only those that can still change the answer."""
 
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
         """Return the aggregate's value at an instant; None if it is missing, :class:`Undecided` if it is not known."""
@@ -39,7 +39,7 @@ class EventValues(Protocol):
 
 
 class LoggedEvents:
-    """Tells what a log of events says, or what is kept of one.
+    """The values of event conditions on a log of events, or on the events that are kept of one.
 
     >>> from rules_engine.rules.aggregates import Aggregate
     >>> logged = LoggedEvents((Event("view", 5, "a"), Event("view", 9, "b")))
@@ -60,17 +60,17 @@ class LoggedEvents:
                 self._named.setdefault(event.name, []).append(event)
         return self._named
 
-    def _found(self, match: EventMatch) -> list[Event]:
-        """Return the events that a match means."""
+    def _matches(self, match: EventMatch) -> list[Event]:
+        """Return the events that match."""
         if not match.where and not isinstance(self._events, KeptEvents):
             return self._by_name().get(match.event, [])
-        found = self._matching.get(match)
-        if found is None:
-            found = self._matching[match] = matching(match, self._of([match.event]))
-        return found
+        events = self._matching.get(match)
+        if events is None:
+            events = self._matching[match] = matching(match, self._of([match.event]))
+        return events
 
     def _of(self, names: Iterable[str]) -> Sequence[Event]:
-        """Return the events of these names; of kept events, which may have other names, return all."""
+        """Return the events of these names; all of them if only some events are kept, as those have other names."""
         if isinstance(self._events, KeptEvents):
             return self._events
         streams = [self._by_name().get(name, []) for name in set(names)]
@@ -79,7 +79,7 @@ class LoggedEvents:
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
         if isinstance(self._events, KeptEvents):
             return self._events.aggregate_value(aggregate, now)
-        return reduce_events(aggregate, in_window(self._found(aggregate.match), now, aggregate.within))
+        return reduce_events(aggregate, in_window(self._matches(aggregate.match), now, aggregate.within))
 
     def sequence(self, sequence: SequenceNode, now: int) -> bool | None:
         return sequence_truth(sequence, self._of(step.match.event for step in sequence.steps), now)
@@ -93,7 +93,7 @@ class LoggedEvents:
         if isinstance(source, SequenceNode):
             yield from sequence_instants(source, self._of(step.match.event for step in source.steps))
             return
-        for event in self._found(source.match):
+        for event in self._matches(source.match):
             yield event.at
             if source.within is not None:
                 yield event.at + source.within

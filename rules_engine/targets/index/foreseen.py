@@ -52,7 +52,11 @@ class Foreseen:
 
     def instants(self, source: EventSource) -> Iterable[int]:
         place = self._places[repr(source)]
-        return [] if self._outlook is None else [at for at, one, _ in self._outlook.changes(-(2**62)) if one == place]
+        return (
+            []
+            if self._outlook is None
+            else [at for at, changed, _ in self._outlook.changes(-(2**62)) if changed == place]
+        )
 
 
 class AnswerMasks:
@@ -95,11 +99,11 @@ class _Four(dict[int, int]):
         return any(mask != (-1, -1, -1) for mask in self._masks)
 
     def __missing__(self, byte: int) -> int:
-        found = -1
+        mask = -1
         for masks, answer in zip(self._masks, ANSWERS[byte], strict=True):
-            found &= masks[answer]
-        self[byte] = found
-        return found
+            mask &= masks[answer]
+        self[byte] = mask
+        return mask
 
 
 class Following:

@@ -1,4 +1,4 @@
-"""Decides which bit stands for which conjunction, and how bits become names.
+"""Assigns a bit to each conjunction, and turns bits into names of segments.
 
 Segments are sorted by how many conjunctions they have, most first. Layer 0 holds the first conjunction of every segment
 in that order, layer 1 the second of those that have one, and so on: one shift and one "or" per layer fold conjunctions
@@ -14,8 +14,8 @@ from struct import unpack
 
 from rules_engine.targets.index.normal_form import Conjunction, NormalForm
 
-#: Up to this width, or so many segments, it is faster to take the highest bit of the whole again and again than to look
-#: at words of 64.
+#: Up to this width, or so many segments, repeatedly taking the highest bit of the whole mask is faster than going
+#: through words of 64 bits.
 _NARROW, _FEW = 512, 64
 
 #: The highest bit of a word, by its length.
@@ -28,18 +28,18 @@ def mask_of(bits: Iterable[int]) -> int:
     >>> bin(mask_of([0, 3]))
     '0b1001'
     """
-    found = bytearray()
+    data = bytearray()
     for bit in bits:
         position = bit >> 3
-        if position >= len(found):
-            found.extend(bytes(position + 1 - len(found)))
-        found[position] |= 1 << (bit & 7)
-    return int.from_bytes(found, "little")
+        if position >= len(data):
+            data.extend(bytes(position + 1 - len(data)))
+        data[position] |= 1 << (bit & 7)
+    return int.from_bytes(data, "little")
 
 
 @dataclass(frozen=True, slots=True)
 class PartBits:
-    """The bits of a part's own conjunctions, and of all conjunctions but those that ask for it."""
+    """The bits of a part's own conjunctions, and the bits of all conjunctions that do not depend on the part."""
 
     own: int
     without: int
@@ -47,18 +47,18 @@ class PartBits:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The place of everything in a mask.
+    """The meaning of the bits of a mask.
 
     Attributes
     ----------
     names
-        the segments by their bit after folding; those that can never be true have none.
+        the segments by their bit after folding, without those that can never be true.
     layers
-        for each layer its offset and a mask as wide as it.
+        the offset of each layer, and a mask of its width.
     parts
-        in the order in which they have to be settled.
+        the parts, in the order in which they are decided.
     offsets
-        for each word of 64 bits the position before its first.
+        for each word of 64 bits the position before its first bit.
     width
         the number of bits before folding.
     """
@@ -89,36 +89,36 @@ class Layout:
 
     def names_of(self, segments: int) -> frozenset[str]:
         """Return the names of a folded mask."""
-        names, found = self.names, []
+        names, members = self.names, []
         if len(names) <= _NARROW or segments.bit_count() <= _FEW:
             while segments:
                 highest = segments.bit_length() - 1
-                found.append(names[highest])
+                members.append(names[highest])
                 segments ^= 1 << highest
-            return frozenset(found)
+            return frozenset(members)
         size = len(self.offsets)
         words = unpack(f"<{size}Q", segments.to_bytes(size * 8, "little"))
         for offset, here in zip(compress(self.offsets, words), filter(None, words), strict=True):
             word = here
             while word:
                 length = word.bit_length()
-                found.append(names[offset + length])
+                members.append(names[offset + length])
                 word ^= _LAST_BIT[length]
-        return frozenset(found)
+        return frozenset(members)
 
     def bits_of(self, segments: Iterable[str]) -> int:
-        """Return the bits that decide on these segments: their conjunctions, and those of the parts they need."""
+        """Return the bits that decide these segments: their conjunctions, and those of the parts that they need."""
         positions = {name: position for position, name in enumerate(self.names)}
-        wanted = {positions[name] for name in segments if name in positions}
+        selected = {positions[name] for name in segments if name in positions}
         bits = [
-            offset + position for offset, ones in self.layers for position in wanted if position < ones.bit_length()
+            offset + position for offset, ones in self.layers for position in selected if position < ones.bit_length()
         ]
-        alive, asked = mask_of(bits), set()
+        alive, visited = mask_of(bits), set()
         waiting = [part for bit in bits for part in self.conjunctions[bit].parts]
         while waiting:
             part = waiting.pop()
-            if part not in asked:
-                asked.add(part)
+            if part not in visited:
+                visited.add(part)
                 alive |= self.parts[part].own
                 waiting += [inner for bit in set_bits(self.parts[part].own) for inner in self.conjunctions[bit].parts]
         return alive
@@ -145,7 +145,8 @@ def lay_out(form: NormalForm) -> Layout:
     >>> layout.names_of(layout.fold(layout.everything))
     frozenset({'everybody'})
     """
-    names = sorted((name for name, found in form.segments.items() if found), key=lambda name: -len(form.segments[name]))
+    possible = [name for name, alternatives in form.segments.items() if alternatives]
+    names = sorted(possible, key=lambda name: -len(form.segments[name]))
     conjunctions: list[Conjunction] = []
     layers = []
     for layer in range(len(form.segments[names[0]]) if names else 0):

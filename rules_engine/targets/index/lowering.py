@@ -17,7 +17,7 @@ from rules_engine.targets.index.slots import Reading, Slot, SlotTable
 
 @dataclass(frozen=True, slots=True)
 class _Scalar:
-    """An operator on single values: which reading it looks up, and the set of present values on which it is true."""
+    """An operator on single values: the reading that it looks up, and the set of present values on which it is true."""
 
     ranges: Callable[[Line, Any], Ranges]
     reading: Reading = Reading.PLAIN
@@ -119,8 +119,8 @@ require_complete("index", [*_SCALARS, *_ON_LISTS, "exists"])
 def lower(predicate: Predicate, positive: bool, slots: SlotTable) -> tuple[Slot, list[Domain]]:
     """Return the slot of a predicate, and the alternatives of values on which it is true; false, if not ``positive``.
 
-    A missing value is in no alternative but those of ``exists`` and ``or_missing``: so whatever the polarity, what is
-    unknown allows nothing.
+    A missing value is only in alternatives of ``exists`` and ``or_missing``. So an unknown predicate allows nothing,
+    whatever its polarity.
 
     >>> from rules_engine.rules.nodes import FeatureRef
     >>> from rules_engine.rules.types import INTEGER
@@ -146,14 +146,14 @@ def _lower_exists(predicate: Predicate, positive: bool, slots: SlotTable) -> tup
 def _lower_on_list(predicate: Predicate, positive: bool, slots: SlotTable) -> tuple[Slot, list[Domain]]:
     slot = slots.slot(predicate.operand, predicate.operand_type)
     operator = _ON_LISTS[predicate.operator]
-    found = operator.true(predicate.argument) if positive else operator.false(predicate.argument)
+    alternatives = operator.true(predicate.argument) if positive else operator.false(predicate.argument)
     if positive and predicate.or_missing:
-        found = [lists.with_missing(True) for lists in found]
-    return slot, list(found)
+        alternatives = [lists.with_missing(True) for lists in alternatives]
+    return slot, list(alternatives)
 
 
 def _lower_scalar(predicate: Predicate, positive: bool, slots: SlotTable) -> tuple[Slot, list[Domain]]:
-    # Without a type there is no line: the value is judged as it comes.
+    # Without a type there is no line, so the operator is applied to the value itself.
     lowering = _TESTED if predicate.operand_type is None else _SCALARS[predicate.operator]
     reading = _FOLDED.get(lowering.reading, lowering.reading) if predicate.ignore_case else lowering.reading
     test = predicate if reading is Reading.TEST else None
@@ -166,6 +166,6 @@ def _lower_scalar(predicate: Predicate, positive: bool, slots: SlotTable) -> tup
 
 
 def lower_answer(condition: Predicate | SequenceNode, positive: bool, slots: SlotTable) -> tuple[Slot, list[Domain]]:
-    """Return the slot of a condition's own answer, and the answer that is wanted."""
+    """Return the slot of a condition's own answer, and the answer that makes it true."""
     ranges = _from(TRUTH, True)
     return slots.slot(condition, BOOLEAN), [ranges if positive else ranges.complement()]

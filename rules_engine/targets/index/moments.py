@@ -1,9 +1,9 @@
-"""The first instant at which the set of true segments changes by time alone.
+"""Finds the first instant at which the set of true segments changes by time alone.
 
-Between two instants at which a looked-up value can change, nothing changes. So the index looks again at each of them,
-in order, until the set differs. What does not depend on time is looked up once for each stretch between two expiries,
-and at an instant only those tables are asked again whose value can change there. Local time changes without end: it is
-followed only while a conjunction that mentions it is otherwise alive.
+Nothing changes between two instants at which a looked-up value can change. So the index is evaluated at each of these
+instants, in order, until the set differs. Tables that do not depend on time are looked up once for each period between
+two expiries; at an instant only the tables whose value can change there are looked up. Local time changes without end,
+so it is followed only while a conjunction that mentions it is otherwise alive.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rules_engine.targets.index.texts import Strings
 
 @dataclass(frozen=True, slots=True)
 class TimedPlan:
-    """A plan in two halves: what only new data or an expiry changes, and what time changes."""
+    """A plan in two halves: tables that only new data or an expiry changes, and tables that time changes."""
 
     static: Plan
     timed: tuple[Table, ...]
@@ -39,10 +39,10 @@ class TimedPlan:
 
 def make_timed_plan(start: int, tables: Iterable[Table], strings: Strings) -> TimedPlan:
     """Return the plan that decides on the conjunctions of ``start``, and follows them through time."""
-    wanted = [table for table in tables if table.mentions & start]
-    clocks = [table for table in wanted if isinstance(table.slot.source, ClockRef)]
-    timed = [table for table in wanted if table.slot.varies and table not in clocks]
-    static = [table for table in wanted if table not in clocks and table not in timed]
+    relevant = [table for table in tables if table.mentions & start]
+    clocks = [table for table in relevant if isinstance(table.slot.source, ClockRef)]
+    timed = [table for table in relevant if table.slot.varies and table not in clocks]
+    static = [table for table in relevant if table not in clocks and table not in timed]
     return TimedPlan(make_plan(start, static, strings), tuple(timed), tuple(clocks))
 
 
@@ -55,9 +55,9 @@ def members_until(
     first = layout.fold(watch.with_clocks(now))
     last = now
     for instant in watch.instants(now):
-        found = _first_crossing(layout, watch, first, last, min(instant, last + CLOCK_HORIZON))
-        if found is not None:
-            return first, found
+        crossing = _first_crossing(layout, watch, first, last, min(instant, last + CLOCK_HORIZON))
+        if crossing is not None:
+            return first, crossing
         if watch.move(instant) and layout.fold(watch.with_clocks(instant)) != first:
             return first, instant
         last = instant
@@ -87,7 +87,7 @@ class _Watch:
         self._due: dict[int, set[int]] = {}
 
     def start(self, now: int) -> None:
-        """Look everything up that can matter now or after an expiry."""
+        """Look up every table that can matter now or after an expiry."""
         expiries = sorted(at for at in set(self._inputs.expires_at.values()) if at > now)
         self._due = {at: set() for at in expiries}
         relevant = 0
@@ -107,7 +107,7 @@ class _Watch:
         return sorted(at for at in self._due if now < at <= LAST_INSTANT)
 
     def move(self, at: int) -> bool:
-        """Look again at what is due at an instant; whether anything is different."""
+        """Look up the tables that are due at an instant. Return whether anything may have changed."""
         if at in self._inputs.expires_at.values():
             self._expire(at)
             self._masks = [self._look(table, at) for table in self._timed]
@@ -118,7 +118,7 @@ class _Watch:
         return self._alive != before or self._clocks_matter()
 
     def with_clocks(self, at: int) -> int:
-        """Return the conjunctions alive at an instant up to which nothing but local time has changed."""
+        """Return the conjunctions alive at an instant until which only local time has changed."""
         return look_late(self._alive, self._plan.clocks, self._request(at)) if self._clocks_matter() else self._alive
 
     def crossings(self, after: int, until: int) -> Iterator[int]:
@@ -129,7 +129,7 @@ class _Watch:
             if zone is not None:
                 times.setdefault(zone, {0}).update(_times_of_day(table))
         until = min(until, LAST_INSTANT)
-        return heapq.merge(*(crossings(after, until, zone, found) for zone, found in times.items()))
+        return heapq.merge(*(crossings(after, until, zone, boundaries) for zone, boundaries in times.items()))
 
     def _clocks_matter(self) -> bool:
         return any(table.mentions & self._alive for table in self._plan.clocks)
@@ -143,7 +143,7 @@ class _Watch:
         return Request(self._features, self._inputs.context, self._events, at)
 
     def _expire(self, at: int) -> None:
-        """Take the features as they are at an instant."""
+        """Use the features that are not expired at an instant."""
         self._features = unexpired(self._inputs, at)
         request, plan = self._request(at), self._plan.static
         self._static = look_late(plan.alive(request.features, request.context, at), plan.late, request)
@@ -152,7 +152,7 @@ class _Watch:
         return table.mask(self._request(at).raw(table.slot), at)
 
     def _changes_of(self, table: Table) -> Iterable[int]:
-        """Return the instants at which what is looked up may change, expiries aside."""
+        """Return the instants at which a table's value may change, expiries aside."""
         source = table.slot.source
         if isinstance(source, EventAggregate | Predicate | Sequence):
             return self._events.instants(source)
@@ -175,7 +175,7 @@ class _Watch:
 
 
 def _times_of_day(table: Table) -> Iterable[int]:
-    """Return the local times at which what a clock says changes, midnight aside."""
+    """Return the local times, other than midnight, at which the value of a clock's table changes."""
     source = table.slot.source
     reads_time = isinstance(source, ClockRef) and source.field is ClockField.TIME_OF_DAY
     return table.edges if reads_time and isinstance(table, Steps) else ()

@@ -1,11 +1,11 @@
-"""Segments as alternatives of conjunctions: what the index gives one bit each.
+"""Turns segments into alternatives of conjunctions, each of which the index gives one bit.
 
-Negation is pushed to the leaves. After that two truth values suffice: a leaf, a negated one too, is simply not true on
-a missing value, so "is it true" of the whole is plain and/or over its leaves. References are replaced by what they
+Negation is pushed to the leaves. Then two truth values suffice: a leaf, also a negated one, is not true on a missing
+value, so the whole is true if plain and/or over its leaves is. References are replaced by the conditions that they
 refer to.
 
-Alternatives multiply under ``all``. Beyond a bound some are set aside as a part of its own, and the conjunction asks
-for the part's answer instead; so the size stays linear in what was written.
+Alternatives multiply under ``all``. Beyond a bound some of them become a part of their own, and the conjunction depends
+on the part's answer instead; so the size stays linear in the length of the definition.
 """
 
 from __future__ import annotations
@@ -50,30 +50,30 @@ class Conjunction:
         return Conjunction(domains, self.parts | other.parts)
 
     def key(self) -> object:
-        """Return what makes two conjunctions the same."""
+        """Return a key that equal conjunctions share."""
         return frozenset(self.domains.items()), self.parts
 
 
 ALWAYS = Conjunction()
 
-#: Alternatives; none of them is never true.
+#: A list of alternatives; the empty list is never true.
 Alternatives = list[Conjunction]
 
 
-def _intersect(one: Domain, other: Domain) -> Domain:
-    if isinstance(one, Ranges):
-        assert isinstance(other, Ranges)
-        return one.intersect(other)
-    assert isinstance(other, Lists)
-    return one.intersect(other)
+def _intersect(first: Domain, second: Domain) -> Domain:
+    if isinstance(first, Ranges):
+        assert isinstance(second, Ranges)
+        return first.intersect(second)
+    assert isinstance(second, Lists)
+    return first.intersect(second)
 
 
-def _union(one: Domain, other: Domain) -> Domain | None:
-    if isinstance(one, Ranges):
-        assert isinstance(other, Ranges)
-        return one.union(other)
-    assert isinstance(other, Lists)
-    return one.union(other)
+def _union(first: Domain, second: Domain) -> Domain | None:
+    if isinstance(first, Ranges):
+        assert isinstance(second, Ranges)
+        return first.union(second)
+    assert isinstance(second, Lists)
+    return first.union(second)
 
 
 def _is_empty(slot: Slot, domain: Domain) -> bool:
@@ -93,9 +93,9 @@ class NormalForm:
     segments
         each segment's alternatives, at most ``MAX_LAYERS``.
     parts
-        the alternatives of each part; a part asks only for parts with lesser numbers.
+        the alternatives of each part; a part depends only on parts with smaller numbers.
     slots
-        everything that is looked up.
+        all slots that are looked up.
     """
 
     segments: Mapping[str, Alternatives]
@@ -133,12 +133,14 @@ def never_true(program: Program) -> frozenset[str]:
     >>> never_true(Program({"both": Segment("both", both)}))
     frozenset({'both'})
     """
-    return frozenset(name for name, found in normalize(program).segments.items() if not found)
+    return frozenset(name for name, alternatives in normalize(program).segments.items() if not alternatives)
 
 
 def never_false(program: Program) -> frozenset[str]:
     """Return the segments that no input can make false: for each, it is true or unknown."""
-    return frozenset(name for name, found in normalize(program, positive=False).segments.items() if not found)
+    return frozenset(
+        name for name, alternatives in normalize(program, positive=False).segments.items() if not alternatives
+    )
 
 
 class _Builder:
@@ -151,21 +153,21 @@ class _Builder:
         self._parts_by_key: dict[object, Conjunction] = {}
 
     def run(self, positive: bool) -> None:
-        """Normalize every segment, those first that others refer to: long chains then need no deep recursion."""
-        wanted = {(name, positive) for name in self._program.names}
+        """Normalize every segment after those that it refers to, so that long chains need no deep recursion."""
+        needed = {(name, positive) for name in self._program.names}
         for name in reversed(self._program.order):
             when = self._program.segments[name].when
             for polarity in (True, False):
-                if (name, polarity) in wanted:
-                    wanted |= _references(when, polarity)
+                if (name, polarity) in needed:
+                    needed |= _references(when, polarity)
         for name in self._program.order:
             for polarity in (True, False):
-                if (name, polarity) in wanted:
-                    found = self._condition(self._program.segments[name].when, polarity)
-                    self.segments[name, polarity] = self.bounded(found, MAX_PRODUCT)
+                if (name, polarity) in needed:
+                    alternatives = self._condition(self._program.segments[name].when, polarity)
+                    self.segments[name, polarity] = self.bounded(alternatives, MAX_PRODUCT)
 
     def bounded(self, alternatives: Alternatives, most: int) -> Alternatives:
-        """Return the alternatives themselves, or one that asks for the part that they become."""
+        """Return the alternatives themselves, or if they are too many, one that depends on a part made of them."""
         return alternatives if len(alternatives) <= most else [self._part(alternatives)]
 
     def _part(self, alternatives: Alternatives) -> Conjunction:
@@ -197,12 +199,12 @@ class _Builder:
     def _product(self, factors: list[Alternatives]) -> Alternatives:
         product = [ALWAYS]
         for factor in self._small_enough(factors):
-            merged = (one.merge(other) for one in product for other in factor)
+            merged = (left.merge(right) for left in product for right in factor)
             product = _distinct(conjunction for conjunction in merged if conjunction is not None)
         return product
 
     def _small_enough(self, factors: list[Alternatives]) -> list[Alternatives]:
-        """Return the factors, the smallest first; the largest are set aside until the rest may be multiplied out."""
+        """Return the factors, the smallest first; the largest ones become parts if the product would be too large."""
         factors = sorted(factors, key=len)
         size = 1
         for position, factor in enumerate(factors):
@@ -219,12 +221,12 @@ def _references(condition: Condition, positive: bool) -> set[tuple[str, bool]]:
     if isinstance(condition, SegmentRef):
         return {(condition.name, positive)}
     if isinstance(condition, AllOf | AnyOf):
-        return {found for child in condition.conditions for found in _references(child, positive)}
+        return {reference for child in condition.conditions for reference in _references(child, positive)}
     return set()
 
 
 def _sum(terms: list[Alternatives]) -> Alternatives:
-    """Return all alternatives; those that look at one and the same slot only become one where that is possible."""
+    """Return all alternatives; those on the same single slot are united where possible."""
     single: dict[Slot, list[Domain]] = {}
     others: Alternatives = []
     for conjunction in (conjunction for term in terms for conjunction in term):
@@ -235,10 +237,10 @@ def _sum(terms: list[Alternatives]) -> Alternatives:
             single[slot] = _united(single.get(slot, []), domain)
         else:
             others.append(conjunction)
-    found = [(slot, domain) for slot, domains in single.items() for domain in domains]
-    if any(_is_full(slot, domain) for slot, domain in found):
+    pairs = [(slot, domain) for slot, domains in single.items() for domain in domains]
+    if any(_is_full(slot, domain) for slot, domain in pairs):
         return [ALWAYS]
-    return [Conjunction({slot: domain}) for slot, domain in found] + _distinct(others)
+    return [Conjunction({slot: domain}) for slot, domain in pairs] + _distinct(others)
 
 
 def _united(domains: list[Domain], new: Domain) -> list[Domain]:

@@ -1,4 +1,4 @@
-"""The order in which one request looks at the tables: cheap ones in tight loops, dear ones only while they matter."""
+"""The order in which a request looks up the tables: cheap ones in tight loops, costly ones only while they matter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rules_engine.targets.index.slots import Reading, Slot
 from rules_engine.targets.index.tables import Steps, Table
 from rules_engine.targets.index.texts import ManyTests, Strings
 
-#: What is asked only while it matters.
+#: Tables that are looked up only while they matter.
 Late = Table | ManyTests
 
 #: From a raw value to a mask, at an instant.
@@ -27,18 +27,17 @@ Mask = Callable[[Value, int], int]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Lists what to look at for some segments.
+    """The tables to look up for some segments.
 
-    Each loop below knows one kind of feature by heart and judges the exact type of the value first: that is both the
-    check that a value is of its type and what keeps ``1`` and ``True`` apart. Whatever it does not know (a subclass, a
-    wrong type) goes the general way, through ``Table.mask``.
+    Each loop below handles one kind of feature and compares the exact class of the value first: this checks the type,
+    and distinguishes ``1`` from ``True``. Values of other classes (a subclass, a wrong type) go through ``Table.mask``.
 
     Attributes
     ----------
     start
-        the conjunctions that decide on the segments.
+        the conjunctions that decide the segments.
     late
-        the tables that are asked only while a conjunction that mentions them is alive.
+        the tables that are looked up only while a conjunction that mentions them is alive.
     """
 
     start: int
@@ -65,8 +64,8 @@ class Plan:
                 alive &= mask(value, now)
         for key, seen, look in self.texts:
             value = get(key)
-            known = seen.get(value) if value.__class__ is str else None
-            alive &= look(value) if known is None else known
+            cached = seen.get(value) if value.__class__ is str else None
+            alive &= look(value) if cached is None else cached
         alive = self._look_at_numbers(alive, get, now)
         for key, yes, no, missing in self.flags:
             value = get(key)
@@ -111,7 +110,7 @@ class Plan:
 
 
 def look_late(alive: int, late: Iterable[Late], request: Request) -> int:
-    """Return what is left of the conjunctions after the late tables."""
+    """Return the conjunctions that the late tables leave alive."""
     for table in late:
         if alive & table.mentions:
             alive = table.narrow(alive, request.raw(table.slot), request.now)
@@ -119,14 +118,14 @@ def look_late(alive: int, late: Iterable[Late], request: Request) -> int:
 
 
 def make_plan(start: int, tables: Iterable[Table], strings: Strings) -> Plan:
-    """Return the plan that decides on the conjunctions of ``start``: tables that mention none of them are left out.
+    """Return the plan that decides the conjunctions of ``start``, without tables that mention none of them.
 
-    Of each kind, those come first that the most conjunctions mention.
+    In each kind, the tables that the most conjunctions mention come first.
     """
-    wanted = [table for table in tables if table.mentions & start]
-    wanted.sort(key=lambda table: (table.mentions & start).bit_count(), reverse=True)
+    relevant = [table for table in tables if table.mentions & start]
+    relevant.sort(key=lambda table: (table.mentions & start).bit_count(), reverse=True)
     kinds: dict[str, list[Table]] = {}
-    for table in wanted:
+    for table in relevant:
         kinds.setdefault(_kind(table), []).append(table)
     late: list[Late] = [*(tests for tests in strings.many if tests.mentions & start), *kinds.get("late", [])]
     return Plan(
@@ -160,11 +159,11 @@ def make_plan(start: int, tables: Iterable[Table], strings: Strings) -> Plan:
 
 
 def _kind(table: Table) -> str:
-    """Return which loop of a plan looks at a table."""
+    """Return the name of the loop that looks up a table."""
     slot = table.slot
     if isinstance(slot.source, FeatureRef):
         if slot.type == STRING:
-            return "late" if slot.reads_clock else "strings"  # those are looked at together, by feature
+            return "late" if slot.reads_clock else "strings"  # strings are looked up together, by feature
         if slot.reading is Reading.AGE:
             return "ages"
         return _KINDS_OF_LINES.get(slot.line, "others") if slot.reading is Reading.PLAIN else "others"
@@ -179,7 +178,7 @@ def _steps(tables: list[Table]) -> list[Steps]:
 
 
 def _cost(slot: Slot) -> int:
-    """Return how dear it is to get at a slot's value, for the order of the late tables."""
+    """Return the rank of a slot by the cost of its value, for the order of the late tables."""
     if isinstance(slot.source, SequenceNode):
         return 3
     if isinstance(slot.source, EventAggregate | Predicate):

@@ -1,9 +1,9 @@
-"""The compiled rule index: all segments of one user in one pass over the operands, not over the rules.
+"""The compiled rule index: all segments of one entity in one pass over the operands, not over the rules.
 
 Every segment is written as alternatives of conjunctions, every conjunction has one bit, and every operand has a table
-from its value to the mask of the conjunctions that allow it. The "and" of the masks leaves the conjunctions that are
-true. So the cost follows the number of operands. Operands that cost more than a look into a table (the clock, regular
-expressions, events) come last, and only while a conjunction that mentions them is still alive.
+from its value to the mask of the conjunctions that allow the value. The "and" of the masks leaves the conjunctions that
+are true. So the cost depends on the number of operands. Operands that cost more than a table look-up (the clock,
+regular expressions, events) come last, and only while a conjunction that mentions them is still alive.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rules_engine.targets.index.request import Request, unexpired
 from rules_engine.targets.index.tables import Table, build_tables
 from rules_engine.targets.index.texts import Strings, group_strings
 
-#: How many sets of asked segments keep their plan.
+#: The number of sets of segments whose plans are kept.
 _MAX_PLANS = 256
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ class RuleIndex:
     Attributes
     ----------
     program
-        what was compiled.
+        the program that was compiled.
     layout, tables
-        what it was compiled to, for :mod:`rules_engine.targets.columns.column_index`.
+        the result, for :mod:`rules_engine.targets.columns.column_index`.
 
     >>> from rules_engine.rules.nodes import FeatureRef, Predicate, Segment
     >>> from rules_engine.rules.types import INTEGER
@@ -80,14 +80,14 @@ class RuleIndex:
         now
             in microseconds.
         segments
-            the only ones to look at; None for all.
+            the only segments to evaluate; None for all.
         events
-            what the events say, where something else than ``inputs.events`` knows it.
+            the values of event conditions, if not from ``inputs.events``.
 
         Raises
         ------
         UnknownNameError
-            if a segment that is asked for does not exist.
+            if one of ``segments`` does not exist.
         """
         plan = self._plan if segments is None else self._of(frozenset(segments), self._plans, make_plan)
         features = unexpired(inputs, now)
@@ -116,8 +116,8 @@ class RuleIndex:
         from rules_engine.targets.index.moments import make_timed_plan, members_until  # plain lookups do without
 
         plan = self._of(None if segments is None else frozenset(segments), self._timed_plans, make_timed_plan)
-        found, until = members_until(self.layout, plan, inputs, now, events or LoggedEvents(inputs.events))
-        return self.layout.names_of(found), until
+        folded, until = members_until(self.layout, plan, inputs, now, events or LoggedEvents(inputs.events))
+        return self.layout.names_of(folded), until
 
     def _of(
         self,
@@ -125,7 +125,7 @@ class RuleIndex:
         plans: dict[frozenset[str] | None, _Plan],
         make: Callable[[int, Iterable[Table], Strings], _Plan],
     ) -> _Plan:
-        """Return the plan for some segments, made once."""
+        """Return the plan for some segments; each is made once."""
         plan = plans.get(segments)
         if plan is None:
             for name in segments or ():

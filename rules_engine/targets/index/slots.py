@@ -1,4 +1,4 @@
-"""Slots: what the index looks up. A slot is an operand, judged as a type, read in one of a few ways."""
+"""Slots: the values that the index looks up. A slot is an operand, taken as a type, and read in one of a few ways."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rules_engine.rules.types import Kind, Value, ValueType, conform
 from rules_engine.targets.index import lines
 from rules_engine.targets.index.lines import Line
 
-#: What a slot takes its value from. A predicate or a sequence is one whose answer is the value.
+#: The origin of a slot's value. The value of a predicate or a sequence is its answer.
 Source = Operand | Predicate | Sequence
 
 
 class Reading(Enum):
-    """Names what is looked up of a value."""
+    """The form in which a value is looked up."""
 
     PLAIN = "the value"
     FOLDED = "the value in lower case"
@@ -34,7 +34,7 @@ class Reading(Enum):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Slot:
-    """One thing to look up; compared by identity, so that two slots of a program are never taken for each other.
+    """A value to look up. Slots compare by identity, so that two slots of a program never count as equal.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Slot:
 
     @property
     def line(self) -> Line | None:
-        """Return the order of its values; None for lists and for what can only exist."""
+        """Return the order of its values; None for lists and for types whose values can only exist."""
         if self.reading is Reading.TEST:
             return lines.TRUTH
         if self.reading is Reading.AGE:
@@ -71,7 +71,7 @@ class Slot:
 
     @property
     def reads_clock(self) -> bool:
-        """Say whether the same raw value may be read otherwise at another time."""
+        """Say whether the same raw value may have another reading at another time."""
         if self.test is not None:
             return OPERATORS[self.test.operator].boundaries is not None
         return self.reading is Reading.AGE
@@ -112,7 +112,7 @@ _CHANGES: dict[Reading, Callable[[Value, int], Value]] = {
 
 
 def _tester(predicate: Predicate) -> Callable[[Value, int], bool]:
-    """Return the predicate on a value that is there, as :func:`rules_engine.rules.predicates.judge` has it."""
+    """Return a predicate on present values, equal to :func:`rules_engine.rules.predicates.predicate_truth`."""
     operator, argument = OPERATORS[predicate.operator], predicate.argument
     if predicate.ignore_case and operator.argument is not Argument.PATTERN:
         return lambda value, now: operator.meaning(fold_case(value), argument, now)
@@ -120,7 +120,7 @@ def _tester(predicate: Predicate) -> Callable[[Value, int], bool]:
 
 
 class SlotTable:
-    """Gives the same slot for the same thing.
+    """The slots of a program: one for each distinct value that is looked up.
 
     >>> from rules_engine.rules.types import BOOLEAN, FLOAT, INTEGER
     >>> from rules_engine.rules.nodes import FeatureRef
@@ -143,14 +143,14 @@ class SlotTable:
         reading: Reading = Reading.PLAIN,
         test: Predicate | None = None,
     ) -> Slot:
-        """Return the slot, made on first use. Integers and floats conform alike, so they share one."""
+        """Return the slot, made at its first use. Integers and floats share one, as they conform to each other."""
         if value_type is not None and value_type.kind is Kind.INTEGER:
             value_type = ValueType(Kind.FLOAT, value_type.is_list)
-        # True == 1 for Python, so an argument stands there as it is written; else the type keeps the two apart.
+        # True == 1 in Python, so the key has the written form of an argument; elsewhere the type distinguishes them.
         tested = (test.operator, repr(test.argument), test.ignore_case) if test else None
         identity = repr(source) if isinstance(source, Predicate) else source  # True == 1 in its argument too
         key = (identity, value_type, reading, tested)
-        found = self._slots.get(key)
-        if found is None:
-            found = self._slots[key] = Slot(len(self._slots), source, value_type, reading, test)
-        return found
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = self._slots[key] = Slot(len(self._slots), source, value_type, reading, test)
+        return slot

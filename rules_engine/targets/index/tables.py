@@ -15,21 +15,21 @@ from rules_engine.targets.index.domains import Cut, Domain, Lists, Ranges
 from rules_engine.targets.index.layout import Layout, mask_of
 from rules_engine.targets.index.slots import Reading, Slot
 
-#: The most bytes of masks that one table keeps ready; beyond that some are put together when they are looked up.
+#: The most bytes of masks that one table keeps; beyond that some masks are computed when they are looked up.
 MAX_TABLE_BYTES = 16 << 20
 
-#: What a conjunction, by its bit, allows on a slot.
+#: The domains of a slot, each with the bit of the conjunction that it belongs to.
 Mentions = list[tuple[int, Domain]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Table:
-    """Holds what every table has.
+    """The base of all tables.
 
     Attributes
     ----------
     mentions
-        the conjunctions that say anything about the slot.
+        the conjunctions that restrict the slot.
     missing
         the mask for a missing value.
     read
@@ -49,7 +49,7 @@ class Table:
         return self.missing if value is None else self.present(value)
 
     def narrow(self, alive: int, raw: Value, now: int) -> int:
-        """Return what is left of the conjunctions that are alive."""
+        """Return the conjunctions among ``alive`` that allow a raw value."""
         return alive & self.mask(raw, now)
 
     def present(self, value: Value) -> int:
@@ -57,7 +57,7 @@ class Table:
         raise NotImplementedError
 
     def undecided(self, _value: Undecided) -> int:
-        """Return the conjunctions that do not ask for the value, which is not known; the others are not true."""
+        """Return the conjunctions that do not depend on the value. The others are not true, because it is unknown."""
         return ~self.mentions
 
 
@@ -91,7 +91,7 @@ class Steps(Table):
         if value.at_least is None or self.slot.reading is not Reading.PLAIN:
             return ~self.mentions
         mask = -1
-        for cell in range(self.cell(value.at_least), len(self.cells)):  # those that allow every count from there on
+        for cell in range(self.cell(value.at_least), len(self.cells)):  # conjunctions that allow every count from there
             mask &= self.cells[cell]
         return mask
 
@@ -109,7 +109,7 @@ class Words(Table):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Plane:
-    """At most one wanted set of elements for each conjunction; ``free`` are the conjunctions that have none here."""
+    """At most one required set of elements for each conjunction; ``free`` are the conjunctions without one here."""
 
     elements: dict[Value, int]
     free: int
@@ -126,7 +126,7 @@ class Elements(Table):
     forbidden
         for an element, the conjunctions that do not allow it.
     planes
-        for an element, the conjunctions that want it; each list has to satisfy all planes.
+        for an element, the conjunctions that require it or another; a list has to satisfy all planes.
     """
 
     allowed: int
@@ -155,7 +155,7 @@ def build_tables(layout: Layout) -> list[Table]:
         for slot, domain in conjunction.domains.items():
             mentions.setdefault(slot, []).append((bit, domain))
     ordered = sorted(mentions.items(), key=lambda item: item[0].number)
-    return [_build(slot, found, layout.everything) for slot, found in ordered]
+    return [_build(slot, on_slot, layout.everything) for slot, on_slot in ordered]
 
 
 def _build(slot: Slot, mentions: Mentions, everything: int) -> Table:
@@ -165,8 +165,8 @@ def _build(slot: Slot, mentions: Mentions, everything: int) -> Table:
     shared = (slot, mentioned, missing, slot.reader())
     if isinstance(mentions[0][1], Lists):
         return _elements(shared, [(bit, lists) for bit, lists in mentions if isinstance(lists, Lists)], everything)
-    found = [(bit, ranges) for bit, ranges in mentions if isinstance(ranges, Ranges)]
-    return _steps(shared, found, free, everything.bit_length())
+    ranges_by_bit = [(bit, ranges) for bit, ranges in mentions if isinstance(ranges, Ranges)]
+    return _steps(shared, ranges_by_bit, free, everything.bit_length())
 
 
 Shared = tuple[Slot, int, int, Callable[[Value, int], Value]]
@@ -215,7 +215,7 @@ def _as_words(cuts: tuple[Cut, ...], cells: Sequence[int]) -> dict[Value, int] |
 
 
 class SparseCells(Sequence[int]):
-    """Cells of which only every so many are kept; those between are put together from what changes.
+    """Cells of which only some, at a fixed distance, are stored; those between are computed from the changes.
 
     >>> cells = SparseCells(0b0, [[0], [1], [0]], width=2, most_bytes=0)
     >>> [bin(cell) for cell in cells]
@@ -224,12 +224,12 @@ class SparseCells(Sequence[int]):
 
     def __init__(self, lowest: int, changes: list[list[int]], width: int, most_bytes: int = MAX_TABLE_BYTES) -> None:
         self._changes = changes
-        kept = max(1, most_bytes // (width // 8 + 1))
-        self._stride = len(changes) // kept + 1
-        self._kept = [lowest]
+        stored = max(1, most_bytes // (width // 8 + 1))
+        self._stride = len(changes) // stored + 1
+        self._stored = [lowest]
         for start in range(self._stride, len(changes) + 1, self._stride):
             lowest ^= self._between(start - self._stride, start)
-            self._kept.append(lowest)
+            self._stored.append(lowest)
 
     def _between(self, start: int, end: int) -> int:
         # A bit may switch twice, so the changes are combined one by one.
@@ -244,8 +244,8 @@ class SparseCells(Sequence[int]):
     def __getitem__(self, cell: int) -> int:  # type: ignore[override]
         if cell >= len(self):
             raise IndexError(cell)
-        kept, rest = divmod(cell, self._stride)
-        return self._kept[kept] ^ self._between(cell - rest, cell)
+        place, rest = divmod(cell, self._stride)
+        return self._stored[place] ^ self._between(cell - rest, cell)
 
 
 # --- lists ----------------------------------------------------------------------------------------------------------
@@ -260,14 +260,14 @@ def _elements(shared: Shared, mentions: list[tuple[int, Lists]], everything: int
 def _planes(mentions: list[tuple[int, Lists]], everything: int) -> Iterator[Plane]:
     waiting = [(bit, list(lists.anys)) for bit, lists in mentions if lists.anys]
     while waiting:
-        taken = [(bit, wanted.pop()) for bit, wanted in waiting]
-        elements = _masks((element, bit) for bit, wanted in taken for element in wanted)
+        taken = [(bit, choices.pop()) for bit, choices in waiting]
+        elements = _masks((element, bit) for bit, choices in taken for element in choices)
         yield Plane(elements, everything ^ mask_of(bit for bit, _ in taken))
-        waiting = [(bit, wanted) for bit, wanted in waiting if wanted]
+        waiting = [(bit, choices) for bit, choices in waiting if choices]
 
 
 def _masks(pairs: Iterator[tuple[Value, int]]) -> dict[Value, int]:
     bits: dict[Value, list[int]] = {}
     for element, bit in pairs:
         bits.setdefault(element, []).append(bit)
-    return {element: mask_of(found) for element, found in bits.items()}
+    return {element: mask_of(positions) for element, positions in bits.items()}

@@ -1,8 +1,8 @@
-"""Features that are strings and are looked at in more ways than equality: parts, patterns, without case, from the end.
+"""String features that rules read in more ways than equality: parts, patterns, without case, from the end.
 
-Judging a string by patterns is dear, and the same strings come again and again (pages, campaigns, cities). So the mask
-of all that is asked of such a feature is remembered per string. Where very many patterns are asked of one feature,
-nothing is remembered, and a string is judged only by those that can still matter.
+Matching a string with patterns is costly, and the same strings come often (pages, campaigns, cities). So the combined
+mask of all tables of such a feature is remembered for each string. If a feature has very many patterns, nothing is
+remembered, and a string is matched only with the patterns that can still matter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rules_engine.targets.index.layout import set_bits
 from rules_engine.targets.index.slots import Reading, Slot
 from rules_engine.targets.index.tables import Table, Words
 
-#: The most tests of one feature that are all done on a string that was not seen before.
+#: The most tests of one feature that are all done on a string that is not remembered.
 MAX_TESTS = 64
 
 #: The most strings that a feature remembers, and the most bytes of masks that it spends on them.
@@ -27,9 +27,9 @@ _MAX_BYTES = 4 << 20
 
 
 class TextMasks:
-    """The mask of everything that is asked of one string feature, remembered per string in ``seen``.
+    """The combined mask of a string feature's tables, remembered for each string in ``seen``.
 
-    Forgetting all of a full memory is good enough for the few strings that come often, and needs no lock.
+    A full memory is emptied. That suffices for the few strings that come often, and needs no lock.
     """
 
     __slots__ = ("_limit", "_tables", "mentions", "seen")
@@ -42,7 +42,7 @@ class TextMasks:
         self._limit = min(_MAX_STRINGS, _MAX_BYTES // (width // 8 + 1))
 
     def mask(self, raw: Value) -> int:
-        """Return the conjunctions that allow a raw value that is not in ``seen``; a string is there from now on."""
+        """Return the conjunctions that allow a raw value that is not in ``seen``; remember it if it is a string."""
         mask = -1
         for table in self._tables:
             mask &= table.mask(raw, 0)
@@ -54,7 +54,7 @@ class TextMasks:
 
 
 class ManyTests:
-    """Very many tests of one feature: only those are done that a conjunction asks for which is alive."""
+    """Very many tests of one feature, of which only those are done that a conjunction needs that is still alive."""
 
     __slots__ = ("_by_bit", "mentions", "slot")
 
@@ -67,7 +67,7 @@ class ManyTests:
                 self._by_bit.setdefault(bit, []).append(table)
 
     def narrow(self, alive: int, raw: Value, now: int) -> int:
-        """Return what is left of the conjunctions that are alive."""
+        """Return the conjunctions among ``alive`` that allow a raw value."""
         done = set()
         for bit in set_bits(alive & self.mentions):
             for table in self._by_bit[bit]:
@@ -89,9 +89,9 @@ class Strings:
     Attributes
     ----------
     words
-        those that are only compared for equality.
+        features that are only compared for equality.
     texts
-        those that are asked more.
+        features that are read in more ways.
     many
         tests that are too many to be done on every string.
     """
@@ -102,7 +102,7 @@ class Strings:
 
 
 def group_strings(tables: Iterable[Table]) -> Strings:
-    """Return the tables of string features, grouped by feature; what reads the clock is left out."""
+    """Return the tables of string features, grouped by feature, without those that depend on the clock."""
     by_feature: dict[str, list[Table]] = {}
     for table in tables:
         slot = table.slot
@@ -111,14 +111,14 @@ def group_strings(tables: Iterable[Table]) -> Strings:
     words: list[tuple[str, Words]] = []
     texts: list[tuple[str, TextMasks]] = []
     many: list[ManyTests] = []
-    for key, found in by_feature.items():
-        tests = [table for table in found if table.slot.reading is Reading.TEST]
+    for key, of_feature in by_feature.items():
+        tests = [table for table in of_feature if table.slot.reading is Reading.TEST]
         too_many = len(tests) > MAX_TESTS
         if too_many:
             many.append(ManyTests(tests))
-        asked = [table for table in found if not (too_many and table in tests)]
-        if len(asked) == 1 and isinstance(asked[0], Words) and asked[0].slot.reading is Reading.PLAIN:
-            words.append((key, asked[0]))
-        elif asked:
-            texts.append((key, TextMasks(asked)))
+        remembered = [table for table in of_feature if not (too_many and table in tests)]
+        if len(remembered) == 1 and isinstance(remembered[0], Words) and remembered[0].slot.reading is Reading.PLAIN:
+            words.append((key, remembered[0]))
+        elif remembered:
+            texts.append((key, TextMasks(remembered)))
     return Strings(tuple(words), tuple(texts), tuple(many))

@@ -43,7 +43,7 @@ from rules_engine.targets.sql.values import (
 
 @dataclass
 class Totals:
-    """Holds the grouping of the events of one name: columns, each with its default for an entity without events."""
+    """The grouping of the events of one name: columns, each with its default for an entity without events."""
 
     name: str
     events: str
@@ -53,7 +53,7 @@ class Totals:
 
 @dataclass
 class Pick:
-    """Holds the first or last event of a window, and the properties that are read of it."""
+    """The first or last event of a window, and the properties that are read from it."""
 
     name: str
     events: str
@@ -65,7 +65,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Counted:
-    """One aggregate while it is lowered: its property in the window, by the way it is stored."""
+    """An aggregate while it is lowered, with the stored forms of its property."""
 
     steps: AggregateSteps
     aggregate: EventAggregate
@@ -88,7 +88,7 @@ class Counted:
         return case((all_of([each.copy() for each in self.conditions]), sql)) if self.conditions else sql
 
     def numbers(self) -> Callable[[], Sql]:
-        """Return the property where the event counts, as a double; it is worked out once and read often."""
+        """Return the property where the event counts, as a double; it is computed once and read often."""
         forms = [*[form.read() for form in self.floats], *[cast(form.read(), "DOUBLE") for form in self.whole]]
         name = self.steps.prepare(self.aggregate, self.value(coalesce(*forms)))
         return lambda: own(name)
@@ -107,13 +107,13 @@ class AggregateSteps:
         self._names = events.names
         self._totals: dict[str, Totals] = {}
         self._picks: dict[tuple[EventMatch, int | None, bool], Pick] = {}
-        self._known: dict[EventAggregate, list[Stored]] = {}
+        self._lowered: dict[EventAggregate, list[Stored]] = {}
 
     def aggregate(self, aggregate: EventAggregate) -> list[Stored]:
         """Return the forms of an aggregate's value, to be read after the joins."""
-        if aggregate not in self._known:
-            self._known[aggregate] = self._lower(aggregate)
-        return self._known[aggregate]
+        if aggregate not in self._lowered:
+            self._lowered[aggregate] = self._lower(aggregate)
+        return self._lowered[aggregate]
 
     def _lower(self, aggregate: EventAggregate) -> list[Stored]:
         match = aggregate.match
@@ -122,13 +122,13 @@ class AggregateSteps:
         return _LOWERINGS[aggregate.function](Counted(self, aggregate, conditions, forms))
 
     def total(self, aggregate: EventAggregate, sql: Sql, of_none: Sql | None) -> Sql:
-        """Add a column to the grouping of an event, and tell how it is read later."""
+        """Add a column to the grouping of an event, and return the expression that reads it."""
         name = self._names.numbered(aggregate.function.value)
         self._totals_of(aggregate).columns.append((name, sql, of_none, str(aggregate)))
         return own(name)
 
     def prepare(self, aggregate: EventAggregate, sql: Sql) -> str:
-        """Add a column below the grouping of an event; returns its name."""
+        """Add a column to the rows that are grouped, and return its name."""
         name = self._names.numbered("counted")
         self._totals_of(aggregate).prepared.append((name, sql))
         return name
@@ -255,13 +255,13 @@ def _extreme(function: Callable[..., Sql], smaller: bool) -> Callable[[Counted],
 
     def lower(counted: Counted) -> list[Stored]:
         engine = counted.steps.engine
-        found = [
+        extremes = [
             Stored(form.type, counted.column(function(this=counted.value(form.read()))))
             for form in (*counted.whole, *counted.floats)
         ]
-        if len(found) < 2:
-            return found
-        whole, number = found
+        if len(extremes) < 2:
+            return extremes
+        whole, number = extremes
         whole_wins = (not_above if smaller else not_below)(engine, whole, number)
         return [
             Stored(whole.type, case((any_of([is_null(number.read()), whole_wins]), whole.read()))),
@@ -272,7 +272,7 @@ def _extreme(function: Callable[..., Sql], smaller: bool) -> Callable[[Counted],
 
 
 def _distinct(counted: Counted) -> list[Stored]:
-    """Return how many values: numbers that are equal are one, and no number is a string or a boolean."""
+    """Return the number of distinct values: equal numbers are one value; numbers, strings and booleans differ."""
     require_scalars(counted.forms, f"`{counted.aggregate}`")
     values = [form.read() for form in counted.forms]
     if counted.whole and counted.floats:

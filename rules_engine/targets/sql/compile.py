@@ -26,7 +26,7 @@ from rules_engine.rules.nodes import (
     SegmentRef,
 )
 from rules_engine.rules.nodes import Sequence as SequenceNode
-from rules_engine.rules.predicates import context_value, judge
+from rules_engine.rules.predicates import context_value, predicate_truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import Value, conform
 from rules_engine.rules.walk import children, segment_references, walk
@@ -63,7 +63,7 @@ class Compiler:
     Parameters
     ----------
     labels
-        by segment, the name of its column where that is not its own.
+        the names of columns, by segment, where they differ from the segment's.
     context
         context values that are the same for every entity.
     """
@@ -115,28 +115,28 @@ class Compiler:
 
     def _source_steps(self) -> tuple[str, list[Step]]:
         """Return the name of the step that holds all operands, and the steps of features, events and their join."""
-        known = self._names.unique("known_features")
+        base = self._names.unique("known_features")
         parts = [*self._aggregates.joined(), *self._sequences.joined()]
         joined = [part for part in parts if isinstance(part, Joined)]
         steps = [
-            Step(known, self._features.query(), "what is known of each entity; NaN and what is past its ttl is missing")
+            Step(base, self._features.query(), "what is known of each entity; NaN and what is past its ttl is missing")
         ]
         steps += self._events.steps()
         steps += [part.step if isinstance(part, Joined) else part for part in parts]
         if not joined and not self._zones.used:
-            return known, steps
-        query = select(_all_columns(known), *(each for part in joined for each in part.columns), source=table(known))
+            return base, steps
+        query = select(_all_columns(base), *(each for part in joined for each in part.columns), source=table(base))
         for part in joined:
-            on = compare(exp.EQ, column(ENTITY, part.step.name), column(ENTITY, known))
+            on = compare(exp.EQ, column(ENTITY, part.step.name), column(ENTITY, base))
             join(query, table(part.step.name), on, "LEFT")
         if self._zones.used:
             steps.append(self._zones.step())
-            self._zones.join_to(query, known)
+            self._zones.join_to(query, base)
         operands = self._names.unique("operands")
         return operands, [*steps, Step(operands, query)]
 
     def _segment_levels(self, base: str, answers: Mapping[str, Sql]) -> Iterator[Step]:
-        """Yield the steps of the segments: those that refer to others come in a later step than these."""
+        """Yield the steps of the segments: a segment comes in a later step than those that it refers to."""
         levels: dict[str, int] = {}
         for name in self._order:
             references = segment_references(self._program.segment(name).when)
@@ -157,7 +157,7 @@ class Compiler:
         return aliased(answer, self._labels[name], quoted=True)
 
     def _check_labels(self) -> None:
-        """Refuse names that the engine would not keep apart."""
+        """Refuse names that are equal to the engine."""
         claimed: dict[str, str] = {}
         for name in (ENTITY, *self._labels.values()):
             self._engine.claim_name(name, claimed)
@@ -198,9 +198,9 @@ class Compiler:
         operand, folded = predicate.operand, predicate.ignore_case and predicate.operator != "matches"
         match operand:
             case FeatureRef():
-                return self._judge(predicate, self._features.feature(operand, folded))
+                return self._lowered(predicate, self._features.feature(operand, folded))
             case EventAggregate():
-                return self._judge(predicate, self._aggregates.aggregate(operand))
+                return self._lowered(predicate, self._aggregates.aggregate(operand))
             case ContextRef():
                 return self._context_predicate(predicate, operand, folded)
             case ClockRef():
@@ -210,19 +210,19 @@ class Compiler:
             case _:
                 assert_never(operand)
 
-    def _judge(self, predicate: Predicate, values: list[Stored]) -> Sql:
+    def _lowered(self, predicate: Predicate, values: list[Stored]) -> Sql:
         return lower_predicate(self._engine, self._now, predicate, values)
 
     def _constant(self, predicate: Predicate, value: Any) -> Sql:
-        """Return the answer on a value that is the same for everyone."""
-        return truth(judge(predicate, conform(value, predicate.operand_type), self._now))
+        """Return the answer on a value that is the same for all entities."""
+        return truth(predicate_truth(predicate, conform(value, predicate.operand_type), self._now))
 
     def _context_predicate(self, predicate: Predicate, operand: ContextRef, folded: bool) -> Sql:
         if operand.name not in self._tables.context_columns:
             return self._constant(predicate, context_value(operand, predicate.operand_type, self._context))
-        given = self._features.context_given(operand.name)
-        answer = self._judge(predicate, self._features.context(operand.name, folded))
-        return case((given, answer), default=self._constant(predicate, operand.default))
+        is_given = self._features.context_given(operand.name)
+        answer = self._lowered(predicate, self._features.context(operand.name, folded))
+        return case((is_given, answer), default=self._constant(predicate, operand.default))
 
     def _clock_predicate(self, predicate: Predicate, operand: ClockRef) -> Sql:
         if isinstance(operand.timezone, str):
@@ -231,7 +231,7 @@ class Compiler:
                 return self._constant(predicate, None)
             return self._constant(predicate, local[0] if operand.field is ClockField.TIME_OF_DAY else local[1])
         zones = self._features.feature(operand.timezone)
-        return self._judge(predicate, self._zones.local(operand.field, zones))
+        return self._lowered(predicate, self._zones.local(operand.field, zones))
 
 
 def _all_columns(name: str) -> Sql:

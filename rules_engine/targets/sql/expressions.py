@@ -22,12 +22,12 @@ def column(name: str, table: str | None = None) -> Sql:
 
 
 def own(name: str, table: str | None = None) -> Sql:
-    """Return a column whose plain name this target made up, so that it needs no quotes."""
+    """Return a column whose name was chosen by this target, so that it needs no quotes."""
     return exp.Column(this=exp.to_identifier(name), table=exp.to_identifier(table))
 
 
 def call(name: str, *arguments: Sql) -> Sql:
-    """Return a function call that every dialect prints as it stands."""
+    """Return a function call that every dialect prints unchanged."""
     return exp.Anonymous(this=name, expressions=list(arguments))
 
 
@@ -82,10 +82,10 @@ def compare(node: type[exp.Binary], left: Sql, right: Sql) -> Sql:
     return node(this=_term(left), expression=_term(right))
 
 
-def known(value: Sql, answer: bool) -> Sql:
+def if_present(value: Sql, answer: bool) -> Sql:
     """Return SQL that gives this answer for every value that is not missing.
 
-    >>> known(own("a"), False).sql()
+    >>> if_present(own("a"), False).sql()
     'CASE WHEN a IS NOT NULL THEN FALSE END'
     """
     return case((is_not_null(value), truth(answer)))

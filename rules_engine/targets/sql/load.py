@@ -54,53 +54,53 @@ _PYTHON_KINDS = (
     (datetime, Kind.TIME),
 )
 
-#: What a value is stored as; None stands for a value that no rule can compare.
+#: The type as which a value is stored; None for a value that no rule can compare.
 Storage = ValueType | None
 
 
 @dataclass
-class Wanted:
-    """Names what a program reads, with the types of list that it expects: an empty list counts as each of them."""
+class Reads:
+    """The names that a program reads, with the types of list that it expects: an empty list counts as each of them."""
 
     features: dict[str, set[ValueType]] = field(default_factory=dict)
     context: dict[str, set[ValueType]] = field(default_factory=dict)
     properties: dict[tuple[str, str], set[ValueType]] = field(default_factory=dict)
 
 
-def wanted_by(conditions: Iterable[Condition]) -> Wanted:
-    """Return what some conditions read."""
-    wanted = Wanted()
+def reads_of(conditions: Iterable[Condition]) -> Reads:
+    """Return the names that some conditions read."""
+    reads = Reads()
     for condition in conditions:
         for node in walk(condition):
             if isinstance(node, Predicate):
-                _add_operand(wanted, node)
+                _add_operand(reads, node)
             elif isinstance(node, SequenceNode) and node.match_on is not None:
                 for step in node.steps:
-                    wanted.properties.setdefault((step.match.event, node.match_on), set())
+                    reads.properties.setdefault((step.match.event, node.match_on), set())
         for match in event_matches(condition):
-            _add_where(wanted, match)
-    return wanted
+            _add_where(reads, match)
+    return reads
 
 
-def _add_operand(wanted: Wanted, predicate: Predicate) -> None:
+def _add_operand(reads: Reads, predicate: Predicate) -> None:
     operand, types = predicate.operand, _list_types(predicate.operand_type)
     if isinstance(operand, FeatureRef):
-        wanted.features.setdefault(operand.key, set()).update(types)
+        reads.features.setdefault(operand.key, set()).update(types)
     elif isinstance(operand, ContextRef):
-        wanted.context.setdefault(operand.name, set()).update(types)
+        reads.context.setdefault(operand.name, set()).update(types)
     elif isinstance(operand, ClockRef) and isinstance(operand.timezone, FeatureRef):
-        wanted.features.setdefault(operand.timezone.key, set())
+        reads.features.setdefault(operand.timezone.key, set())
     elif isinstance(operand, EventAggregate) and operand.of is not None:
-        wanted.properties.setdefault((operand.match.event, operand.of), set()).update(
+        reads.properties.setdefault((operand.match.event, operand.of), set()).update(
             types, _list_types(operand.of_type)
         )
 
 
-def _add_where(wanted: Wanted, match: EventMatch) -> None:
+def _add_where(reads: Reads, match: EventMatch) -> None:
     for predicate in match.where:
         assert isinstance(predicate.operand, PropertyRef), predicate
-        known = wanted.properties.setdefault((match.event, predicate.operand.name), set())
-        known.update(_list_types(predicate.operand_type))
+        types = reads.properties.setdefault((match.event, predicate.operand.name), set())
+        types.update(_list_types(predicate.operand_type))
 
 
 def _list_types(value_type: ValueType | None) -> set[ValueType]:
@@ -114,7 +114,7 @@ def _list_types(value_type: ValueType | None) -> set[ValueType]:
 
 
 def _storage(value: Value) -> Storage:
-    """Return what a value is stored as. An empty list, also one of only nulls, is a list of strings for now."""
+    """Return the type as which a value is stored. An empty list, or one of only nulls, counts as a list of strings."""
     if isinstance(value, list | tuple):
         kinds = {_kind(element) for element in value if not _is_null(element)}
         if kinds <= {Kind.INTEGER, Kind.FLOAT} and kinds:
@@ -198,23 +198,23 @@ def load(users: Sequence[Inputs], conditions: Sequence[Condition]) -> tuple[Tabl
     DataError
         if a value cannot be stored, e.g. an integer of more than 64 bits.
     """
-    wanted = wanted_by(conditions)
+    reads = reads_of(conditions)
     features: dict[str, pa.Array] = {ENTITY: pa.array([str(position) for position in range(len(users))], pa.string())}
     feature_columns, context_columns = {}, {}
     taken: set[str] = set()
-    for key, types in wanted.features.items():
-        found = _columns(key, [user.features.get(key) for user in users], types, taken)
-        feature_columns[key] = tuple(column for column, _ in found)
-        features.update({column.name: array for column, array in found})
-    for name, types in wanted.context.items():
-        found = _columns(f"context {name}", [_context_value(user.context.get(name)) for user in users], types, taken)
-        context_columns[name] = tuple(column for column, _ in found)
-        features.update({column.name: array for column, array in found})
+    for key, types in reads.features.items():
+        columns = _columns(key, [user.features.get(key) for user in users], types, taken)
+        feature_columns[key] = tuple(column for column, _ in columns)
+        features.update({column.name: array for column, array in columns})
+    for name, types in reads.context.items():
+        columns = _columns(f"context {name}", [_context_value(user.context.get(name)) for user in users], types, taken)
+        context_columns[name] = tuple(column for column, _ in columns)
+        features.update({column.name: array for column, array in columns})
     views = sorted({view for user in users for view in user.expires_at})
     for view in views:
         last_fresh = [user.expires_at[view] - 1 if view in user.expires_at else None for user in users]
         features[updated_at_column(view)] = pa.array(last_fresh, pa.int64())
-    property_columns, events = _events(users, wanted)
+    property_columns, events = _events(users, reads)
     tables = Tables(
         feature_columns=feature_columns,
         context_columns=context_columns,
@@ -229,7 +229,7 @@ def _context_value(value: Any) -> Value:
     return list(value) if isinstance(value, set | frozenset) else value
 
 
-def _events(users: Sequence[Inputs], wanted: Wanted) -> tuple[dict[tuple[str, str], tuple[Column, ...]], pa.Table]:
+def _events(users: Sequence[Inputs], reads: Reads) -> tuple[dict[tuple[str, str], tuple[Column, ...]], pa.Table]:
     rows = list(_rows(users))
     columns = {
         ENTITY: pa.array([entity for entity, _, _ in rows], pa.string()),
@@ -240,11 +240,11 @@ def _events(users: Sequence[Inputs], wanted: Wanted) -> tuple[dict[tuple[str, st
     }
     described = {}
     taken: set[str] = set()
-    for (name, of), types in wanted.properties.items():
+    for (name, of), types in reads.properties.items():
         values = [event.properties.get(of) if event.name == name else None for _, _, event in rows]
-        found = _columns(f"{name}:{of}", values, types, taken)
-        described[name, of] = tuple(column for column, _ in found)
-        columns.update({column.name: array for column, array in found})
+        forms = _columns(f"{name}:{of}", values, types, taken)
+        described[name, of] = tuple(column for column, _ in forms)
+        columns.update({column.name: array for column, array in forms})
     return described, pa.table(columns)
 
 

@@ -23,8 +23,8 @@ from rules_engine.targets.sql.expressions import (
     any_of,
     coalesce,
     compare,
+    if_present,
     is_not_null,
-    known,
     negation,
     truth,
 )
@@ -33,7 +33,7 @@ from rules_engine.targets.sql.values import INTEGERS, Stored, at_least, at_most,
 
 @dataclass(frozen=True)
 class Judged:
-    """Holds what a lowering is given: one predicate, and the forms in which its operand may be stored."""
+    """The input of a lowering: a predicate, and the forms in which its operand may be stored."""
 
     engine: Engine
     now: int
@@ -66,7 +66,7 @@ def lower_predicate(engine: Engine, now: int, predicate: Predicate, values: Sequ
 
 
 def _per_form(lower: Callable[[Judged, Stored], Sql]) -> Callable[[Judged], Sql]:
-    """Return an operator on single values: at most one form holds one, and gives the answer."""
+    """Lower an operator on single values: at most one stored form has a value, and that one gives the answer."""
 
     def lowered(judged: Judged) -> Sql:
         return coalesce(*[lower(judged, stored) for stored in judged.values])
@@ -94,11 +94,11 @@ def _in(judged: Judged, stored: Stored) -> Sql:
     return _is_one_of(judged, stored, judged.argument)
 
 
-def _is_one_of(judged: Judged, stored: Stored, wanted: Sequence[Any]) -> Sql:
-    options = literals(judged.engine, stored, list(dict.fromkeys(wanted)))
+def _is_one_of(judged: Judged, stored: Stored, values: Sequence[Any]) -> Sql:
+    options = literals(judged.engine, stored, list(dict.fromkeys(values)))
     value = _text(judged, stored)
     if not options:
-        return known(value, False)
+        return if_present(value, False)
     if len(options) == 1:
         return compare(exp.EQ, value, options[0])
     return exp.In(this=value, expressions=options)
@@ -165,7 +165,7 @@ def _ends_with(judged: Judged, stored: Stored) -> Sql:
 
 def _part(judged: Judged, stored: Stored, function: Callable[[Sql, str], Sql]) -> Sql:
     value = _text(judged, stored)
-    return function(value, judged.argument) if judged.argument else known(value, True)
+    return function(value, judged.argument) if judged.argument else if_present(value, True)
 
 
 def _matches(judged: Judged, stored: Stored) -> Sql:
@@ -183,7 +183,7 @@ def _includes(judged: Judged, element: Any) -> Sql:
 def _array_includes(engine: Engine, stored: Stored, element: Any) -> Sql:
     fits = _kind(stored) not in INTEGERS or -(2**63) <= element < 2**63
     written = literal(engine, _kind(stored), element) if fits else None
-    return known(stored.read(), False) if written is None else engine.includes(stored.read(), written)
+    return if_present(stored.read(), False) if written is None else engine.includes(stored.read(), written)
 
 
 def _includes_any(judged: Judged) -> Sql:

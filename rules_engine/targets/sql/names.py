@@ -1,4 +1,4 @@
-"""Make up names for the query: readable, unique, and never those of a segment or of an input table."""
+"""Chooses names for the query: readable, unique, and different from those of segments and input tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST = 40
 
 
 class UniqueNames:
-    """Hands out names that differ from each other, and from those taken, in more than case.
+    """Gives names that differ from each other, and from those taken, in more than case.
 
     >>> names = UniqueNames(["Features"])
     >>> names.unique("features"), names.unique("features"), names.numbered("count"), names.numbered("count")
@@ -20,9 +20,9 @@ class UniqueNames:
     def __init__(self, taken: Iterable[str]) -> None:
         self._taken = {name.lower() for name in taken}
 
-    def unique(self, wanted: str) -> str:
-        """Return the wanted name as an identifier that needs no quotes, with a number appended if it is taken."""
-        name = _NOT_IN_A_NAME.sub("_", wanted.lower()).strip("_")[:_LONGEST] or "x"
+    def unique(self, proposal: str) -> str:
+        """Return the proposal as an identifier that needs no quotes, with a number appended if it is taken."""
+        name = _NOT_IN_A_NAME.sub("_", proposal.lower()).strip("_")[:_LONGEST] or "x"
         name = f"_{name}" if name[0].isdigit() else name
         return self._first_free(name, name, 2)
 

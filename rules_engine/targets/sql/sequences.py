@@ -1,7 +1,7 @@
-"""Sequences: a step of the query per step of the sequence, each with the events that a chain can have come to.
+"""Sequences: a step of the query for each step of the sequence, with the events that a chain of steps can have reached.
 
-A chain that has come to an event needs to be remembered only by the entity, the instant of that event and the value of
-``match_on``: what the later steps ask for depends on nothing else. So chains that meet go on as one.
+Later steps depend only on the entity, the instant of the event that a chain has reached, and the value of ``match_on``.
+So chains that reach the same event go on as one.
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ _NEXT, _FORBIDDEN = "next_event", "forbidden"
 
 
 class SequenceSteps:
-    """Collects the sequences that rules ask for; equal ones are computed once."""
+    """Collects the sequences that rules read; equal ones are computed once."""
 
     def __init__(self, events: EventSteps) -> None:
         self._events = events
-        self._known: dict[Sequence, tuple[str, list[Step]]] = {}
+        self._written: dict[Sequence, tuple[str, list[Step]]] = {}
 
     def sequence(self, sequence: Sequence) -> Sql:
         """Say whether the sequence is complete, to be read after the joins. It is never unknown."""
-        if sequence not in self._known:
+        if sequence not in self._written:
             flag = self._events.names.numbered("sequence")
-            self._known[sequence] = flag, list(_Writer(self._events, sequence, flag).steps())
-        return own(self._known[sequence][0])
+            self._written[sequence] = flag, list(_Writer(self._events, sequence, flag).steps())
+        return own(self._written[sequence][0])
 
     def joined(self) -> Iterator[Step | Joined]:
         """Yield the steps of all sequences; the last of each is joined to the features."""
-        for flag, steps in self._known.values():
+        for flag, steps in self._written.values():
             yield from steps[:-1]
-            found = is_not_null(column(ENTITY, steps[-1].name))
-            yield Joined(steps[-1], (aliased(found, flag),))
+            is_complete = is_not_null(column(ENTITY, steps[-1].name))
+            yield Joined(steps[-1], (aliased(is_complete, flag),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +158,9 @@ class _Writer:
                 alike = tuple(place for place in range(begin, end + 1) if self._event(place) == event)
                 if begin <= leg + 1:
                     by_alike.setdefault(alike, []).append(begin)
-            for alike, found in by_alike.items():
+            for alike, possible in by_alike.items():
                 if all(self._steps[self._legs[place].step].match.where for place in alike):
-                    yield _Edge(step, alike, tuple(found), len(found) == len(begins))
+                    yield _Edge(step, alike, tuple(possible), len(possible) == len(begins))
 
     # --- steps ------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Finds what a predicate compares: the value of an operand as SQL, per type that it may be stored in."""
+"""The value of an operand as SQL, in each type in which it may be stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rules_engine.clock import format_instant, to_micros
 from rules_engine.errors import UnsupportedError
 from rules_engine.rules.types import Kind, ValueType
 from rules_engine.targets.sql.engines import Engine
-from rules_engine.targets.sql.expressions import Sql, all_of, call, case, cast, compare, known
+from rules_engine.targets.sql.expressions import Sql, all_of, call, case, cast, compare, if_present
 
 #: Kinds that are stored as BIGINT.
 INTEGERS = frozenset({Kind.INTEGER, Kind.TIME, Kind.TIME_OF_DAY})
@@ -32,7 +32,7 @@ _READ_AS: dict[Kind, frozenset[Kind]] = {
 }
 
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
-#: Beyond what a sum of 64-bit integers over any log can reach; literals past it only tell the sign.
+#: Larger than any sum of 64-bit integers over a log; of larger literals only the sign matters.
 _WIDE = 10**30
 #: The instants that have a date.
 _EARLIEST, _LATEST = to_micros(datetime(1, 1, 1, tzinfo=UTC)), to_micros(datetime(9999, 12, 31, tzinfo=UTC))
@@ -52,11 +52,13 @@ class Stored:
     wide: bool = False
     time_is_integer: bool = True
 
-    def reads_as(self, wanted: ValueType) -> bool:
-        """Say whether a value of the wanted type may be in this form."""
-        if self.type is None or self.type.is_list != wanted.is_list or self.type.kind not in _READ_AS[wanted.kind]:
+    def reads_as(self, value_type: ValueType) -> bool:
+        """Say whether a value of this type may be in this form."""
+        if self.type is None or self.type.is_list != value_type.is_list:
             return False
-        return self.time_is_integer or (self.type.kind is Kind.TIME) == (wanted.kind is Kind.TIME)
+        if self.type.kind not in _READ_AS[value_type.kind]:
+            return False
+        return self.time_is_integer or (self.type.kind is Kind.TIME) == (value_type.kind is Kind.TIME)
 
     def is_scalar(self, kinds: Collection[Kind]) -> bool:
         """Say whether it is a single value of one of these kinds."""
@@ -71,20 +73,20 @@ class Stored:
         return self.folded.copy() if self.folded is not None else engine.folded(self.read())
 
 
-def readable(values: Iterable[Stored], wanted: ValueType | None) -> list[Stored]:
-    """Return the forms that hold a value of the wanted type (None: any), as :func:`~rules_engine.rules.types.conform`.
+def readable(values: Iterable[Stored], value_type: ValueType | None) -> list[Stored]:
+    """Return the forms that may hold a value of a type (None: any), as :func:`~rules_engine.rules.types.conform` says.
 
     >>> from rules_engine.rules.types import FLOAT, INTEGER, STRING
     >>> [str(value.type) for value in readable([Stored(INTEGER, exp.Null()), Stored(STRING, exp.Null())], FLOAT)]
     ['integer']
     """
-    if wanted is None:
+    if value_type is None:
         return list(values)
-    return [value for value in values if value.reads_as(wanted)]
+    return [value for value in values if value.reads_as(value_type)]
 
 
 def require_scalars(values: Iterable[Stored], what: str) -> None:
-    """Refuse to tell values apart that SQL cannot compare; one form of list is as good as a scalar.
+    """Refuse values that SQL cannot compare with each other. Lists of one type count as scalars.
 
     Raises
     ------
@@ -116,8 +118,8 @@ def literal(engine: Engine, kind: Kind, value: Any) -> Sql | None:
 def literals(engine: Engine, stored: Stored, values: Sequence[Any]) -> list[Sql]:
     """Return the literals among ``values`` to which a stored value can be equal."""
     assert stored.type is not None
-    found = (literal(engine, stored.type.kind, value) for value in values if _fits(stored, value))
-    return [each for each in found if each is not None]
+    candidates = (literal(engine, stored.type.kind, value) for value in values if _fits(stored, value))
+    return [each for each in candidates if each is not None]
 
 
 def _fits(stored: Stored, value: Any) -> bool:
@@ -161,7 +163,7 @@ def at_least(engine: Engine, stored: Stored, bound: float, *, strict: bool = Fal
         low, high = _range(stored)
         if low <= whole <= high:
             return compare(exp.GT if strict else exp.GTE, stored.read(), _whole(engine, _kind(stored), whole))
-        return known(stored.read(), whole < low)
+        return if_present(stored.read(), whole < low)
     number = float(bound)
     if number != bound:
         strict = number < bound
@@ -176,7 +178,7 @@ def at_most(engine: Engine, stored: Stored, bound: float, *, strict: bool = Fals
         low, high = _range(stored)
         if low <= whole <= high:
             return compare(exp.LT if strict else exp.LTE, stored.read(), _whole(engine, _kind(stored), whole))
-        return known(stored.read(), whole > high)
+        return if_present(stored.read(), whole > high)
     number = float(bound)
     if number != bound:
         strict = number > bound
@@ -238,7 +240,7 @@ def _kind(stored: Stored) -> Kind:
 
 
 def _whole(engine: Engine, kind: Kind, value: int) -> Sql:
-    """Return an integer; an instant says in a comment what it is."""
+    """Return an integer; an instant is also written out in a comment."""
     written = engine.integer(value)
     if kind is Kind.TIME and _EARLIEST <= value <= _LATEST:
         written.add_comments([f" {format_instant(value)} "])

@@ -12,55 +12,55 @@ from rules_engine.rules.nodes import (
     EventAggregate,
     Predicate,
 )
-from rules_engine.rules.predicates import judge
+from rules_engine.rules.predicates import predicate_truth
 from rules_engine.rules.types import Value, conform
 from rules_engine.targets.stepwise.view import FOREVER, LOOK_AHEAD, Answer, Check, View, next_instant
 
-#: Counts that are told apart by a table; beyond it each is judged.
+#: The largest count whose answers are looked up in a table.
 _COUNTED = 256
 
 
-def check_aggregate(layout: StateLayout, predicate: Predicate, aggregate: EventAggregate, wanted: bool) -> Check:
+def check_aggregate(layout: StateLayout, predicate: Predicate, aggregate: EventAggregate, positive: bool) -> Check:
     """Return the check of a predicate on an aggregate of events."""
     plan = layout.plan(aggregate)
     assert isinstance(plan, AggregatePlan), aggregate
-    check = _aggregate_of_kept(plan, predicate, aggregate, wanted)
+    check = _aggregate_of_kept(plan, predicate, aggregate, positive)
 
     def answer(view: View, now: int) -> Answer:
         if view.reader.is_whole or view.reader.dropped_until(aggregate, now) is None:
             return check(view, now)
         value = view.reader.aggregate(aggregate, now)
-        return judge(predicate, value, now) is wanted, next_instant(view, aggregate, now)
+        return predicate_truth(predicate, value, now) is positive, next_instant(view, aggregate, now)
 
     return answer
 
 
-def _aggregate_of_kept(plan: AggregatePlan, predicate: Predicate, aggregate: EventAggregate, wanted: bool) -> Check:
+def _aggregate_of_kept(plan: AggregatePlan, predicate: Predicate, aggregate: EventAggregate, positive: bool) -> Check:
     if aggregate.function is Aggregate.COUNT and plan.limit is not None and plan.limit <= _COUNTED:
-        return _count(plan, predicate, wanted)
+        return _count(plan, predicate, positive)
     if aggregate.function is Aggregate.LAST and plan.source.column is not None:
-        return _last(plan, predicate, wanted)
+        return _last(plan, predicate, positive)
 
     if plan.total is not None:
-        return _total(plan, predicate, aggregate, wanted)
+        return _total(plan, predicate, aggregate, positive)
     if aggregate.function is Aggregate.DISTINCT and plan.limit is not None and plan.limit <= _COUNTED:
-        return _distinct(plan, predicate, wanted)
+        return _distinct(plan, predicate, positive)
     if aggregate.function in (Aggregate.MIN, Aggregate.MAX):
-        return _extreme(plan, predicate, wanted)
-    return _reduced(plan, predicate, wanted)
+        return _extreme(plan, predicate, positive)
+    return _reduced(plan, predicate, positive)
 
 
-def _total(plan: AggregatePlan, predicate: Predicate, aggregate: EventAggregate, wanted: bool) -> Check:
+def _total(plan: AggregatePlan, predicate: Predicate, aggregate: EventAggregate, positive: bool) -> Check:
     def answer(view: View, now: int) -> Answer:
         value = conform(view.reader.aggregate(aggregate, now), predicate.operand_type)
         ats = view.reader.stream(plan.source).ats
         comes = bisect_right(ats, now)
-        return judge(predicate, value, now) is wanted, ats[comes] if comes < len(ats) else FOREVER
+        return predicate_truth(predicate, value, now) is positive, ats[comes] if comes < len(ats) else FOREVER
 
     return answer
 
 
-def _reduced(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+def _reduced(plan: AggregatePlan, predicate: Predicate, positive: bool) -> Check:
     function, within, limit = plan.function, plan.within, plan.limit
 
     def reduced(values: Sequence[Value]) -> Value:
@@ -74,37 +74,39 @@ def _reduced(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
         start = 0 if within is None else bisect_right(ats, now - within, 0, end)
         until = ats[end] if end < len(ats) else FOREVER
         value = reduced(column[start:end])
-        holds = judge(predicate, value, now) is wanted
+        holds = predicate_truth(predicate, value, now) is positive
         if within is None:
             return holds, until
-        for tried, place in enumerate(range(start, end), 1):  # one after the other leaves the window
+        for tried, place in enumerate(range(start, end), 1):  # the event that leaves the window next
             leaves = ats[place] + within
             if leaves >= until:
                 break
             if place + 1 < end and ats[place + 1] == ats[place]:
                 continue
             left = reduced(column[place + 1 : end])
-            if tried == LOOK_AHEAD or (left is not value and (judge(predicate, left, now) is wanted) != holds):
+            if tried == LOOK_AHEAD or (
+                left is not value and (predicate_truth(predicate, left, now) is positive) != holds
+            ):
                 return holds, leaves
         return holds, until
 
     return answer
 
 
-def _counted(predicate: Predicate, limit: int, wanted: bool) -> tuple[list[bool], list[int]]:
-    """Return for each number whether it is so, and the next smaller number where that differs; -1 if none does."""
-    truths = [judge(predicate, number, 0) is wanted for number in range(limit + 1)]
+def _counted(predicate: Predicate, limit: int, positive: bool) -> tuple[list[bool], list[int]]:
+    """Return for each number the answer, and the next smaller number with another answer; -1 if there is none."""
+    truths = [predicate_truth(predicate, number, 0) is positive for number in range(limit + 1)]
     falls = [-1]
     for number in range(1, limit + 1):
         falls.append(number - 1 if truths[number - 1] != truths[number] else falls[number - 1])
     return truths, falls
 
 
-def _count(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+def _count(plan: AggregatePlan, predicate: Predicate, positive: bool) -> Check:
     source, within, limit = plan.source, plan.within, plan.limit
     assert limit is not None
     key = source.stream
-    truths, falls = _counted(predicate, limit, wanted)
+    truths, falls = _counted(predicate, limit, positive)
 
     def answer(view: View, now: int) -> Answer:
         stream = view.streams.get(key)
@@ -128,10 +130,10 @@ def _count(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
     return answer
 
 
-def _distinct(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+def _distinct(plan: AggregatePlan, predicate: Predicate, positive: bool) -> Check:
     within, limit = plan.within, plan.limit
     assert limit is not None
-    truths, falls = _counted(predicate, limit, wanted)
+    truths, falls = _counted(predicate, limit, positive)
 
     def answer(view: View, now: int) -> Answer:
         stream = view.reader.stream(plan.source)
@@ -152,7 +154,7 @@ def _distinct(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
     return answer
 
 
-def _extreme(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+def _extreme(plan: AggregatePlan, predicate: Predicate, positive: bool) -> Check:
     within, greatest = plan.within, plan.function is Aggregate.MAX
 
     def answer(view: View, now: int) -> Answer:
@@ -167,22 +169,22 @@ def _extreme(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
             if value is not None and (not best or (value > best[-1][1] if greatest else value < best[-1][1])):
                 best.append((ats[place], value))
         if not best:
-            return judge(predicate, None, now) is wanted, until
+            return predicate_truth(predicate, None, now) is positive, until
         at, value = best.pop()
-        holds = judge(predicate, conform(value, predicate.operand_type), now) is wanted
+        holds = predicate_truth(predicate, conform(value, predicate.operand_type), now) is positive
         while within is not None and at + within < until:
             leaves = at + within
             at, value = best.pop() if best else (FOREVER, None)
-            if (judge(predicate, conform(value, predicate.operand_type), now) is wanted) != holds:
+            if (predicate_truth(predicate, conform(value, predicate.operand_type), now) is positive) != holds:
                 return holds, leaves
         return holds, until
 
     return answer
 
 
-def _last(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
+def _last(plan: AggregatePlan, predicate: Predicate, positive: bool) -> Check:
     within = plan.within
-    of_nothing = judge(predicate, None, 0) is wanted
+    of_nothing = predicate_truth(predicate, None, 0) is positive
 
     def answer(view: View, now: int) -> Answer:
         stream = view.reader.stream(plan.source)
@@ -192,7 +194,7 @@ def _last(plan: AggregatePlan, predicate: Predicate, wanted: bool) -> Check:
         if not end or (within is not None and ats[end - 1] <= now - within):
             return of_nothing, until
         value = conform(stream.column(plan.source.column)[end - 1], predicate.operand_type)
-        holds = judge(predicate, value, now) is wanted
+        holds = predicate_truth(predicate, value, now) is positive
         if within is not None and holds != of_nothing:
             until = min(until, ats[end - 1] + within)
         return holds, until

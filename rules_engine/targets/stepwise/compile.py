@@ -1,9 +1,10 @@
-"""Answers with how long they last: what a worker asks of one entity, segment by segment, after every event.
+"""Answers with the instant until which they last: a worker evaluates one entity after every event, segment by segment.
 
-A condition becomes a function that gives whether it is true (or whether it is false), and an instant until which that
-holds if nothing happens. The instant is never too late, and mostly exact; who looks again too early only looks again.
-The truth of values is :func:`~rules_engine.rules.predicates.judge`'s, as everywhere, and events are read as
-:mod:`rules_engine.events.state.reading` plans it. tests/property/test_lasting.py holds both to the plain evaluator.
+A condition becomes a function that returns whether it is true (or whether it is false), and an instant until which that
+stays so if nothing happens. The instant is never too late, and mostly exact; if it is too early, the worker only
+evaluates once more. Predicates on values are those of :func:`~rules_engine.rules.predicates.predicate_truth`, and
+events are read as :mod:`rules_engine.events.state.reading` plans it. tests/property/test_lasting.py compares both with
+the plain evaluator.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from rules_engine.targets.stepwise.view import FOREVER, NEVER, Answer, Check, Vi
 
 
 class Checks:
-    """The conditions of a program, compiled when they are first asked for.
+    """The conditions of a program, compiled at their first use.
 
     >>> from rules_engine.events.state.requirements import requirements_of
     >>> from rules_engine.events.state.entity_state import empty_state, update
@@ -56,33 +57,33 @@ class Checks:
         self._layout = layout
         self._segments: dict[tuple[str, bool], Check] = {}
 
-    def segment(self, name: str, wanted: bool = True) -> Check:
-        """Say whether a segment is true; with ``wanted`` False, whether it is false."""
-        key = (name, wanted)
+    def segment(self, name: str, positive: bool = True) -> Check:
+        """Return the check whether a segment is true; with ``positive`` False, whether it is false."""
+        key = (name, positive)
         if key not in self._segments:
-            self._segments[key] = self.condition(self._program.segment(name).when, wanted)
+            self._segments[key] = self.condition(self._program.segment(name).when, positive)
         return self._segments[key]
 
-    def condition(self, condition: Condition, wanted: bool = True) -> Check:
-        """Say whether a condition is true; with ``wanted`` False, whether it is false."""
+    def condition(self, condition: Condition, positive: bool = True) -> Check:
+        """Return the check whether a condition is true; with ``positive`` False, whether it is false."""
         match condition:
             case AllOf(conditions) | AnyOf(conditions):
-                parts = [self.condition(part, wanted) for part in sorted(conditions, key=_cost)]
+                parts = [self.condition(part, positive) for part in sorted(conditions, key=_cost)]
                 if len(parts) == 1:
                     return parts[0]
-                return _every(parts) if isinstance(condition, AllOf) is wanted else _some(parts)
+                return _every(parts) if isinstance(condition, AllOf) is positive else _some(parts)
             case Not(inner):
-                return self.condition(inner, not wanted)
+                return self.condition(inner, not positive)
             case SegmentRef(name):
-                return _remembered(self.segment(name, wanted), (name, wanted))
+                return _remembered(self.segment(name, positive), (name, positive))
             case SequenceNode():
-                return check_sequence(self._layout, condition, wanted)
+                return check_sequence(self._layout, condition, positive)
             case Predicate():
-                return _predicate(self._layout, condition, wanted)
+                return _predicate(self._layout, condition, positive)
 
 
 def _cost(condition: Condition) -> int:
-    """Return the rank of a condition: cheap ones come first, as they may decide."""
+    """Return the rank of a condition: cheap ones come first, because they may decide the answer."""
     if isinstance(condition, Predicate):
         if isinstance(condition.operand, ClockRef):
             return 4
@@ -91,15 +92,15 @@ def _cost(condition: Condition) -> int:
 
 
 def _remembered(check: Check, key: tuple[str, bool]) -> Check:
-    """Remember the answer at an instant: several segments refer to it."""
+    """Return a check that remembers its answer at an instant, as several segments may refer to it."""
 
     def answer(view: View, now: int) -> Answer:
-        known = view.known.get(key)
-        if known is not None and known[0] == now:
-            return known[1]
-        found = check(view, now)
-        view.known[key] = now, found
-        return found
+        remembered = view.answers.get(key)
+        if remembered is not None and remembered[0] == now:
+            return remembered[1]
+        result = check(view, now)
+        view.answers[key] = now, result
+        return result
 
     return answer
 
@@ -114,7 +115,7 @@ def _every(checks: Sequence[Check]) -> Check:
                     until = lasts
             elif lasts == FOREVER:
                 return False, FOREVER
-            elif lasts > failed:  # any one that fails will do: the longest
+            elif lasts > failed:  # one failed check suffices: take the one that lasts longest
                 failed = lasts
         return (True, until) if failed == NEVER else (False, failed)
 
@@ -123,7 +124,7 @@ def _every(checks: Sequence[Check]) -> Check:
 
 def _some(checks: Sequence[Check]) -> Check:
     def answer(view: View, now: int) -> Answer:
-        until, held = FOREVER, NEVER
+        until, longest = FOREVER, NEVER
         for check in checks:
             holds, lasts = check(view, now)
             if not holds:
@@ -131,22 +132,22 @@ def _some(checks: Sequence[Check]) -> Check:
                     until = lasts
             elif lasts == FOREVER:
                 return True, FOREVER
-            elif lasts > held:
-                held = lasts
-        return (False, until) if held == NEVER else (True, held)
+            elif lasts > longest:
+                longest = lasts
+        return (False, until) if longest == NEVER else (True, longest)
 
     return answer
 
 
-def _predicate(layout: StateLayout, predicate: Predicate, wanted: bool) -> Check:
+def _predicate(layout: StateLayout, predicate: Predicate, positive: bool) -> Check:
     operand = predicate.operand
     match operand:
         case FeatureRef():
-            return check_feature(predicate, operand, wanted)
+            return check_feature(predicate, operand, positive)
         case ContextRef():
-            return check_context(predicate, operand, wanted)
+            return check_context(predicate, operand, positive)
         case ClockRef():
-            return check_clock(predicate, operand, wanted)
+            return check_clock(predicate, operand, positive)
         case EventAggregate():
-            return check_aggregate(layout, predicate, operand, wanted)
+            return check_aggregate(layout, predicate, operand, positive)
     raise TypeError(f"{operand} is not read here")

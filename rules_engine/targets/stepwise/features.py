@@ -15,42 +15,42 @@ from rules_engine.rules.nodes import (
     Predicate,
 )
 from rules_engine.rules.operators import OPERATORS
-from rules_engine.rules.predicates import context_value, judge
+from rules_engine.rules.predicates import context_value, predicate_truth
 from rules_engine.rules.types import STRING, Value, conform
 from rules_engine.targets.stepwise.view import FOREVER, Answer, Check, View
 
 
 def _lasts(predicate: Predicate, value: Value, now: int, until: int) -> int:
-    """Return until when a predicate on a value that lasts ``until`` keeps its truth."""
+    """Return the instant until which a predicate keeps its answer on a value that lasts until ``until``."""
     boundaries = OPERATORS[predicate.operator].boundaries
     if boundaries is None or value is None:
         return until
     return min([until, *(at for at in boundaries(value, predicate.argument) if at > now)])
 
 
-def check_feature(predicate: Predicate, ref: FeatureRef, wanted: bool) -> Check:
+def check_feature(predicate: Predicate, ref: FeatureRef, positive: bool) -> Check:
     """Return the check of a predicate on a feature."""
     value_type = predicate.operand_type
 
     def answer(view: View, now: int) -> Answer:
         raw, until = view.feature(ref, now)
         value = conform(raw, value_type)
-        return judge(predicate, value, now) is wanted, _lasts(predicate, value, now, until)
+        return predicate_truth(predicate, value, now) is positive, _lasts(predicate, value, now, until)
 
     return answer
 
 
-def check_context(predicate: Predicate, ref: ContextRef, wanted: bool) -> Check:
-    """Return the check of a predicate on a context value: there is no request, so there is only the default."""
+def check_context(predicate: Predicate, ref: ContextRef, positive: bool) -> Check:
+    """Return the check of a predicate on a context value: its default, as there is no request."""
     value = context_value(ref, predicate.operand_type, {})
 
     def answer(_view: View, now: int) -> Answer:
-        return judge(predicate, value, now) is wanted, _lasts(predicate, value, now, FOREVER)
+        return predicate_truth(predicate, value, now) is positive, _lasts(predicate, value, now, FOREVER)
 
     return answer
 
 
-def check_clock(predicate: Predicate, clock: ClockRef, wanted: bool) -> Check:
+def check_clock(predicate: Predicate, clock: ClockRef, positive: bool) -> Check:
     """Return the check of a predicate on the local time."""
     times = {0, *_times_of_day(predicate, clock)}
 
@@ -59,7 +59,7 @@ def check_clock(predicate: Predicate, clock: ClockRef, wanted: bool) -> Check:
         return None if local is None else local[0] if clock.field is ClockField.TIME_OF_DAY else local[1]
 
     def holds(zone: str, at: int) -> bool:
-        return judge(predicate, conform(read(zone, at), predicate.operand_type), at) is wanted
+        return predicate_truth(predicate, conform(read(zone, at), predicate.operand_type), at) is positive
 
     def answer(view: View, now: int) -> Answer:
         zone, until = (
@@ -67,7 +67,7 @@ def check_clock(predicate: Predicate, clock: ClockRef, wanted: bool) -> Check:
         )
         zone = conform(zone, STRING)
         if zone is None or read(zone, now) is None:
-            return judge(predicate, None, now) is wanted, until
+            return predicate_truth(predicate, None, now) is positive, until
         first = holds(zone, now)
         last = min(now + CLOCK_HORIZON, LAST_INSTANT)
         change = next((at for at in crossings(now, last, zone, times) if at >= until or holds(zone, at) != first), last)

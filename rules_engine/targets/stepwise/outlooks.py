@@ -82,7 +82,7 @@ class Outlooks:
         self._checks: list[_Pair] = [
             (
                 checks.condition(condition),
-                checks.condition(condition, wanted=False) if _may_be_unknown(condition) else None,
+                checks.condition(condition, positive=False) if _may_be_unknown(condition) else None,
                 _source(condition),
             )
             for condition in self.conditions
@@ -107,7 +107,7 @@ class Outlooks:
         There is none where more events came than the state keeps and an answer is not known therefore: that it is so
         is to be told to those who ask, and the state tells it.
         """
-        return self._made(state, begins_at, {}, (), ())
+        return self._outlook(state, begins_at, {}, (), ())
 
     def renewed(self, stored: bytes, state: EventState, begins_at: int, changed: Collection[int]) -> bytes:
         """Return the same as :meth:`of`, made of an earlier outlook as far as nothing happened to it.
@@ -125,13 +125,13 @@ class Outlooks:
         if earlier is None or earlier.ends_at < FOREVER or begins_at < earlier.begins_at:
             return self.of(state, begins_at)
         kept = {place: 0 for place, reads in enumerate(self._reads) if reads.isdisjoint(changed)}
-        return self._made(state, begins_at, kept, unpacked(earlier.at(begins_at)), earlier.changes(begins_at))
+        return self._outlook(state, begins_at, kept, unpacked(earlier.at(begins_at)), earlier.changes(begins_at))
 
     def is_of_these(self, stored: bytes) -> bool:
         """Say whether what is stored ends with an outlook of these conditions."""
         return stamp_of(stored) == self.stamp
 
-    def _made(
+    def _outlook(
         self, state: EventState, begins_at: int, kept: Collection[int], answers: Sequence[int], later: Iterable[Change]
     ) -> bytes:
         """Make an outlook; ``kept`` are the places of conditions whose answers and later changes are known."""

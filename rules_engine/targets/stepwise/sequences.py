@@ -1,4 +1,4 @@
-"""Evaluate sequences of events, and tell until when an answer holds."""
+"""Evaluates sequences of events, with the instant until which an answer lasts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rules_engine.rules.sequences import StepEvents, completing, identity_of, le
 from rules_engine.targets.stepwise.view import FOREVER, LOOK_AHEAD, NEVER, Answer, Check, View, next_instant
 
 
-def check_sequence(layout: StateLayout, sequence: SequenceNode, wanted: bool) -> Check:
-    """Return the check of a sequence; with ``wanted`` False, of its opposite."""
+def check_sequence(layout: StateLayout, sequence: SequenceNode, positive: bool) -> Check:
+    """Return the check of a sequence; with ``positive`` False, of its negation."""
     plan = layout.plan(sequence)
     assert isinstance(plan, SequencePlan), sequence
     of_kept = (_Sequence(plan) if sequence.match_on is None else _MatchedSequence(plan)).answer
-    check = of_kept if wanted else _negated(of_kept)
+    check = of_kept if positive else _negated(of_kept)
 
     def answer(view: View, now: int) -> Answer:
         if view.reader.is_whole or view.reader.dropped_until(sequence, now) is None:
             return check(view, now)
-        return view.reader.sequence(sequence, now) is wanted, next_instant(view, sequence, now)
+        return view.reader.sequence(sequence, now) is positive, next_instant(view, sequence, now)
 
     return answer
 
@@ -61,17 +61,17 @@ class _Sequence:
         happened = [by_source[place] for place in self._places]
         if not happened[0].ats:
             return False, until
-        holds, lasts = self._judged(happened, now, happened[0].ats[-1])
+        holds, lasts = self._without_events(happened, now, happened[0].ats[-1])
         return holds, min(until, lasts)
 
-    def _judged(self, happened: Sequence[StepEvents], now: int, latest: int) -> Answer:
+    def _without_events(self, happened: Sequence[StepEvents], now: int, latest: int) -> Answer:
         """Return the answer if no further event happens; ``latest`` is the instant of the latest first step."""
-        since = self._holds_since(happened, now, latest)
-        if since is not None:
-            return True, FOREVER if self._within is None else since + self._within
+        start = self._latest_start(happened, now, latest)
+        if start is not None:
+            return True, FOREVER if self._within is None else start + self._within
         return False, self._completes(happened, now, latest)
 
-    def _holds_since(self, happened: Sequence[StepEvents], now: int, latest: int) -> int | None:
+    def _latest_start(self, happened: Sequence[StepEvents], now: int, latest: int) -> int | None:
         """Return the instant of the latest first step from which the sequence holds; None if there is none."""
         starts = happened[0].ats
         after = None if self._within is None else now - self._within
@@ -82,8 +82,8 @@ class _Sequence:
                 return None
             first = bisect_left(starts, latest)
             happened = [StepEvents(starts[first:], happened[0].ids[first:]), *happened[1:]]
-        found = max(completing(self._legs, happened, now), default=None)
-        return None if found is None or (after is not None and found <= after) else found
+        start = max(completing(self._legs, happened, now), default=None)
+        return None if start is None or (after is not None and start <= after) else start
 
     def _completes(self, happened: Sequence[StepEvents], now: int, latest: int) -> int:
         """Return the instant at which the end of a wait makes the sequence hold; ``FOREVER`` if none does."""
@@ -95,7 +95,7 @@ class _Sequence:
         begun = dids[bisect_right(dids, now - self._wait) :]
         for tried, at in enumerate(dict.fromkeys(begun)):
             complete = at + self._wait
-            if tried == LOOK_AHEAD or self._holds_since(happened, complete, latest) is not None:
+            if tried == LOOK_AHEAD or self._latest_start(happened, complete, latest) is not None:
                 return complete
         return FOREVER
 
@@ -122,10 +122,10 @@ class _MatchedSequence(_Sequence):
                 ids.append(event)
                 if place == 0 and at > latest:
                     latest = at
-        answers = [self._judged(self._by_step(group), now, latest) for group in groups.values() if group[0][0]]
-        held = max((lasts for holds, lasts in answers if holds), default=None)
-        if held is not None:
-            return True, min(until, held)
+        answers = [self._without_events(self._by_step(group), now, latest) for group in groups.values() if group[0][0]]
+        longest = max((lasts for holds, lasts in answers if holds), default=None)
+        if longest is not None:
+            return True, min(until, longest)
         return False, min([until, *(lasts for _, lasts in answers)])
 
     def _by_step(self, group: Sequence[tuple[list[int], list[int]]]) -> list[StepEvents]:

@@ -1,4 +1,4 @@
-"""Holds what is known of an entity at an instant, and the answers that conditions give on it."""
+"""The features and events of an entity, on which conditions are evaluated, and the form of their answers."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from rules_engine.rules.types import Value
 #: Later than every instant, and earlier.
 FOREVER, NEVER = 2**62, -(2**62)
 
-#: How many instants are looked at to find the one at which an answer changes; then the next one has to do.
+#: The most instants that are tried to find the one at which an answer changes; after that the next one is taken.
 LOOK_AHEAD = 8
 
 
-#: Whether it is so, and until when at least.
+#: Whether a condition has the answer that is checked for, and an instant until which that stays so.
 Answer = tuple[bool, int]
 
 
 class View:
-    """Holds what is known of an entity: its features, and its events as they are kept."""
+    """The features and the kept events of an entity, and the ``answers`` of segments that were evaluated on them."""
 
-    __slots__ = ("expires_at", "known", "reader", "streams", "values")
+    __slots__ = ("answers", "expires_at", "reader", "streams", "values")
 
     def __init__(self, features: EntityFeatures, reader: StateReader) -> None:
         self.values = features.values
         self.expires_at = features.expires_at
         self.reader = reader
         self.streams = reader.streams
-        self.known: dict[tuple[str, bool], tuple[int, Answer]] = {}
+        self.answers: dict[tuple[str, bool], tuple[int, Answer]] = {}
 
     def feature(self, ref: FeatureRef, now: int) -> tuple[Value, int]:
-        """Return a feature's value, and until when it is that; None if it is missing or past its view's ttl."""
+        """Return a feature's value, None if missing or past its view's ttl, and the instant until which it lasts."""
         expires_at = self.expires_at.get(ref.view)
         if expires_at is None:
             return self.values.get(ref.key), FOREVER
@@ -49,5 +49,5 @@ Check = Callable[[View, int], Answer]
 
 
 def next_instant(view: View, source: EventAggregate | SequenceNode, now: int) -> int:
-    """Return the first instant after now at which what is kept of events, or was dropped, may say something else."""
+    """Return the first instant after now at which the answer on kept or dropped events may change."""
     return min((at for at in view.reader.instants(source) if at > now), default=FOREVER)

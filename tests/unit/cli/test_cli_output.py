@@ -13,7 +13,7 @@ import pytest
 from rules_engine.cli.common import output
 from rules_engine.diagnostics import Diagnostic, Severity, Span, render_all
 from rules_engine.errors import DefinitionError, SegmentsError
-from rules_engine.rules.explain import Explanation, Reason
+from rules_engine.rules.explanation import Explanation, Reason
 
 
 class Terminal(io.StringIO):

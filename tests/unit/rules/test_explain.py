@@ -12,7 +12,8 @@ import pytest
 
 from rules_engine.clock import from_micros, to_micros
 from rules_engine.errors import UnknownNameError
-from rules_engine.rules.explain import MAX_EVENTS, Explanation, Reason, explain
+from rules_engine.rules.explain import explain
+from rules_engine.rules.explanation import MAX_EVENTS, Explanation, Reason
 from rules_engine.rules.inputs import Inputs
 from rules_engine.testing import CONDITION, Scenario
 from tests.conformance.cases import Case, load_cases

@@ -22,7 +22,7 @@ from rules_engine.rules.operators import (
     require_complete,
 )
 from rules_engine.rules.parsing.conditions import ConditionParser
-from rules_engine.rules.predicates import judge
+from rules_engine.rules.predicates import predicate_truth
 from rules_engine.rules.types import Kind, ValueType
 from tests.docs_pages import shop
 
@@ -60,7 +60,7 @@ def values_for(predicate: Predicate) -> list[Any]:
 def test_an_operators_example_uses_it_and_gives_both_answers(name: str) -> None:
     predicate = example(name)
     assert predicate.operator == name
-    answers = [judge(predicate, value, NOW) for value in [*values_for(predicate), None]]
+    answers = [predicate_truth(predicate, value, NOW) for value in [*values_for(predicate), None]]
     assert {True, False} <= set(answers)
     assert (answers[-1] is None) is (OPERATORS[name].missing == "unknown")
 
@@ -69,12 +69,14 @@ def test_an_operators_example_uses_it_and_gives_both_answers(name: str) -> None:
 def test_a_missing_value_is_unknown_or_as_it_was_chosen(name: str) -> None:
     predicate = example(name)
     if name == "exists":
-        assert judge(predicate, None, NOW) is (not predicate.argument)
+        assert predicate_truth(predicate, None, NOW) is (not predicate.argument)
         return
-    assert judge(predicate, None, NOW) is None
-    assert judge(replace(predicate, or_missing=True), None, NOW) is True
+    assert predicate_truth(predicate, None, NOW) is None
+    assert predicate_truth(replace(predicate, or_missing=True), None, NOW) is True
     for value in values_for(predicate):
-        assert judge(replace(predicate, or_missing=True), value, NOW) is judge(predicate, value, NOW)
+        assert predicate_truth(replace(predicate, or_missing=True), value, NOW) is predicate_truth(
+            predicate, value, NOW
+        )
 
 
 def test_every_row_is_written_for_people() -> None:

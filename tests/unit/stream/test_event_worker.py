@@ -151,11 +151,11 @@ def test_a_dead_workers_partitions_are_taken_over(
             send(client, entity, raw)
     dead = leases.Leases(lambda: pipe_of(store), "shop")
     dead.beat()
-    assert len(dead.held()) == PARTITIONS
+    assert len(dead.partitions()) == PARTITIONS
     progress = Worker(project).run(once=True)  # waits until the leases end, for nothing may be left over
     assert progress.accepted == sum(map(len, logs.values()))
     assert waiting(client) == 0
-    assert not dead.held()
+    assert not dead.partitions()
     assert_answers(project, logs)
 
 
@@ -166,18 +166,18 @@ def test_workers_share_evenly_and_hand_over_at_once(store: EmbeddedStore) -> Non
         worker.beat()
         worker.give_back_surplus()
         worker.beat()
-    assert (len(one.held()), len(two.held())) == (8, 8)
-    assert not one.held().keys() & two.held().keys()
+    assert (len(one.partitions()), len(two.partitions())) == (8, 8)
+    assert not one.partitions().keys() & two.partitions().keys()
     for worker in (three, one, two, three):
         worker.beat()
         worker.give_back_surplus()
         worker.beat()
-    assert sorted(len(worker.held()) for worker in (one, two, three)) == [5, 5, 6]
+    assert sorted(len(worker.partitions()) for worker in (one, two, three)) == [5, 5, 6]
     three.leave()
     one.beat()
     two.beat()
-    assert (len(one.held()), len(two.held())) == (8, 8)
-    assert not one.held().keys() & two.held().keys()
+    assert (len(one.partitions()), len(two.partitions())) == (8, 8)
+    assert not one.partitions().keys() & two.partitions().keys()
 
 
 def test_who_lost_a_lease_changes_nothing(store: EmbeddedStore, client: redis.Redis) -> None:
@@ -185,14 +185,14 @@ def test_who_lost_a_lease_changes_nothing(store: EmbeddedStore, client: redis.Re
     worker.beat()
     (entry,) = [client.xadd(stream_key("shop", 3), {FIELD: b"{}"})]
     timers = Timers(pipe_of(store), "shop")
-    lease = worker.held()[3]
+    lease = worker.partitions()[3]
     worker.leave()
     assert not timers.settle(3, lease, {"u": 5}, [entry])
     assert waiting(client) == 1
     assert client.zcard(timers_key("shop", 3)) == 0
     worker = leases.Leases(lambda: pipe_of(store), "shop")
     worker.beat()
-    assert timers.settle(3, worker.held()[3], {"u": 5}, [entry])
+    assert timers.settle(3, worker.partitions()[3], {"u": 5}, [entry])
     assert waiting(client) == 0
     assert client.zscore(timers_key("shop", 3), "u") == 5
 

@@ -311,7 +311,7 @@ def test_values_of_event_conditions_are_given_as_columns() -> None:
 def test_event_conditions_without_values_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="count view in 1d") as caught:
         columns(busy=Predicate(VIEWS, "at_least", 2, INTEGER)).match_many(pa.record_batch({"x": [0]}), NOW)
-    assert "user by user or in SQL" in str(caught.value.hint)
+    assert "entity by entity or in SQL" in str(caught.value.hint)
 
 
 def test_a_batch_without_a_column_is_refused() -> None:
