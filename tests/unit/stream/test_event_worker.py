@@ -224,7 +224,7 @@ def test_without_a_store_once_is_an_error_and_a_worker_waits(
     server.ensure_running()
     with redis.Redis.from_url(server.url) as client:
         send(client, "u", {"event": "view", "at": NOW.isoformat(), "event_id": "1", "properties": {}})
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not worker.progress.accepted and time.monotonic() < deadline:
             time.sleep(0.05)
     worker.stop()
@@ -314,7 +314,7 @@ def test_definitions_applied_while_a_worker_runs_miss_nothing(
         send(client, entity, raw)
         if number == len(pairs) // 2:
             apply(project, store, WIDER)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while waiting(client) and time.monotonic() < deadline:
         time.sleep(0.02)
     worker.stop()

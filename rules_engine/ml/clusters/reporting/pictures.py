@@ -151,11 +151,15 @@ def map_of_users(model: ClusterModel, fit: Fit) -> Picture:
         axes.set_xticklabels([])
         axes.set_yticklabels([])
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), markerscale=2.4, labelspacing=1.0)
-        caption = (
-            f"Each dot is a user ({len(rows):,} of {len(flat):,}); who is near is alike. Only {sum(shares):.0%} of the "
-            "differences fit on paper, so clusters that overlap here may be apart elsewhere."
-        )
+        caption = f"Each dot is a user ({len(rows):,} of {len(flat):,}); who is near is alike. {_coverage(sum(shares))}"
         return Picture(as_png(figure), "A map of users, coloured by cluster.", caption, wide=True)
+
+
+def _coverage(share: float) -> str:
+    """Say how much of the differences between users two directions show."""
+    if share > 0.995:
+        return "All differences are shown."
+    return f"Only {share:.0%} of the differences fit on paper, so clusters that overlap here may be apart elsewhere."
 
 
 def _axes(model: ClusterModel, flat: Matrix, points: Matrix) -> list[str]:

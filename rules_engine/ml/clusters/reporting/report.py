@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -170,9 +172,18 @@ def _scores(model: ClusterModel) -> PageTable:
     return PageTable(headers[:columns], [row[:columns] for row in rows], headers[1:])
 
 
+def _setting(value: object) -> str:
+    """Return a setting as it is written in the definition, without the brackets around its parts.
+
+    >>> _setting({"from": 2, "to": 10}), _setting("kmeans")
+    ('from: 2, to: 10', 'kmeans')
+    """
+    return ", ".join(f"{key}: {part}" for key, part in value.items()) if isinstance(value, Mapping) else str(value)
+
+
 def _method(model: ClusterModel) -> PageTable:
     definition = model.definition
-    rows = [[key, str(value)] for key, value in definition.method.to_plain().items()]
+    rows = [[key, _setting(value)] for key, value in definition.method.to_plain().items()]
     rows.append(["missing", definition.missing])
     if model.preprocessing.projection is not None:
         shares = model.preprocessing.projection.shares
