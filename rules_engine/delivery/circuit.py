@@ -1,33 +1,34 @@
-"""Leaves a sink alone after several failures in a row: nothing is sent for a while, then one action tries."""
+"""The circuit breaker of a sink: after several failures in a row it pauses sending, then tries a single action."""
 
 from __future__ import annotations
 
 import random
 from enum import Enum
 
-#: So many failures in a row open the circuit.
+#: The number of failures in a row that opens the circuit.
 FAILURES = 5
 
+#: The first and the longest pause, in seconds.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 
 
 class Circuit(Enum):
-    """Says whether a sink is used."""
+    """The states of a circuit."""
 
-    CLOSED = "closed"  # it works
-    HALF_OPEN = "half-open"  # it failed, and one action tries
-    OPEN = "open"  # it failed, and is left alone
+    CLOSED = "closed"  # the sink works
+    HALF_OPEN = "half-open"  # it failed, and a single action is tried
+    OPEN = "open"  # it failed, and nothing is sent
 
 
 def backoff(tries: int, first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> float:
-    """Return the seconds to wait after so many failed tries: twice as long each time, and not the same for all.
+    """Return the seconds to wait after so many failed tries: doubled with each try, with random jitter.
 
     >>> 0.5 <= backoff(1) <= 1, 30 <= backoff(50) <= 60
     (True, True)
     """
     pause = min(longest, first * 2.0 ** min(tries - 1, 30))
-    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - only so that not all come at once
+    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
 
 
 class Breaker:
@@ -43,24 +44,24 @@ class Breaker:
 
     def __init__(self) -> None:
         self._failures = 0
-        self._opened = 0  # how often in a row
+        self._opened = 0  # the number of times in a row
         self._until = -float("inf")
 
     def state(self, now: float) -> Circuit:
-        """Return whether the sink is used now."""
+        """Return the state of the circuit."""
         if now < self._until:
             return Circuit.OPEN
         return Circuit.HALF_OPEN if self._opened else Circuit.CLOSED
 
     @property
     def until(self) -> float:
-        """Return when it may be tried once more."""
+        """Return the end of the pause."""
         return self._until
 
     def note(self, *, worked: int, failed: int, now: float, retry_after: float | None = None) -> None:
-        """Take in what became of some actions: for how many the sink worked, and for how many it did not.
+        """Note for how many actions the sink worked, and for how many it failed.
 
-        ``retry_after`` is how many seconds it wants to be left alone.
+        ``retry_after`` is the pause in seconds that the sink has requested.
         """
         if worked:
             self._failures = self._opened = 0

@@ -1,8 +1,8 @@
-"""Requests to look at entities again, because something else than an event changed what is known of them.
+"""Requests to evaluate entities anew, because something other than an event changed.
 
 A request for some entities waits in the streams of their events, as an entry with the field ``look``, so that the
-worker that has the partition does it, after the events that came before. A request for everybody stands in a stream of
-its own (:mod:`rules_engine.stream.sweep`); it takes the place of requests for some where there are too many of them.
+worker that has the partition does it, after the events that came before. A request for all entities is in a stream of
+its own (:mod:`rules_engine.stream.sweep`), and replaces requests for some entities if there are too many of them.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from rules_engine.redis.feast_layout import project_key
 #: The field of an entry that asks for a look.
 LOOK = b"look"
 
-#: So many entities are looked at one by one; of more, everybody is.
+#: The most entities that are requested by name. For more of them, all entities are requested.
 MAX_ENTITIES = 1_000
 
-#: If so many entries wait in a stream, everybody is looked at instead: workers are behind, or there are none.
+#: If so many entries wait in a stream, all entities are requested instead: workers are behind, or there are none.
 MAX_WAITING_LOOKS = 10_000
 
-#: How many requests for everybody are kept. Workers do all that they find in one go.
+#: The most requests for all entities that are kept. Workers do all of them at once.
 MAX_SWEEPS = 1_000
 
-#: KEYS: how far sweeps are, their stream, the streams of events. ARGV: the bound of a stream, that of sweeps, the
-#: request for everybody; then the number of a stream and a request for some, each. While no worker has ever looked at
-#: everybody nothing is asked for: the first one does.
+#: KEYS: the sweeps that were done, the stream of sweeps, the streams of events. ARGV: the most entries of a stream, the
+#: most sweeps, the request for all entities; then for each request for some entities the number of the stream, and the
+#: request. If no worker has ever evaluated all entities nothing is requested, because the first worker will do so.
 _ASK = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-local everybody = #ARGV == 3
+local all = #ARGV == 3
 for i = 4, #ARGV, 2 do
   local stream = KEYS[2 + ARGV[i]]
   if redis.call('XLEN', stream) < tonumber(ARGV[1]) then
     redis.call('XADD', stream, '*', 'look', ARGV[i + 1])
   else
-    everybody = true
+    all = true
   end
 end
-if everybody then redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', 'sweep', ARGV[3]) end
+if all then redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', 'sweep', ARGV[3]) end
 return 1"""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A request to look at some entities: why, and which feature views changed (None: anything may have)."""
+    """A request to evaluate some entities: the cause, and the feature views that changed (None: any may have)."""
 
     entities: tuple[str, ...]
     cause: str
@@ -56,22 +56,22 @@ class Look:
 
 
 def sweeps_key(project: str) -> bytes:
-    """Return the key of the stream of requests to look at everybody."""
+    """Return the key of the stream of requests for all entities."""
     return project_key(project, "sweeps")
 
 
 def swept_key(project: str) -> bytes:
-    """Return the key of the hash that says, by partition, which of these requests were done."""
+    """Return the key of the hash of the last of these requests that was done, by partition."""
     return project_key(project, "swept")
 
 
 def encode_sweep(cause: str, views: Iterable[str] | None) -> bytes:
-    """Return a request to look at everybody."""
+    """Return a request for all entities."""
     return orjson.dumps({"cause": cause, "views": None if views is None else sorted(views)})
 
 
 def request_looks(client: Any, project: str, entities: Collection[str], cause: str, views: Iterable[str]) -> None:
-    """Have some entities looked at again, or everybody where they are many. See :func:`look_command`.
+    """Request that some entities are evaluated anew, or all if they are too many. See :func:`look_command`.
 
     Parameters
     ----------
@@ -88,12 +88,12 @@ def request_looks(client: Any, project: str, entities: Collection[str], cause: s
 
 
 def look_command(project: str, entities: Collection[str], cause: str, views: Iterable[str]) -> tuple[Any, ...]:
-    """Return the command of Redis that has some entities looked at again, or everybody where they are many.
+    """Return the Redis command that requests some entities, or all entities if they are too many.
 
     Parameters
     ----------
     cause
-        what changed, e.g. ``push``. Transitions have it as their cause.
+        the change, e.g. ``push``, which transitions have as their cause.
     views
         the feature views that changed.
     """
@@ -110,7 +110,7 @@ def look_command(project: str, entities: Collection[str], cause: str, views: Ite
 
 
 def decode_look(data: bytes, partition: int) -> Look | None:
-    """Return a request, with those of its entities that belong to a partition; None if it is no request.
+    """Return a request with only the entities of a partition; None if the data is not a request.
 
     >>> decode_look(b'{"entities": ["42", "43"], "cause": "push", "views": ["user"]}', 8)
     Look(entities=('42',), cause='push', views=frozenset({'user'}))

@@ -1,4 +1,4 @@
-"""Holds what a rule is evaluated on: features, context and events of one entity."""
+"""The inputs of an evaluation: features, context and events of one entity."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class Event:
 
 
 class KeptEvents(tuple[Event, ...]):
-    """The events that are left of a log, with what is known of those that are gone.
+    """The kept events of a log, and methods that answer conditions as the whole log would.
 
-    They stand in for the whole log wherever events are taken: what the definitions ask is answered the same.
+    It can be passed in place of the log's events.
     """
 
     __slots__ = ()
 
     def aggregate_value(self, aggregate: EventAggregate, now: int) -> Value:
-        """Return the aggregate as it would be over the whole log; undecided if too little of it is kept."""
+        """Return the aggregate over the whole log; undecided if too few events are kept."""
         raise NotImplementedError
 
     def sequence_truth(self, sequence: Sequence, now: int) -> bool | None:
-        """Return the sequence's answer as it would be on the whole log; None if too little of it is kept to tell."""
+        """Return the sequence's answer on the whole log; None if too few events are kept to determine it."""
         raise NotImplementedError
 
     def instants(self, condition: EventAggregate | Sequence) -> Iterable[int]:
@@ -53,11 +53,11 @@ class KeptEvents(tuple[Event, ...]):
         raise NotImplementedError
 
     def at_least(self, aggregate: EventAggregate, now: int) -> int | None:
-        """Return what a count is at least, where more events are not kept or not told apart; None if it is exact."""
+        """Return a lower bound of a count that is not exact; None if it is exact."""
         raise NotImplementedError
 
     def note(self, condition: EventAggregate | Sequence, now: int) -> str | None:
-        """Return what people have to know of the events behind an answer, because not all of them are here."""
+        """Return a note for explanations if not all events behind an answer are kept; else None."""
         raise NotImplementedError
 
 
@@ -75,9 +75,9 @@ class Inputs:
         the entity's events, ordered and without duplicates: see :func:`in_order`. Events of the future may be among
         them.
     updated_at
-        by view: when its row was observed, in microseconds. Only for explanations.
+        the instant at which the row of a view was observed, in microseconds, by view. Only for explanations.
     expires_at
-        by view: the first instant at which its values are past their ttl and so missing.
+        the first instant at which the values of a view are past their ttl, and so missing, by view.
     """
 
     features: Mapping[str, Value] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Inputs:
 
 
 def in_order(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Return events ordered by ``(at, id)``; of several with one id the first given stays.
+    """Return events ordered by ``(at, id)``; of several with the same id only the first.
 
     >>> [event.at for event in in_order([Event("a", 2, "x"), Event("a", 1, "y"), Event("a", 9, "x")])]
     [1, 2]

@@ -1,4 +1,4 @@
-"""The first step of a query: one pass over the table of features, in which what is missing becomes NULL."""
+"""The first step of a query: one pass over the table of features, in which missing values become NULL."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cleaned(engine: Engine, stored: Column, timestamps: bool) -> Sql:
 
 
 class Projection:
-    """The columns that a step projects of an input table: each once, under its own name."""
+    """The columns that a step projects from an input table: each once, under its own name."""
 
     def __init__(self, engine: Engine, timestamps: bool) -> None:
         self.columns: dict[str, Sql] = {}
@@ -53,12 +53,12 @@ class Projection:
         engine.claim_name(ENTITY, self._claimed)
 
     def read(self, columns: Sequence[Column], folded: bool = False) -> list[Stored]:
-        """Project the columns of a key; returns how later steps read them, in lower case too if ``folded``.
+        """Project the columns of a key. Return the forms for later steps, also in lower case if ``folded``.
 
         Raises
         ------
         UnsupportedError
-            if the engine would not keep a name apart from another.
+            if two names are equal to the engine.
         """
         return [self._read(each, folded and each.type == STRING) for each in columns]
 
@@ -79,12 +79,12 @@ class Projection:
 
 
 def as_projection(name: str, value: Sql) -> Sql:
-    """Return a column of the input as it is, or a value under a name."""
+    """Return an input column unchanged, or a value under a name."""
     return value if value == column(name) else aliased(value, name, quoted=True)
 
 
 class FeatureStep:
-    """Collects what rules read of the table of features, and writes the step that projects it once."""
+    """Collects the columns of the table of features that rules read, and writes the step that projects them."""
 
     def __init__(self, engine: Engine, tables: Tables, now: int) -> None:
         self._engine = engine
@@ -99,7 +99,7 @@ class FeatureStep:
         Raises
         ------
         UnsupportedError
-            if the tables do not tell in which column it is.
+            if the tables do not name its column.
         """
         if ref.key not in self._tables.feature_columns:
             raise UnsupportedError(
@@ -111,7 +111,7 @@ class FeatureStep:
         return values
 
     def context(self, name: str, folded: bool = False) -> list[Stored]:
-        """Return the forms in which a context value is stored that differs by entity."""
+        """Return the forms in which a context value that differs by entity is stored."""
         values = self._projection.read(self._tables.context_columns[name], folded)
         return [replace(value, time_is_integer=False) for value in values]
 
