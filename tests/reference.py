@@ -22,9 +22,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tests.reference_moments import candidates
 from tests.reference_values import (
@@ -221,15 +222,40 @@ def matches_where(event: Event, where: Mapping[str, Any], now: datetime) -> bool
 
 
 def in_window(name: Any, spec: Mapping[str, Any], world: World, where: Mapping[str, Any] | None = None) -> list[Event]:
-    """Return the matching events in (now - within, now], in order."""
-    long = duration(spec["within"])
+    """Return the matching events in the window, in order."""
     tests = spec.get("where", {}) if where is None else where
     found = []
     for event in world.events:
-        started = long is None or event["at"] > world.now - long
-        if event["event"] == name and started and event["at"] <= world.now and matches_where(event, tests, world.now):
+        inside = lies_in(spec["within"], event["at"], world.now)
+        if event["event"] == name and event["at"] <= world.now and inside and matches_where(event, tests, world.now):
             found.append(event)
     return found
+
+
+def lies_in(window: Any, at: datetime, now: datetime) -> bool:
+    """Tell whether an instant lies in a window, as `within` writes it."""
+    if isinstance(window, str):
+        long = duration(window)
+        return long is None or at > now - long
+    if "between_ago" in window:
+        nearer, farther = map(duration, window["between_ago"])
+        return nearer is not None and at <= now - nearer and (farther is None or at > now - farther)
+    if "calendar" in window:
+        zone = ZoneInfo(window.get("timezone", "UTC"))
+        first_day = DAYS.index(window.get("first_day", "monday"))
+        units = [unit_number(window["calendar"], moment.astimezone(zone).date(), first_day) for moment in (at, now)]
+        last = window.get("last", "this")
+        return units[0] == units[1] if last == "this" else 1 <= units[1] - units[0] <= last
+    return ("from" not in window or at >= datetime.fromisoformat(window["from"])) and (
+        "to" not in window or at < datetime.fromisoformat(window["to"])
+    )
+
+
+def unit_number(unit: str, day: date, first_day: int) -> int:
+    """Count calendar units up to the one that a day lies in."""
+    months = day.year * 12 + day.month - 1
+    numbers = {"day": day.toordinal(), "week": (day.toordinal() - 1 - first_day) // 7, "month": months}
+    return numbers.get(unit, months // 3 if unit == "quarter" else day.year)
 
 
 def aggregate(name: str, condition: Condition, world: World) -> Any:

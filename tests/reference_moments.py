@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import combinations_with_replacement
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tests.reference_values import (
     RELATIVE_TIME,
@@ -24,7 +25,8 @@ TICK = timedelta(microseconds=1)
 def candidates(condition: Condition, world: World) -> Iterator[datetime]:
     """Yield, in order, every instant after now at which the answer could change."""
     nodes = list(walk([condition, *world.segments.values()]))
-    moments = sorted(moment for moment in data_moments(nodes, world) if moment > world.now)
+    sources = data_moments(nodes, world) | set(calendar_moments(nodes, world))
+    moments = sorted(moment for moment in sources if moment > world.now)
     clocks = [node for node in nodes if "clock" in node]
     ticks = clock_moments(clocks, world, moments[-1] if moments else world.now) if clocks else iter(())
     previous = world.now
@@ -60,8 +62,22 @@ def data_moments(nodes: list[Mapping[str, Any]], world: World) -> set[datetime]:
     return {moment.astimezone(UTC) + sign * TICK for moment in moments for sign in (-1, 0, 1)}
 
 
+def calendar_moments(nodes: list[Mapping[str, Any]], world: World) -> Iterator[datetime]:
+    """Yield the local midnights after now, until every event has left every calendar window."""
+    days = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+    windows = [node for node in nodes if "calendar" in node]
+    latest = max([world.now, *(event["at"] for event in world.events)])
+    for window in windows:
+        units = 2 if window.get("last", "this") == "this" else window["last"] + 2
+        end = latest + timedelta(days=units * days[window["calendar"]])
+        for number in range((end - world.now).days + 2):
+            day = (world.now + timedelta(days=number)).date()
+            yield from boundaries(ZoneInfo(window.get("timezone", "UTC")), day, {0})
+
+
 def durations_of(nodes: list[Mapping[str, Any]]) -> set[timedelta]:
     texts = {node[key] for node in nodes for key in ("within", *RELATIVE_TIME) if isinstance(node.get(key), str)}
+    texts |= {text for node in nodes for text in node.get("between_ago", ())}
     return {long for long in map(duration, texts) if long is not None}
 
 

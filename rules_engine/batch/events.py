@@ -214,7 +214,7 @@ class _PieceReader:
         """Return the values of a condition, by user."""
         if isinstance(source, SequenceNode):
             return self._sequence(source)
-        rows = self._rows(source.match, source.within)
+        rows = self._rows(source.match, *source.bounds(self.as_of))
         owners = self._piece.owners[rows]
         if source.function is Aggregate.COUNT:
             return np.bincount(owners, minlength=self._users)
@@ -227,11 +227,11 @@ class _PieceReader:
             reduce_values(function, values[start:end]) if end > start else nothing for start, end in pairwise(starts)
         ]
 
-    def _rows(self, match: EventMatch, within: int | None) -> Integers:
-        """Return the events that a match means, in its window."""
-        meant = self._is_meant(match) & (self._piece.ats <= self.as_of)
-        if within is not None:
-            meant = meant & (self._piece.ats > self.as_of - within)
+    def _rows(self, match: EventMatch, after: int | None, until: int) -> Integers:
+        """Return the events that a match means, later than an instant and not later than another."""
+        meant = self._is_meant(match) & (self._piece.ats <= until)
+        if after is not None:
+            meant = meant & (self._piece.ats > after)
         return np.flatnonzero(meant)
 
     def _is_meant(self, match: EventMatch) -> npt.NDArray[np.bool_]:
@@ -249,7 +249,8 @@ class _PieceReader:
         return [values[code] for code in self._codes[rows].tolist()]
 
     def _sequence(self, sequence: SequenceNode) -> list[bool]:
-        starting = self._piece.owners[self._rows(sequence.steps[0].match, sequence.within)]
+        after = None if sequence.within is None else self.as_of - sequence.within
+        starting = self._piece.owners[self._rows(sequence.steps[0].match, after, self.as_of)]
         names = {self._names.index(step.match.event) for step in sequence.steps}
         answers = [False] * self._users
         for place in np.unique(starting).tolist():

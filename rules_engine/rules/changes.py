@@ -141,9 +141,7 @@ def _predicate_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
         yield from inputs.events.instants(operand)
     elif isinstance(operand, EventAggregate):
         for event in matching(operand.match, inputs.events):
-            yield event.at
-            if operand.within is not None:
-                yield event.at + operand.within
+            yield from operand.turns(event.at)
     feature = operand.timezone if isinstance(operand, ClockRef) else operand
     if isinstance(feature, FeatureRef) and feature.view in inputs.expires_at:
         yield inputs.expires_at[feature.view]

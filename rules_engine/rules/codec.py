@@ -11,6 +11,7 @@ from typing import Any
 from rules_engine.rules import nodes
 from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.types import Kind, ValueType
+from rules_engine.rules.windows import AgoWindow, CalendarWindow, FixedWindow
 
 CLASSES: dict[str, type] = {
     cls.__name__: cls
@@ -29,6 +30,9 @@ CLASSES: dict[str, type] = {
         nodes.Sequence,
         nodes.SegmentRef,
         ValueType,
+        AgoWindow,
+        FixedWindow,
+        CalendarWindow,
     )
 }
 ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (nodes.ClockField, Aggregate, Kind)}

@@ -15,6 +15,7 @@ from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, O
 from rules_engine.rules.schema_parts import JsonSchema
 from rules_engine.rules.text import MAX_PATTERN_LENGTH
 from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
+from rules_engine.rules.windows import MAX_UNITS, UNITS
 
 _DURATION: JsonSchema = {
     "type": "string",
@@ -27,6 +28,54 @@ _WINDOW: JsonSchema = {
     "pattern": "^(0*[1-9][0-9]*[smhdw]|ever)$",
     "description": "How far back to look: a duration such as 30m, 24h or 30d, or `ever`.",
     "examples": ["1h", "24h", "7d", "30d", "ever"],
+}
+_INSTANT: JsonSchema = {"type": "string", "description": "An instant with an offset, e.g. 2026-01-01T00:00:00Z."}
+_EVENT_WINDOW: JsonSchema = {
+    "description": "When the events happened: a duration such as 30d, `ever`, some time ago, between instants, "
+    "or in units of the calendar.",
+    "anyOf": [
+        _WINDOW,
+        {
+            "type": "object",
+            "properties": {
+                "between_ago": {
+                    "type": "array",
+                    "items": _WINDOW,
+                    "minItems": 2,
+                    "maxItems": 2,
+                    "description": "Two durations, the nearer one first, e.g. [30d, 60d].",
+                }
+            },
+            "required": ["between_ago"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {
+                "from": {**_INSTANT, "description": "The first instant; without it there is no start."},
+                "to": {
+                    **_INSTANT,
+                    "description": "The instant before which the window ends; without it there is no end.",
+                },
+            },
+            "minProperties": 1,
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {
+                "calendar": {"enum": list(UNITS), "description": "The unit."},
+                "last": {
+                    "anyOf": [{"const": "this"}, {"type": "integer", "minimum": 1, "maximum": MAX_UNITS}],
+                    "description": "How many whole units before this one; `this`, or nothing, is this one up to now.",
+                },
+                "timezone": {"type": "string", "description": "An IANA name, e.g. Europe/Oslo; without it UTC."},
+                "first_day": {"enum": list(WEEKDAYS), "description": "The first day of weeks; without it Monday."},
+            },
+            "required": ["calendar"],
+            "additionalProperties": False,
+        },
+    ],
 }
 
 _LITERALS: dict[Kind, JsonSchema] = {
@@ -149,7 +198,7 @@ class ConditionSchema:
         return [*sorted(self._catalog.events)] if self._catalog.closed else [None]
 
     def _did(self, form: Form, event: str | None) -> JsonSchema:
-        properties = {form.head: _name(event), "within": _WINDOW, "where": self.where(event)}
+        properties = {form.head: _name(event), "within": _EVENT_WINDOW, "where": self.where(event)}
         if "count" in form.optional:
             operators = {key: _argument(OPERATORS[key], INTEGER) for key in sorted(COUNT_OPERATORS)}
             properties["count"] = {
@@ -175,7 +224,7 @@ class ConditionSchema:
             "additionalProperties": False,
         }
         options = {key: value for key, value in _FLAG_OPTIONS.items() if key in form.optional}
-        return _object(form, {form.head: inner, "within": _WINDOW, **_operators(None), **options}, operator=True)
+        return _object(form, {form.head: inner, "within": _EVENT_WINDOW, **_operators(None), **options}, operator=True)
 
     def where(self, event: str | None) -> JsonSchema:
         """Return the schema of ``where`` for an event; None is any event."""

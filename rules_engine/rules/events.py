@@ -27,6 +27,14 @@ def in_window(events: Sequence[Event], now: int, within: int | None) -> Sequence
     return events[start:end]
 
 
+def counted_events(aggregate: EventAggregate, events: Sequence[Event], now: int) -> Sequence[Event]:
+    """Return those of ordered events that an aggregate is over, which are all of its match."""
+    after, until = aggregate.bounds(now)
+    end = bisect_right(events, until, key=lambda event: event.at)
+    start = 0 if after is None else bisect_right(events, after, 0, end, key=lambda event: event.at)
+    return events[start:end]
+
+
 # --- aggregates -----------------------------------------------------------------------------------------------------
 
 
@@ -40,7 +48,7 @@ def aggregate_value(aggregate: EventAggregate, events: Sequence[Event], now: int
     """
     if isinstance(events, KeptEvents):
         return events.aggregate_value(aggregate, now)
-    return reduce_events(aggregate, in_window(matching(aggregate.match, events), now, aggregate.within))
+    return reduce_events(aggregate, counted_events(aggregate, matching(aggregate.match, events), now))
 
 
 def reduce_events(aggregate: EventAggregate, counted: Sequence[Event]) -> Value:

@@ -9,7 +9,7 @@ from rules_engine.clock import format_duration, from_micros
 from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
-from rules_engine.rules.events import in_window, matching
+from rules_engine.rules.events import counted_events, in_window, matching
 from rules_engine.rules.explanation import MAX_EVENTS, Explanation, Reason
 from rules_engine.rules.format import format_argument, format_value
 from rules_engine.rules.inputs import Event, Inputs, KeptEvents
@@ -105,7 +105,7 @@ class _Explainer:
         at_least = self._at_least(operand) if isinstance(operand, EventAggregate) else None
         counted: list[Event] = []
         if isinstance(operand, EventAggregate):
-            counted = list(in_window(matching(operand.match, self._inputs.events), self._now, operand.within))
+            counted = list(counted_events(operand, matching(operand.match, self._inputs.events), self._now))
         observed = self._inputs.updated_at.get(operand.view) if isinstance(operand, FeatureRef) else None
         argument = format_argument(predicate.operator, predicate.argument, predicate.operand_type)
         return Reason(

@@ -71,5 +71,7 @@ def _is_more_often(condition: Predicate, other: Predicate) -> bool:
         return False
     if {condition.operator, other.operator} != {"at_least"} or {first.function, second.function} != {Aggregate.COUNT}:
         return False
+    if first.window != second.window:
+        return False
     wider = second.within is None or (first.within is not None and first.within <= second.within)
     return first.match == second.match and wider and bool(condition.argument >= other.argument)

@@ -6,6 +6,7 @@ Everything that looks like more in YAML is one of these: ``none`` is not any, ``
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -15,6 +16,7 @@ from rules_engine.diagnostics import NO_SPAN, Span
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.format import format_argument
 from rules_engine.rules.types import Value, ValueType
+from rules_engine.rules.windows import Bounds, Window
 
 # --- operands: what a predicate reads -------------------------------------------------------------------------------
 
@@ -90,7 +92,8 @@ class PropertyRef:
 class EventAggregate:
     """An aggregate over the matching events in the window (now - within, now]; ``within`` None has no start.
 
-    ``of_type`` is the type of the property ``of``: a value of another type is missing.
+    ``of_type`` is the type of the property ``of``: a value of another type is missing. With ``window`` the events in
+    it count, and ``within`` is how old they are at most.
     """
 
     function: Aggregate
@@ -98,14 +101,28 @@ class EventAggregate:
     within: int | None
     of: str | None = None
     of_type: ValueType | None = None
+    window: Window | None = None
 
     @property
     def type(self) -> ValueType | None:
         """Return the type of the aggregate's value; None where that of the property is not known."""
         return AGGREGATES[self.function].type_of_value(self.of_type)
 
+    def bounds(self, now: int) -> Bounds:
+        """Return the window at an instant: the instants later than the first (None: any), up to the second."""
+        if self.window is not None:
+            return self.window.bounds(now)
+        return None if self.within is None else now - self.within, now
+
+    def turns(self, at: int) -> Iterator[int]:
+        """Yield the instants at which an event of this instant enters the window, and leaves it."""
+        stay = (at, None if self.within is None else at + self.within) if self.window is None else self.window.stay(at)
+        if stay is not None:
+            yield from (instant for instant in stay if instant is not None)
+
     def __str__(self) -> str:
         window = "ever" if self.within is None else f"in {format_duration(self.within)}"
+        window = window if self.window is None else str(self.window)
         of = f"{self.of} of " if self.of else ""
         return f"{self.function.value} {of}{self.match} {window}"
 

@@ -76,7 +76,7 @@ def _facts_at_start(trigger: Trigger, condition: Condition) -> list[Condition]:
     counted = {
         (operand.match, operand.within)
         for operand in operands(condition)
-        if isinstance(operand, EventAggregate) and operand.match.event == came.event
+        if isinstance(operand, EventAggregate) and operand.match.event == came.event and operand.window is None
     }
     counts = [
         EventAggregate(Aggregate.COUNT, match, window)

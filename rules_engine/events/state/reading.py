@@ -212,8 +212,9 @@ class StateReader:
         stream = self.stream(plan.source)
         if plan.total is not None:
             return self._total(plan, plan.total, stream, now)
-        start = 0 if plan.within is None else bisect_right(stream.ats, now - plan.within)
-        end = bisect_right(stream.ats, now, start)
+        after, until = aggregate.bounds(now)
+        start = 0 if after is None else bisect_right(stream.ats, after)
+        end = bisect_right(stream.ats, until, start)
         if plan.function is Aggregate.COUNT:
             value: Value = end - start
         else:
@@ -272,10 +273,9 @@ class StateReader:
             yield from self._dropped_leave(plan.sources, source)
             return
         yield from self._dropped_leave((plan.source,), source)
+        assert isinstance(source, EventAggregate), source
         for at in self.stream(plan.source).ats:
-            yield at
-            if plan.within is not None:
-                yield at + plan.within
+            yield from source.turns(at)
 
     def incomplete_until(self, source: EventAggregate | Sequence, now: int) -> int | None:
         """Return the instant up to which a condition may lack events; None if its answer is exact.
@@ -327,8 +327,9 @@ class StateReader:
         if aggregate.function is Aggregate.DISTINCT:
             return number
         ats = self.stream(plan.source).ats
-        start = 0 if plan.within is None else bisect_right(ats, now - plan.within)
-        return bisect_right(ats, now, start) - start
+        after, until = aggregate.bounds(now)
+        start = 0 if after is None else bisect_right(ats, after)
+        return bisect_right(ats, until, start) - start
 
     def note(self, source: EventAggregate | Sequence, now: int) -> str | None:
         """Return a note for explanations if not all events behind an answer are kept; else None."""

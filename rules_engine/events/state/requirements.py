@@ -278,6 +278,8 @@ def aggregate_need(aggregate: EventAggregate, limit: int | None) -> Need:
     column = KeptColumn(aggregate.of, aggregate.of_type) if aggregate.of is not None else None
     keep = _KEEPS[aggregate.function]
     ever = aggregate.within is None
+    if aggregate.window is not None:  # the events that decide need not be the newest
+        return Need(aggregate.match, KeepRule.ALL, aggregate.within, column)
     if aggregate.function is Aggregate.COUNT and limit is None:
         keep = KeepRule.TOTAL if ever else KeepRule.ALL
     elif ever and aggregate.function in (Aggregate.SUM, Aggregate.AVG):

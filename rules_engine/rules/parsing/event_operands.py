@@ -28,8 +28,10 @@ from rules_engine.rules.parsing.operand_checks import (
     single_operator,
     string_value,
 )
+from rules_engine.rules.parsing.windows import event_window
 from rules_engine.rules.sequences import legs_of
 from rules_engine.rules.types import INTEGER, ValueType
+from rules_engine.rules.windows import Window
 
 
 class EventParser:
@@ -44,11 +46,12 @@ class EventParser:
     def did(self, node: Mapping, negated: bool) -> Predicate | None:
         """Return ``did`` and ``did_not`` as a comparison of a count."""
         match = self.match(node, "did_not" if negated else "did")
-        within = self._window(node.entry("within").value, match)
+        within, window = self._window(node.entry("within").value, match)
         operator, number = ("equals", 0) if negated else self._count(node)
         if match is None:
             return None
-        return Predicate(EventAggregate(Aggregate.COUNT, match, within), operator, number, INTEGER, span=node.span)
+        aggregate = EventAggregate(Aggregate.COUNT, match, within, window=window)
+        return Predicate(aggregate, operator, number, INTEGER, span=node.span)
 
     def _count(self, node: Mapping) -> tuple[str, object]:
         if "count" not in node:
@@ -89,11 +92,11 @@ class EventParser:
                 raise Refusal("missing-key", inner, f"`{function_name}` needs `{key}`", f"for example {example}")
         match = self.match(inner, "event")
         of_type = self._property_type(match, inner.entry("of").value)
-        within = self._aggregate_window(node, match)
+        within, window = self._aggregate_window(node, match)
         if match is None:
             return None
         aggregate = EventAggregate(
-            function, match, within, string_value(inner.entry("of").value, "a property"), of_type
+            function, match, within, string_value(inner.entry("of").value, "a property"), of_type, window
         )
         self._check_of(aggregate, inner.entry("of").value)
         return self.with_type(aggregate, of_type)
@@ -108,15 +111,15 @@ class EventParser:
                 hint = nearest(entry.key, ("event", *AGGREGATE_OPTIONAL)) or "there are `event` and `where`"
                 raise at_key("unknown-key", entry, f"`{entry.key}` has no place in `count`", hint)
         match = self.match(inner, "event")
-        within = self._aggregate_window(node, match)
-        return None if match is None else EventAggregate(Aggregate.COUNT, match, within)
+        within, window = self._aggregate_window(node, match)
+        return None if match is None else EventAggregate(Aggregate.COUNT, match, within, window=window)
 
-    def _aggregate_window(self, node: Mapping, match: EventMatch | None) -> int | None:
+    def _aggregate_window(self, node: Mapping, match: EventMatch | None) -> tuple[int | None, Window | None]:
         """Return the window of an aggregate. Without ``within``, where that is allowed, it is the event's retention."""
         if "within" in node:
             return self._window(node.entry("within").value, match)
         declared = self._catalog.events.get(match.event) if match else None
-        return None if declared is None else declared.retention
+        return None if declared is None else declared.retention, None
 
     def with_type(self, aggregate: EventAggregate, of_type: ValueType | None) -> EventAggregate:
         """Return the aggregate over a property of this type; of an unknown type, only numbers are reduced."""
@@ -200,11 +203,11 @@ class EventParser:
         argument = literal(entry.value, value_type, False)
         return Predicate(operand, "equals", argument, value_type, span=entry.key_span)
 
-    def _window(self, node: Node, match: EventMatch | None) -> int | None:
-        within = window(node)
+    def _window(self, node: Node, match: EventMatch | None) -> tuple[int | None, Window | None]:
+        within, window = event_window(node)
         if match is not None:
             self._check_retention(node, within, match.event)
-        return within
+        return within, window
 
     def _check_retention(self, node: Node, within: int | None, event: str) -> None:
         declared = self._catalog.events.get(event)

@@ -263,6 +263,20 @@ def duration(node: Node) -> int:
         raise Refusal(code, node, str(error)) from None
 
 
+def instant(node: Node) -> int:
+    """Return an instant in microseconds.
+
+    Raises
+    ------
+    Refusal
+        if it is no ISO 8601 instant with an offset.
+    """
+    if not isinstance(node, Scalar) or not isinstance(node.value, str):
+        hint = "write e.g. `2026-01-01T00:00:00Z`"
+        raise Refusal("invalid-instant", node, f"an instant is text in ISO 8601, not {describe(node)}", hint)
+    return _instant(node)
+
+
 def window(node: Node) -> int | None:
     """Return a duration in microseconds, or None for ``ever``.
 

@@ -7,7 +7,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Protocol
 
-from rules_engine.rules.events import in_window, matching, reduce_events
+from rules_engine.rules.events import counted_events, matching, reduce_events
 from rules_engine.rules.inputs import Event, KeptEvents
 from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate
 from rules_engine.rules.nodes import Sequence as SequenceNode
@@ -79,7 +79,7 @@ class LoggedEvents:
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
         if isinstance(self._events, KeptEvents):
             return self._events.aggregate_value(aggregate, now)
-        return reduce_events(aggregate, in_window(self._matches(aggregate.match), now, aggregate.within))
+        return reduce_events(aggregate, counted_events(aggregate, self._matches(aggregate.match), now))
 
     def sequence(self, sequence: SequenceNode, now: int) -> bool | None:
         return sequence_truth(sequence, self._of(step.match.event for step in sequence.steps), now)
@@ -94,6 +94,4 @@ class LoggedEvents:
             yield from sequence_instants(source, self._of(step.match.event for step in source.steps))
             return
         for event in self._matches(source.match):
-            yield event.at
-            if source.within is not None:
-                yield event.at + source.within
+            yield from source.turns(event.at)

@@ -10,6 +10,7 @@ from sqlglot import exp
 from rules_engine.rules.aggregates import Aggregate, require_aggregates
 from rules_engine.rules.nodes import EventAggregate, EventMatch
 from rules_engine.rules.types import FLOAT, INTEGER, Kind
+from rules_engine.rules.windows import Window
 from rules_engine.targets.sql.events import EventSteps, Joined, Step, row_number
 from rules_engine.targets.sql.expressions import (
     Sql,
@@ -106,7 +107,7 @@ class AggregateSteps:
         self.engine = events.engine
         self._names = events.names
         self._totals: dict[str, Totals] = {}
-        self._picks: dict[tuple[EventMatch, int | None, bool], Pick] = {}
+        self._picks: dict[tuple[EventMatch, int | None, Window | None, bool], Pick] = {}
         self._lowered: dict[EventAggregate, list[Stored]] = {}
 
     def aggregate(self, aggregate: EventAggregate) -> list[Stored]:
@@ -118,7 +119,7 @@ class AggregateSteps:
     def _lower(self, aggregate: EventAggregate) -> list[Stored]:
         match = aggregate.match
         forms = readable(self.events.property(match.event, aggregate.of), aggregate.of_type) if aggregate.of else []
-        conditions = [*self.events.matches(match), *self.events.inside(aggregate.within)]
+        conditions = [*self.events.matches(match), *self.events.counted(aggregate)]
         return _LOWERINGS[aggregate.function](Counted(self, aggregate, conditions, forms))
 
     def total(self, aggregate: EventAggregate, sql: Sql, of_none: Sql | None) -> Sql:
@@ -143,10 +144,10 @@ class AggregateSteps:
 
     def picked(self, aggregate: EventAggregate, forms: Sequence[Stored]) -> list[Stored]:
         descending = aggregate.function is Aggregate.LAST
-        key = (aggregate.match, aggregate.within, descending)
+        key = (aggregate.match, aggregate.within, aggregate.window, descending)
         if key not in self._picks:
             rows = self.events.of(aggregate.match.event)
-            conditions = [*self.events.matches(aggregate.match), *self.events.inside(aggregate.within)]
+            conditions = [*self.events.matches(aggregate.match), *self.events.counted(aggregate)]
             name = self._names.numbered(f"{aggregate.function.value}_{rows.name}".removesuffix("_events"))
             self._picks[key] = Pick(name, rows.name, conditions, descending, str(aggregate))
         columns = self._picks[key].columns

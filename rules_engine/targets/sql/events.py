@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 
 from rules_engine.errors import UnsupportedError
-from rules_engine.rules.nodes import EventMatch, Predicate, PropertyRef
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, PropertyRef
 from rules_engine.rules.types import TIME
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.expressions import (
@@ -108,9 +108,15 @@ class EventSteps:
         folded = predicate.ignore_case and predicate.operator != "matches"
         return lower_predicate(self.engine, self.now, predicate, self.property(event, predicate.operand.name, folded))
 
-    def inside(self, within: int | None) -> list[Sql]:
-        """Return the conditions that a past event lies in the window."""
-        return [] if within is None else [at_least(self.engine, instant(), self.now - within, strict=True)]
+    def inside(self, after: int | None, until: int | None = None) -> list[Sql]:
+        """Return the conditions that a past event came later than an instant, and not later than another."""
+        conditions = [] if after is None else [at_least(self.engine, instant(), after, strict=True)]
+        return conditions if until is None else [*conditions, at_most(self.engine, instant(), until)]
+
+    def counted(self, aggregate: EventAggregate) -> list[Sql]:
+        """Return the conditions that a past event lies in the window of an aggregate."""
+        after, until = aggregate.bounds(self.now)
+        return self.inside(after, until if until < self.now else None)
 
     def steps(self) -> Iterator[Step]:
         """Yield the clean pass, and one step per event name."""

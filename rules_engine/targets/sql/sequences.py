@@ -191,7 +191,8 @@ class _Writer:
         columns = [column(ENTITY), column(AT), *(aliased(key, self._keys[kind]) for kind, key in keys.items())]
         columns += [aliased(value, name) for name, value in marks.items()]
         source = table(self._source(0))
-        inside = self._events.inside(self._sequence.within)
+        within = self._sequence.within
+        inside = self._events.inside(None if within is None else self._events.now - within)
         if self._sequence.latest_only:
             source, conditions = self._latest(source, columns, conditions)
             columns = [column(ENTITY), column(AT), *(own(self._keys[kind]) for kind in keys), *map(own, marks)]

@@ -36,6 +36,8 @@ def check_aggregate(layout: StateLayout, predicate: Predicate, aggregate: EventA
 
 
 def _aggregate_of_kept(plan: AggregatePlan, predicate: Predicate, aggregate: EventAggregate, positive: bool) -> Check:
+    if aggregate.window is not None:
+        return _windowed(predicate, aggregate, positive)
     if aggregate.function is Aggregate.COUNT and plan.limit is not None and plan.limit <= _COUNTED:
         return _count(plan, predicate, positive)
     if aggregate.function is Aggregate.LAST and plan.source.column is not None:
@@ -48,6 +50,16 @@ def _aggregate_of_kept(plan: AggregatePlan, predicate: Predicate, aggregate: Eve
     if aggregate.function in (Aggregate.MIN, Aggregate.MAX):
         return _extreme(plan, predicate, positive)
     return _reduced(plan, predicate, positive)
+
+
+def _windowed(predicate: Predicate, aggregate: EventAggregate, positive: bool) -> Check:
+    """Return the check of an aggregate over a window that is no rolling duration."""
+
+    def answer(view: View, now: int) -> Answer:
+        value = conform(view.reader.aggregate(aggregate, now), predicate.operand_type)
+        return predicate_truth(predicate, value, now) is positive, next_instant(view, aggregate, now)
+
+    return answer
 
 
 def _total(plan: AggregatePlan, predicate: Predicate, aggregate: EventAggregate, positive: bool) -> Check:
