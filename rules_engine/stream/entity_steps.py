@@ -212,9 +212,9 @@ class EntitySteps:
         stored = loaded.stored
         raw_state = stored.state
         if state is not loaded.state:
-            raw_state = self._encoded(state, stored.state, self._keep_from(record), changed_events)
+            raw_state = self._encoded(state, stored.state, changed_events)
         elif work.look is not None and raw_state and not self._outlooks.is_of_these(raw_state):
-            raw_state = self._encoded(state, b"", self._keep_from(record), ())
+            raw_state = self._encoded(state, b"", ())
         if raw_state is stored.state and not changed and not digests:
             return _Step(work, loaded, due, None)
         raw_record = encode_record(record) if changed else stored.record
@@ -225,22 +225,19 @@ class EntitySteps:
     def _only_kept(self, state: EventState, arrived: Iterable[Arrived]) -> EventState:
         return update(state, [entry.event for entry in arrived], self._requirements)
 
-    def _encoded(self, state: EventState, stored: bytes, begins_at: int, changed: Collection[int]) -> bytes:
+    def _encoded(self, state: EventState, stored: bytes, changed: Collection[int]) -> bytes:
         if is_empty(state):
             return b""
-        return encode_state(state, self._requirements) + self._outlooks.renewed(stored, state, begins_at, changed)
+        outlook = self._outlooks.renewed(stored, state, _now(self._latest), changed)
+        return encode_state(state, self._requirements) + outlook
 
     def _pruned(self, old: EventState, new: EventState, record: Record) -> EventState:
         """Drop what neither readers nor the next step need."""
         if new is old:
             return new
-        keep_from = self._keep_from(record)
-        return prune(new, self._requirements, keep_from) if is_worth_pruning(old, new, keep_from) else new
-
-    def _keep_from(self, record: Record) -> int:
-        """Return the instant from which on readers and the next step need the state."""
         now = _now(self._latest)
-        return (now if record.at is None else min(now, record.at)) - CLOCK_SKEW
+        keep_from = (now if record.at is None else min(now, record.at)) - CLOCK_SKEW
+        return prune(new, self._requirements, keep_from) if is_worth_pruning(old, new, keep_from) else new
 
     def _digests(self, work: Work, loaded: LoadedEntity, state: EventState) -> bytes:
         """Return the digests of the waiting events that need not wait any longer, because the state contains them."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct, pack, unpack_from
 
@@ -136,7 +136,7 @@ class Outlook:
 
     >>> data = encode_outlook(7, [TRUE, FALSE], [(50, 0, FALSE), (60, 1, TRUE)], begins_at=10, ends_at=FOREVER)
     >>> outlook = read_outlook(data, 7, 2)
-    >>> [outlook.at(now).hex() for now in (10, 49, 50, 60)], list(outlook.changes(50))
+    >>> [outlook.at(now).hex() for now in (10, 49, 50, 60)], outlook.changes(50)
     (['01', '01', '00', '04'], [(60, 1, 1)])
     """
 
@@ -159,13 +159,13 @@ class Outlook:
             current[place >> 2] = current[place >> 2] & ~(3 << shift) | answer << shift
         return bytes(current)
 
-    def changes(self, now: int) -> Iterator[Change]:
-        """Yield the changes after an instant, in order."""
+    def changes(self, now: int) -> list[Change]:
+        """Return the changes after an instant, in order."""
         if not self._number:
-            return
+            return []
         instants, places, answers = self._columns()
-        start = 0 if now < self.first else bisect_right(instants, now)
-        yield from zip(instants[start:], places[start:], answers[start:], strict=True)
+        changes = list(zip(instants, places, answers, strict=True))
+        return changes if now < self.first else changes[bisect_right(instants, now) :]
 
     def _columns(self) -> tuple[Sequence[int], Sequence[int], bytes]:
         number, at = self._number, self._start

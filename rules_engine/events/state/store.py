@@ -179,7 +179,7 @@ class StateStore:
                 new = prune(new, self.requirements, keep_from)
             if not stored and is_empty(new):
                 return None  # all events are too old to matter; no state says the same and is shorter
-            outlook = self._outlooks.renewed(stored, new, keep_from, changed)
+            outlook = self._outlooks.renewed(stored, new, now, changed)
             return stored, encode_state(new, self.requirements) + outlook
 
         self._change(events, propose)
@@ -214,7 +214,7 @@ class StateStore:
             state = prune(state, self.requirements, now - CLOCK_SKEW)
             if is_empty(state):
                 return stored, b""
-            outlook = self._outlooks.of(state, now - CLOCK_SKEW)
+            outlook = self._outlooks.of(state, now)
             return stored, encode_state(state, self.requirements) + outlook
 
         self._change(events, propose)

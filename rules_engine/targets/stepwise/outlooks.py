@@ -71,7 +71,7 @@ class Outlooks:
     >>> outlooks = Outlooks(program, StateLayout(requirements))
     >>> state = update(empty_state(requirements), [Event("view", 3, "a")], requirements)
     >>> outlook = read_outlook(outlooks.of(state, begins_at=5), outlooks.stamp, 1)
-    >>> outlook.answers == packed([TRUE]), list(outlook.changes(5))
+    >>> outlook.answers == packed([TRUE]), outlook.changes(5)
     (True, [(13, 0, 0)])
     """
 
