@@ -33,6 +33,7 @@ def serve(
         Path | None, typer.Option("--private-key", metavar="PATH", help="A file with its private key.")
     ] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log lines of JSON.")] = False,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, without its user.")] = False,
     repo: Repo = HERE,
 ) -> None:
     """Answer over HTTP.
@@ -47,5 +48,17 @@ def serve(
         raise typer.BadParameter("--certificate and --private-key go together")
     project = Project(repo.expanduser().resolve())
     project = project if project.read_plan.is_file() else Project.open(repo)
-    options = ServeOptions(project.root, host, port, uds, workers, dev, drain, json_logs, certificate, private_key)
+    options = ServeOptions(
+        project.root,
+        host=host,
+        port=port,
+        uds=uds,
+        workers=workers,
+        dev=dev,
+        drain=drain,
+        json_logs=json_logs,
+        access_log=access_log,
+        certificate=certificate,
+        private_key=private_key,
+    )
     serve(options, lambda address: output.remark(f"serving at {address}; Ctrl-C ends it"))

@@ -13,7 +13,7 @@ from starlette.routing import Router
 
 from rules_engine.service.core import Service
 from rules_engine.service.problems import Problem, Receive, Scope, Send, problem_reply
-from rules_engine.service.routes import Endpoint, Route, log_access
+from rules_engine.service.routes import Endpoint, Route
 
 _UNKNOWN = {404: ("unknown-path", "there is nothing at this path"), 405: ("wrong-method", "not with this method")}
 
@@ -61,7 +61,7 @@ class Application:
             code, message = _UNKNOWN[error.status_code]
             headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
             await problem_reply(Problem(error.status_code, code, message, headers=headers))(scope, receive, send)
-            log_access(None, scope["method"], error.status_code, 0.0)
+            self.service().note("", "", error.status_code, 0.0)
 
     @asynccontextmanager
     async def _lifespan(self, _app: object) -> AsyncIterator[None]:

@@ -17,6 +17,7 @@ from rules_engine.rules.walk import context_times
 from rules_engine.sdk import AsyncSegmentClient, Membership
 from rules_engine.service.collector import Collector
 from rules_engine.service.keys import Key, KeyRing
+from rules_engine.service.metrics import RequestMetrics
 from rules_engine.service.push.hub import Hub
 
 _log = logging.getLogger("rules_engine.service")
@@ -33,6 +34,8 @@ class Service:
         whether it runs without keys.
     workers
         how many processes share the requests: each takes its part of a key's rate.
+    access_log
+        whether every request is logged, and not only those that failed here.
 
     Raises
     ------
@@ -47,18 +50,22 @@ class Service:
         takes events.
     hub
         hands transitions to open streams.
+    metrics
+        counts requests.
     draining
         whether the process is about to end: replies then close their connections, and ``/readyz`` says so.
     """
 
-    def __init__(self, project: Project, *, dev: bool = False, workers: int = 1) -> None:
+    def __init__(self, project: Project, *, dev: bool = False, workers: int = 1, access_log: bool = False) -> None:
         self.project = project
         self.dev = dev
         self.client = AsyncSegmentClient(project)
         self.collector = Collector(project)
         self.hub = Hub(project, self.client.plan)
         self.draining = False
+        self.metrics = RequestMetrics()
         self._workers = workers
+        self._access_log = access_log
         self._applied = _Applied(self.client)
         self._settings = decode_service(self.client.plan.definitions)
         self._keys = None if dev else open_keys(self._settings, workers)
@@ -76,7 +83,13 @@ class Service:
         return self._keys
 
     async def ask(
-        self, key: Key | None, entity: str, context: Mapping[str, Any], segments: Iterable[str] | None = None
+        self,
+        key: Key | None,
+        entity: str,
+        context: Mapping[str, Any],
+        segments: Iterable[str] | None = None,
+        *,
+        at: datetime | None = None,
     ) -> tuple[Membership, ReadPlan]:
         """Return which segments an entity is in, of those that a key may see, and the plan by which this was answered.
 
@@ -90,6 +103,8 @@ class Service:
             values of the request, as JSON has them: where a segment reads one as a time, it is ISO 8601 text.
         segments
             the segments; by default all that the key may see.
+        at
+            the instant that counts as now, as for :meth:`AsyncSegmentClient.lookup`.
 
         Raises
         ------
@@ -103,9 +118,20 @@ class Service:
         while True:
             applied = self._follow_plan()
             names = _visible(applied, key, segments)
-            membership = await self.client.lookup(entity, context=_read_context(context, applied.times), segments=names)
+            values = _read_context(context, applied.times)
+            membership = await self.client.lookup(entity, context=values, segments=names, at=at)
             if self.client.plan is applied.plan:  # else definitions were applied while it was answered
                 return membership, applied.plan
+
+    def read_context(self, context: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the context of a request, with times where some segment reads a value as one.
+
+        Raises
+        ------
+        DataError
+            if a value is no time.
+        """
+        return _read_context(context, self._follow_plan().times)
 
     def visible(self, key: Key | None) -> list[str]:
         """Return the names of the segments that a key may see, sorted."""
@@ -130,6 +156,14 @@ class Service:
         except SegmentsError:
             _log.exception("the newly applied settings of the service cannot be used; the ones before stay")
         return self._applied
+
+    def note(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request, and log it if it is to be: by its route, which does not say whom it was about."""
+        self.metrics.answered(route, method, status, seconds)
+        if self._access_log or status >= 500:
+            extra = {"method": method, "route": route, "code": status, "seconds": round(seconds, 6)}
+            level = logging.WARNING if status >= 500 else logging.INFO
+            _log.log(level, "%s %s %d", method, route, status, extra=extra)
 
     async def close(self) -> None:
         """Close the connections to the store."""

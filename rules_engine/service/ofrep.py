@@ -15,6 +15,7 @@ from rules_engine.clock import format_instant, to_micros
 from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.settings.nodes import Role
 from rules_engine.sdk import Membership
+from rules_engine.service.documented import INSTANT, answer, array, operation, path_parameter, schema
 from rules_engine.service.problems import Problem, Reply, json_reply
 from rules_engine.service.requests import HttpRequest
 from rules_engine.service.routes import Route
@@ -36,12 +37,29 @@ _ERROR_CODES = {
 }
 
 
+_TEXT = {"type": "string"}
+_FLAG = schema({"key": _TEXT, "value": {"type": "boolean"}, "reason": _TEXT, "variant": _TEXT})
+_METADATA = schema({"definitions_version": _TEXT, "changes_at": INSTANT}, optional=("changes_at",))
+_SUCCESS = schema({**_FLAG["properties"], "metadata": _METADATA})
+_FAILURE = schema({"key": _TEXT, "errorCode": _TEXT, "errorDetails": _TEXT}, optional=("key",))
+_FLAGS = schema({"flags": array({"anyOf": [_FLAG, _FAILURE]}), "metadata": _METADATA})
+_ASKED = schema({"context": {**schema({"targetingKey": {"type": "string", "minLength": 1}}), "description": "Who."}})
+
+
 def routes() -> list[Route]:
     """Return the two operations of the protocol."""
     path = "/ofrep/v1/evaluate/flags"
+    key = path_parameter("key", "The segment's name.")
+    known = {"name": "If-None-Match", "in": "header", "schema": _TEXT, "description": "The ETag of the answer before."}
+    refused = {status: answer("Refused", _FAILURE)["200"] for status in ("4XX", "5XX")}
+    one = operation("Is somebody in a segment", answer("The answer", _SUCCESS) | refused, key, body=_ASKED)
+    unchanged = {"304": {"description": "The answer is the same."}}
+    every = operation(
+        "Which segments is somebody in", answer("The answers", _FLAGS) | unchanged | refused, known, body=_ASKED
+    )
     return [
-        Route("POST", path + "/{key}", evaluate_flag, Role.EVALUATE, {}, MAX_BODY, refusal=_refusal),
-        Route("POST", path, evaluate_flags, Role.EVALUATE, {}, MAX_BODY, refusal=_bulk_refusal),
+        Route("POST", path + "/{key}", evaluate_flag, Role.EVALUATE, one, MAX_BODY, refusal=_refusal),
+        Route("POST", path, evaluate_flags, Role.EVALUATE, every, MAX_BODY, refusal=_bulk_refusal),
     ]
 
 

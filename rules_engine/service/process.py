@@ -20,9 +20,11 @@ from uvicorn.supervisors import Multiprocess
 
 from rules_engine.errors import SegmentsError
 from rules_engine.folders import Project
-from rules_engine.service import ofrep, operation, streams
+from rules_engine.service import feast_paths, ofrep, operation, reads, streams
 from rules_engine.service.application import Application
 from rules_engine.service.core import Service, open_keys, read_settings
+from rules_engine.service.metrics import SHARED
+from rules_engine.service.openapi import with_document
 from rules_engine.service.routes import Route
 from rules_engine.service.tracking import routes as tracking
 from rules_engine.stream.logs import set_up_logs
@@ -54,6 +56,8 @@ class ServeOptions:
         seconds for which it goes on answering after SIGTERM, while ``/readyz`` says that it ends.
     json_logs
         whether log lines are JSON.
+    access_log
+        whether every request is logged.
     certificate, private_key
         files for TLS.
     """
@@ -66,13 +70,15 @@ class ServeOptions:
     dev: bool = False
     drain: float = 5.0
     json_logs: bool = False
+    access_log: bool = False
     certificate: Path | None = None
     private_key: Path | None = None
 
 
 def all_routes() -> list[Route]:
     """Return the operations of the service; those asked most often come first."""
-    return [*ofrep.routes(), *tracking.routes(), *streams.routes(), *operation.routes()]
+    asking = [*ofrep.routes(), *tracking.routes(), *reads.routes(), *feast_paths.routes()]
+    return with_document([*asking, *streams.routes(), *operation.routes()])
 
 
 def serve(options: ServeOptions, started: Callable[[str], None]) -> None:
@@ -119,7 +125,7 @@ def serve(options: ServeOptions, started: Callable[[str], None]) -> None:
         if options.workers == 1:
             uvicorn.Server(config).run([listening])
         else:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
+            os.environ[SHARED] = stack.enter_context(tempfile.TemporaryDirectory())
             Multiprocess(config, [listening]).run()
 
 
@@ -135,7 +141,9 @@ class _Factory:
 
     def open(self) -> Service:
         options = self.options
-        service = Service(Project(options.root), dev=options.dev, workers=options.workers)
+        service = Service(
+            Project(options.root), dev=options.dev, workers=options.workers, access_log=options.access_log
+        )
         _end_streams_first(service)
         if options.drain:
             _drain_first(service, options.drain)

@@ -93,8 +93,9 @@ class Endpoint:
             reply = self._route.refusal(request, problem)
         if service.draining and isinstance(reply, Reply):
             reply.headers.append(_CLOSE)
+        seconds = time.perf_counter() - started
+        service.note(self._route.path, scope["method"], getattr(reply, "status_code", 200), seconds)
         await reply(scope, receive, send)
-        log_access(self._route, scope["method"], getattr(reply, "status_code", 200), time.perf_counter() - started)
 
     async def _answer(self, request: HttpRequest, receive: Receive) -> Any:
         route = self._route
@@ -142,9 +143,3 @@ def problem_of(error: SegmentsError) -> Problem:
             headers = [(b"retry-after", b"1")] if status == 503 else []
             return Problem(status, code, str(error), error.hint, headers)
     return Problem(500, "internal", str(error), error.hint)
-
-
-def log_access(route: Route | None, method: str, status: int, seconds: float) -> None:
-    """Log a request, without anything that says who was asked about: the path is that of the route."""
-    extra = {"method": method, "route": "" if route is None else route.path, "code": status, "seconds": seconds}
-    _log.info("request", extra=extra)

@@ -23,7 +23,7 @@ from rules_engine.clock import DAY, from_micros
 from rules_engine.events.log.day_files import add_file, compact, stable_tables
 from rules_engine.files import entries
 from rules_engine.folders import Project
-from rules_engine.triggers.record import Transition, TriggerStep
+from rules_engine.triggers.record import MembershipChange, Transition, TriggerStep
 
 _INSTANT = pa.timestamp("us", tz="UTC")
 
@@ -151,6 +151,17 @@ class Ledger:
                 if len(latest) == limit:
                     break
         return latest
+
+    def members(self, segment: str) -> list[str]:
+        """Return the entities that are in a segment by their last transition, sorted."""
+        tables = list(self._days("transitions", {"segment": segment}, None, None))
+        if not tables:
+            return []
+        transitions = pa.concat_tables(reversed(tables)).select(["entity", "change", "at"])
+        in_order = transitions.take(pc.sort_indices(transitions, [("at", "ascending")]))  # stable
+        last = in_order.group_by("entity", use_threads=False).aggregate([("change", "last")])
+        inside = last.filter(pc.field("change_last") != MembershipChange.EXIT.value)
+        return sorted(inside["entity"].to_pylist())
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

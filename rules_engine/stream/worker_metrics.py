@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rules_engine.clock import SECOND, now_micros
-from rules_engine.events.streams import PARTITIONS, stream_keys
-from rules_engine.stream.timers import timers_key
+from rules_engine.stream.backlog import Backlog, read_backlog
 from rules_engine.triggers.record import Outgoing, State, Transition, TriggerStep
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ class WorkerMetrics:
 
     def __init__(self, metrics: MetricsRegistry | None, project: str, is_live: bool) -> None:
         self._metrics, self._is_live = metrics, is_live
-        self._streams = stream_keys(project)
-        self._timers = [timers_key(project, partition) for partition in range(PARTITIONS)]
+        self._project = project
         self._looked = -float("inf")
 
     def round(self, seconds: float, accepted: int, refused: int, published: Sequence[tuple[str, Outgoing]]) -> None:
@@ -58,26 +56,15 @@ class WorkerMetrics:
         if self._is_live:
             self._metrics.timers(lateness=_lateness(outgoing, now_micros()))
 
-    def waiting(self, client: Any, partitions: int, on_store: Callable[[Callable[[], Any]], Any]) -> None:
+    def waiting(self, client: Any, partitions: int, on_store: Callable[[Callable[[], Backlog]], Backlog]) -> None:
         """Report every few seconds how many entries wait in the streams, and how many timers."""
         if self._metrics is None or time.monotonic() < self._looked + _EVERY:
             return
         self._looked = time.monotonic()
         self._metrics.partitions(partitions)
-        answers: list[Any] = on_store(lambda: self._ask(client))
-        lengths, first, timers = (answers[place::3] for place in range(3))
-        oldest = min((int(entries[0][0].partition(b"-")[0]) for entries in first if entries), default=None)
-        behind = 0.0 if oldest is None else now_micros() / SECOND - oldest / 1000
-        self._metrics.stream(sum(lengths), behind)
-        self._metrics.timers(pending=sum(timers))
-
-    def _ask(self, client: Any) -> list[Any]:
-        with client.pipeline(transaction=False) as pipeline:
-            for stream, timers in zip(self._streams, self._timers, strict=True):
-                pipeline.xlen(stream)
-                pipeline.xrange(stream, count=1)
-                pipeline.zcard(timers)
-            return list(pipeline.execute())
+        backlog = on_store(lambda: read_backlog(client, self._project))
+        self._metrics.stream(backlog.events, backlog.seconds)
+        self._metrics.timers(pending=backlog.timers)
 
     def store_failed(self) -> None:
         """Count that the store could not be used."""

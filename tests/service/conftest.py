@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,6 +121,18 @@ def shop_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         yield project
     finally:
         store.stop()
+
+
+@pytest.fixture
+def forgetful(shop_project: Project, make_store: Callable[..., EmbeddedStore], tmp_path: Path) -> Project:
+    """The shop, applied, on a store that holds nothing of it; for tests that change what was applied, too."""
+    root = make_store(tmp_path / "forgetful").root
+    for folder in ("feature_repo", "segments"):
+        shutil.copytree(shop_project.root / folder, root / folder)
+    copied = Project.open(root)
+    copied.state_dir.mkdir(exist_ok=True)
+    shutil.copyfile(shop_project.read_plan, copied.read_plan)
+    return copied
 
 
 @pytest.fixture
