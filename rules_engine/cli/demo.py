@@ -10,6 +10,7 @@ from pathlib import Path
 from rules_engine.cli.common import output
 from rules_engine.cli.common.called import this_command, typed
 from rules_engine.cli.common.options import HERE, Repo
+from rules_engine.cli.serve import PORT
 from rules_engine.clock import format_instant
 from rules_engine.folders import Project
 
@@ -76,6 +77,7 @@ def demo(repo: Repo = HERE) -> None:
     explain(someone, _SHOWN, repo=repo)
     _say_what_next(steps, someone, census.members["champions"][0])
     output.say()
+    output.say("To ask over HTTP: ", (steps.line("serve --dev"), "cyan"), f" answers at http://127.0.0.1:{PORT}")
     output.say(
         f"The demo took {time.perf_counter() - started:.0f} s. The embedded store runs on; `store stop` stops it."
     )

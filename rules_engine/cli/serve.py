@@ -11,12 +11,15 @@ from rules_engine.cli.common import output
 from rules_engine.cli.common.options import HERE, Repo
 from rules_engine.folders import Project
 
+#: The port, unless another is named.
+PORT = 8080
+
 
 def serve(
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", metavar="PORT", min=0, max=65_535, help="The port; 0 is any free one.")
-    ] = 8080,
+    ] = PORT,
     uds: Annotated[
         Path | None, typer.Option("--uds", metavar="PATH", help="Listen on a Unix socket at this path instead.")
     ] = None,

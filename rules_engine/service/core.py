@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,7 @@ from rules_engine.rules.walk import context_times
 from rules_engine.sdk import AsyncSegmentClient, Membership
 from rules_engine.service.collector import Collector
 from rules_engine.service.keys import Key, KeyRing
-from rules_engine.service.metrics import RequestMetrics
+from rules_engine.service.metrics import SHARED, RequestMetrics
 from rules_engine.service.push.hub import Hub
 
 _log = logging.getLogger("rules_engine.service")
@@ -63,7 +64,7 @@ class Service:
         self.collector = Collector(project)
         self.hub = Hub(project, self.client.plan)
         self.draining = False
-        self.metrics = RequestMetrics()
+        self.metrics = RequestMetrics(os.environ[SHARED] if workers > 1 else None)
         self._workers = workers
         self._access_log = access_log
         self._applied = _Applied(self.client)

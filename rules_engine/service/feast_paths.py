@@ -102,7 +102,7 @@ class Feast:
                 wanted_features = store.get_feature_service(service) if service else names
                 is_full = bool(body.get("full_feature_names"))
                 response = store.get_online_features(wanted_features, entities, full_feature_names=is_full)
-                return MessageToDict(response.proto, preserving_proto_field_name=True, float_precision=18)
+                return MessageToDict(response.proto, preserving_proto_field_name=True)
 
             return _refused_by_feast(read)
 
@@ -136,7 +136,7 @@ class Feast:
 
     def _opened(self, project: Project) -> Any:
         if self._store is None:
-            from feast import proto_json  # type: ignore[attr-defined]  # Feast's types are Any here
+            from feast import proto_json
 
             from rules_engine.features.feast.repo import FeastRepo
             from rules_engine.features.feast_import import quiet

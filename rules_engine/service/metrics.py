@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -17,13 +16,19 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 class RequestMetrics:
     """Holds the counters of one process. No label says anything about a single person.
 
+    Parameters
+    ----------
+    shared
+        the folder in which prometheus_client keeps the counters of several processes; None if this one is alone.
+
     >>> metrics = RequestMetrics()
     >>> metrics.answered("/livez", "GET", 200, 0.001)
     >>> [line for line in metrics.text().decode().splitlines() if line.startswith("segments_requests_total")]
     ['segments_requests_total{code="200",method="GET",route="/livez"} 1.0']
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: str | None = None) -> None:
+        self._shared = shared
         self._registry = CollectorRegistry()
         labels = ("route", "method")
         self._requests = Counter("segments_requests", "Requests", (*labels, "code"), registry=self._registry)
@@ -40,8 +45,8 @@ class RequestMetrics:
 
     def text(self) -> bytes:
         """Return all counters in Prometheus's text format."""
-        if SHARED not in os.environ:
+        if self._shared is None:
             return generate_latest(self._registry)
         shared = CollectorRegistry()
-        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]  # it has no types
+        MultiProcessCollector(shared, self._shared)  # type: ignore[no-untyped-call]  # it has no types
         return generate_latest(shared)

@@ -50,15 +50,15 @@ def routes() -> list[Route]:
     """Return the two operations of the protocol."""
     path = "/ofrep/v1/evaluate/flags"
     key = path_parameter("key", "The segment's name.")
-    known = {"name": "If-None-Match", "in": "header", "schema": _TEXT, "description": "The ETag of the answer before."}
+    tag = {"name": "If-None-Match", "in": "header", "schema": _TEXT, "description": "The ETag of the answer before."}
     refused = {status: answer("Refused", _FAILURE)["200"] for status in ("4XX", "5XX")}
-    one = operation("Is somebody in a segment", answer("The answer", _SUCCESS) | refused, key, body=_ASKED)
+    single = operation("Is somebody in a segment", answer("The answer", _SUCCESS) | refused, key, body=_ASKED)
     unchanged = {"304": {"description": "The answer is the same."}}
     every = operation(
-        "Which segments is somebody in", answer("The answers", _FLAGS) | unchanged | refused, known, body=_ASKED
+        "Which segments is somebody in", answer("The answers", _FLAGS) | unchanged | refused, tag, body=_ASKED
     )
     return [
-        Route("POST", path + "/{key}", evaluate_flag, Role.EVALUATE, one, MAX_BODY, refusal=_refusal),
+        Route("POST", path + "/{key}", evaluate_flag, Role.EVALUATE, single, MAX_BODY, refusal=_refusal),
         Route("POST", path, evaluate_flags, Role.EVALUATE, every, MAX_BODY, refusal=_bulk_refusal),
     ]
 

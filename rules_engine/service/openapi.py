@@ -24,10 +24,11 @@ def with_document(routes: Sequence[Route]) -> list[Route]:
 
 
 def describe(routes: Sequence[Route]) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of some routes."""
+    """Return the OpenAPI 3.1 document of the routes that describe themselves: the tracking API is Segment's."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        if route.operation:
+            paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {

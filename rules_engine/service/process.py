@@ -208,6 +208,7 @@ def _bound(options: ServeOptions) -> Iterator[socket.socket]:
         hint = "choose another --port, or end what listens there" if error.errno == 98 else None
         raise SegmentsError(f"cannot listen on {where}: {error.strerror or error}", hint=hint) from None
     try:
+        listening.listen(_BACKLOG)  # so that nobody is refused while the processes start
         yield listening
     finally:
         listening.close()

@@ -264,6 +264,7 @@ def test_the_demo_prints_what_each_step_did(demo: Demo, expected: Mapping[str, s
         "ok: 40 cases in 13 test files",
         "is in next_champions at 1998-07-01T00:00:00Z",
         "What to try next",
+        "To ask over HTTP: .venv/bin/segments serve --dev answers at http://127.0.0.1:8080",
     ):
         assert part in demo.output
     assert "Warning" not in demo.output
@@ -271,7 +272,7 @@ def test_the_demo_prints_what_each_step_did(demo: Demo, expected: Mapping[str, s
 
 
 def test_what_the_demo_proposes_to_try_works_when_it_is_pasted(demo: Demo) -> None:
-    proposals = demo.output[demo.output.index("What to try next") :].splitlines()[1:-2]
+    proposals = demo.output[demo.output.index("What to try next") :].splitlines()[1:-3]
     assert len(proposals) >= 5
     for proposal in proposals:
         done = demo.shell(proposal)

@@ -71,9 +71,11 @@ def start(root: Path, stderr: Path, arguments: tuple[str, ...], environment: Map
     """Start `segments serve`, and wait until it answers."""
     command = [sys.executable, "-m", "rules_engine", "serve", "--repo", str(root), *arguments]
     port = [] if "--uds" in arguments or "--port" in arguments else ["--port", "0"]
+    # Feast, which tests load, sets this for itself and for all that it starts.
+    own = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
     with stderr.open("wb") as output:
         process = subprocess.Popen(
-            [*command, *port], stdout=subprocess.DEVNULL, stderr=output, env={**os.environ, **environment}
+            [*command, *port], stdout=subprocess.DEVNULL, stderr=output, env={**own, **environment}
         )
     deadline = time.monotonic() + 60
     while True:

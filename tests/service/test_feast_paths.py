@@ -11,7 +11,9 @@ from tests.service.conftest import RunningService
 
 def test_features_are_those_of_feast(service: RunningService) -> None:
     asked = {"features": ["profile:country", "profile:age"], "entities": {"user_id": ["ada", "cyd", "nobody"]}}
-    content = service.post("/get-online-features", "read", json=asked).json()
+    answer = service.post("/get-online-features", "read", json=asked)
+    assert answer.status_code == 200, answer.text
+    content = answer.json()
     names = content["metadata"]["feature_names"]
     columns = dict(zip(names, content["results"], strict=True))
     assert columns["user_id"]["values"] == ["ada", "cyd", "nobody"]

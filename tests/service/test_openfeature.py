@@ -112,6 +112,6 @@ def test_a_store_that_holds_nothing_is_an_error_and_no_answer(make_service: Make
         for default in (True, False):
             details = flags.get_boolean_details("adults", default, person("ada"))
             assert (details.value, details.error_code) == (default, ErrorCode.GENERAL)
-            assert "does not hold" in str(details.error_message)
+            assert "materialize" in str(details.error_message)
     finally:
         api.shutdown()

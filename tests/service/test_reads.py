@@ -29,12 +29,9 @@ def test_a_key_with_slashes_and_blanks_is_one_part_of_the_path(service: RunningS
 
 def test_features_and_an_explanation(service: RunningService) -> None:
     content = service.get("/v1/users/bob/features", "read").json()
-    assert content["features"] == {
-        "profile:country": "DE",
-        "profile:age": 17,
-        "profile:spent": 0.0,
-        "events:views_1h": 0,
-    }
+    profile = {name: value for name, value in content["features"].items() if name.startswith("profile:")}
+    assert profile == {"profile:country": "DE", "profile:age": 17, "profile:spent": 0.0}
+    assert content["features"]["events:views_1h"] == 0
     one = service.get("/v1/users/bob/features?feature=profile:age", "read").json()
     assert one == {"entity": "bob", "features": {"profile:age": 17}}
     explained = service.get("/v1/users/bob/explain/adults", "read").json()
