@@ -97,7 +97,7 @@ class Feast:
             store = self._opened(project)
 
             def read() -> Any:
-                from google.protobuf.json_format import MessageToDict
+                from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # it has none
 
                 wanted_features = store.get_feature_service(service) if service else names
                 is_full = bool(body.get("full_feature_names"))

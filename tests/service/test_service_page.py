@@ -42,7 +42,12 @@ def test_every_command_prints_what_the_page_says(make_service: MakeService, samp
     for command, expected in COMMANDS:
         shell = ["sh", "-c", command.replace("localhost:8080", service.url.removeprefix("http://"))]
         done = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=True)
-        assert done.stdout == expected.rstrip("\n"), command
+        assert _any_version(done.stdout) == _any_version(expected.rstrip("\n")), command
+
+
+def _any_version(text: str) -> str:
+    """The text with the same version of definitions, whatever it is."""
+    return re.sub(r'(?<="definitions_version":")[0-9a-f]{12}', "e1520c58619e", text)
 
 
 def test_paths_of_the_page_are_those_of_the_service(make_service: MakeService, sample: Project) -> None:
