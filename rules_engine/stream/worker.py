@@ -339,7 +339,7 @@ class Worker:
         return self._on_store(desk.states_are_complete)  # in every round: a store may be emptied at any time
 
     def _is_done(self, until: int) -> bool:
-        """Say whether no event that came before an instant waits in any partition, and no timer is due."""
+        """Say whether no partition has an event from before an instant, a due timer, or a sweep that is left."""
         desk = self._desk
         others = [partition for partition in range(PARTITIONS) if partition not in self._leases.partitions()]
         waiting = self._on_store(lambda: desk.intake.look(others, 1, now_micros(), desk.latest)) if others else {}
@@ -347,6 +347,7 @@ class Worker:
             work.due or (work.entries and int(work.entries[0][0].partition(b"-")[0]) * 1000 <= until)
             for work in waiting.values()
         )
+        waits = waits or not self._on_store(lambda: desk.sweeper.is_done_by(others))
         if waits:
             self._stopping.wait(0.1)
         return not waits

@@ -82,7 +82,7 @@ class Machine:
         self._initial = record
         self._features = features
         self._view = rules.view(features, state)
-        self._swept = swept
+        self._looked: dict[str, tuple[int, Collection[str], int]] = {}
         self._clock = record.at
         self._last_id = record.last_id
         self._members = dict(record.members)
@@ -93,9 +93,11 @@ class Machine:
         self._instances = Instances(rules, features, record, self._dues, self._outbox)
         self._is_new = record.at is None
         self._is_adopted = record.rules == rules.fingerprint
-        covered = record.fresh | frozenset(swept)
-        self._unknown = rules.names - covered
-        self._fresh = (record.fresh & rules.names) - frozenset(swept)
+        self._unknown = rules.names_beyond(swept)
+        self._fresh: frozenset[str] = frozenset()
+        if record.fresh:
+            self._unknown -= record.fresh
+            self._fresh = (record.fresh & rules.names).difference(swept)
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -207,7 +209,9 @@ class Machine:
         state = update(self.state, (event,), self._rules.events.requirements)
         if state is not self.state:
             self.state = state
-            self._view = self._rules.view(self._features, state)
+            before, self._view = self._view, self._rules.view(self._features, state)
+            self._view.fixed = before.fixed
+            self._looked.clear()
 
     def _adopt(self, at: int) -> None:
         """Compare with definitions that are new to the record, before anything else happens at an instant."""
@@ -223,9 +227,9 @@ class Machine:
             self._evaluate(at, self._rules.groups, APPLY, looks=True)
 
     def _take_baseline(self, at: int) -> None:
-        for name in sorted(self._unknown - self._members.keys()):
-            if not self._rules.check(name, self._view, at)[0]:
-                continue
+        groups = [group for group, names in self._rules.groups.items() if not self._unknown.isdisjoint(names)]
+        true = {name for group in groups for name in self._look(group, at)[0]}
+        for name in sorted((true & self._unknown) - self._members.keys()):
             self._members[name] = at
             self._outbox.append(Transition(name, MembershipChange.BASELINE, at, BASELINE, self._rules.version))
         self._fresh |= self._unknown
@@ -264,8 +268,8 @@ class Machine:
             if group == grown and due > at:
                 holding, until = self._rules.look_after(group, members, due, self._view, at)
             else:
-                holding, until = self._rules.look(group, self._view, at)
-            self._look_again(group, until)
+                holding, until = self._look(group, at)
+            self._note_due(group, until)
             for name in holding:
                 if name not in members:
                     members[name] = at
@@ -287,7 +291,16 @@ class Machine:
             for name, entered in sorted(moves)
         ]
 
-    def _look_again(self, name: str, until: int) -> None:
+    def _look(self, group: str, at: int) -> tuple[Collection[str], int]:
+        """Look at a group: once for an instant, as long as no event comes."""
+        looked = self._looked.get(group)
+        if looked is not None and looked[0] == at:
+            return looked[1:]
+        holding, until = self._rules.look(group, self._view, at)
+        self._looked[group] = at, holding, until
+        return holding, until
+
+    def _note_due(self, name: str, until: int) -> None:
         if until == FOREVER:
             self._dues.pop(name, None)
         else:

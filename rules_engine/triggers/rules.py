@@ -18,6 +18,7 @@ from rules_engine.rules.types import ValueType, from_feast_name
 from rules_engine.rules.walk import dependencies
 from rules_engine.sdk.event_rules import EventRules
 from rules_engine.targets.stepwise.compile import Checks
+from rules_engine.targets.stepwise.indexed import WORTH, looks_at
 from rules_engine.targets.stepwise.view import FOREVER, View
 from rules_engine.triggers.growth import Effect, effect
 from rules_engine.triggers.record import MembershipChange
@@ -41,6 +42,8 @@ class TriggerRules:
         the types of the features, by ``VIEW:NAME``.
     version
         of the definitions, for transitions and steps.
+    worth
+        how many conditions there have to be for each operand before a group is looked at through the index.
 
     Attributes
     ----------
@@ -66,6 +69,8 @@ class TriggerRules:
         definitions: Mapping[str, Any],
         types: Mapping[str, ValueType | None] | None = None,
         version: str = "",
+        *,
+        worth: float = WORTH,
     ) -> None:
         self.version = version
         self.types = types or {}
@@ -85,8 +90,10 @@ class TriggerRules:
             )
             for group, names in self.groups.items()
         }
+        self._looks = looks_at(program, self.events.layout, self.groups, worth)
         self.features = tuple(sorted(self._features()))
         self.fingerprint = _fingerprint(definitions)
+        self._beyond: tuple[Collection[str], frozenset[str]] = ((), self.names)
         self._on: dict[str, dict[str, list[Trigger]]] = {"enter": {}, "exit": {}}
         self._on_event: dict[str, list[Trigger]] = {}
         for name in sorted(self.triggers):
@@ -119,6 +126,14 @@ class TriggerRules:
         read = {feature for segment in self._program.segments.values() for feature in _features_of(segment)}
         return read | payload_features(self.triggers.values())
 
+    def names_beyond(self, swept: Collection[str]) -> frozenset[str]:
+        """Return the segments that are not among some; those of the last question are remembered."""
+        previous, beyond = self._beyond
+        if previous is not swept:
+            beyond = self.names.difference(swept)
+            self._beyond = swept, beyond
+        return beyond
+
     def on(self, change: MembershipChange, segment: str) -> Iterable[Trigger]:
         """Return the triggers that a transition starts, by name."""
         return self._on[change.value].get(segment, ())
@@ -142,8 +157,11 @@ class TriggerRules:
         """Return the features and events of an entity, for evaluation."""
         return View(features, self.events.read(state))
 
-    def look(self, group: str, view: View, at: int) -> tuple[list[str], int]:
+    def look(self, group: str, view: View, at: int) -> tuple[Collection[str], int]:
         """Return the true segments of a group at an instant, and an instant until which no segment of it changes."""
+        indexed = self._looks.get(group)
+        if indexed is not None and view.reader.is_whole:
+            return indexed(view, at)
         until, holding = FOREVER, []
         for name, check, _ in self._checks_of[group]:
             holds, lasts = check(view, at)
@@ -153,12 +171,16 @@ class TriggerRules:
                 until = lasts
         return holding, until
 
-    def look_after(self, event: str, members: Collection[str], due: int, view: View, at: int) -> tuple[list[str], int]:
+    def look_after(
+        self, event: str, members: Collection[str], due: int, view: View, at: int
+    ) -> tuple[Collection[str], int]:
         """Return the same after one more event; ``members`` were true before it, until ``due`` if it had not come.
 
         Segments that are true and that the event can only make true stay true, for at least as long; and the other way
-        round. They are not evaluated, so the returned instant may be early.
+        round. They are not evaluated, unless the group is looked at through the index, so the instant may be early.
         """
+        if event in self._looks:
+            return self.look(event, view, at)
         until, holding = due, []
         for name, check, does in self._checks_of[event]:
             if name in members:

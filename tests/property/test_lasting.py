@@ -13,6 +13,7 @@ from rules_engine.rules.changes import candidates, clocks_of, first_change, reac
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.predicates import Truth
 from rules_engine.targets.stepwise.compile import Checks
+from rules_engine.targets.stepwise.indexed import IndexedLooks
 from rules_engine.targets.stepwise.view import View
 from rules_engine.testing import CONDITION, Scenario
 from tests.property.strategies import Example, examples
@@ -64,3 +65,36 @@ def test_an_answer_lasts_as_long_as_it_says(example: Example, seed: int, wanted:
             return
         assert change is None or until < change
         at = until
+
+
+@settings(max_examples=settings().max_examples * 3)
+@given(examples(largest=12), st.integers(0, 2**32))
+def test_many_segments_last_as_long_as_the_index_says(example: Example, seed: int) -> None:
+    scenario = load(example)
+    program, inputs = scenario.program, scenario.inputs
+    reader = read_through_state(scenario, seed)
+    assume(reader.is_whole)
+    view = View(EntityFeatures("somebody", inputs.features, inputs.updated_at, inputs.expires_at), reader)
+    look = IndexedLooks(program, StateLayout(reader.requirements)).of(program.names, worth=0)
+    assert look is not None
+    at = scenario.now
+    truth = true_at(scenario, at)
+    conditions = reachable(program, [segment.when for segment in program.segments.values()])
+    instants = candidates(conditions, inputs, at)
+    change = first_change(lambda now: true_at(scenario, now), instants, at, clocks_of(conditions, inputs))
+    for _ in range(LOOKS):
+        found, until = look(view, at)
+        assert set(found) == truth
+        assert until > at
+        if until > LAST_INSTANT:
+            assert change is None
+            return
+        if until == change:
+            return
+        assert change is None or until < change
+        at = until
+
+
+def true_at(scenario: Scenario, at: int) -> set[str]:
+    evaluation = Evaluation(scenario.program, scenario.inputs, at)
+    return {name for name in scenario.program.names if evaluation.segment(name) is True}

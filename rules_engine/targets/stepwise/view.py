@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 
 from rules_engine.events.state.reading import StateReader
 from rules_engine.features.online.selection import EntityFeatures
@@ -25,15 +25,23 @@ Answer = tuple[bool, int]
 
 
 class View:
-    """The features and the kept events of an entity, and the ``answers`` of segments that were evaluated on them."""
+    """The features and the kept events of an entity, and the ``answers`` of segments that were evaluated on them.
 
-    __slots__ = ("answers", "expires_at", "reader", "streams", "values")
+    Attributes
+    ----------
+    fixed
+        the conjunctions that its features leave, and until when, for looks at many segments; None before the first.
+        It is the same whatever events come.
+    """
+
+    __slots__ = ("answers", "expires_at", "fixed", "reader", "streams", "values")
 
     def __init__(self, features: EntityFeatures, reader: StateReader) -> None:
         self.values = features.values
         self.expires_at = features.expires_at
         self.reader = reader
         self.streams = reader.streams
+        self.fixed: tuple[int, int] | None = None
         self.answers: dict[tuple[str, bool], tuple[int, Answer]] = {}
 
     def feature(self, ref: FeatureRef, now: int) -> tuple[Value, int]:
@@ -42,6 +50,23 @@ class View:
         if expires_at is None:
             return self.values.get(ref.key), FOREVER
         return (None, FOREVER) if now >= expires_at else (self.values.get(ref.key), expires_at)
+
+    def current(self, now: int) -> Mapping[str, Value]:
+        """Return the features that are not past their view's ttl."""
+        expired = tuple(f"{name}:" for name, expires_at in self.expires_at.items() if now >= expires_at)
+        return (
+            {key: value for key, value in self.values.items() if not key.startswith(expired)}
+            if expired
+            else self.values
+        )
+
+    def expiry(self, views: Container[str], now: int) -> int:
+        """Return the next instant at which values of some feature views expire."""
+        until = FOREVER
+        for name, at in self.expires_at.items():
+            if now < at < until and name in views:
+                until = at
+        return until
 
 
 #: A condition, compiled.
