@@ -39,6 +39,10 @@ SEEN = bytes.fromhex("0880cea4ac06")  # some second of 2023
 USERS = 600
 
 
+#: Seconds that nothing here takes, however busy the machine is, unless it would wait for ever.
+PATIENCE = 20.0
+
+
 def plan_for(address: str) -> ReadPlan:
     view = PlanView("v", "v", (PlanFeature("name", "String", 1), PlanFeature("blob", "Bytes", 2)))
     return ReadPlan("shop", "user", "user_id", 3, Connection("redis", address), (view,))
@@ -151,7 +155,7 @@ def test_while_the_server_is_down_each_request_says_so_at_once(
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError, match=f"cannot reach the online store at {server.address}"):
             reader.read(users)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < PATIENCE
     server.start()
     assert is_right("1", reader.read(["1"])[0])
 
@@ -166,7 +170,7 @@ def test_a_server_that_hangs_is_a_timeout_and_leaves_no_answer_behind(
         began = time.monotonic()
         with pytest.raises(StoreTimeoutError, match="did not answer in time"):
             reader.read(users)
-        assert 0.25 < time.monotonic() - began < 1
+        assert 0.25 < time.monotonic() - began < PATIENCE
     server.go_on()
     for number in range(20):
         assert is_right(str(number), reader.read([str(number)])[0])
@@ -190,10 +194,10 @@ def test_an_answer_in_drops_is_bounded_by_the_timeout_too() -> None:
         thread = threading.Thread(target=drip)
         thread.start()
         reader = redis_reader(plan_for(f"127.0.0.1:{listener.getsockname()[1]}"), Path(), timeout=0.4)
-        began = time.monotonic()
         with pytest.raises(StoreTimeoutError):
             reader.read(["1"])
-        assert time.monotonic() - began < 0.8
+        assert thread.is_alive(), "it waited for the whole answer"
+        reader.close()
         thread.join()
 
 
@@ -224,17 +228,23 @@ def test_an_answer_over_a_unix_socket_is_found_by_looking_for_it_and_by_sleeping
                     connection.recv(1000)
                     time.sleep(pause)
                     connection.sendall(b":%d\r\n" % number)
-                connection.recv(1000)  # and never answers
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                ended.wait()  # and never answers
 
+        ended = threading.Event()
         thread = threading.Thread(target=answer)
         thread.start()
-        pool = Pool(RedisEndpoint(Address.parse(f"localhost:0,unix_socket_path={tmp_path / 's'}"), 0.2, 0.2))
+        address = Address.parse(f"localhost:0,unix_socket_path={tmp_path / 's'}")
+        pool = Pool(RedisEndpoint(address, PATIENCE, PATIENCE))
         assert [ask(pool) for _ in range(3)] == [0, 1, 2]
-        began = time.monotonic()
+        pool.retire()
+        pool = Pool(RedisEndpoint(address, 0.2, PATIENCE))
         with pytest.raises(StoreTimeoutError):
             ask(pool)
-        assert time.monotonic() - began < 5
         pool.retire()
+        ended.set()
         thread.join()
 
 
@@ -337,22 +347,21 @@ def test_threads_share_connections_and_wait_for_one(server: Server, make_reader:
 def test_when_all_connections_stay_busy_the_request_says_so(
     server: Server, make_reader: Callable[..., RedisReader]
 ) -> None:
-    reader = make_reader(",max_connections=1", timeout=0.6)
+    reader = make_reader(",max_connections=1", timeout=0.5)
     reader.read(["1"])
     server.pause()
     errors: list[StoreError] = []
 
-    def work(offset: int) -> None:
-        time.sleep(offset * 0.1)
+    def work(_: int) -> None:
         try:
             reader.read(["1"])
         except StoreError as error:
             errors.append(error)
 
     began = time.monotonic()
-    run_threads(work, 4)
-    assert time.monotonic() - began < 2
-    assert [type(error) for error in errors] == [StoreTimeoutError] * 4
+    run_threads(work, 40)
+    assert time.monotonic() - began < 10, "one waited after the other, 20 seconds together"
+    assert [type(error) for error in errors] == [StoreTimeoutError] * 40
     server.go_on()
     assert is_right("3", reader.read(["3"])[0])
     assert server.connections() == 1
@@ -398,7 +407,7 @@ def test_a_connection_that_breaks_between_answers_is_replaced_for_the_rest(
 def test_killed_and_restarted_under_load_every_request_is_right_or_an_error_in_time(
     server: Server, make_reader: Callable[..., RedisReader], ask: Callable[..., list[EntityFeatures]]
 ) -> None:
-    reader = make_reader(timeout=1.0)
+    reader = make_reader(timeout=PATIENCE / 2)
     end = threading.Event()
     wrong: list[object] = []
     answers, failures = [0] * 6, [0] * 6
@@ -418,28 +427,37 @@ def test_killed_and_restarted_under_load_every_request_is_right_or_an_error_in_t
                 answers[offset] += 1
                 # Just after a restart the server is empty, which is an error: nobody is absent, and nobody another.
                 wrong.extend((u, f) for u, f in zip(users, found, strict=True) if not is_right(u, f))
-            if time.monotonic() - began > 1.5:
+            if time.monotonic() - began > PATIENCE:
                 wrong.append(f"took {time.monotonic() - began}")
 
     threads = [threading.Thread(target=work, args=(offset,)) for offset in range(6)]
     for thread in threads:
         thread.start()
-    for _ in range(3):
-        time.sleep(0.2)
-        server.kill()
-        time.sleep(0.1)
-        server.start()
-    time.sleep(0.2)
-    before = sum(failures)
-    time.sleep(0.2)
-    end.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for _ in range(3):
+            wait_for_more(answers)
+            server.kill()
+            wait_for_more(failures)
+            server.start()
+        wait_for_more(answers)
+        before = sum(failures)
+        wait_for_more(answers)
+        assert sum(failures) == before, "it did not recover by itself"
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
     assert wrong == []
-    assert min(answers) > 10
-    assert before > 0
-    assert sum(failures) == before, "it did not recover by itself"
     assert server.connections() <= 6
+
+
+def wait_for_more(counts: Sequence[int], more: int = 5) -> None:
+    """Wait until each of these counts has grown by so many."""
+    wanted = [count + more for count in counts]
+    deadline = time.monotonic() + 6 * PATIENCE
+    while any(count < least for count, least in zip(counts, wanted, strict=True)):
+        assert time.monotonic() < deadline, f"{counts} of {wanted}"
+        time.sleep(0.005)
 
 
 def test_a_closed_reader_lets_go_of_its_connections(server: Server, make_reader: Callable[..., RedisReader]) -> None:
@@ -447,7 +465,7 @@ def test_a_closed_reader_lets_go_of_its_connections(server: Server, make_reader:
     reader.read(["1"])
     assert server.connections() == 1
     reader.close()
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + PATIENCE
     while server.connections() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.connections() == 0
@@ -623,7 +641,7 @@ def test_asyncio_a_server_that_hangs_is_a_timeout_and_leaves_no_answer_behind(se
         began = time.monotonic()
         results = await asyncio.gather(*(reader.read([str(n)]) for n in range(20)), return_exceptions=True)
         assert {type(result) for result in results} == {StoreTimeoutError}
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < PATIENCE
         server.go_on()
         assert await all_right(reader, [str(number) for number in range(100)])
         await reader.close()
@@ -633,14 +651,13 @@ def test_asyncio_a_server_that_hangs_is_a_timeout_and_leaves_no_answer_behind(se
 
 def test_asyncio_killed_and_restarted_under_load(server: Server) -> None:
     async def main() -> None:
-        reader = await open_async_reader(plan_for(server.address), Path(), timeout=1.0)
+        reader = await open_async_reader(plan_for(server.address), Path(), timeout=PATIENCE / 2)
         wrong: list[object] = []
-        answers = failures = 0
+        answers, failures = [0] * 10, [0] * 10
         end = False
 
         async def work(offset: int) -> None:
-            nonlocal answers, failures
-            number = offset
+            number = offset * 50
             while not end:
                 number += 1
                 user = str(number % USERS)
@@ -648,30 +665,28 @@ def test_asyncio_killed_and_restarted_under_load(server: Server) -> None:
                 try:
                     found = (await reader.read([user]))[0]
                 except StoreError:
-                    failures += 1
+                    failures[offset] += 1
                     await asyncio.sleep(0.01)
                 else:
-                    answers += 1
+                    answers[offset] += 1
                     if found.entity != user or (found.values and not is_right(user, found)):
                         wrong.append(found)
-                if time.monotonic() - began > 1.5:
+                if time.monotonic() - began > PATIENCE:
                     wrong.append(f"took {time.monotonic() - began}")
 
-        tasks = [asyncio.create_task(work(offset * 50)) for offset in range(10)]
+        tasks = [asyncio.create_task(work(offset)) for offset in range(10)]
         for _ in range(3):
-            await asyncio.sleep(0.2)
+            await asyncio.to_thread(wait_for_more, answers)
             await asyncio.to_thread(server.kill)
-            await asyncio.sleep(0.1)
+            await asyncio.to_thread(wait_for_more, failures)
             await asyncio.to_thread(server.start)
-        await asyncio.sleep(0.2)
-        before = failures
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(wait_for_more, answers)
+        before = sum(failures)
+        await asyncio.to_thread(wait_for_more, answers)
+        assert sum(failures) == before, "it did not recover by itself"
         end = True
         await asyncio.gather(*tasks)
         assert wrong == []
-        assert answers > 100
-        assert before > 0
-        assert failures == before, "it did not recover by itself"
         await reader.close()
 
     asyncio.run(main())
