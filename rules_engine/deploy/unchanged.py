@@ -146,9 +146,12 @@ def _state(project: Project, outside: list[str]) -> str | None:
     if registry is None or sources is None or _asks_elsewhere(project):
         return None
     digest = hashlib.sha256()
-    for path in (project.read_plan, project.state_dir / "schema.json", registry, *map(Path, outside)):
-        digest.update(path.read_bytes() if path.is_file() else b"-")
-        digest.update(b"\n")
+    try:
+        for path in (project.read_plan, project.state_dir / "schema.json", registry, *map(Path, outside)):
+            digest.update(path.read_bytes() if path.is_file() else b"-")
+            digest.update(b"\n")
+    except PermissionError:  # an apply writes the plan anew, whoever may read the old one
+        return None
     for path in (*(source.path for source in sources), project.state_dir / "owed_sweep.json"):
         digest.update(_stamp(path))
     return digest.hexdigest()

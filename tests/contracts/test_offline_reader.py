@@ -158,7 +158,7 @@ def test_every_way_of_reading_gives_what_feast_joins(repo: FeastRepo, monkeypatc
         with monkeypatch.context() as patched:
             patched.setattr(newest, "has_duckdb", lambda: False)
             assert as_of(users, users.batches(to_micros(instant)), instant) == ours
-        held = users._held([None, None], to_micros(instant), None, None)
+        held = users._in_memory([None, None], to_micros(instant), None, None)
         pulled = as_of(users, (Part(batch, done) for batch, done in held), instant)
         assert ours, instant
         joined = plain(feasts(repo, sorted(ours), instant), exact=exact)
@@ -195,7 +195,7 @@ def test_others_count_without_rows_and_are_told_by_their_places(repo: FeastRepo)
     (everyone,) = [part.batch.to_pylist() for part in users.batches(late)]
     known = [row["user_id"] for row in everyone]
     others = pa.array(["zoe", known[5], "amy", known[2]], pa.large_string())
-    through_feast = list(users._held([None, None], late, None, others))
+    through_feast = list(users._in_memory([None, None], late, None, others))
     for keys, want in ((None, {*known, "zoe", "amy"}), (["zoe", known[2], known[0]], {"zoe", known[2], known[0]})):
         (part,) = users.batches(late, keys, others)
         assert part.places is not None

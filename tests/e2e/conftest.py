@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 
 from rules_engine.batch.parity import compare
 from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan
+from rules_engine.redis.embedded import EmbeddedStore
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,17 +46,48 @@ class Demo:
 
 
 def check_parity(root: Path) -> None:
-    """Compare everyone as `segments parity --all` does: what a test wrote has left no disagreement."""
-    found = compare(Project.open(root), None)
-    assert found.users, "or there is nothing that could disagree"
-    assert found.segments
-    assert (found.disagreements, found.refused) == ((), {})
+    """Compare everyone as `segments parity --all` does: what tests wrote has left no disagreement.
+
+    It runs in this process, which has loaded Feast. Nothing can disagree in a project that has no segments, or that was
+    neither materialized nor has events.
+    """
+    project = Project(root)
+    is_filled = any((project.state_dir / name).exists() for name in ("materialized.json", "events"))
+    if not is_filled or not ReadPlan.load(project.read_plan).definitions.get("segments"):
+        return
+    compared = compare(project, None)
+    assert (compared.disagreements, compared.refused) == ((), {})
+
+
+@contextmanager
+def agreeing(root: Path, request: pytest.FixtureRequest | None = None) -> Iterator[None]:
+    """Have a project in a folder. In the end online store and batch agree on everyone, and its server is stopped.
+
+    A test of which the request is given may say by a mark that they do not.
+    """
+    try:
+        yield
+        if request is None or request.node.get_closest_marker("disagreeing") is None:
+            check_parity(root)
+    finally:
+        EmbeddedStore(root).stop()
 
 
 @pytest.fixture
-def parity() -> Callable[[Path], None]:
-    """For tests that write: the check that the online store and batch agree on everyone in the end."""
-    return check_parity
+def make_project(
+    make_project: Callable[..., Project], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Project]]:
+    """Make a project as everywhere. After the test online store and batch agree on everyone, or a mark says why not."""
+    made: list[Project] = []
+
+    def make(*arguments: object, **named: object) -> Project:
+        made.append(make_project(*arguments, **named))
+        return made[-1]
+
+    yield make
+    if request.node.get_closest_marker("disagreeing") is None:
+        for project in made:
+            check_parity(project.root)
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ from rules_engine import SegmentClient
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
+from tests.e2e.conftest import check_parity
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
@@ -108,7 +109,7 @@ def copy(shop: Shop, tmp_path: Path) -> Path:
 # --- a new project --------------------------------------------------------------------------------------------------
 
 
-def test_a_new_project_works_at_once(shop: Shop, parity: Callable[[Path], None]) -> None:
+def test_a_new_project_works_at_once(shop: Shop) -> None:
     assert shop.init.startswith("Made the project My-Shop in ")
     assert shop.apply.splitlines() == [
         "Applied my_shop: 3 segments, 2 feature views",
@@ -124,7 +125,7 @@ def test_a_new_project_works_at_once(shop: Shop, parity: Callable[[Path], None])
     assert re.match(r"Materialized 400 rows up to 2026-02-01T00:00:00Z in [0-9.]+ s$", lines[3])
     assert good("validate", "--repo", shop.root) == "ok: 3 segments and 1 trigger in 5 files, and 4 test files\n"
     assert good("test", "--repo", shop.root) == "ok: 9 cases in 4 test files\n"
-    parity(shop.root)
+    check_parity(shop.root)
 
 
 def test_characters_that_the_eye_misses_are_named_with_their_place(copy: Path) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from rules_engine import SegmentClient
-from rules_engine.redis.embedded import EmbeddedStore
-from tests.e2e.test_cli_project import bad, good
+from tests.commands import bad, good
+from tests.e2e.conftest import agreeing
 
 EVENTS = """\
 events:
@@ -30,8 +30,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     good("init", root)
     (root / "feature_repo/events.yaml").write_text(EVENTS)
     (root / "segments/keen.yaml").write_text(KEEN)
-    yield root
-    EmbeddedStore(root).stop()
+    with agreeing(root):
+        yield root
 
 
 def ask(root: Path, user: str, segment: str) -> bool:
@@ -39,7 +39,7 @@ def ask(root: Path, user: str, segment: str) -> bool:
     return segment in found["segments"]
 
 
-def test_events_go_from_the_file_and_the_application_into_answers(root: Path, parity: Callable[[Path], None]) -> None:
+def test_events_go_from_the_file_and_the_application_into_answers(root: Path) -> None:
     assert "view" in good("schema", "--repo", root, "--output", "-")
     good("validate", "--repo", root)
     good("apply", "--repo", root)
@@ -74,7 +74,6 @@ def test_events_go_from_the_file_and_the_application_into_answers(root: Path, pa
     with SegmentClient.from_repo(root) as client:
         assert client.features("u2", ["events:views_7d"]) == {"events:views_7d": 3}
     good("materialize", "--repo", root)
-    parity(root)
 
 
 def test_what_is_wrong_in_events_yaml_is_shown_with_its_place(root: Path) -> None:

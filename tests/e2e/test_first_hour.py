@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rules_engine.redis.embedded import EmbeddedStore
+from tests.commands import good
 
 COMMAND = [sys.executable, "-m", "rules_engine"]
 
@@ -31,8 +32,8 @@ def segments(
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("hour") / "shop"
-    assert segments("init", root).returncode == 0
-    assert segments("apply", "--repo", root).returncode == 0
+    good("init", root)
+    good("apply", "--repo", root)
     yield root
     EmbeddedStore(root).stop()
 
@@ -44,7 +45,7 @@ _NEEDS = {
     "validate": {*_DEFINITIONS, _STORE},
     "apply": {*_DEFINITIONS, _STORE},  # and writes the plan anew
     "evaluate": {*_DEFINITIONS, _STORE},
-    "lookup": {_PLAN, _STORE},
+    "lookup": {_PLAN},
     "store": {_STORE},
 }
 

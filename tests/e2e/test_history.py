@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rules_engine import SegmentClient
-from rules_engine.redis.embedded import EmbeddedStore
-from tests.e2e.test_cli_project import bad, good
+from tests.commands import bad, good
+from tests.e2e.conftest import agreeing
 
 EVENTS = "events:\n  view:\n    properties: {page: {type: string}}\n    retention: 30d\n"
 KEEN = """\
@@ -41,13 +41,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (root / "feature_repo/events.yaml").write_text(EVENTS)
     (root / "segments/keen.yaml").write_text(KEEN)
     good("apply", "--repo", root)
+    good("materialize", "--repo", root)
     now = datetime(2026, 2, 1, tzinfo=UTC)  # what counts as now in a new project
     with SegmentClient.from_repo(root) as client:
         for minutes in (5, 1):
             client.track("u1", "view", {"page": "a"}, at=now - timedelta(minutes=minutes), event_id=f"e{minutes}")
         client.track("u2", "view", at=now)
-    yield root
-    EmbeddedStore(root).stop()
+    with agreeing(root):
+        yield root
 
 
 def test_what_happened_is_shown_with_why(root: Path) -> None:

@@ -202,7 +202,7 @@ def test_it_is_incremental_and_knows_nothing_of_later(shop: Project) -> None:
     assert u0.values == {"spending:total": 10.0, "spending:orders": 1, "visits:page": "home"}
     assert u0.updated_at == {"spending": day(1), "visits": day(0)}
     assert u1.values == {"spending:total": 11.0, "spending:orders": 1}
-    assert not u2.known  # comes on the next day
+    assert not u2.is_known  # comes on the next day
 
     second = materialize(shop, end=day(2))
     assert [(view.view, view.start, view.reason, view.rows) for view in second.views] == [
@@ -234,7 +234,7 @@ def test_the_end_is_exact_in_any_time_zone(shop: Project) -> None:
     assert (process.returncode, out, err) == (0, "2\n", "")  # and one of visits
     at, after = read(shop, "at", "after")
     assert at.updated_at == {"spending": to_micros(end)}
-    assert not after.known
+    assert not after.is_known
 
 
 def test_nothing_is_printed(shop: Project) -> None:
@@ -276,7 +276,7 @@ def test_a_full_run_takes_up_what_replaced_the_rows_of_a_source(shop: Project) -
     assert {view.reason for view in report.views} == {"asked for in full"}
     u0, late = read(shop, "u0", "late")
     assert u0.values["spending:total"] == 99.0
-    assert late.known
+    assert late.is_known
 
 
 def test_an_older_row_never_replaces_a_newer_one(shop: Project) -> None:
@@ -324,7 +324,7 @@ def test_a_store_that_was_emptied_is_filled_again(shop: Project, written_since: 
     report = materialize(shop, end=day(2))
     assert {view.reason for view in report.views} == {"the online store does not hold it"}
     assert read(shop, "u0")[0].values["spending:total"] == 20.0
-    assert not read(shop, "nobody")[0].known
+    assert not read(shop, "nobody")[0].is_known
 
 
 def test_a_store_that_went_back_in_time_is_brought_up_from_there(shop: Project) -> None:
@@ -534,8 +534,8 @@ def test_the_demo_serves_every_customers_latest_row(demo: tuple[Project, FeastRe
     users = [f"{number:05d}" for number in range(1, 23_571)]
     found = read(project, *users, "00000", "23571")
     assert {row.entity: row.values for row in found[:-2]} == expected
-    assert not found[-2].known
-    assert not found[-1].known
+    assert not found[-2].is_known
+    assert not found[-1].is_known
     assert {row.updated_at["rfm"] for row in found[:-2]} == {CDNOW_NOW}
     assert {row.expires_at["rfm"] for row in found[:-2]} == {CDNOW_NOW + 40 * DAY + 1}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -92,9 +91,7 @@ def program_of(project: Project) -> Program:
         return client.program
 
 
-def test_feast_and_the_sdk_read_who_is_in_what_since_when(
-    shop: Project, happened: History, parity: Callable[[Path], None]
-) -> None:
+def test_feast_and_the_sdk_read_who_is_in_what_since_when(shop: Project, happened: History) -> None:
     program = program_of(shop)
     first, second = (brute_force(happened, program, at) for at in (EARLIER, NOW))
     done = write(shop, EARLIER)
@@ -118,7 +115,6 @@ def test_feast_and_the_sdk_read_who_is_in_what_since_when(
     store, everyone = FeastRepo(shop).store, sorted(second)
     online = store.get_online_features(features=COLUMNS, entity_rows=[{"user_id": user} for user in everyone]).to_dict()
     assert dict(zip(everyone, online["keen"], strict=True)) == {user: "keen" in second[user] for user in everyone}
-    parity(shop.root)
 
 
 def test_a_training_set_has_the_membership_of_its_time(shop: Project, happened: History) -> None:

@@ -52,6 +52,9 @@ def segments(window: str, count: int) -> str:
     return SEGMENTS.replace("WINDOW", window).replace("COUNT", str(count))
 
 
+pytestmark = pytest.mark.disagreeing("features are not materialized here")
+
+
 @pytest.fixture(scope="module")
 def happened() -> History:
     return history(seed=11, users=80)

@@ -22,7 +22,7 @@ from rules_engine.features.feast_import import quiet
 from rules_engine.folders import Project
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.stream.worker import Worker
-from tests.e2e.test_cli_project import good
+from tests.commands import good
 
 DEFINITIONS = """\
 from datetime import timedelta

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -23,8 +24,8 @@ import pytest
 from rules_engine import SegmentClient
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
-from rules_engine.redis.embedded import EmbeddedStore
-from tests.e2e.conftest import ROOT
+from tests.commands import good
+from tests.e2e.conftest import ROOT, agreeing
 
 PAGE = (ROOT / "docs/python.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -37,14 +38,12 @@ URL = "/customers/c015/segments"
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The project that `segments init shop` makes, applied and materialized by commands."""
     folder = tmp_path_factory.mktemp("python")
-    segments = [sys.executable, "-m", "rules_engine"]
     root = folder / "shop"
-    try:
-        for command in (["init", "shop"], ["apply", "--repo", "shop"], ["materialize", "--repo", "shop"]):
-            subprocess.run([*segments, *command], cwd=folder, check=True, capture_output=True, text=True)
+    with agreeing(root):
+        good("init", root)
+        good("apply", "--repo", root)
+        good("materialize", "--repo", root)
         yield root
-    finally:
-        EmbeddedStore(root).stop()
 
 
 @pytest.fixture
@@ -119,6 +118,12 @@ def test_a_client_that_was_made_before_a_fork_answers_in_every_child(shop: Path)
         assert client.lookup("c015").segments == expected
 
 
+def _listens(path: Path) -> bool:
+    """Tell whether a socket takes connections; its file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 @pytest.mark.slow
 def test_a_prefork_server_serves_the_application(application: ModuleType, shop: Path, tmp_path: Path) -> None:
     pytest.importorskip("uvicorn_worker")
@@ -129,7 +134,7 @@ def test_a_prefork_server_serves_the_application(application: ModuleType, shop: 
     server = subprocess.Popen(started, cwd=shop, env={**os.environ, "HOME": str(tmp_path)})
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://shop") as client:
-            while not path.exists():
+            while not _listens(path):
                 assert server.poll() is None
                 time.sleep(0.05)
             answers = [client.get(URL, timeout=60).json() for _ in range(8)]

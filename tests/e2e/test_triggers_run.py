@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pytest
 import redis
 
@@ -24,7 +25,9 @@ from rules_engine.deploy.new_project import new_project
 from rules_engine.folders import Project
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.stream.worker import Worker
-from tests.e2e.test_cli_project import ENVIRONMENT, good, segments
+from tests.commands import good
+from tests.e2e.conftest import agreeing
+from tests.e2e.test_cli_project import segments
 from tests.kafka_cluster import Cluster
 from tests.receivers import Receiver, receiver, wait_until
 
@@ -75,14 +78,13 @@ def root(tmp_path_factory: pytest.TempPathFactory, server: Receiver) -> Iterator
     (root / "segments/keen.yaml").write_text(SEGMENTS)
     apply_project(Project.open(root))  # in this process, which has loaded Feast
     Worker(Project.open(root)).run(once=True)  # looks at everybody once: who comes later enters
-    yield root
-    EmbeddedStore(root).stop()
+    with agreeing(root):
+        yield root
 
 
 @pytest.fixture
 def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRM_SECRET", "hunter2")
-    monkeypatch.setitem(ENVIRONMENT, "CRM_SECRET", "hunter2")
 
 
 def lines(root: Path) -> list[dict[str, object]]:
@@ -106,7 +108,7 @@ def test_events_of_kafka_become_actions(root: Path, server: Receiver) -> None:
     command = ("run", "--once", "--from-kafka", cluster.brokers, "--topic", topic, "--repo", root, "--format", "json")
     done = json.loads(good(*command))
     assert (done["accepted"], done["refused"], done["fired"]) == (5, 0, 2)
-    assert done["kafka"] == {"taken": 5, "refused": 1, "known": 0}
+    assert done["kafka"] == {"taken": 5, "refused": 1, "repeated": 0}
     [request] = [one for one in server.accepted() if one.action["entity"] == "ada"]
     action = request.action
     assert (action["trigger"], action["entity"], action["cause"], action["segment"]) == (
@@ -132,6 +134,7 @@ def test_events_of_kafka_become_actions(root: Path, server: Receiver) -> None:
 
 @pytest.mark.usefixtures("_secret")
 def test_a_worker_answers_prometheus_and_logs_nothing_of_people(root: Path, server: Receiver) -> None:
+    EmbeddedStore(root).stop()  # the worker starts it
     command = [sys.executable, "-m", "rules_engine", "run", "--metrics-port", "0", "--json-logs", "--repo", str(root)]
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     said: list[str] = []
@@ -160,6 +163,7 @@ def test_a_worker_answers_prometheus_and_logs_nothing_of_people(root: Path, serv
     assert "segments_timers_pending" in text
     assert "segments_timer_lateness_seconds_bucket" in text
     assert "segments_partitions 16.0" in text
+    assert_no_secret_is_seen_from_outside(worker.pid, root)
     os.kill(worker.pid, signal.SIGTERM)
     rest = worker.stderr.read()
     assert worker.wait(timeout=20) == 0
@@ -172,6 +176,18 @@ def test_a_worker_answers_prometheus_and_logs_nothing_of_people(root: Path, serv
     assert [line["message"] for line in logged if line["logger"] == "rules_engine.worker"][-1] == "the worker ended"
     for word in ("carol-the-secret", "secret-page", "hunter2"):
         assert word not in text + rest
+
+
+def assert_no_secret_is_seen_from_outside(worker: int, root: Path) -> None:
+    """Look at the processes of a project as a list of processes shows them; the server, which stays, has no secret."""
+    server = EmbeddedStore(root).status().pid
+    own = {worker, server, *(child.pid for child in psutil.Process(worker).children(recursive=True))}
+    shown = {process.pid: process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])}
+    started = [line for pid, line in shown.items() if pid in own or any(str(root) in part for part in line)]
+    assert len(started) >= 3, "the worker, the server, and the guard of its folder"
+    assert not any("hunter2" in part for line in started for part in line)
+    assert "hunter2" in psutil.Process(worker).environ().values()
+    assert "hunter2" not in psutil.Process(server).environ().values()
 
 
 def test_a_secret_that_is_not_set_is_said_and_the_action_waits(root: Path, server: Receiver) -> None:

@@ -14,8 +14,8 @@ from rules_engine import SegmentClient
 from rules_engine.clock import from_micros, to_micros
 from rules_engine.rules.load import Definitions
 from rules_engine.targets.sql.run import evaluate_duckdb
+from tests.commands import run
 from tests.property import pools
-from tests.trials.commands import run
 from tests.trials.outcome import Trial
 from tests.trials.plain import Plain
 from tests.trials.world import World

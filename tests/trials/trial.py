@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from rules_engine.cli.main import app
 from rules_engine.deploy.definitions import load_project
 from rules_engine.folders import Project
+from tests.commands import run, stopped
 from tests.trials import files
-from tests.trials.commands import run, stopped
 from tests.trials.comparison import Comparison
 from tests.trials.outcome import Trial
 from tests.trials.simulation import SimulationComparison
