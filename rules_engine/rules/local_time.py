@@ -26,6 +26,8 @@ def find_zone(name: str) -> ZoneInfo | None:
         return None
 
 
+# Many entities are asked about at one instant, and look at the same days: so what was worked out is remembered.
+@lru_cache(maxsize=4096)
 def local_time(now: int, zone_name: str) -> tuple[int, str] | None:
     """Return microseconds since local midnight and the day of the week; None for an unknown zone.
 
@@ -49,10 +51,11 @@ def crossings(after: int, until: int, zone_name: str, times_of_day: Collection[i
     zone = find_zone(zone_name)
     if zone is None:
         return
+    times = frozenset(times_of_day)
     day = from_micros(after - after % DAY - DAY)
     pending: set[int] = set()
     while to_micros(day) <= until + 2 * DAY:
-        pending |= _day_crossings(day, zone, times_of_day)
+        pending |= _day_crossings(day, zone, times)
         # No zone is a whole day from UTC, so no later local day adds anything before this day's start.
         ready = {instant for instant in pending if instant <= to_micros(day)}
         yield from (instant for instant in sorted(ready) if after < instant <= until)
@@ -60,7 +63,8 @@ def crossings(after: int, until: int, zone_name: str, times_of_day: Collection[i
         day += timedelta(days=1)
 
 
-def _day_crossings(day: datetime, zone: ZoneInfo, times_of_day: Collection[int]) -> set[int]:
+@lru_cache(maxsize=4096)
+def _day_crossings(day: datetime, zone: ZoneInfo, times_of_day: frozenset[int]) -> frozenset[int]:
     """Return the boundaries of one local calendar day, and the day's shift of the offset.
 
     A wall time that occurs twice on this day gives two instants.
@@ -73,7 +77,7 @@ def _day_crossings(day: datetime, zone: ZoneInfo, times_of_day: Collection[int])
     start, end = to_micros(day), to_micros(day) + DAY
     if _offset(start, zone) != _offset(end, zone):
         instants.add(_shift(start, end, zone))
-    return instants
+    return frozenset(instants)
 
 
 def _offset(instant: int, zone: ZoneInfo) -> timedelta | None:
