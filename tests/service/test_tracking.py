@@ -127,6 +127,7 @@ def test_packed_bodies_are_unpacked_within_bounds(service: RunningService) -> No
     assert send(b"what").json()["code"] == "invalid-gzip"
     assert send(batch, "br").status_code == 415
     assert service.post("/v1/batch", "track", content=b"{" + b" " * 600_000).status_code == 413
+    assert service.post("/v1/batch", "track", json={"batch": [{}] * 2_501}).json()["code"] == "too-many-messages"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"null", b'{"batch": 5}', b"{", b"\xff"])

@@ -8,7 +8,6 @@ else does; it learns the reason, and begins anew where it was.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 from rules_engine.errors import StoreError
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
+from rules_engine.redis.client import store_errors
 from rules_engine.redis.server import event_server
 from rules_engine.service.push.recent import Announcement, Position, RecentTransitions, read_announcement, refetch
 from rules_engine.triggers.transition_stream import FIELD, transitions_key
@@ -209,16 +209,21 @@ class Hub:
     # --- in the thread ------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        """Read until the hub is closed. While the store is down it is tried anew."""
+        """Read until the hub is closed. While the store is down it is tried anew; to start it is for others."""
         server = event_server(self._plan.connection, self._project.root)
         client = server.client()
         position: Position | None = None
+        fails = False
         while not self._closing.is_set():
             try:
                 self._follow_definitions()
-                position = server.do(functools.partial(self._step, client, position))
+                with store_errors(server.address):
+                    position = self._step(client, position)
+                fails = False
             except StoreError as error:
-                _log.warning("transitions cannot be read, trying again: %s", error)
+                if not fails:
+                    _log.warning("transitions cannot be read; trying until they can: %s", error)
+                fails = True
                 self._closing.wait(_PAUSE)
         client.close()
 

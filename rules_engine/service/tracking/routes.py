@@ -30,6 +30,9 @@ from rules_engine.service.tracking.segment import Arrival, read_message, size_pr
 #: The largest body of a batch, and of a single message with what SDKs put around it, in bytes; unpacked.
 MAX_BATCH, MAX_MESSAGE = 500 * 1024, 40 * 1024
 
+#: The most messages of a batch: what is small may still be much work.
+MAX_MESSAGES = 2_500
+
 #: Of a batch, so many refusals are shown in the answer.
 _SHOWN = 20
 
@@ -99,6 +102,8 @@ async def cloud_events(request: HttpRequest) -> Reply:
     if kind == BATCH:
         if not isinstance(content, list):
             raise Problem(400, "invalid-body", "a batch of CloudEvents is a JSON list")
+        if len(content) > MAX_MESSAGES:
+            raise Problem(413, "too-many-messages", f"a batch has at most {MAX_MESSAGES:,} messages")
         events = content
     else:
         events = [content if kind == STRUCTURED else from_headers(request.scope["headers"], content)]
@@ -119,6 +124,8 @@ async def _take_batch(request: HttpRequest, *, corrects_clock: bool) -> Reply:
     messages = body.get("batch") if isinstance(body, dict) else None
     if not isinstance(messages, list):
         raise Problem(400, "invalid-body", "a batch is a JSON object with the messages in the list `batch`")
+    if len(messages) > MAX_MESSAGES:
+        raise Problem(413, "too-many-messages", f"a batch has at most {MAX_MESSAGES:,} messages")
     arrival = Arrival(now_micros(), body.get("sentAt"), corrects_clock)
 
     def read(words: Vocabulary) -> list[Report | Refused]:
