@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter as TallyOf
+from collections.abc import Iterable
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -37,11 +39,17 @@ class RequestMetrics:
         )
         self._counter = cache(lambda route, method, code: self._requests.labels(route, method, str(code)))
         self._histogram = cache(self._seconds.labels)
+        self._events = Counter("segments_events_reported", "Events", ("source", "outcome"), registry=self._registry)
 
     def answered(self, route: str, method: str, code: int, seconds: float) -> None:
         """Count a request by its route, and the time until its reply began."""
         self._counter(route, method, code).inc()
         self._histogram(route, method).observe(seconds)
+
+    def reported(self, source: str, outcomes: Iterable[str]) -> None:
+        """Count events by what became of them: ``taken``, or the code of the reason why they were refused."""
+        for outcome, number in TallyOf(outcomes).items():
+            self._events.labels(source, outcome).inc(number)
 
     def text(self) -> bytes:
         """Return all counters in Prometheus's text format."""

@@ -89,6 +89,9 @@ def test_what_is_wrong_never_fails_a_batch(
     set_aside = [reason["code"] for reason in refused_events(sink, 4)[1]]
     sink.close()
     assert sorted(set_aside) == sorted(codes.values())
+    counted = service.get("/metrics", "read").text
+    for code in codes.values():
+        assert f'segments_events_reported_total{{outcome="{code}",source="segment"}}' in counted
 
 
 def test_a_message_that_is_sent_again_counts_once(service: RunningService, client: SegmentClient) -> None:

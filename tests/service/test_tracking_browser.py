@@ -1,4 +1,4 @@
-"""Segment's own SDK for browsers, unmodified, in a real browser: its settings come from the service, its reports go there."""
+"""Segment's own SDK for browsers, unmodified, in a real browser: its settings and where it reports are the service."""
 
 from __future__ import annotations
 

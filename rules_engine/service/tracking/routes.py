@@ -144,6 +144,8 @@ async def _take(request: HttpRequest, messages: Sequence[object], read: _Read, s
         return tracker.take(reports, source)
 
     rejections = await request.service.collector.run(take)
+    outcomes = ("taken" if rejection is None else rejection.code for rejection in rejections)
+    request.service.metrics.reported(source, outcomes)
     refusals = [
         {"index": index, "code": rejection.code, "message": rejection.message}
         for index, rejection in enumerate(rejections)
