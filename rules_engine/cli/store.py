@@ -42,7 +42,8 @@ def status(repo: Repo = HERE, output_format: OutputFormat = Format.TEXT) -> None
 def start(repo: Repo = HERE) -> None:
     """Start it; nothing happens if it runs."""
     embedded = _store(repo)
-    embedded.ensure_running()
+    with output.working("Starting the store") as show:
+        embedded.ensure_running(report=lambda loading: show(f"The store is {loading}"))
     output.say(f"The store runs at {embedded.socket_path}")
 
 

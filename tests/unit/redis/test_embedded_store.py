@@ -18,6 +18,7 @@ import redis
 from rules_engine.errors import StoreUnavailableError
 from rules_engine.read_plan import Connection
 from rules_engine.redis.embedded import EmbeddedStore
+from rules_engine.redis.loading import Loading
 from rules_engine.redis.server import RedisServer
 from rules_engine.redis.socket_path import MAX_SOCKET_PATH
 from rules_engine.redis.valkey import server_binary
@@ -75,6 +76,29 @@ def test_data_survives_stop_and_start(make_store: MakeStore) -> None:
     store.ensure_running()
     with connect(store) as client:
         assert client.hgetall("user") == {"a": "1", "b": "2"}
+
+
+@pytest.mark.slow
+def test_a_large_store_is_waited_for_as_long_as_it_goes_on_loading(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    store.ensure_running()
+    with connect(store) as connected, connected.pipeline(transaction=False) as pipeline:
+        for number in range(20_000):
+            pipeline.set(f"key{number}", number)
+        pipeline.execute()
+    store.stop()
+    options = store._server_options()
+    slowly = ["--key-load-delay", "300", "--loading-process-events-interval-bytes", "1024"]
+    monkeypatch.setattr(store, "_server_options", lambda: [*options, *slowly])
+    seen: list[Loading] = []
+    store.ensure_running(timeout=3.0, report=seen.append)  # it loads for six seconds at least
+    assert len(seen) > 2
+    assert [each.loaded_bytes for each in seen] == sorted({each.loaded_bytes for each in seen})
+    assert 0 < seen[-1].loaded_bytes <= seen[-1].total_bytes
+    with connect(store) as connected:
+        assert connected.dbsize() == 20_000
 
 
 def test_what_was_on_disk_survives_kill_9(make_store: MakeStore) -> None:
@@ -217,7 +241,7 @@ def test_a_server_whose_socket_was_removed_is_stopped_by_signal_and_never_double
 
     assert store.status().running
     assert store.status().pid == pid
-    with pytest.raises(StoreUnavailableError, match=rf"runs \(pid {pid}\) but did not answer within 0.2 s"):
+    with pytest.raises(StoreUnavailableError, match=rf"runs \(pid {pid}\) but neither answered nor went on for 0.2 s"):
         store.ensure_running(timeout=0.2)
     assert store.stop() is True
     wait_until_dead(pid)
