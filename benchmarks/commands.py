@@ -66,7 +66,7 @@ class Figure:
     megabytes: float
 
 
-def make_project(root: Path) -> None:
+def make_project(root: Path, users: int = USERS) -> None:
     """Write a project without segments."""
     chance = random.Random(1)
     (root / "feature_repo").mkdir(parents=True)
@@ -76,10 +76,10 @@ def make_project(root: Path) -> None:
     (root / "feature_repo" / "events.yaml").write_text(_EVENTS, encoding="utf-8")
     half = range(FEATURES // 2)
     columns = {
-        "user_id": [f"user-{number}" for number in range(USERS)],
-        "event_timestamp": pa.array([datetime(2026, 3, 1, tzinfo=UTC)] * USERS, pa.timestamp("us", "UTC")),
-        **{f"number{i}": [chance.randrange(1_000) / 10 for _ in range(USERS)] for i in half},
-        **{f"text{i}": chance.choices(COUNTRIES, k=USERS) for i in half},
+        "user_id": [f"user-{number}" for number in range(users)],
+        "event_timestamp": pa.array([datetime(2026, 3, 1, tzinfo=UTC)] * users, pa.timestamp("us", "UTC")),
+        **{f"number{i}": [chance.randrange(1_000) / 10 for _ in range(users)] for i in half},
+        **{f"text{i}": chance.choices(COUNTRIES, k=users) for i in half},
     }
     pq.write_table(pa.table(columns), root / "users.parquet")
 
