@@ -1,4 +1,4 @@
-"""How much CPU a worker takes to look at everybody: after new segments were applied, and after features were materialized.
+"""How much CPU a worker takes to look at all users: after new segments were applied, and after features changed.
 
 The project is that of ``python -m benchmarks commands``, with ``USERS`` (5,000) users in its store. ``SIZES`` in the
 environment names other numbers of segments, with commas.
@@ -47,7 +47,7 @@ print(json.dumps(took))
 
 @dataclass(frozen=True)
 class Figure:
-    """CPU milliseconds a user: of a sweep for new segments, which writes all records, and of one that changes nothing."""
+    """CPU milliseconds a user: of a sweep for new segments, which writes records, and of one that changes nothing."""
 
     segments: int
     applied: float
