@@ -208,7 +208,7 @@ class _Windows:
     def values(self, aggregate: EventAggregate) -> Iterator[Value]:
         """Yield by row the aggregate over the events in its window."""
         rows = self._meant(aggregate)
-        starts, ends = self._bounds(rows, aggregate.within)
+        starts, ends = self._bounds(rows, aggregate)
         if aggregate.function is Aggregate.COUNT:
             yield from (ends - starts).tolist()
             return
@@ -226,16 +226,27 @@ class _Windows:
             meant = meant & np.array(fitting, dtype=np.bool_)[self._codes]
         return np.flatnonzero(meant)
 
-    def _bounds(self, rows: Integers, within: int | None) -> tuple[Integers, Integers]:
+    def _bounds(self, rows: Integers, aggregate: EventAggregate) -> tuple[Integers, Integers]:
         """Find by row where its window begins and ends among these events, which are in order of entity and instant."""
         instants = np.unique(self._piece.ats[rows])
         width = len(instants) + 1
         events = self._piece.owners[rows] * width + np.searchsorted(instants, self._piece.ats[rows])
-        ends = np.searchsorted(events, self._owners * width + np.searchsorted(instants, self._ats, "right"))
-        window_starts = 0 if within is None else np.searchsorted(instants, self._ats - within, "right")
-        starts = np.searchsorted(events, self._owners * width + window_starts)
-        return starts.astype(np.int64), ends.astype(np.int64)
+        after, until = self._windows(aggregate)
+        ends = np.searchsorted(events, self._owners * width + np.searchsorted(instants, until, "right"))
+        starts = np.searchsorted(events, self._owners * width + np.searchsorted(instants, after, "right"))
+        return starts.astype(np.int64), np.maximum(starts, ends).astype(np.int64)
 
+    def _windows(self, aggregate: EventAggregate) -> tuple[Integers, Integers]:
+        """Return the bounds of the window by row; they are worked out once for each different instant."""
+        instants, places = np.unique(self._ats, return_inverse=True)
+        bounds = [aggregate.bounds(at) for at in instants.tolist()]
+        after = np.array([_BEFORE_ALL if after is None else after for after, _ in bounds], dtype=np.int64)
+        until = np.array([until for _, until in bounds], dtype=np.int64)
+        return after[places], until[places]
+
+
+#: Before every event.
+_BEFORE_ALL = np.iinfo(np.int64).min
 
 #: Of what type a column is in which every value is missing.
 _OF_NOTHING = {

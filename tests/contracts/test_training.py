@@ -34,6 +34,11 @@ WINDOWED = {
     "cart_first": "{first: sku, within: ever}",
     "cart_skus_2d": "{distinct: sku, within: 2d}",
     "cart_x_1d": "{count, within: 1d, where: {sku: x}}",
+    "cart_today": "{count, within: {calendar: day, timezone: Europe/Oslo}}",
+    "cart_last_days": "{sum: value, within: {calendar: day, last: 2}}",
+    "cart_before": "{max: value, within: {between_ago: [1d, 3d]}}",
+    "cart_long_ago": "{count, within: {between_ago: [2d, ever]}}",
+    "cart_from": "{last: sku, within: {from: 2026-02-27T00:00:00Z}}",
 }
 ONLINE = "rules_engine.features.online_store.EmbeddedOnlineStore"
 
