@@ -114,7 +114,7 @@ class ConditionSchema:
             "event_name": self._event_name(),
             "where": {"type": "object", "minProperties": 1, "additionalProperties": self._property_condition(None)},
             "duration": _DURATION,
-            "window": _WINDOW,
+            "window": _EVENT_WINDOW,
         }
 
     def _event_name(self) -> JsonSchema:
