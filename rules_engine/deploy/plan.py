@@ -17,7 +17,7 @@ from rules_engine.clock import now_micros
 from rules_engine.deploy.definitions import project_stages
 from rules_engine.deploy.differences import AFFECTED, CHANGED, REMOVED, differences
 from rules_engine.deploy.movements import ENTERS, LEAVES, Example, Movement, ProjectPlan, Start, largest
-from rules_engine.deploy.stage_finder import applied_plan
+from rules_engine.deploy.stage_finder import applied_plan, applied_program
 from rules_engine.deploy.unchanged import note_unchanged, project_files
 from rules_engine.errors import FeatureColumnError
 from rules_engine.features.feast.repo import FeastRepo
@@ -66,7 +66,7 @@ def make_plan(
     stages = project_stages(project, repo, store_needed=False)
     now = next(instant for instant in (as_of, stages.now, now_micros()) if instant is not None)
     applied = applied_plan(project)
-    before = Program({}) if applied is None else decode_program(applied.definitions.get("segments", {}))
+    before = Program({}) if applied is None else applied_program(applied.definitions)
     after = decode_program(stages.definitions["segments"])
     starts, features = _starts(decode_triggers(stages.definitions).values()), repo.catalog().features.keys()
     movements = [

@@ -185,9 +185,9 @@ def _sweep(project: Project, plan: ReadPlan, before: Mapping[str, Any]) -> Reeva
     is_worked = any(definitions.get(kind) for definitions in (before, after) for kind in ("triggers", "events"))
     if not is_worked or not is_direct(plan.connection):
         return None
-    program = _program(after)
+    program = decode_program(_part(after, ("segments",)))
     kinds = {name: CHANGED for name in owed_sweep(project) if name in program.segments}
-    kinds |= differences(_program(before), program)
+    kinds |= differences(applied_program(before), program)
     touched = {name for name, kind in kinds.items() if kind != REMOVED}
     moving = {name for name in touched if kinds[name] != ADDED}  # members of a new segment do not enter it
     started = [
@@ -220,5 +220,8 @@ def _owed(project: Project) -> Path:
     return project.state_dir / "owed_sweep.json"
 
 
-def _program(definitions: Mapping[str, Any]) -> Program:
-    return decode_program(_part(definitions, ("segments",)))
+def applied_program(definitions: Mapping[str, Any]) -> Program:
+    """Return the segments of a plan in effect; none if another release wrote it so that they cannot be read."""
+    with contextlib.suppress(ValueError):
+        return decode_program(_part(definitions, ("segments",)))
+    return Program({})

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from rules_engine.deploy.definitions import apply_project
 from rules_engine.deploy.stage_finder import owe_sweep
 from rules_engine.deploy.unchanged import unchanged
 from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
 
 VIEWS = """\
@@ -158,3 +160,14 @@ def test_many_changes_are_summed_up_for_people_and_listed_for_programs(project: 
     assert len(data["segments"]) == 60
     assert all(one["examples"] for one in data["segments"] if one["enters"])
     assert "s018, s019 and 40 more" in segments(project, "apply")
+
+
+def test_a_plan_of_another_release_is_replaced(project: Project) -> None:
+    plan = ReadPlan.load(project.read_plan)
+    definitions = json.loads(json.dumps(plan.definitions))
+    for segment in definitions["segments"].values():
+        segment.pop("description")  # as if that had not been there yet
+    replace(plan, definitions=definitions).save(project.read_plan)
+    assert "adults" in segments(project, "plan")
+    assert json.loads(segments(project, "apply", "--format", "json"))["changed"]
+    assert ReadPlan.load(project.read_plan).definitions == plan.definitions
