@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_BODY = 1024 * 1024
 
 #: Seconds for an answer, the import of Feast included.
-_SECONDS = 60.0
+_SECONDS = 120.0
 
 _TEXT = {"type": "string"}
 _ANSWER = schema(

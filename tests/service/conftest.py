@@ -84,7 +84,7 @@ def start(root: Path, stderr: Path, arguments: tuple[str, ...], environment: Map
             url = found[1]
             transport = httpx.HTTPTransport(uds=url.removeprefix("unix:")) if url.startswith("unix:") else None
             base = "http://service" if transport else url
-            client = httpx.Client(base_url=base, transport=transport, timeout=30, trust_env=False, verify=False)
+            client = httpx.Client(base_url=base, transport=transport, timeout=180, trust_env=False, verify=False)
             service = RunningService(url, process, stderr, client)
             try:
                 if client.get("/livez").status_code == 200:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.service.conftest import RunningService
 
-SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 #: Names that the conditions of the shop read, and others.
 NAMES = st.sampled_from(["device", "departure", "targetingKey", "", "a.b", "\u0000", "x" * 300])
