@@ -35,9 +35,7 @@ when:
   sequence:
     - {did: view}
     - {did: cart, within: 1h}
-    - {did_not: view, within: 30m}
-    - {did_not: cart, within: 30m}
-    - {did_not: order, within: 30m}
+    - {did_not: [view, cart, order], within: 30m}
   within: 24h
 ---
 segment: keen
@@ -136,7 +134,7 @@ def abandoned(clicks: Clicks, end: int) -> Iterator[tuple[int, str, str, object]
     reminded = None
     for cart, following in pairwise([*carts, None]):
         at = cart + DAY
-        if some(orders, cart, at) or (following is not None and following <= at):
+        if cart in orders or some(orders, cart, at) or (following is not None and following <= at):
             continue
         yield at, "abandoned", "enter", None
         yield min(cart + 7 * DAY, following or cart + 7 * DAY), "abandoned", "exit", None
@@ -161,14 +159,14 @@ def latest_article(carts: list[tuple[int, int]], now: int) -> set[int]:
 
 def interrupted(clicks: Clicks, end: int) -> Iterator[tuple[int, str, str, object]]:
     """For every view, find the first cart within an hour that half an hour of nothing follows."""
-    views, carts = instants(clicks, "view"), instants(clicks, "cart")
+    views, carts, orders = (instants(clicks, name) for name in ("view", "cart", "order"))
     anything = instants(clicks, "view", "cart", "order")
     helped: list[int] = []
     for view, following in pairwise([*views, None]):
         quiet = [
             cart
             for cart in carts
-            if view < cart <= view + HOUR and not some(anything, cart, cart + 30 * MINUTE)
+            if view <= cart <= view + HOUR and cart not in orders and not some(anything, cart, cart + 30 * MINUTE)
             if following is None or following > cart + 30 * MINUTE
         ]
         if not quiet:
