@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rules_engine.rules.settings.nodes import Role
+
 JsonObject = dict[str, Any]
 
 #: The JSON Schema of an instant.
@@ -35,9 +37,9 @@ def array(items: JsonObject) -> JsonObject:
     return {"type": "array", "items": items}
 
 
-def answer(description: str, content: JsonObject | None, status: int = 200) -> JsonObject:
-    """Return a response of an operation; its content is JSON, or text where there is no schema."""
-    media = "text/plain" if content is None else "application/json"
+def answer(description: str, content: JsonObject | None, status: int = 200, text: str = "text/plain") -> JsonObject:
+    """Return a response of an operation; its content is JSON, or text of a media type where there is no schema."""
+    media = text if content is None else "application/json"
     return {str(status): {"description": description, "content": {media: {"schema": content or {"type": "string"}}}}}
 
 
@@ -55,6 +57,25 @@ def path_parameter(name: str, description: str) -> JsonObject:
 def query_parameter(name: str, description: str, of: JsonObject, *, several: bool = False) -> JsonObject:
     """Return a parameter in the query."""
     return {"name": name, "in": "query", "description": description, "schema": array(of) if several else of}
+
+
+#: The places where a request may have its key, and what OpenAPI says of each.
+KEY_PLACES: JsonObject = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key of the service."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "basic": {"type": "http", "scheme": "basic", "description": "The user is the key, as Segment's SDKs send it."},
+    "write_key": {"type": "apiKey", "in": "query", "name": "writeKey"},
+    "query": {"type": "apiKey", "in": "query", "name": "key", "description": "For browsers' `EventSource`."},
+}
+
+
+def keyed(role: Role, *places: str) -> JsonObject:
+    """Return the part of an operation that says which key it needs, and where the key may be.
+
+    >>> keyed(Role.READ, "bearer", "header")
+    {'security': [{'bearer': []}, {'header': []}], 'x-role': 'read'}
+    """
+    return {"security": [{place: []} for place in places], "x-role": role.value}
 
 
 def operation(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from rules_engine.service.documented import PROBLEM, answer, operation
+from rules_engine.service.documented import KEY_PLACES, PROBLEM, answer, keyed, operation
 from rules_engine.service.problems import Reply, json_reply
 from rules_engine.service.requests import HttpRequest
 from rules_engine.service.routes import Route
@@ -24,11 +24,10 @@ def with_document(routes: Sequence[Route]) -> list[Route]:
 
 
 def describe(routes: Sequence[Route]) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of the routes that describe themselves: the tracking API is Segment's."""
+    """Return the OpenAPI 3.1 document of the routes."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        if route.operation:
-            paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -40,10 +39,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {"problem": PROBLEM},
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "A key of the service."},
-                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            },
+            "securitySchemes": KEY_PLACES,
         },
     }
 
@@ -54,8 +50,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "description": "The request is refused, or cannot be answered now.",
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/problem"}}},
     }
-    security: dict[str, Any] = (
-        {} if route.role is None else {"security": [{"bearer": []}, {"header": []}], "x-role": route.role.value}
-    )
+    security = {} if route.role is None else keyed(route.role, "bearer", "header")
     responses = {"4XX": refusal, "5XX": refusal, **route.operation["responses"]}
-    return {"operationId": route.handler.__name__, **route.operation, **security, "responses": responses}
+    named = {} if "operationId" in route.operation else {"operationId": route.handler.__name__}
+    return {**named, **route.operation, **security, "responses": responses}

@@ -48,7 +48,8 @@ class Route:
     role
         what a key has to allow; None if no key is needed, or the handler looks itself.
     operation
-        its OpenAPI operation: ``summary``, ``parameters``, ``requestBody``, ``responses``; empty if it has none.
+        its OpenAPI operation: ``summary``, ``parameters``, ``requestBody``, ``responses``; and the
+        key, if the handler looks itself.
     body_limit
         the largest body in bytes; 0 if it takes none.
     seconds

@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 
 from rules_engine.rules.settings.nodes import Role
+from rules_engine.service.documented import answer, keyed, operation, path_parameter
 from rules_engine.service.keys import authorize, secret_in
 from rules_engine.service.problems import Problem, Receive, Scope, Send
 from rules_engine.service.push.hub import Hub, Subscription
@@ -45,7 +46,12 @@ _HEADERS = [
 
 def routes() -> list[Route]:
     """Return the operation that opens a stream."""
-    return [Route("GET", "/v1/users/{id}/stream", open_stream, None, {})]
+    summary = "What a user enters and leaves, as it happens"
+    user = path_parameter("id", "The user's key; a slash in it is written as %2F.")
+    messages = answer("Server-sent events", None, text="text/event-stream")
+    last = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}, "description": "What is known."}
+    key = keyed(Role.EVALUATE, "bearer", "header", "query")
+    return [Route("GET", "/v1/users/{id}/stream", open_stream, None, operation(summary, messages, user, last, **key))]
 
 
 async def open_stream(request: HttpRequest) -> EventStream:

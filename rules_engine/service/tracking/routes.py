@@ -22,9 +22,16 @@ from rules_engine.sdk.tracking import Report, Tracker
 from rules_engine.service.keys import authorize, secret_in
 from rules_engine.service.problems import Problem, Reply, json_reply
 from rules_engine.service.requests import HttpRequest
-from rules_engine.service.routes import Route
+from rules_engine.service.routes import Handler, Route
 from rules_engine.service.tracking.cloudevents import BATCH, STRUCTURED, from_headers, read_cloud_event
 from rules_engine.service.tracking.messages import refused
+from rules_engine.service.tracking.operations import (
+    batch_operation,
+    cloud_events_operation,
+    message_operation,
+    metrics_operation,
+    settings_operation,
+)
 from rules_engine.service.tracking.segment import Arrival, read_message, size_problem
 
 #: The largest body of a batch, and of a single message with what SDKs put around it, in bytes; unpacked.
@@ -49,13 +56,21 @@ def routes() -> list[Route]:
     paths = {f"/v1/{name}": kind for name, kind in (_KINDS | _SHORT).items()}
     paths |= {f"/{name}": kind for name, kind in _SHORT.items()}
     return [
-        *(Route("POST", path, batch, None, {}, MAX_BATCH) for path in ("/v1/batch", "/v1/b", "/b", "/beacon/v1/batch")),
-        Route("POST", "/v1/import", import_batch, None, {}, MAX_BATCH),
-        *(Route("POST", path, partial(message, kind), None, {}, MAX_MESSAGE) for path, kind in paths.items()),
-        *(Route("POST", path, drop_metrics, None, {}, MAX_MESSAGE) for path in ("/v1/m", "/m")),
-        Route("GET", "/v1/projects/{key}/settings", browser_settings, None, {}),
-        Route("POST", "/v1/cloudevents", cloud_events, None, {}, MAX_BATCH),
+        *(_batches(path, batch, "Report messages") for path in ("/v1/batch", "/v1/b", "/b", "/beacon/v1/batch")),
+        _batches("/v1/import", import_batch, "Report messages of what happened long ago"),
+        *(_messages(path, kind) for path, kind in paths.items()),
+        *(Route("POST", path, drop_metrics, None, metrics_operation(path), MAX_MESSAGE) for path in ("/v1/m", "/m")),
+        Route("GET", "/v1/projects/{key}/settings", browser_settings, None, settings_operation()),
+        Route("POST", "/v1/cloudevents", cloud_events, None, cloud_events_operation(), MAX_BATCH),
     ]
+
+
+def _batches(path: str, handler: Handler, summary: str) -> Route:
+    return Route("POST", path, handler, None, batch_operation(path, summary), MAX_BATCH)
+
+
+def _messages(path: str, kind: str) -> Route:
+    return Route("POST", path, partial(message, kind), None, message_operation(path, kind), MAX_MESSAGE)
 
 
 async def batch(request: HttpRequest) -> Reply:
