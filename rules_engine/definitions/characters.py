@@ -35,16 +35,18 @@ class HiddenCharacter:
     code: str
 
 
-def hidden_characters(text: str) -> Iterator[HiddenCharacter]:
-    r"""Yield the characters of a text that the eye misses, if all others are plain.
+def hidden_characters(text: str) -> tuple[HiddenCharacter, ...]:
+    r"""Return the characters of a text that the eye misses, if all others are plain.
 
     >>> [(each.index, each.message, each.hint) for each in hidden_characters("NO\u00a0")]
     [(2, 'there is a no-break space (U+00A0) here', 'write a plain space, or remove it')]
-    >>> [each.message for each in hidden_characters("\u0441art")], list(hidden_characters("Škoda\u00a0Ž"))
-    (['there is a cyrillic small letter es (U+0441) here, which looks like `c`'], [])
+    >>> [each.message for each in hidden_characters("\u0441art")], hidden_characters("Škoda\u00a0Ž")
+    (['there is a cyrillic small letter es (U+0441) here, which looks like `c`'], ())
     """
-    if text.isascii() and text.isprintable():
-        return
+    return () if text.isascii() and text.isprintable() else tuple(_find_hidden(text))
+
+
+def _find_hidden(text: str) -> Iterator[HiddenCharacter]:
     strangers = [(index, char) for index, char in enumerate(text) if _is_hidden(char) or char in LOOK_ALIKES]
     plain = [char for char in text if not _is_hidden(char) and char not in LOOK_ALIKES]
     if not all(char.isascii() for char in plain):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import yaml
 from yaml.events import (
     AliasEvent,
-    DocumentEndEvent,
     DocumentStartEvent,
     Event,
     MappingEndEvent,
@@ -206,6 +205,7 @@ class _Reader:
         self._text = text
         self._file = file
         self._lines = text.splitlines()
+        self._next_event: Callable[[], Event]
         self._problems: list[Diagnostic] = []
         self._anchors: dict[str, tuple[Node, int, int] | None] = {}  # the node, its size and its height
         self._count = 0
@@ -213,13 +213,11 @@ class _Reader:
     def read(self) -> tuple[list[Node], list[Diagnostic]]:
         documents: list[Node] = []
         try:
-            self._events = iter(yaml.parse(self._text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-            for event in self._events:
+            self._next_event = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(self._text).get_event
+            for event in iter(self._next_event, None):
                 if isinstance(event, DocumentStartEvent):
                     self._anchors = {}
-                    documents.append(self._node(next(self._events), 0))
-                elif isinstance(event, DocumentEndEvent):
-                    continue
+                    documents.append(self._node(self._next_event(), 0))
         except _Refused as refused:
             self._problems.append(refused.diagnostic)
         except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
@@ -268,16 +266,15 @@ class _Reader:
             raise _Refused(_too_deep(span))
         if isinstance(event, AliasEvent):
             return self._alias(event, span, depth)
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            raise self._refuse("yaml-tag", span, f"YAML tags such as `{tag}` are not allowed", "remove the tag")
-        anchor = getattr(event, "anchor", None)
+        assert isinstance(event, ScalarEvent | SequenceStartEvent | MappingStartEvent), event
+        if event.tag is not None:
+            raise self._refuse("yaml-tag", span, f"YAML tags such as `{event.tag}` are not allowed", "remove the tag")
+        if event.anchor is None:
+            return self._content(event, span, depth)
         before = self._count
-        if anchor:
-            self._anchors[anchor] = None
-        node = self._untagged(event, span, depth)
-        if anchor:
-            self._anchors[anchor] = (node, self._count - before + 1, _height(node))
+        self._anchors[event.anchor] = None
+        node = self._content(event, span, depth)
+        self._anchors[event.anchor] = (node, self._count - before + 1, _height(node))
         return node
 
     def _count_nodes(self, number: int, span: Span) -> None:
@@ -301,18 +298,16 @@ class _Reader:
             raise _Refused(_too_deep(span))
         return node
 
-    def _untagged(self, event: Event, span: Span, depth: int) -> Node:
+    def _content(self, event: ScalarEvent | SequenceStartEvent | MappingStartEvent, span: Span, depth: int) -> Node:
         if isinstance(event, ScalarEvent):
             plain = event.implicit[0] and not event.style
             return Scalar(core_scalar(event.value) if plain else event.value, span)
         if isinstance(event, SequenceStartEvent):
             items = []
-            while not isinstance(inner := next(self._events), SequenceEndEvent):
+            while not isinstance(inner := self._next_event(), SequenceEndEvent):
                 items.append(self._node(inner, depth + 1))
             return Items(tuple(items), self._collection_span(span, inner))
-        if isinstance(event, MappingStartEvent):
-            return self._mapping(span, depth)
-        raise self._refuse("yaml-syntax", span, "this is not YAML")
+        return self._mapping(span, depth)
 
     def _collection_span(self, span: Span, end: Event) -> Span:
         if end.end_mark is not None and end.end_mark.line + 1 == span.line:
@@ -322,15 +317,15 @@ class _Reader:
     def _mapping(self, span: Span, depth: int) -> Mapping:
         entries: dict[str, Entry] = {}
         incomplete = False
-        while not isinstance(event := next(self._events), MappingEndEvent):
+        while not isinstance(event := self._next_event(), MappingEndEvent):
             key = self._node(event, depth + 1)
-            value = self._node(next(self._events), depth + 1)
+            value = self._node(self._next_event(), depth + 1)
             if not isinstance(key, Scalar) or not isinstance(key.value, str):
                 shown = f"`{json.dumps(key.value)}`" if isinstance(key, Scalar) else "this"
                 message = f"a key must be a string, and {shown} is none"
                 self._problems.append(Diagnostic("key-not-string", key.span, message, "quote it"))
                 incomplete = True
-            elif hidden := list(hidden_characters(key.value)):
+            elif hidden := hidden_characters(key.value):
                 self._problems += [_hidden_in(key, character) for character in hidden]
                 incomplete = True
             elif key.value in entries:

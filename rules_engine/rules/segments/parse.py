@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rules_engine.definitions.source import Mapping, to_plain
 from rules_engine.rules.document import Scope
 from rules_engine.rules.nodes import Segment
@@ -28,5 +26,5 @@ def parse_segment(document: Mapping, scope: Scope) -> Segment | None:
         owner=plain.get("owner", ""),
         tags=tuple(plain.get("tags", ())),
         public=plain.get("public", False),
-        span=replace(document.span),
+        span=document.span,
     )
