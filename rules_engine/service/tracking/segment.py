@@ -116,11 +116,19 @@ def _view(kind: str) -> Callable[[Message, Vocabulary], _Content]:
 
 
 def _identify(message: Message, words: Vocabulary) -> _Content:
-    traits = _part(message, "traits")
+    traits = _traits(message)
     event, properties, _ = _event("identify", traits, words)
     if not words.writes_traits:
         return event, properties, None
     return (event if words.declares(str(event)) else None), properties, traits
+
+
+def _traits(message: Message) -> dict[str, Any]:
+    """Return the traits of an ``identify`` message. RudderStack's SDKs put them into its ``context``."""
+    context = message.get("context")
+    if message.get("traits") is None and isinstance(context, Mapping):
+        return _part(context, "traits")
+    return _part(message, "traits")
 
 
 def _group(message: Message, words: Vocabulary) -> _Content:

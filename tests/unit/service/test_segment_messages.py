@@ -82,6 +82,13 @@ def test_what_each_kind_says() -> None:
     assert (alias.event, alias.properties) == ("alias", {"previous_id": "a"})
 
 
+def test_traits_may_be_in_the_context_as_rudderstack_sends_them() -> None:
+    message = {"userId": "u", "type": "identify", "context": {"traits": {"plan": "pro"}}}
+    assert read(message).properties == {"plan": "pro"}
+    assert read({**message, "traits": {"plan": "free"}}).properties == {"plan": "free"}
+    assert read({**message, "context": "x"}).properties == {}
+
+
 def test_identify_is_traits_an_event_or_both() -> None:
     message = {"userId": "u", "type": "identify", "traits": {"plan": "pro"}}
     assert (read(message).event, read(message).traits) == ("identify", None)
