@@ -6,14 +6,21 @@ jsonschema checks the envelope; the conditions inside are checked by the languag
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from typing import Any
 
-from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
+from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar, to_plain
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 
 #: ``$`` alone would let a line break through at the end.
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$(?!\n)"
+
+#: The keywords that :func:`surely_fits` knows; a schema with others is left to jsonschema.
+_QUICKLY_CHECKED = frozenset(
+    {"type", "pattern", "items", "properties", "required", "description", "x-kind", "x-hint", "additionalProperties"}
+)
+_SCALAR_TYPES = {str: "string", bool: "boolean", type(None): "null"}
 
 _PYTHON_WORDS = {"object": "a mapping", "array": "a list", "string": "a string", "boolean": "true or false"}
 
@@ -41,13 +48,48 @@ def check_schema(document: Node, schema: dict[str, Any]) -> list[Diagnostic]:
     >>> [problem.code for problem in check_schema(from_plain({"limit": "5", "nme": "a"}), schema)]
     ['missing-key', 'unknown-key', 'wrong-shape']
     """
+    if surely_fits(document, schema):
+        return []
     from jsonschema import Draft202012Validator
-
-    from rules_engine.definitions.source import to_plain
 
     errors = Draft202012Validator(schema).iter_errors(to_plain(document))
     problems = [problem for error in errors for problem in _diagnose(document, error)]
     return sorted(problems, key=lambda problem: (problem.code, problem.span.line, problem.span.column))
+
+
+def surely_fits(node: Node, schema: dict[str, Any] | bool) -> bool:
+    """Tell whether a document fits a schema, where that is quickly seen; if not, jsonschema decides.
+
+    Most documents fit, and jsonschema takes many times as long.
+
+    >>> from rules_engine.definitions.source import from_plain
+    >>> schema = {"properties": {"public": {"type": "boolean"}}, "additionalProperties": False}
+    >>> surely_fits(from_plain({"public": True}), schema), surely_fits(from_plain({"public": "yes"}), schema)
+    (True, False)
+    """
+    if isinstance(schema, bool):
+        return schema
+    if not schema.keys() <= _QUICKLY_CHECKED:
+        return False
+    if "type" in schema and _type_of(node) != schema["type"]:
+        return False
+    if "pattern" in schema and not (_type_of(node) == "string" and re.search(schema["pattern"], str(to_plain(node)))):
+        return False
+    if isinstance(node, Items):
+        return all(surely_fits(item, schema.get("items", True)) for item in node.items)
+    if isinstance(node, Scalar):
+        return True
+    properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+    return all(key in node for key in schema.get("required", ())) and all(
+        surely_fits(entry.value, properties.get(entry.key, others)) for entry in node
+    )
+
+
+def _type_of(node: Node) -> str | None:
+    """Return the type's name in JSON Schema; None for numbers, of which one may have two types."""
+    if isinstance(node, Scalar):
+        return _SCALAR_TYPES.get(type(node.value))
+    return "object" if isinstance(node, Mapping) else "array"
 
 
 def _diagnose(document: Node, error: Any) -> list[Diagnostic]:
