@@ -15,8 +15,8 @@ from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.settings.codec import decode_service
 from rules_engine.rules.settings.nodes import Role, ServiceSettings
 from rules_engine.rules.walk import context_times
-from rules_engine.sdk import AsyncSegmentClient, Membership
-from rules_engine.service.collector import Collector
+from rules_engine.sdk import Membership
+from rules_engine.service.client import ServiceClient
 from rules_engine.service.keys import Key, KeyRing
 from rules_engine.service.metrics import SHARED, RequestMetrics
 from rules_engine.service.push.hub import Hub
@@ -46,9 +46,7 @@ class Service:
     Attributes
     ----------
     client
-        answers lookups.
-    collector
-        takes events.
+        answers lookups, and takes events.
     hub
         hands transitions to open streams.
     metrics
@@ -60,8 +58,7 @@ class Service:
     def __init__(self, project: Project, *, dev: bool = False, workers: int = 1, access_log: bool = False) -> None:
         self.project = project
         self.dev = dev
-        self.client = AsyncSegmentClient(project)
-        self.collector = Collector(project)
+        self.client = ServiceClient(project)
         self.hub = Hub(project, self.client.plan)
         self.draining = False
         self.metrics = RequestMetrics(os.environ[SHARED] if workers > 1 else None)
@@ -169,7 +166,6 @@ class Service:
     async def close(self) -> None:
         """Close the connections to the store."""
         await self.client.close()
-        await self.collector.close()
         await self.hub.close()
 
 
@@ -178,7 +174,7 @@ class _Applied:
 
     __slots__ = ("plan", "program", "public", "times")
 
-    def __init__(self, client: AsyncSegmentClient) -> None:
+    def __init__(self, client: ServiceClient) -> None:
         self.plan, self.program = client.plan, client.program
         segments = self.program.segments
         self.public = frozenset(name for name, segment in segments.items() if segment.public)

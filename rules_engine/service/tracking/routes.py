@@ -158,7 +158,7 @@ async def _take(request: HttpRequest, messages: Sequence[object], read: _Read, s
             reports = [refused(content, size) if size else report for content, report, size in checked]
         return tracker.take(reports, source)
 
-    rejections = await request.service.collector.run(take)
+    rejections = await request.service.client.report(take)
     outcomes = ("taken" if rejection is None else rejection.code for rejection in rejections)
     request.service.metrics.reported(source, outcomes)
     refusals = [
