@@ -68,7 +68,7 @@ class Movement:
     def change(self) -> float:
         """Return those who move as a share of the members now; a new segment has none to compare with.
 
-        >>> Movement("vip", CHANGED, enters=1, leaves=2, stays=4).change
+        >>> Movement("vip", "changed", enters=1, leaves=2, stays=4).change
         0.5
         """
         if self.kind == ADDED or not self.enters + self.leaves:
@@ -99,7 +99,7 @@ class ProjectPlan:
 def largest(movements: Iterable[Movement], most: int) -> list[Movement]:
     """Return the movements that concern most users, in their order; first of all those that were not counted.
 
-    >>> found = [Movement("a", CHANGED, enters=1), Movement("b", CHANGED), Movement("c", CHANGED, leaves=2)]
+    >>> found = [Movement("a", "changed", enters=1), Movement("b", "changed"), Movement("c", "changed", leaves=2)]
     >>> [movement.segment for movement in largest(found, 2)]
     ['a', 'c']
     """

@@ -121,9 +121,9 @@ def next_sweep(
 
     >>> requests = [(b"5-0", b'{"cause": "materialize", "views": ["user"]}')]
     >>> next_sweep(requests, {0: Swept("5-0", rules=7), 1: Swept("4-0", rules=7)}, 7, [0, 1])
-    Sweep(partitions=frozenset({1}), cause='materialize', views=frozenset({'user'}), number='5-0')
+    Sweep(partitions=frozenset({1}), cause='materialize', views=frozenset({'user'}), number='5-0', place=None)
     >>> next_sweep([], {}, 7, [3])
-    Sweep(partitions=frozenset({3}), cause='apply', views=None, number='0-0')
+    Sweep(partitions=frozenset({3}), cause='apply', views=None, number='0-0', place=None)
     """
     numbered = [(identity.decode(), orjson.loads(content)) for identity, content in requests]
     groups: dict[str, set[int]] = {}

@@ -80,4 +80,4 @@ def test_examples_are_not_degenerate() -> None:
     assert drawn >= 250
     for verdict in (True, False, None):
         assert drawn * 0.1 <= answers[verdict] <= drawn * 0.8, answers
-    assert changes[True] >= drawn * 0.1, changes
+    assert changes[True] >= drawn * 0.05, changes

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from rules_engine.clock import to_micros
 from rules_engine.folders import Project
 from rules_engine.rules.load import Definitions
-from rules_engine.simulation.simulate import Simulator, Told
+from rules_engine.simulation.simulate import Happening, Simulator
 from tests.commands import run
 from tests.property import pools
 from tests.reference_triggers import Data, Reference
@@ -91,19 +91,19 @@ class SimulationComparison:
         simulator = Simulator(Project.open(self._root), None, [name])
         if len(simulator.names) > _SEGMENTS:
             return
-        told: dict[str, list[Told]] = {}
+        happenings: dict[str, list[Happening]] = {}
         simulator.run(
             None,
             None,
             to_micros(self._start),
             to_micros(self._end),
-            tell=lambda one: told.setdefault(one.entity, []).append(one),
+            tell=lambda happening: happenings.setdefault(happening.entity, []).append(happening),
         )
         few = [entity for entity in self._world.entities if len(self._plain.events(entity)) <= _EVENTS]
         for entity in self._draw.sample(few, min(_ENTITIES, len(few))):
             reference = self._reference(entity, name, simulator.names)
             brute = dict(enumerate(map(repr, reference.told)))
-            simulated = dict(enumerate(repr(_plain_step(one)) for one in told.get(entity, ())))
+            simulated = dict(enumerate(repr(_plain_step(happening)) for happening in happenings.get(entity, ())))
             self._trial.compare("simulate, triggers", f"{entity}, {name}", simulated, brute)
 
     def _reference(self, entity: str, trigger: str, names: Iterable[str]) -> Reference:
@@ -149,11 +149,11 @@ def _folded(moves: Iterable[tuple[int, str, str]], at: int, names: Iterable[str]
     return {name: name in members for name in names}
 
 
-def _plain_step(told: Told) -> tuple[Any, ...]:
+def _plain_step(happening: Happening) -> tuple[Any, ...]:
     """Return what happened as brute force tells it."""
-    row: Mapping[str, Any] = told.row()
+    row: Mapping[str, Any] = happening.row()
     at = datetime.fromisoformat(row["at"])
     if row["kind"] == "segment":
-        return row["state"], row["name"], at, row["cause"], told.what.number
+        return row["state"], row["name"], at, row["cause"], happening.what.number
     payload = json.loads(row["payload"]) if row["payload"] else {}
     return row["state"], row["name"], row["cause"], at, datetime.fromisoformat(row["due"]), row["reason"], payload
