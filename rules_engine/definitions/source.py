@@ -102,6 +102,8 @@ class Mapping:
 
 Node = Scalar | Items | Mapping
 
+_Content = ScalarEvent | SequenceStartEvent | MappingStartEvent
+
 
 class _Refused(Exception):
     """Carries the diagnostic that ends the reading of a text."""
@@ -205,7 +207,7 @@ class _Reader:
         self._text = text
         self._file = file
         self._lines = text.splitlines()
-        self._next_event: Callable[[], Event]
+        self._next_event: Callable[[], Any]
         self._problems: list[Diagnostic] = []
         self._anchors: dict[str, tuple[Node, int, int] | None] = {}  # the node, its size and its height
         self._count = 0
@@ -259,14 +261,15 @@ class _Reader:
     def _refuse(self, code: str, span: Span, message: str, hint: str | None = None) -> _Refused:
         return _Refused(Diagnostic(code, span, message, hint))
 
-    def _node(self, event: Event, depth: int) -> Node:
+    def _node(self, event: AliasEvent | _Content, depth: int) -> Node:
         span = self._span(event)
-        self._count_nodes(1, span)
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise self._too_many("file-too-large", span)
         if depth > MAX_DEPTH:
             raise _Refused(_too_deep(span))
         if isinstance(event, AliasEvent):
             return self._alias(event, span, depth)
-        assert isinstance(event, ScalarEvent | SequenceStartEvent | MappingStartEvent), event
         if event.tag is not None:
             raise self._refuse("yaml-tag", span, f"YAML tags such as `{event.tag}` are not allowed", "remove the tag")
         if event.anchor is None:
@@ -277,13 +280,9 @@ class _Reader:
         self._anchors[event.anchor] = (node, self._count - before + 1, _height(node))
         return node
 
-    def _count_nodes(self, number: int, span: Span) -> None:
-        self._count += number
-        if self._count > MAX_NODES:
-            code = "yaml-alias" if number > 1 else "file-too-large"
-            raise self._refuse(
-                code, span, f"the file holds more than {MAX_NODES:,} values", "split it, or use fewer aliases"
-            )
+    def _too_many(self, code: str, span: Span) -> _Refused:
+        message = f"the file holds more than {MAX_NODES:,} values"
+        return self._refuse(code, span, message, "split it, or use fewer aliases")
 
     def _alias(self, event: AliasEvent, span: Span, depth: int) -> Node:
         anchor = str(event.anchor)
@@ -293,12 +292,14 @@ class _Reader:
         if anchored is None:
             raise self._refuse("yaml-alias", span, f"the alias `*{anchor}` refers to itself", "write the value out")
         node, size, height = anchored
-        self._count_nodes(size, span)
+        self._count += size
+        if self._count > MAX_NODES:
+            raise self._too_many("yaml-alias" if size > 1 else "file-too-large", span)
         if depth + height > MAX_DEPTH:
             raise _Refused(_too_deep(span))
         return node
 
-    def _content(self, event: ScalarEvent | SequenceStartEvent | MappingStartEvent, span: Span, depth: int) -> Node:
+    def _content(self, event: _Content, span: Span, depth: int) -> Node:
         if isinstance(event, ScalarEvent):
             plain = event.implicit[0] and not event.style
             return Scalar(core_scalar(event.value) if plain else event.value, span)

@@ -20,6 +20,8 @@ def implies(program: Program, condition: Condition, other: Condition) -> bool:
     >>> implies(Program({}), old, adult), implies(Program({}), adult, old)
     (True, False)
     """
+    if isinstance(condition, Predicate) and isinstance(other, Predicate):
+        return condition == other or _predicate_implies(condition, other)
     condition, other = _resolved(program, condition), _resolved(program, other)
     if condition == other:
         return True

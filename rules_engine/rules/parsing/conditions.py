@@ -105,8 +105,9 @@ class ConditionParser:
         return self._parsers[form.shape](node, form)
 
     def _check_keys(self, node: Mapping, form: Form) -> None:
+        keys = form.keys
         for entry in node:
-            if entry.key in form.keys or (form.takes_operator and entry.key in OPERATORS):
+            if entry.key in keys or (form.takes_operator and entry.key in OPERATORS):
                 continue
             raise unknown_key(entry, form)
         for key in form.required:

@@ -49,7 +49,7 @@ class Ranges:
         return Ranges(self.cuts, not self.low, missing=False)
 
     def with_missing(self, missing: bool) -> Ranges:
-        return replace(self, missing=missing)
+        return self if missing == self.missing else Ranges(self.cuts, self.low, missing)
 
     @property
     def nothing_present(self) -> bool:

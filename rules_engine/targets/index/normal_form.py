@@ -10,7 +10,7 @@ on the part's answer instead; so the size stays linear in the length of the defi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rules_engine.rules.nodes import AllOf, AnyOf, Condition, Not, Predicate, SegmentRef, Sequence
@@ -200,7 +200,7 @@ class _Builder:
         product = [ALWAYS]
         for factor in self._small_enough(factors):
             merged = (left.merge(right) for left in product for right in factor)
-            product = _distinct(conjunction for conjunction in merged if conjunction is not None)
+            product = _distinct([conjunction for conjunction in merged if conjunction is not None])
         return product
 
     def _small_enough(self, factors: list[Alternatives]) -> list[Alternatives]:
@@ -251,5 +251,7 @@ def _united(domains: list[Domain], new: Domain) -> list[Domain]:
     return [*domains, new]
 
 
-def _distinct(conjunctions: Iterable[Conjunction]) -> Alternatives:
+def _distinct(conjunctions: Alternatives) -> Alternatives:
+    if len(conjunctions) < 2:
+        return conjunctions
     return list({conjunction.key(): conjunction for conjunction in conjunctions}.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from rules_engine.rules.aggregates import AGGREGATES
 from rules_engine.rules.forms import WEEKDAYS
@@ -32,7 +33,7 @@ class Reading(Enum):
     __hash__ = object.__hash__  # as in Kind
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Slot:
     """A value to look up. Slots compare by identity, so that two slots of a program never count as equal.
 
@@ -52,7 +53,7 @@ class Slot:
     reading: Reading = Reading.PLAIN
     test: Predicate | None = None
 
-    @property
+    @cached_property
     def line(self) -> Line | None:
         """Return the order of its values; None for lists and for types whose values can only exist."""
         if self.reading is Reading.TEST:
@@ -63,7 +64,7 @@ class Slot:
             return lines.COUNTS
         return None if self.type is None or self.type.is_list else lines.OF_KIND.get(self.type.kind)
 
-    @property
+    @cached_property
     def may_be_missing(self) -> bool:
         if isinstance(self.source, Sequence):
             return False
