@@ -5,10 +5,12 @@ from __future__ import annotations
 import doctest
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import ROOT, Demo
+from tests.service.conftest import RunningService, end, start
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NEW_SEGMENT = "loyal_newcomers"
@@ -37,13 +39,28 @@ def tour(demo: Demo) -> Iterator[Demo]:
     demo.run("apply")
 
 
+@pytest.fixture
+def served(tour: Demo, tmp_path: Path) -> Iterator[RunningService]:
+    """The demo's project as a service, on a free port."""
+    service = start(tour.root, tmp_path / "service.log", ("--dev",), {})
+    yield service
+    end(service)
+
+
 @pytest.mark.slow
-def test_the_tour_works_and_prints_what_is_shown(tour: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tour_works_and_prints_what_is_shown(
+    tour: Demo, served: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tour.root)
-    commands, names, python = 0, {}, 0
+    commands, names, python, asked = 0, {}, 0, 0
     for language, block in _FENCE.findall(README):
         if language == "console" and block.startswith("$ make demo"):
             assert _equal(block.partition("\n")[2], tour.output)
+        elif language == "console" and "segments serve" in block:
+            _, (command, shown) = _transcript(block)
+            done = tour.shell(command.replace("localhost:8080", served.url))
+            assert _equal(shown, done.stdout), f"{command}\n{done.stdout}{done.stderr}"
+            asked += 1
         elif language == "console":
             for command, shown in _transcript(block):
                 done = tour.shell(command)
@@ -60,6 +77,7 @@ def test_the_tour_works_and_prints_what_is_shown(tour: Demo, monkeypatch: pytest
             names, python = test.globs, python + runner.tries
     names["client"].close()
     assert commands >= 7
+    assert asked == 1
     assert python >= 9
 
 
