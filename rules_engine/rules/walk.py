@@ -25,6 +25,8 @@ from rules_engine.rules.types import Kind
 
 def children(condition: Condition) -> tuple[Condition, ...]:
     """Return the conditions directly inside one."""
+    if isinstance(condition, Predicate):  # most are
+        return ()
     if isinstance(condition, AllOf | AnyOf):
         return condition.conditions
     return (condition.condition,) if isinstance(condition, Not) else ()

@@ -178,6 +178,8 @@ class _Builder:
         return self._parts_by_key[key]
 
     def _condition(self, condition: Condition, positive: bool) -> Alternatives:
+        if isinstance(condition, Predicate):  # most are
+            return self._leaf(condition, positive)
         if isinstance(condition, Not):
             return self._condition(condition.condition, not positive)
         if isinstance(condition, SegmentRef):
@@ -216,6 +218,8 @@ class _Builder:
 
 def _references(condition: Condition, positive: bool) -> set[tuple[str, bool]]:
     """Return the segments referred to, each with the polarity in which it is needed."""
+    if isinstance(condition, Predicate):  # most are
+        return set()
     if isinstance(condition, Not):
         return _references(condition.condition, not positive)
     if isinstance(condition, SegmentRef):
