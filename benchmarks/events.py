@@ -123,6 +123,7 @@ def memory(server: EmbeddedStore, number: int, users: int) -> tuple[tuple[float,
     project = Project(server.root)
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
+    put_into_effect(plan(segments() + TRIGGERS), project)
     sizes: list[int] = []
     feeder = subprocess.Popen([sys.executable, "-c", FEEDER, server.url, str(number), str(users)])
     worker = Worker(project, after=lambda _: look())
@@ -204,7 +205,6 @@ def measure(
             ("client.lookup of 20 segments", *rate(lambda: [shop.lookup(raw["entity"]) for raw in some], 5_000))
         )
     if MEMORY_EVENTS:
-        put_into_effect(plan(segments() + TRIGGERS), project)
         found, sizes = memory(server, MEMORY_EVENTS, MEMORY_EVENTS // 50)
         rows.append((f"the worker, {MEMORY_EVENTS:,} events as they come", *found))
         figures["megabytes_at_each_tenth"] = sizes
