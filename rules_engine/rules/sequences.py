@@ -99,8 +99,8 @@ def completing(legs: Sequence[Leg], happened: Sequence[StepEvents], now: int) ->
     """
     search = _Search(legs, happened, now)
     for first in reversed(range(len(legs))):
-        search.begins[first] = [at for at in dict.fromkeys(happened[legs[first].step].ats) if search.begin(first, at)]
-    return search.begins[0]
+        search.begins[first] = search.begins_of(first)
+    return list(search.begins[0])
 
 
 class _Search:
@@ -111,14 +111,30 @@ class _Search:
     """
 
     def __init__(self, legs: Sequence[Leg], happened: Sequence[StepEvents], now: int) -> None:
-        self.begins: list[list[int]] = [[] for _ in legs]
+        self.begins: list[Sequence[int]] = [()] * len(legs)
         self._legs = legs
         self._happened = happened
         self._now = now
         distinct = {id(events): events.ats for events in happened}
-        self._shared = {at for at, other in pairwise(sorted(chain.from_iterable(distinct.values()))) if at == other}
+        ats = list(chain.from_iterable(distinct.values()))
+        is_distinct = len(set(ats)) == len(ats)
+        self._shared = () if is_distinct else {at for at, other in pairwise(sorted(ats)) if at == other}
 
-    def begin(self, first: int, at: int) -> bool:
+    def begins_of(self, first: int) -> Sequence[int]:
+        """Return the instants at which a run can begin with this leg, where those of later legs are known."""
+        leg = self._legs[first]
+        ats = self._happened[leg.step].ats
+        if self._shared:
+            return [at for at in dict.fromkeys(ats) if self._begins(first, at)]
+        if leg.gaps or leg.forbidden or (first + 1 < len(self._legs) and self._legs[first + 1].within is not None):
+            return [at for at in ats if self._goes_on(first, at)]
+        # Nothing bounds what follows: only whether something does matters.
+        if first + 1 == len(self._legs):
+            return ats
+        later = self.begins[first + 1]
+        return ats[: bisect_left(ats, later[-1])] if later else ()
+
+    def _begins(self, first: int, at: int) -> bool:
         """Say whether a run that begins with this leg at the instant can be taken, and all that follows it."""
         if at not in self._shared:
             return self._goes_on(first, at)
@@ -157,8 +173,11 @@ class _Search:
         within = self._legs[last + 1].within
         if within is not None and later[place] - end > within:
             return False
-        first_forbidden = (self._happened[step].first_after(at) for step in leg.forbidden)
-        return all(forbidden is None or forbidden >= later[place] for forbidden in first_forbidden)
+        for step in leg.forbidden:
+            forbidden = self._happened[step].first_after(at)
+            if forbidden is not None and forbidden < later[place]:
+                return False
+        return True
 
     def _is_quiet(self, leg: Leg, at: int) -> bool:
         """Say whether nothing came in the gaps after an instant."""
