@@ -1,4 +1,4 @@
-"""How long `segments validate`, `plan` and `apply` take for many segments: each a process, as users start them.
+"""Measure how long `segments validate`, `plan` and `apply` take for many segments: each a process, as users start them.
 
 The project has 41 features of 2,000 users in one Parquet file, the embedded store, and one event. Segments have five
 conditions each, and every tenth also refers to the one before it. ``SIZES`` in the environment names other numbers of

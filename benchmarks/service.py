@@ -33,7 +33,7 @@ _JSON = {"content-type": "application/json"}
 
 @dataclass(frozen=True)
 class Load:
-    """What was sent for some seconds, and what it cost the server."""
+    """Hold what was sent for some seconds, and what it cost the server."""
 
     name: str
     requests: int

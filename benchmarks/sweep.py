@@ -1,4 +1,4 @@
-"""How much CPU a worker takes to look at all users: after new segments were applied, and after features changed.
+"""Measure what CPU a worker takes to look at all users: after new segments were applied, and after features changed.
 
 The project is that of ``python -m benchmarks commands``, with ``USERS`` (5,000) users in its store. ``SIZES`` in the
 environment names other numbers of segments, with commas.
