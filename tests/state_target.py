@@ -54,7 +54,7 @@ def outlook_through_state(scenario: Scenario, since: int, seed: int = 0) -> tupl
 
 
 def foreseen_through_state(scenario: Scenario) -> Foreseen:
-    """What the outlook of the scenario's events says."""
+    """Return what the outlook of the scenario's events says."""
     outlooks, data = outlook_through_state(scenario, scenario.now)
     outlook = read_outlook(data, outlooks.stamp, len(outlooks.conditions))
     assert outlook is not None

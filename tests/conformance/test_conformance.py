@@ -76,7 +76,7 @@ def in_columns(case: Case) -> bool:
 
 
 def in_outlook(case: Case) -> bool:
-    """Whether the case is true by answers that were worked out ahead."""
+    """Say whether the case is true by answers that were worked out ahead."""
     asked = scenario(case)
     index = RuleIndex(asked.program, by_answers=True)
     return CONDITION in index.match(asked.inputs, asked.now, events=foreseen_through_state(asked))

@@ -1,4 +1,4 @@
-"""What a project keeps: every key and file is in the tables of docs/events.md, and more events make no more of them."""
+"""Test what a project keeps: keys and files are in the tables of docs/events.md, and more events make no more."""
 
 from __future__ import annotations
 

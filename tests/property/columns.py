@@ -1,4 +1,4 @@
-"""What columns of sources may hold: by declared type the types of columns, values of them, and what each is read as."""
+"""List what columns of sources may hold: by declared type the types of columns, their values, and how each is read."""
 
 from __future__ import annotations
 

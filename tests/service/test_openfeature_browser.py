@@ -47,7 +47,7 @@ def start(page: Page, service: RunningService, role: str, poll: int = 0, **conte
 
 
 def details(page: Page, flag: str, otherwise: bool = False) -> dict[str, Any]:
-    """What the page is told of a flag."""
+    """Return what the page is told of a flag."""
     told: dict[str, Any] = page.evaluate("([flag, other]) => client.getBooleanDetails(flag, other)", [flag, otherwise])
     return told
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def evaluate(service: RunningService, *asked: dict[str, Any], role: str = "read") -> list[dict[str, Any]]:
-    """What the SDK says to each question."""
+    """Return what the SDK says to each question."""
     assert NODE is not None
     done = subprocess.run(
         [NODE, str(CLIENTS / "evaluate.mjs"), service.url, shop.KEYS[role]],

@@ -1,4 +1,4 @@
-"""How the service is run: keys, health, metrics, logs, processes, and its end."""
+"""Test how the service is run: keys, health, metrics, logs, processes, and its end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def failed(project: Project, *arguments: str, env: dict[str, str]) -> str:
-    """What a service that cannot start says."""
+    """Return what a service that cannot start says."""
     command = [sys.executable, "-m", "rules_engine", "serve", "--repo", str(project.root), "--port", "0", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **env}, check=False)
     assert done.returncode == 1

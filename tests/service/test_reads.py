@@ -1,4 +1,4 @@
-"""What can be read of one user and of a segment, against the real service and workers."""
+"""Test what can be read of one user and of a segment, against the real service and workers."""
 
 from __future__ import annotations
 

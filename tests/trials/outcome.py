@@ -1,4 +1,4 @@
-"""What a trial compared."""
+"""Hold what a trial compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Trial:
-    """What was compared, and what differed.
+    """Hold what was compared, and what differed.
 
     Attributes
     ----------

@@ -46,7 +46,7 @@ def client(store: EmbeddedStore) -> Iterator[redis.Redis]:
 
 
 def stored(client: redis.Redis) -> bytes:
-    """What is kept of the only user."""
+    """Return what is kept of the only user."""
     (key,) = [key for key in client.keys("*events:*") if key.startswith(b"{")]
     content = client.get(key)
     assert isinstance(content, bytes)

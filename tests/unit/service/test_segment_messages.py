@@ -1,4 +1,4 @@
-"""What messages of Segment's tracking API, and CloudEvents, say."""
+"""Test what messages of Segment's tracking API, and CloudEvents, say."""
 
 from __future__ import annotations
 
