@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def find_stages(
         stages.append(build)
     if is_new:
         stages.append(KeepVersion(next_number(project)))
-    stages.append(Switch(tuple(_changes(before, definitions))))
+    stages.append(Switch(tuple(definition_changes(before, definitions))))
     if build is not None:
         stages.append(CatchUp())
     sweep = _sweep(project, plan, before)
@@ -103,11 +103,21 @@ def find_stages(
     return ApplyStages(tuple(stages), plan_hash(previous), definitions, now, differs)
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[tuple[str, NameChanges]]:
+def definition_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, NameChanges]]:
+    """Yield the kinds of definitions of which some differ between two plans, with their names; also holdouts."""
     for kind, path in _KINDS:
         names = NameChanges.between(_part(before, path), _part(after, path))
         if names:
             yield kind, names
+    holdouts = NameChanges.between(_holdouts(before), _holdouts(after))
+    if holdouts:
+        yield "holdouts", holdouts
+
+
+def _holdouts(definitions: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
+    """Return by trigger what decides who is held out; plans of earlier releases have no seed, and another hash."""
+    triggers = _part(definitions, ("triggers",)).items()
+    return {name: (node["holdout"], node.get("holdout_seed", "")) for name, node in triggers if node.get("holdout")}
 
 
 def _part(definitions: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:

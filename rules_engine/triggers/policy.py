@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
 from rules_engine.clock import DAY
+from rules_engine.rules.buckets import bucket
 from rules_engine.rules.local_time import crossings, local_time
 from rules_engine.rules.triggers.nodes import QuietHours, Trigger
-
-#: The whole, in the unit of shares: hundredths of a percent.
-WHOLE = 10_000
 
 #: No zone repeats or skips more than a day, so the next end of quiet hours is not further away.
 _LONGEST_NIGHT = 3 * DAY
@@ -20,17 +17,11 @@ def is_held_out(trigger: Trigger, entity: str) -> bool:
     """Say whether the trigger's holdout includes an entity. The answer is always the same.
 
     >>> from rules_engine.rules.triggers.nodes import OnEnter
-    >>> mail = Trigger("mail", OnEnter("vip"), (), holdout=1_000)
+    >>> mail = Trigger("mail", OnEnter("vip"), (), holdout=1_000, holdout_seed="mail")
     >>> sum(is_held_out(mail, str(number)) for number in range(10_000))
-    1016
+    1021
     """
-    return trigger.holdout > 0 and share_of(trigger.name, entity) < trigger.holdout
-
-
-def share_of(trigger: str, entity: str) -> int:
-    """Return a number below :data:`WHOLE` that depends only on the names, evenly distributed."""
-    whole = f"{trigger}\0{entity}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(whole, digest_size=8).digest(), "big") % WHOLE
+    return trigger.holdout > 0 and bucket(trigger.holdout_seed or trigger.name, entity) < trigger.holdout
 
 
 def is_quiet(hours: QuietHours, zone: str, at: int) -> bool | None:

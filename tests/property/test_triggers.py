@@ -181,6 +181,7 @@ def trigger_of(name: str, trigger: Mapping[str, Any], parsed: Mapping[str, Any])
         quiet_hours=None if hours is None else quiet_of(hours),
         consent=Consent("mail", FeatureRef("u", "consent")) if "consent" in trigger else None,
         holdout=round(trigger.get("holdout", 0) * 100),
+        holdout_seed=name,
         payload=tuple((key, payload_value(spec)) for key, spec in trigger.get("payload", {}).items()),
     )
 

@@ -105,6 +105,8 @@ class Trigger:
         evaluated at the start, and until it is due.
     holdout
         the share of entities that get no actions, in hundredths of a percent: 1000 is 10%.
+    holdout_seed
+        by which they are drawn; triggers of one seed hold out the same entities.
     payload
         names and values, in the order of the file.
     """
@@ -120,6 +122,7 @@ class Trigger:
     quiet_hours: QuietHours | None = None
     consent: Consent | None = None
     holdout: int = 0
+    holdout_seed: str = ""
     payload: tuple[tuple[str, PayloadValue], ...] = ()
     description: str = ""
     owner: str = ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import TypeVar
 
 from rules_engine.clock import parse_time_of_day
@@ -16,6 +15,7 @@ from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.parsing.document_keys import NAME, PARTS, keys_of
 from rules_engine.rules.parsing.literals import Refusal, describe, duration
 from rules_engine.rules.parsing.operand_checks import at_key, string_value
+from rules_engine.rules.parsing.shares import share
 from rules_engine.rules.settings.nodes import Consent, SinkRef
 from rules_engine.rules.triggers.nodes import (
     Cap,
@@ -64,12 +64,13 @@ class _TriggerParser:
 
     def trigger(self, document: MappingNode) -> Trigger | None:
         before = len(self.problems)
+        name = str(to_plain(document.entry("trigger").value))
         cause: Cause | None = None
         try:
             cause = self._cause(document)
         except Refusal as refusal:
             self.problems.append(refusal.diagnostic)
-        holdout = self._part(document, "holdout", self._holdout)
+        holdout = self._part(document, "holdout", lambda node: share(node, "holdout", seed=name))
         delay = self._part(document, "delay", duration)
         parts = {
             "if_": self._part(document, "if", self._condition),
@@ -83,13 +84,14 @@ class _TriggerParser:
         values = self._part(document, "payload", self._payload)
         if len(self.problems) > before or cause is None or not send:
             return None
-        plain = {entry.key: to_plain(entry.value) for entry in document if entry.key in ("trigger", *PARTS)}
+        plain = {entry.key: to_plain(entry.value) for entry in document if entry.key in PARTS}
         return Trigger(
-            name=plain["trigger"],
+            name=name,
             on=cause,
             send=send,
             delay=delay or 0,
-            holdout=holdout or 0,
+            holdout=holdout[0] if holdout else 0,
+            holdout_seed=holdout[1] if holdout else "",
             payload=values or (),
             description=plain.get("description", ""),
             owner=plain.get("owner", ""),
@@ -172,18 +174,6 @@ class _TriggerParser:
             raise Refusal("unknown-consent", node, f"there is no consent `{name}`", hint)
         feature = consents[name]
         return None if feature is None else Consent(name, feature)
-
-    def _holdout(self, node: Node) -> int:
-        value = keys_of(node, "holdout", ("percent",)).entry("percent").value
-        number = value.value if isinstance(value, Scalar) else None
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise Refusal("invalid-percent", value, f"a percentage is a number, not {describe(value)}")
-        if not 0 < number < 100:
-            raise Refusal("invalid-percent", value, f"the share held out is above 0 and below 100, not {number}")
-        hundredths = Decimal(str(number)) * 100
-        if hundredths != int(hundredths):
-            raise Refusal("invalid-percent", value, f"a percentage has at most two decimals, and {number} has more")
-        return int(hundredths)
 
     def _payload(self, node: Node) -> tuple[tuple[str, PayloadValue], ...]:
         return payload(node, self._conditions, self.problems)

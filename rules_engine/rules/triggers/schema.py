@@ -5,6 +5,7 @@ from __future__ import annotations
 from rules_engine.definitions.case_schema import INPUTS, MOMENT
 from rules_engine.definitions.envelope import NAME_PATTERN
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
+from rules_engine.rules.parsing.shares import SHARE
 from rules_engine.rules.schema_parts import (
     DURATION,
     NAME,
@@ -101,7 +102,7 @@ def describe_parts(parts: SchemaParts) -> dict[str, JsonSchema]:
         "cap": mapping_schema({"max": {"type": "integer", "minimum": 1, "maximum": MAX_CAP}, "per": DURATION}),
         "quiet_hours": described.quiet_hours(),
         "consent": {"type": "string", "examples": sorted(parts.names.consent)},
-        "holdout": mapping_schema({"percent": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100}}),
+        "holdout": SHARE,
         "send": described.send(),
         "payload": described.payload(),
     }

@@ -114,7 +114,7 @@ def test_everything_that_keeps_it_from_firing(tmp_path: Path, body: str, expecte
 def test_a_trigger_on_an_event_and_one_on_an_exit(tmp_path: Path) -> None:
     events = "events: [{event: purchase, after: 1h, amount: 120}, {event: purchase, after: 2h, amount: 99}]"
     assert case(tmp_path, f"{events}\nentity: d\nfires: [{{after: 1h}}]", "thanks") == []
-    assert case(tmp_path, f"{events}\nentity: a\nsuppressed: [{{after: 1h, reason: holdout}}]", "thanks") == []
+    assert case(tmp_path, f"{events}\nentity: b\nsuppressed: [{{after: 1h, reason: holdout}}]", "thanks") == []
     assert case(tmp_path, f"{events}\nfires: [{{after: 1h}}]", "thanks") == []  # nobody in particular is not held out
     body = "events: [{event: add_to_cart, ago: 2h}]\nfires: [{after: 22h}]"
     assert case(tmp_path, body, "left") == []
