@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,13 @@ KEYS = {
 }
 
 
-class CoreLoader(yaml.SafeLoader):
+class CoreLoader(yaml.CSafeLoader):
     """PyYAML with the scalars of YAML 1.2's core schema."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute, emptied
 
 
-def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+def _construct_int(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
@@ -79,17 +81,17 @@ def read_yaml(path: Path) -> Any:
     return yaml.load(path.read_text(encoding="utf-8"), CoreLoader)
 
 
-def load_cases() -> list[Case]:
+@cache
+def load_cases() -> tuple[Case, ...]:
     """Return every case of this folder, in the order of files and of their text."""
-    cases = [
+    cases = tuple(
         read_case(row, path.stem)
         for path in sorted(HERE.glob("*.yaml"))
         if path.name != "catalog.yaml"
         for group in read_yaml(path)
         for row in rows_of(group)
-    ]
-    names = [str(case) for case in cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    )
+    twice = sorted(name for name, count in Counter(map(str, cases)).items() if count > 1)
     if twice:
         raise ValueError(f"names of cases are given twice: {twice}")
     return cases

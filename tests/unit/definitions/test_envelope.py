@@ -43,6 +43,7 @@ def _values(schema: Any) -> st.SearchStrategy[Any]:
     return st.one_of(by_type.get(str(schema.get("type")), _SCALARS), _SCALARS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema["required"][0] if "required" in schema else "-")
 @given(data=st.data())
 def test_what_is_quickly_found_to_fit_also_fits_by_jsonschema(schema: dict[str, Any], data: st.DataObject) -> None:

@@ -131,6 +131,7 @@ def test_python_data_becomes_the_same_nodes(data: Any) -> None:
     assert to_plain(from_plain(data)) == data
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_no_text_breaks_the_reader(text: str) -> None:
     documents, problems = read_documents(text, "a.yaml")

@@ -98,6 +98,7 @@ for number in range(10_000):
 """
 
 
+@pytest.mark.slow
 def test_what_was_appended_survives_a_kill_and_two_writers(tmp_path: Path) -> None:
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name], stdout=subprocess.PIPE, text=True)
@@ -166,6 +167,7 @@ def test_a_file_that_is_cleared_away_while_it_is_written_fails_its_writer(
     assert {logged.id for _, logged in log.read(0, ["view"])} == {"view:a", "view:b"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_duckdb_reads_is_one_and_no_damaged_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -163,6 +163,7 @@ def test_every_history_row_is_what_was_known_then(
                 assert pd.isna(row.typical_gap_days)
 
 
+@pytest.mark.slow
 def test_every_snapshot_is_what_was_known_then(
     history: pd.DataFrame, raw: dict[str, list[tuple[datetime, int, float]]]
 ) -> None:

@@ -139,6 +139,7 @@ def allow_files_of(store: EmbeddedStore, size: int) -> None:
     psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the files of another process")
 def test_a_store_whose_disk_is_full_answers_reads_says_so_and_is_not_stopped(make_store: MakeStore) -> None:
     store = make_store()
@@ -174,6 +175,7 @@ def test_a_store_whose_disk_is_full_answers_reads_says_so_and_is_not_stopped(mak
         assert client.exists(*taken) == len(taken), "what was acknowledged is there"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goes", ["is deleted", "is moved"])
 def test_a_server_ends_when_its_folder_goes(make_store: MakeStore, tmp_path: Path, goes: str) -> None:
     store = make_store()
@@ -194,6 +196,7 @@ def test_a_server_ends_when_its_folder_goes(make_store: MakeStore, tmp_path: Pat
             assert client.get("greeting") == "hello"
 
 
+@pytest.mark.slow
 def test_what_looks_after_a_server_ends_with_it(make_store: MakeStore) -> None:
     store = make_store()
     store.ensure_running()
@@ -250,6 +253,7 @@ def test_a_server_whose_socket_was_removed_is_stopped_by_signal_and_never_double
         assert client.get("kept") == "yes"
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_reported_not_doubled(make_store: MakeStore) -> None:
     store = make_store()
     store.ensure_running()

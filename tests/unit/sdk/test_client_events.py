@@ -72,6 +72,7 @@ when: {did: view, within: 1d, count: {at_least: 900}}
 """
 
 
+@pytest.mark.slow
 def test_more_events_than_are_kept_leave_answers_unknown_and_say_so(project: Project, store: EmbeddedStore) -> None:
     put_into_effect(shop_plan(Connection("redis", store.connection_string), BUSY), project)
     with SegmentClient(project) as client:

@@ -57,6 +57,7 @@ def rules_of(store: EmbeddedStore, segments: str = SEGMENTS) -> Rules:
     return Rules(shop_plan(Connection("redis", store.connection_string), segments))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "is_whole"), [(3, True), (40, True), (1_600, True), (3_000, False)])
 def test_answers_are_those_of_the_full_log(
     shop: SegmentClient, store: EmbeddedStore, client: redis.Redis, number: int, is_whole: bool

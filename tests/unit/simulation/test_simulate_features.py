@@ -138,6 +138,7 @@ def test_features_change_when_their_rows_come_and_end_with_their_ttl(tmp_path: P
     assert [dict(one.what.payload)["spend"] for one in found.actions] == [200, 400]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_memberships_are_those_of_a_batch_as_of_every_instant(seed: int, tmp_path: Path) -> None:
     """Random rows and events, on few instants so that many coincide; a batch answers as of each, and just before."""

@@ -151,6 +151,7 @@ def run(project: Project, *arguments: str) -> Any:
     return CliRunner().invoke(app, [*arguments, "--repo", str(project.root)])
 
 
+@pytest.mark.slow
 def test_the_commands_ingest_list_replay_and_run(project: Project, client: redis.Redis) -> None:
     path = project.root / "events.jsonl"
     good = {"entity": "u", "event": "view", "at": NOW.isoformat(), "event_id": "1", "properties": {"page": "a"}}

@@ -157,6 +157,7 @@ RECENT = "segment: keen\nwhen: {did: view, within: 1h}\n"
 RECENT_EVENTS = "events:\n  view: {properties: {page: {type: string}}, retention: 30d}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("events", [2_000, 30_000])
 def test_keys_grow_with_entities_and_not_with_events(
     tmp_path: Path, store: EmbeddedStore, client: redis.Redis, events: int

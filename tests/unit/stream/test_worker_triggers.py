@@ -90,6 +90,7 @@ def test_a_damaged_entity_does_not_keep_others_from_being_judged(project: Projec
             shop.lookup(broken)
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_actions_is_bounded_by_time_and_number(
     tmp_path: Path, store: EmbeddedStore, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_worker_that_slept_for_minutes_publishes_nothing_stale(
     assert fired(client) == {"u1": 1}
 
 
+@pytest.mark.slow
 def test_each_timer_fires_once_with_two_workers(project: Project, client: redis.Redis) -> None:
     workers = [Worker(project) for _ in range(2)]
     threads = [threading.Thread(target=worker.run) for worker in workers]
