@@ -174,6 +174,8 @@ def leaf_truth(condition: Condition, world: World) -> Truth:
         return predicate(condition.get("count", {"at_least": 1}), len(matching), world.now)
     if "did_not" in condition:
         return not in_window(condition["did_not"], condition, world)
+    if "distinct_days" in condition:
+        return predicate(condition, distinct_days(condition, world), world.now)
     for name in AGGREGATES:
         if name in condition:
             return predicate(condition, aggregate(name, condition, world), world.now)
@@ -204,21 +206,46 @@ def clock_truth(condition: Condition, world: World) -> Truth:
         return None
     local = world.now.astimezone(zone)
     if condition["clock"] == "day_of_week":
-        return predicate(condition, DAYS[local.weekday()], world.now)
-    name = operator_of(condition)
-    literal = condition[name]
-    moment = local.hour * 3600 + local.minute * 60 + local.second + Fraction(local.microsecond, 1_000_000)
-    seconds = [time_of_day(item) for item in literal] if isinstance(literal, list) else time_of_day(literal)
-    return compare(name, moment, seconds, world.now)
+        return local_truth(local, "day_of_week", condition, world.now)
+    return local_truth(local, "time_of_day", condition, world.now)
 
 
 def matches_where(event: Event, where: Mapping[str, Any], now: datetime) -> bool:
-    """Tell whether every property predicate is true of the event; unknown excludes it."""
-    for name, test in where.items():
-        spec = test if isinstance(test, Mapping) else {"equals": test}
-        if predicate(spec, event.get(name), now) is not True:
-            return False
-    return True
+    """Tell whether `where` is true of the event; unknown excludes it."""
+    return where_truth(event, where, now) is True
+
+
+def where_truth(event: Event, where: Mapping[str, Any], now: datetime) -> Truth:
+    """Return the answer of all conditions of a mapping together."""
+    return and_(one_truth(event, name, test, now) for name, test in where.items())
+
+
+def one_truth(event: Event, name: str, test: Any, now: datetime) -> Truth:
+    if name in ("all", "any", "none"):
+        answers = [where_truth(event, inner, now) for inner in test]
+        return and_(answers) if name == "all" else or_(answers) if name == "any" else not_(or_(answers))
+    if name == "not":
+        return not_(where_truth(event, test, now))
+    if name == "at":
+        local = event["at"].astimezone(ZoneInfo(test.get("timezone", "UTC")))
+        return and_(local_truth(local, part, spec, now) for part, spec in test.items() if part != "timezone")
+    return predicate(test if isinstance(test, Mapping) else {"equals": test}, event.get(name), now)
+
+
+def local_truth(local: datetime, part: str, test: Any, now: datetime) -> Truth:
+    """Return what is said of a local time of day, or day of the week."""
+    spec = test if isinstance(test, Mapping) else {"equals": test}
+    if part == "day_of_week":
+        return predicate(spec, DAYS[local.weekday()], now)
+    name = operator_of(spec)
+    literal = spec[name]
+    seconds = [time_of_day(item) for item in literal] if isinstance(literal, list) else time_of_day(literal)
+    return compare(name, moment_of_day(local), seconds, now)
+
+
+def moment_of_day(local: datetime) -> Fraction:
+    """Return the seconds since midnight that a clock shows."""
+    return local.hour * 3600 + local.minute * 60 + local.second + Fraction(local.microsecond, 1_000_000)
 
 
 def in_window(name: Any, spec: Mapping[str, Any], world: World, where: Mapping[str, Any] | None = None) -> list[Event]:
@@ -256,6 +283,14 @@ def unit_number(unit: str, day: date, first_day: int) -> int:
     months = day.year * 12 + day.month - 1
     numbers = {"day": day.toordinal(), "week": (day.toordinal() - 1 - first_day) // 7, "month": months}
     return numbers.get(unit, months // 3 if unit == "quarter" else day.year)
+
+
+def distinct_days(condition: Condition, world: World) -> int:
+    """Count the local days with an event."""
+    source = condition["distinct_days"]
+    zone = ZoneInfo(source.get("timezone", "UTC"))
+    events = in_window(source["event"], condition, world, source.get("where", {}))
+    return len({event["at"].astimezone(zone).date() for event in events})
 
 
 def aggregate(name: str, condition: Condition, world: World) -> Any:

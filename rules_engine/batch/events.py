@@ -6,7 +6,7 @@ functions, on each different set of properties once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +14,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rules_engine.events.log.event_log import decode_properties
+from rules_engine.batch.piece_events import PieceEvents
 from rules_engine.events.log.offline import EventPiece, Integers, OfflineEvents, Source
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.rules.aggregates import Aggregate
@@ -26,10 +25,9 @@ from rules_engine.rules.events import reduce_values
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate
 from rules_engine.rules.nodes import Sequence as SequenceNode
-from rules_engine.rules.predicates import selects
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import sequence_matches
-from rules_engine.rules.types import Value, conform
+from rules_engine.rules.types import Value
 from rules_engine.rules.walk import walk
 from rules_engine.stream.event_sink import event_log
 from rules_engine.targets.columns.codes import Coded, EventColumn
@@ -183,20 +181,7 @@ class _PieceReader:
         self.as_of = as_of
         self.entities = piece.entities
         self._users = len(piece.entities)
-        self._matching: dict[EventMatch, npt.NDArray[np.bool_]] = {}
-
-    @cached_property
-    def _codes(self) -> Integers:
-        return self._encoded.indices.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
-
-    @cached_property
-    def _encoded(self) -> Any:
-        return self._piece.properties.dictionary_encode()
-
-    @cached_property
-    def _documents(self) -> list[dict[str, Value]]:
-        """Return each different set of properties."""
-        return [decode_properties(text) for text in self._encoded.dictionary.to_pylist()]
+        self._events = PieceEvents(piece, names)
 
     @cached_property
     def _starts(self) -> Integers:
@@ -205,7 +190,7 @@ class _PieceReader:
 
     def at(self, as_of: int) -> _PieceReader:
         """Return a reader of the same users at another instant, which shares what was computed of their events."""
-        _ = self._codes, self._documents, self._starts
+        _ = self._starts
         other = copy(self)
         other.as_of = as_of
         return other
@@ -219,7 +204,7 @@ class _PieceReader:
         if source.function is Aggregate.COUNT:
             return np.bincount(owners, minlength=self._users)
         assert source.of is not None, source
-        values = self._property(source.of, lambda value: conform(value, source.of_type), rows)
+        values = self._events.values(source.of, source.of_type, rows)
         starts = np.searchsorted(owners, np.arange(self._users + 1)).tolist()
         function = source.function
         nothing = reduce_values(function, ())
@@ -229,24 +214,10 @@ class _PieceReader:
 
     def _rows(self, match: EventMatch, after: int | None, until: int) -> Integers:
         """Return the events that a match means, later than an instant and not later than another."""
-        meant = self._is_meant(match) & (self._piece.ats <= until)
+        meant = self._events.is_meant(match) & (self._piece.ats <= until)
         if after is not None:
             meant = meant & (self._piece.ats > after)
         return np.flatnonzero(meant)
-
-    def _is_meant(self, match: EventMatch) -> npt.NDArray[np.bool_]:
-        is_match = self._matching.get(match)
-        if is_match is None:
-            is_match = self._piece.names == self._names.index(match.event)
-            if match.where:
-                fitting = [selects(match, match.event, document) for document in self._documents]
-                is_match = is_match & np.array(fitting, dtype=np.bool_)[self._codes]
-            self._matching[match] = is_match
-        return is_match
-
-    def _property(self, name: str, read: Callable[[Value], Value], rows: Integers) -> list[Value]:
-        values = [read(document.get(name)) for document in self._documents]
-        return [values[code] for code in self._codes[rows].tolist()]
 
     def _sequence(self, sequence: SequenceNode) -> list[bool]:
         after = None if sequence.within is None else self.as_of - sequence.within
@@ -265,12 +236,12 @@ class _PieceReader:
             piece.names[start:end].tolist(),
             piece.ats[start:end].tolist(),
             piece.ids[start:end].to_pylist(),
-            self._codes[start:end].tolist(),
+            self._events.codes[start:end].tolist(),
             strict=True,
         )
         for name, at, identity, code in rows:
             if at <= self.as_of and (names is None or name in names):
-                yield Event(self._names[name], at, identity, self._documents[code])
+                yield Event(self._names[name], at, identity, self._events.documents[code])
 
 
 # --- columns --------------------------------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rules_engine.batch.piece_events import PieceEvents
 from rules_engine.diagnostics import nearest
 from rules_engine.errors import DataError, ProjectError, UnknownNameError, pass_interrupt
 from rules_engine.events.declarations.events_yaml import read_events
-from rules_engine.events.log.event_log import decode_properties
 from rules_engine.events.log.offline import EventPiece, OfflineEvents
 from rules_engine.features.column_values import as_declared, entity_keys
 from rules_engine.features.feast.repo import FeastRepo
@@ -31,8 +31,7 @@ from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.catalog import EVENT_VIEW
 from rules_engine.rules.events import reduce_values
 from rules_engine.rules.nodes import EventAggregate
-from rules_engine.rules.predicates import selects
-from rules_engine.rules.types import Kind, Value, conform
+from rules_engine.rules.types import Kind, Value
 from rules_engine.stream.event_sink import event_log
 
 Integers = npt.NDArray[np.int64]
@@ -198,33 +197,21 @@ class _Windows:
 
     def __init__(self, piece: EventPiece, names: Sequence[str], owners: Integers, ats: Integers) -> None:
         self._piece = piece
-        self._names = names
         self._owners = owners
         self._ats = ats
-        encoded = piece.properties.dictionary_encode()
-        self._codes: Integers = encoded.indices.to_numpy().astype(np.int64)
-        self._documents = [decode_properties(text) for text in encoded.dictionary.to_pylist()]
+        self._events = PieceEvents(piece, names)
 
     def values(self, aggregate: EventAggregate) -> Iterator[Value]:
         """Yield by row the aggregate over the events in its window."""
-        rows = self._meant(aggregate)
+        rows = np.flatnonzero(self._events.is_meant(aggregate.match))
         starts, ends = self._bounds(rows, aggregate)
         if aggregate.function is Aggregate.COUNT:
             yield from (ends - starts).tolist()
             return
         assert aggregate.of is not None, aggregate
-        read = [conform(document.get(aggregate.of), aggregate.of_type) for document in self._documents]
-        values = [read[code] for code in self._codes[rows].tolist()]
+        values = self._events.values(aggregate.of, aggregate.of_type, rows)
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             yield reduce_values(aggregate.function, values[start:end])
-
-    def _meant(self, aggregate: EventAggregate) -> Integers:
-        match = aggregate.match
-        meant = self._piece.names == self._names.index(match.event)
-        if match.where:
-            fitting = [selects(match, match.event, document) for document in self._documents]
-            meant = meant & np.array(fitting, dtype=np.bool_)[self._codes]
-        return np.flatnonzero(meant)
 
     def _bounds(self, rows: Integers, aggregate: EventAggregate) -> tuple[Integers, Integers]:
         """Find by row where its window begins and ends among these events, which are in order of entity and instant."""

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TypeVar
 
 from rules_engine.clock import DAY, LAST_INSTANT
-from rules_engine.rules.evaluate import Evaluation, all_of, any_of, negate
+from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import matching
 from rules_engine.rules.inputs import Inputs, KeptEvents
 from rules_engine.rules.local_time import crossings
@@ -34,6 +34,7 @@ from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import sequence_instants
+from rules_engine.rules.truth import all_of, any_of, negate
 from rules_engine.rules.walk import children, walk
 
 #: How far clock conditions are looked ahead while nothing else happens: more than a year, so that every combination of

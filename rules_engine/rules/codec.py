@@ -22,6 +22,7 @@ CLASSES: dict[str, type] = {
         nodes.EventAggregate,
         nodes.EventMatch,
         nodes.PropertyRef,
+        nodes.EventTime,
         nodes.AllOf,
         nodes.AnyOf,
         nodes.Not,
@@ -35,7 +36,7 @@ CLASSES: dict[str, type] = {
         CalendarWindow,
     )
 }
-ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (nodes.ClockField, Aggregate, Kind)}
+ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (nodes.ClockField, nodes.TimePart, Aggregate, Kind)}
 
 
 def encode_part(part: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,19 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
-from rules_engine.rules.forms import ANCHORS, CLOCKS, FORMS, WEEKDAYS, Form, Shape
+from rules_engine.rules.forms import (
+    ANCHORS,
+    CLOCKS,
+    EVENT_INSTANT,
+    FORMS,
+    TIME_PARTS,
+    WEEKDAYS,
+    WHERE_GROUPS,
+    Form,
+    Shape,
+)
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, Operator, operators_for
-from rules_engine.rules.schema_parts import JsonSchema
+from rules_engine.rules.schema_parts import JsonSchema, mapping_schema
 from rules_engine.rules.text import MAX_PATTERN_LENGTH
 from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
 from rules_engine.rules.windows import MAX_UNITS, UNITS
@@ -30,6 +40,7 @@ _WINDOW: JsonSchema = {
     "examples": ["1h", "24h", "7d", "30d", "ever"],
 }
 _INSTANT: JsonSchema = {"type": "string", "description": "An instant with an offset, e.g. 2026-01-01T00:00:00Z."}
+_FIXED_ZONE: JsonSchema = {"type": "string", "description": "An IANA name, e.g. Europe/Oslo; without it UTC."}
 _EVENT_WINDOW: JsonSchema = {
     "description": "When the events happened: a duration such as 30d, `ever`, some time ago, between instants, "
     "or in units of the calendar.",
@@ -69,7 +80,7 @@ _EVENT_WINDOW: JsonSchema = {
                     "anyOf": [{"const": "this"}, {"type": "integer", "minimum": 1, "maximum": MAX_UNITS}],
                     "description": "How many whole units before this one; `this`, or nothing, is this one up to now.",
                 },
-                "timezone": {"type": "string", "description": "An IANA name, e.g. Europe/Oslo; without it UTC."},
+                "timezone": _FIXED_ZONE,
                 "first_day": {"enum": list(WEEKDAYS), "description": "The first day of weeks; without it Monday."},
             },
             "required": ["calendar"],
@@ -112,7 +123,7 @@ class ConditionSchema:
             "condition": {"type": "object", "anyOf": forms},
             "segment_name": {"type": "string", "examples": self._segments},
             "event_name": self._event_name(),
-            "where": {"type": "object", "minProperties": 1, "additionalProperties": self._property_condition(None)},
+            **{_where_of(name): self._where(name) for name in (None, *sorted(self._catalog.events))},
             "duration": _DURATION,
             "window": _EVENT_WINDOW,
         }
@@ -133,6 +144,7 @@ class ConditionSchema:
             Shape.CLOCK: lambda: [self._clock(form, name) for name in CLOCKS],
             Shape.EVENT: lambda: self._per_event(form, self._did),
             Shape.EVENT_PROPERTY: lambda: self._per_event(form, self._aggregate),
+            Shape.EVENT_DAYS: lambda: self._per_event(form, self._days),
             Shape.STEPS: lambda: [self._sequence(form)] if self._event_names() else [],
         }
         return builders[form.shape]()
@@ -226,13 +238,28 @@ class ConditionSchema:
         options = {key: value for key, value in _FLAG_OPTIONS.items() if key in form.optional}
         return _object(form, {form.head: inner, "within": _EVENT_WINDOW, **_operators(None), **options}, operator=True)
 
+    def _days(self, form: Form, event: str | None) -> JsonSchema:
+        inner = mapping_schema({"event": _name(event), "where": self.where(event), "timezone": _FIXED_ZONE}, ("event",))
+        return _object(form, {form.head: inner, "within": _EVENT_WINDOW, **_operators(INTEGER)}, operator=True)
+
     def where(self, event: str | None) -> JsonSchema:
         """Return the schema of ``where`` for an event; None is any event."""
+        has_properties = event is not None and self._catalog.events[event].properties
+        return {"$ref": f"#/definitions/{_where_of(event)}" if has_properties else "#/definitions/where"}
+
+    def _where(self, event: str | None) -> JsonSchema:
+        """Return what ``where`` is for an event, to be referred to: groups of conditions have it inside."""
         declared = self._catalog.events[event].properties if event else {}
-        if not declared:
-            return {"$ref": "#/definitions/where"}
+        whole = {"$ref": f"#/definitions/{_where_of(event)}"}
+        groups = {word: {"type": "array", "minItems": 1, "items": whole} for word in WHERE_GROUPS}
         properties = {name: self._property_condition(value_type) for name, value_type in declared.items()}
-        return {"type": "object", "minProperties": 1, "properties": properties, "additionalProperties": False}
+        others = False if declared else self._property_condition(None)
+        return {
+            "type": "object",
+            "minProperties": 1,
+            "properties": {**properties, **groups, "not": whole, EVENT_INSTANT: _event_instant()},
+            "additionalProperties": others,
+        }
 
     def _property_condition(self, value_type: ValueType | None) -> JsonSchema:
         operators = {key: value for key, value in _operators(value_type).items() if OPERATORS[key].boundaries is None}
@@ -273,6 +300,24 @@ class ConditionSchema:
             "required": [head],
             "additionalProperties": False,
         }
+
+
+def _where_of(event: str | None) -> str:
+    """Return the name of the definition of ``where`` for an event; None is any event."""
+    return f"where_of_{event}" if event else "where"
+
+
+def _event_instant() -> JsonSchema:
+    """Return the schema of ``at`` in ``where``."""
+    kinds = {"time_of_day": Kind.TIME_OF_DAY, "day_of_week": Kind.DAY_OF_WEEK}
+    parts = {}
+    for part in TIME_PARTS:
+        value_type = ValueType(kinds[part])
+        operators = {key: value for key, value in _operators(value_type).items() if key != "exists"}
+        comparison = {**mapping_schema(operators, ()), "oneOf": [{"required": [key]} for key in operators]}
+        parts[part] = {"anyOf": [_literal(value_type), comparison]}
+    described = "The local time at which the event happened."
+    return {**mapping_schema({**parts, "timezone": _FIXED_ZONE}, (), described), "minProperties": 1}
 
 
 def _object(form: Form, properties: JsonSchema, operator: bool = False) -> JsonSchema:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
 from typing import assert_never
 
 from rules_engine.rules.events import aggregate_value
@@ -16,6 +15,7 @@ from rules_engine.rules.nodes import (
     Condition,
     ContextRef,
     EventAggregate,
+    EventTime,
     FeatureRef,
     Not,
     Operand,
@@ -27,6 +27,7 @@ from rules_engine.rules.nodes import (
 from rules_engine.rules.predicates import Truth, context_value, predicate_truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import sequence_truth
+from rules_engine.rules.truth import all_of, any_of, negate
 from rules_engine.rules.types import STRING, Value, conform
 from rules_engine.rules.undecided import Undecided
 
@@ -94,7 +95,7 @@ class Evaluation:
                 return self._clock(operand)
             case EventAggregate():
                 return aggregate_value(operand, self.inputs.events, self.now)
-            case PropertyRef() | ContextRef():
+            case PropertyRef() | EventTime() | ContextRef():
                 raise TypeError(f"{operand} is not read here")
             case _:
                 assert_never(operand)
@@ -116,34 +117,3 @@ class Evaluation:
         if local is None:
             return None
         return local[0] if clock.field is ClockField.TIME_OF_DAY else local[1]
-
-
-def all_of(answers: Many[Truth]) -> Truth:
-    """Return Kleene's "and" of answers.
-
-    >>> all_of([True, None]), all_of([None, False]), all_of([True, True])
-    (None, False, True)
-    """
-    if False in answers:
-        return False
-    return None if None in answers else True
-
-
-def any_of(answers: Many[Truth]) -> Truth:
-    """Return Kleene's "or" of answers.
-
-    >>> any_of([False, None]), any_of([None, True]), any_of([False, False])
-    (None, True, False)
-    """
-    if True in answers:
-        return True
-    return None if None in answers else False
-
-
-def negate(answer: Truth) -> Truth:
-    """Return Kleene's "not" of an answer.
-
-    >>> negate(None) is None
-    True
-    """
-    return None if answer is None else not answer

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.inputs import Event, KeptEvents
 from rules_engine.rules.nodes import EventAggregate, EventMatch
+from rules_engine.rules.one_event import read_value
 from rules_engine.rules.types import Value, conform
 
 
@@ -55,7 +56,8 @@ def reduce_events(aggregate: EventAggregate, counted: Sequence[Event]) -> Value:
     """Return the aggregate over exactly these events, which are in order."""
     if aggregate.of is None:
         return AGGREGATES[aggregate.function].reduce([None] * len(counted))
-    values = [conform(event.properties.get(aggregate.of or ""), aggregate.of_type) for event in counted]
+    of, of_type = aggregate.of, aggregate.of_type
+    values = [conform(read_value(of, event.properties, event.at), of_type) for event in counted]
     return reduce_values(aggregate.function, values)
 
 

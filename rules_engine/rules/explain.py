@@ -26,6 +26,7 @@ from rules_engine.rules.nodes import (
     SegmentRef,
     Sequence,
 )
+from rules_engine.rules.one_event import read_value
 from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import first_events
@@ -221,7 +222,8 @@ def _missing_property(aggregate: EventAggregate, counted: list[Event]) -> str:
     if not counted:
         return "no such event"
     judged = {Aggregate.FIRST: counted[:1], Aggregate.LAST: counted[-1:]}.get(aggregate.function, counted)
-    is_present = any(not _is_null(event.properties.get(aggregate.of or "")) for event in judged)
+    of = aggregate.of or ""
+    is_present = any(not _is_null(read_value(of, event.properties, event.at)) for event in judged)
     return "of another type" if is_present else "absent from the event"
 
 

@@ -21,6 +21,7 @@ class Shape(Enum):
     CLOCK = "time_of_day or day_of_week"
     EVENT = "the name of an event"
     EVENT_PROPERTY = "{event: NAME, of: PROPERTY, where: {...}}"
+    EVENT_DAYS = "{event: NAME, where: {...}, timezone: ZONE}"
     STEPS = "a list of steps, each {did: EVENT} or {did_not: EVENT or a list}"
     SEGMENT = "the name of a segment"
 
@@ -87,6 +88,11 @@ _TABLE = (
     ),
     *(_aggregate(row) for row in AGGREGATES.values() if row.kinds is not None),
     Form(
+        "distinct_days", Shape.EVENT_DAYS, "on how many different days such events happened",
+        "{distinct_days: {event: purchase, timezone: Europe/Oslo}, within: 30d, at_least: 3}",
+        required=("within",), takes_operator=True,
+    ),
+    Form(
         "sequence", Shape.STEPS, "the steps happened in this order",
         "{sequence: [{did: add_to_cart}, {did_not: purchase, within: 30m}], within: 24h}",
         optional=("within", "match_on", "anchor"),
@@ -105,8 +111,21 @@ STEP_OPTIONS = ("within", "where")
 AGGREGATE_REQUIRED = ("event", "of")
 AGGREGATE_OPTIONAL = ("where",)
 
+#: The keys inside ``distinct_days``.
+DAYS_REQUIRED = ("event",)
+DAYS_OPTIONAL = ("where", "timezone")
+
 #: The keys beside the operator of a property predicate in ``where``.
 PROPERTY_OPTIONS = ("ignore_case", "or_missing")
+
+#: The keys of ``where`` that are no properties: groups of conditions, and the instant of the event.
+WHERE_GROUPS = ("all", "any", "none")
+EVENT_INSTANT = "at"
+WHERE_WORDS = (*WHERE_GROUPS, "not", EVENT_INSTANT)
+
+#: What ``at`` in ``where`` says of the local time of an event, and the keys beside it.
+TIME_PARTS = ("time_of_day", "day_of_week")
+TIME_OPTIONS = ("timezone",)
 
 ANCHORS = ("any", "latest")
 CLOCKS = ("time_of_day", "day_of_week")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rules_engine.rules.nodes import EventAggregate, EventMatch, Sequence
-from rules_engine.rules.predicates import selects
+from rules_engine.rules.one_event import selects
 from rules_engine.rules.types import Value
 
 
@@ -29,7 +29,7 @@ class Event:
 
     def is_meant_by(self, match: EventMatch) -> bool:
         """Say whether the event is one of those that a match means."""
-        return selects(match, self.name, self.properties)
+        return selects(match, self.name, self.properties, self.at)
 
 
 class KeptEvents(tuple[Event, ...]):

@@ -67,13 +67,16 @@ class ClockRef:
 
 @dataclass(frozen=True, slots=True)
 class EventMatch:
-    """Says which events are meant: a name, and predicates on properties that must all be true."""
+    """Says which events are meant: a name, and conditions on the event itself that must all be true.
+
+    Such a condition is a predicate on an operand of the event at hand, or a group of such conditions.
+    """
 
     event: str
-    where: tuple[Predicate, ...] = ()
+    where: tuple[Condition, ...] = ()
 
     def __str__(self) -> str:
-        conditions = ", ".join(str(predicate) for predicate in self.where)
+        conditions = ", ".join(map(format_where, self.where))
         return f"{self.event} where {conditions}" if conditions else self.event
 
 
@@ -88,6 +91,29 @@ class PropertyRef:
         return self.name
 
 
+class TimePart(Enum):
+    """Names what is read of the local time of an event."""
+
+    TIME_OF_DAY = "time_of_day"
+    DAY_OF_WEEK = "day_of_week"
+    DAY = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class EventTime:
+    """The local time of the event at hand in an IANA zone; a ``DAY`` is told from others by its local midnight."""
+
+    part: TimePart
+    timezone: str = "UTC"
+
+    def __str__(self) -> str:
+        return f"{self.part.value} in {self.timezone}"
+
+
+#: What is read of one event: a property by its name, or something that follows from the event.
+EventValue = str | EventTime
+
+
 @dataclass(frozen=True, slots=True)
 class EventAggregate:
     """An aggregate over the matching events in the window (now - within, now]; ``within`` None has no start.
@@ -99,7 +125,7 @@ class EventAggregate:
     function: Aggregate
     match: EventMatch
     within: int | None
-    of: str | None = None
+    of: EventValue | None = None
     of_type: ValueType | None = None
     window: Window | None = None
 
@@ -127,7 +153,7 @@ class EventAggregate:
         return f"{self.function.value} {of}{self.match} {window}"
 
 
-Operand = FeatureRef | ContextRef | ClockRef | EventAggregate | PropertyRef
+Operand = FeatureRef | ContextRef | ClockRef | EventAggregate | PropertyRef | EventTime
 
 # --- conditions -----------------------------------------------------------------------------------------------------
 
@@ -217,6 +243,24 @@ class SegmentRef:
 
 
 Condition = AllOf | AnyOf | Not | Predicate | Sequence | SegmentRef
+
+
+def format_where(condition: Condition) -> str:
+    """Return a condition on an event in one line.
+
+    >>> gift = Predicate(PropertyRef("gift"), "equals", True)
+    >>> format_where(Not(AnyOf((gift, Predicate(PropertyRef("price"), "at_least", 5)))))
+    'not (gift equals true or price at_least 5)'
+    """
+    match condition:
+        case AllOf(conditions) | AnyOf(conditions):
+            word = " and " if isinstance(condition, AllOf) else " or "
+            return f"({word.join(map(format_where, conditions))})"
+        case Not(inner):
+            return f"not {format_where(inner)}" if isinstance(inner, AllOf | AnyOf) else f"not ({format_where(inner)})"
+        case _:
+            return str(condition)
+
 
 # --- definitions ----------------------------------------------------------------------------------------------------
 

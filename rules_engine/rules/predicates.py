@@ -8,7 +8,7 @@ from typing import Any
 
 from rules_engine.clock import to_micros
 from rules_engine.errors import DataError
-from rules_engine.rules.nodes import ContextRef, EventMatch, Predicate, PropertyRef
+from rules_engine.rules.nodes import ContextRef, Predicate
 from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.text import fold_case
 from rules_engine.rules.types import Kind, Value, ValueType, conform
@@ -78,21 +78,3 @@ def _context_scalar(value: Any, wants_time: bool) -> Value:
     if isinstance(value, datetime):
         return to_micros(value) if wants_time else value
     return None if wants_time else value
-
-
-def selects(match: EventMatch, name: str, properties: Mapping[str, Value], now: int = 0) -> bool:
-    """Say whether an event matches: it has the name, and every ``where`` predicate is true.
-
-    No operator on a property reads the clock (times relative to now are refused there), so ``now`` does not matter.
-
-    >>> selects(EventMatch("purchase"), "purchase", {})
-    True
-    """
-    return name == match.event and all(_property_holds(predicate, properties, now) for predicate in match.where)
-
-
-def _property_holds(predicate: Predicate, properties: Mapping[str, Value], now: int) -> bool:
-    operand = predicate.operand
-    assert isinstance(operand, PropertyRef), operand
-    value = conform(properties.get(operand.name), predicate.operand_type)
-    return predicate_truth(predicate, value, now) is True

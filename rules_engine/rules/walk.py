@@ -62,6 +62,12 @@ def event_matches(condition: Condition) -> Iterator[EventMatch]:
             yield from (step.match for step in node.steps)
 
 
+def where_predicates(match: EventMatch) -> Iterator[Predicate]:
+    """Yield every predicate on the events that a match means."""
+    for condition in match.where:
+        yield from (node for node in walk(condition) if isinstance(node, Predicate))
+
+
 def context_times(conditions: Iterable[Condition]) -> frozenset[str]:
     """Return the names of the context values that some condition reads as times."""
     return frozenset(

@@ -216,7 +216,23 @@ def draw_where(draw: Draw, words: Vocabulary, percent: int = 25) -> dict[str, An
     if not maybe(draw, percent):
         return {}
     names = draw(st.lists(st.sampled_from(sorted(pools.PROPERTIES)), min_size=1, max_size=2, unique=True))
-    return {"where": {name: draw_property(draw, pools.PROPERTIES[name], words) for name in names}}
+    tests = {name: draw_property(draw, pools.PROPERTIES[name], words) for name in names}
+    if maybe(draw, 15):
+        tests["at"] = draw_local_time(draw, words)
+    if maybe(draw, 70):
+        return {"where": tests}
+    group = one_of(draw, ("any", "all", "none", "not"))
+    return {"where": {group: tests if group == "not" else [{name: test} for name, test in tests.items()]}}
+
+
+def draw_local_time(draw: Draw, words: Vocabulary) -> dict[str, Any]:
+    """Draw what `at` in `where` says."""
+    zone = {"timezone": words.zone} if words.zone != "UTC" else {}
+    field, kind, pool = one_of(
+        draw, (("day_of_week", Kind.DAY_OF_WEEK, pools.DAYS), ("time_of_day", Kind.TIME_OF_DAY, pools.TIMES_OF_DAY))
+    )
+    name = one_of(draw, [name for name in operators_for(kind, is_list=False) if name != "exists"])
+    return {field: {name: drawn_from(draw, OPERATORS[name], pool)}, **zone}
 
 
 def draw_property(draw: Draw, kind: str, words: Vocabulary) -> Any:
@@ -262,6 +278,12 @@ def aggregate_leaf(draw: Draw, words: Vocabulary) -> Condition:
     else:
         test = draw_test(draw, pools.PROPERTIES[name], words, relative=False, declared=False)
     return {form: source, "within": window(draw, words), **test}
+
+
+def days_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    """Draw a count of days."""
+    source = {"event": one_of(draw, pools.EVENTS), "timezone": words.zone, **draw_where(draw, words, 25)}
+    return {"distinct_days": source, "within": window(draw, words), **draw_count(draw)}
 
 
 def amount_test(draw: Draw, never_missing: bool, words: Vocabulary) -> dict[str, Any]:

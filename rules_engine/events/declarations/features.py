@@ -5,7 +5,7 @@ They are the aggregates of conditions, in fewer words because the event is known
 
 from __future__ import annotations
 
-from rules_engine.definitions.source import Entry, Mapping, Node, Scalar, to_plain
+from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar, to_plain
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.catalog import Catalog
@@ -21,8 +21,15 @@ OPTIONS = ("within", "where")
 def mentioned(node: Mapping) -> set[str]:
     """Return the names of properties that stand in a feature, so that a problem with one of them is not told twice."""
     named = {str(to_plain(entry.value)) for entry in node if entry.key in FUNCTIONS}
-    where = node.get("where")
-    return named | ({entry.key for entry in where} if isinstance(where, Mapping) else set())
+    return named | _keys_in(node.get("where"))
+
+
+def _keys_in(node: Node | None) -> set[str]:
+    """Return every key inside a node."""
+    if isinstance(node, Items):
+        return set().union(*(_keys_in(item) for item in node.items))
+    entries = node.entries if isinstance(node, Mapping) else ()
+    return {entry.key for entry in entries}.union(*(_keys_in(entry.value) for entry in entries))
 
 
 def parse_feature(node: Mapping, event: Entry, catalog: Catalog, problems: list[Diagnostic]) -> EventAggregate | None:

@@ -13,12 +13,16 @@ from typing import Any
 from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar, to_plain
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.events.declarations.schemas import FORMATS, schema_validator
+from rules_engine.rules.forms import WHERE_WORDS
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.text import MAX_PATTERN_LENGTH, pattern_problem
 from rules_engine.rules.types import BOOLEAN, FLOAT, INTEGER, STRING, TIME, ValueType
 
 #: Keys of an event, next to its properties, in test files, logs and requests.
 RESERVED = frozenset({"event", "event_id", "at", "after", "ago", "entity"})
+
+#: Names that mean something else in `where`.
+_WORDS_OF_WHERE = frozenset(WHERE_WORDS) - RESERVED
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
 _TYPES = {"boolean": BOOLEAN, "integer": INTEGER, "number": FLOAT, "string": STRING}
@@ -48,6 +52,9 @@ def check_name(entry: Entry) -> None:
         raise Refusal(
             "invalid-name", key, f"`{entry.key}` belongs to the event itself", "give the property another name"
         )
+    if entry.key in _WORDS_OF_WHERE:
+        hint = "give the property another name"
+        raise Refusal("invalid-name", key, f"`{entry.key}` means something else in `where`", hint)
     if not _NAME.match(entry.key):
         hint = "write letters, digits and underscores, starting with a letter, at most 63"
         raise Refusal("invalid-name", key, f"`{entry.key}` cannot be the name of a property", hint)

@@ -16,6 +16,7 @@ from operator import itemgetter
 from rules_engine.events.state.requirements import EventRequirement, StateRequirements
 from rules_engine.events.state.totals import Total
 from rules_engine.rules.inputs import Event
+from rules_engine.rules.one_event import read_value
 from rules_engine.rules.types import Value, conform
 
 DIGEST_SIZE = 8
@@ -130,7 +131,7 @@ def _row(event: Event, requirement: EventRequirement) -> Row | None:
     if not mask:
         return None
     values = (
-        conform(event.properties.get(column.name), column.type) if mask & bits else None
+        conform(read_value(column.name, event.properties, event.at), column.type) if mask & bits else None
         for column, bits in zip(requirement.columns, requirement.column_bits, strict=True)
     )
     return (event.at, event_key(event, requirement), mask, *values)

@@ -80,6 +80,6 @@ def _event(kept: Kept, row: int, requirement: EventRequirement) -> KeptEvent:
         requirement.event,
         kept.ats[row],
         key.decode("utf-8", "surrogatepass") if requirement.whole_ids else key.hex(),
-        {name: value for name, value in values if value is not None},
+        {name: value for name, value in values if isinstance(name, str) and value is not None},
         tuple(match for match, bit in requirement.bits.items() if mask & bit),
     )

@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 from rules_engine.clock import DAY
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate, require_aggregates
-from rules_engine.rules.nodes import Condition, EventAggregate, EventMatch, Predicate, Sequence
+from rules_engine.rules.nodes import Condition, EventAggregate, EventMatch, EventValue, Predicate, Sequence
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import ValueType
 from rules_engine.rules.walk import walk
@@ -43,9 +43,9 @@ class KeepRule(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KeptColumn:
-    """A property whose value is kept. A value of another type than ``type`` is missing."""
+    """What is kept of an event, a property as a rule. A value of another type than ``type`` is missing."""
 
-    name: str
+    name: EventValue
     type: ValueType | None = None
 
 

@@ -28,6 +28,7 @@ from rules_engine.rules.nodes import (
 )
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.parsing.constants import constant_problem
+from rules_engine.rules.parsing.counting import distinct_days
 from rules_engine.rules.parsing.event_operands import EventParser
 from rules_engine.rules.parsing.literals import Refusal, convert_argument, describe, infer_type, literal
 from rules_engine.rules.parsing.operand_checks import (
@@ -72,6 +73,7 @@ class ConditionParser:
             Shape.CLOCK: self._clock,
             Shape.EVENT: self._did,
             Shape.EVENT_PROPERTY: self._aggregate,
+            Shape.EVENT_DAYS: self._distinct_days,
             Shape.STEPS: self._sequence,
             Shape.SEGMENT: self._segment,
         }
@@ -284,6 +286,10 @@ class ConditionParser:
         if aggregate.of_type is None and aggregate.type is None:
             aggregate = self.events.with_type(aggregate, infer_type(operator, entry.value))
         return self._predicate(node, form, aggregate, aggregate.type)
+
+    def _distinct_days(self, node: Mapping, form: Form) -> Condition | None:
+        aggregate = distinct_days(self.events, node)
+        return None if aggregate is None else self._predicate(node, form, aggregate, aggregate.type)
 
     def _sequence(self, node: Mapping, _form: Form) -> Sequence | None:
         return self.events.sequence(node)

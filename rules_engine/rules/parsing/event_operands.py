@@ -5,29 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rules_engine.clock import format_duration
-from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
+from rules_engine.definitions.source import Items, Mapping, Node, Scalar
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.forms import AGGREGATE_OPTIONAL, AGGREGATE_REQUIRED, ANCHORS, PROPERTY_OPTIONS, STEP_OPTIONS
-from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, PropertyRef, Sequence, SequenceStep
+from rules_engine.rules.forms import AGGREGATE_OPTIONAL, AGGREGATE_REQUIRED, ANCHORS, STEP_OPTIONS
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, Sequence, SequenceStep
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS
 from rules_engine.rules.parsing.literals import (
     Refusal,
     convert_argument,
     describe,
     duration,
-    infer_type,
-    literal,
     window,
 )
 from rules_engine.rules.parsing.operand_checks import (
     at_key,
-    boolean_option,
-    check_operator,
     single_operator,
     string_value,
 )
+from rules_engine.rules.parsing.where import WhereParser, unknown_property
 from rules_engine.rules.parsing.windows import event_window
 from rules_engine.rules.sequences import legs_of
 from rules_engine.rules.types import INTEGER, ValueType
@@ -46,7 +43,7 @@ class EventParser:
     def did(self, node: Mapping, negated: bool) -> Predicate | None:
         """Return ``did`` and ``did_not`` as a comparison of a count."""
         match = self.match(node, "did_not" if negated else "did")
-        within, window = self._window(node.entry("within").value, match)
+        within, window = self.window(node.entry("within").value, match)
         operator, number = ("equals", 0) if negated else self._count(node)
         if match is None:
             return None
@@ -117,7 +114,7 @@ class EventParser:
     def _aggregate_window(self, node: Mapping, match: EventMatch | None) -> tuple[int | None, Window | None]:
         """Return the window of an aggregate. Without ``within``, where that is allowed, it is the event's retention."""
         if "within" in node:
-            return self._window(node.entry("within").value, match)
+            return self.window(node.entry("within").value, match)
         declared = self._catalog.events.get(match.event) if match else None
         return None if declared is None else declared.retention, None
 
@@ -137,13 +134,8 @@ class EventParser:
         if declared is None:
             return None
         if name not in declared.properties and self._catalog.closed:
-            raise self._unknown_property(node, name, declared.name)
+            raise unknown_property(declared, node, name)
         return declared.properties.get(name)
-
-    def _unknown_property(self, node: Node, name: str, event: str) -> Refusal:
-        properties = self._catalog.events[event].properties
-        hint = nearest(name, properties) or f"`{event}` has {listing(properties)}"
-        return Refusal("unknown-property", node, f"the event `{event}` has no property `{name}`", hint)
 
     # --- which events -----------------------------------------------------------------------------------------------
 
@@ -160,50 +152,17 @@ class EventParser:
             raise Refusal("unknown-event", value, f"there is no event `{event}`", hint)
         if "where" not in node:
             return EventMatch(event)
-        where = self._where(event, node.entry("where").value)
+        where = WhereParser(self._catalog, self._problems, event).conditions(node.entry("where").value)
         return EventMatch(event, where) if where is not None else None
 
-    def _where(self, event: str, node: Node) -> tuple[Predicate, ...] | None:
-        if not isinstance(node, Mapping):
-            raise Refusal("wrong-shape", node, f"`where` maps properties to values, and is not {describe(node)}")
-        if not node.entries and not node.incomplete:
-            raise Refusal("empty-list", node, "`where` is empty", "remove it, or name a property")
-        parsed: list[Predicate] = []
-        for entry in node:
-            try:
-                parsed.append(self._property_predicate(event, entry))
-            except Refusal as refusal:
-                self._problems.append(refusal.diagnostic)
-        return tuple(parsed) if len(parsed) == len(node.entries) else None
+    def window(self, node: Node, match: EventMatch | None) -> tuple[int | None, Window | None]:
+        """Return how old an event in the window can be at most, and the window if it is no rolling duration.
 
-    def _property_predicate(self, event: str, entry: Entry) -> Predicate:
-        declared = self._catalog.events.get(event)
-        if declared is not None and self._catalog.closed and entry.key not in declared.properties:
-            raise self._unknown_property(Scalar(entry.key, entry.key_span), entry.key, event)
-        value_type = declared.properties.get(entry.key) if declared else None
-        operand = PropertyRef(entry.key, value_type)
-        if not isinstance(entry.value, Mapping):
-            return self._equals(operand, entry, value_type)
-        chosen = single_operator(entry.value, PROPERTY_OPTIONS, f"`{entry.key}`")
-        operator = check_operator(chosen, operand, value_type)
-        ignore_case = boolean_option(entry.value, "ignore_case", operator, value_type)
-        or_missing = boolean_option(entry.value, "or_missing", operator)
-        value_type = value_type or infer_type(operator, chosen.value)
-        argument = convert_argument(operator, chosen.value, value_type, ignore_case)
-        return Predicate(operand, operator.name, argument, value_type, ignore_case, or_missing, entry.key_span)
-
-    def _equals(self, operand: PropertyRef, entry: Entry, value_type: ValueType | None) -> Predicate:
-        if isinstance(entry.value, Items):
-            hint = f"write `{entry.key}: {{in: [...]}}` for one of several values"
-            raise Refusal("literal-type", entry.value, "a property is not compared with a list like this", hint)
-        if value_type is not None and value_type.is_list:
-            hint = f"write `{entry.key}: {{includes: ...}}`"
-            raise Refusal("operator-type", entry.value, f"`{entry.key}` is a {value_type}", hint)
-        value_type = value_type or infer_type(OPERATORS["equals"], entry.value)
-        argument = literal(entry.value, value_type, False)
-        return Predicate(operand, "equals", argument, value_type, span=entry.key_span)
-
-    def _window(self, node: Node, match: EventMatch | None) -> tuple[int | None, Window | None]:
+        Raises
+        ------
+        Refusal
+            if it is no window, or longer than the events are kept.
+        """
         within, window = event_window(node)
         if match is not None:
             self._check_retention(node, within, match.event)

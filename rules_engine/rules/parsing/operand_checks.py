@@ -8,7 +8,7 @@ from rules_engine.definitions.source import Entry, Mapping, Node, Scalar
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.rules.aggregates import AGGREGATES
 from rules_engine.rules.forms import Form
-from rules_engine.rules.nodes import ClockRef, EventAggregate, Operand, PropertyRef
+from rules_engine.rules.nodes import ClockRef, EventAggregate, EventTime, Operand, PropertyRef
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Operator, operators_for
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.types import Kind, ValueType
@@ -84,7 +84,7 @@ def check_operator(entry: Entry, operand: Operand, value_type: ValueType | None)
         if the operator does not take operands of this type.
     """
     operator = OPERATORS[entry.key]
-    if operator.boundaries and isinstance(operand, EventAggregate | PropertyRef):
+    if operator.boundaries and isinstance(operand, EventAggregate | PropertyRef | EventTime):
         message = f"`{entry.key}` cannot look at the property of an event"
         raise at_key("operator-type", entry, message, "the window `within` already says how long ago the event may be")
     if operator.name == "exists" and not _can_be_missing(operand):
@@ -101,7 +101,7 @@ def check_operator(entry: Entry, operand: Operand, value_type: ValueType | None)
 def _can_be_missing(operand: Operand) -> bool:
     if isinstance(operand, EventAggregate):
         return not AGGREGATES[operand.function].never_missing
-    return not isinstance(operand, ClockRef)
+    return not isinstance(operand, ClockRef | EventTime)
 
 
 def boolean_option(node: Mapping, key: str, operator: Operator, value_type: ValueType | None = None) -> bool:

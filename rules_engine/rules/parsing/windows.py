@@ -66,7 +66,7 @@ def _fixed(node: Mapping) -> FixedWindow:
 
 def _calendar(node: Mapping) -> CalendarWindow:
     unit = _choice(node.entry("calendar"), tuple(UNITS))
-    zone = _zone(node.entry("timezone").value) if "timezone" in node else "UTC"
+    zone = fixed_zone(node.entry("timezone").value) if "timezone" in node else "UTC"
     last = _last(node.entry("last").value) if "last" in node else 0
     if "first_day" not in node:
         return CalendarWindow(unit, last, zone)
@@ -94,8 +94,15 @@ def _last(node: Node) -> int:
     return value
 
 
-def _zone(node: Node) -> str:
+def fixed_zone(node: Node) -> str:
+    """Return the name of a zone that is the same for everybody.
+
+    Raises
+    ------
+    Refusal
+        if there is none of that name.
+    """
     if isinstance(node, Scalar) and isinstance(node.value, str) and find_zone(node.value) is not None:
         return node.value
-    hint = "write an IANA name, e.g. `Europe/Oslo`; a window has the same zone for everybody"
-    raise Refusal("invalid-timezone", node, f"a window's time zone is not {describe(node)}", hint)
+    hint = "write an IANA name, e.g. `Europe/Oslo`; it is the same zone for everybody"
+    raise Refusal("invalid-timezone", node, f"a time zone is not {describe(node)}", hint)

@@ -118,7 +118,7 @@ class AggregateSteps:
 
     def _lower(self, aggregate: EventAggregate) -> list[Stored]:
         match = aggregate.match
-        forms = readable(self.events.property(match.event, aggregate.of), aggregate.of_type) if aggregate.of else []
+        forms = readable(self.events.value(match.event, aggregate.of), aggregate.of_type) if aggregate.of else []
         conditions = [*self.events.matches(match), *self.events.counted(aggregate)]
         return _LOWERINGS[aggregate.function](Counted(self, aggregate, conditions, forms))
 

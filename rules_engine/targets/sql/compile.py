@@ -19,6 +19,7 @@ from rules_engine.rules.nodes import (
     Condition,
     ContextRef,
     EventAggregate,
+    EventTime,
     FeatureRef,
     Not,
     Predicate,
@@ -205,8 +206,8 @@ class Compiler:
                 return self._context_predicate(predicate, operand, folded)
             case ClockRef():
                 return self._clock_predicate(predicate, operand)
-            case PropertyRef():
-                raise TypeError(f"the property {operand} is read outside `where`")
+            case PropertyRef() | EventTime():
+                raise TypeError(f"{operand} is read outside `where`")
             case _:
                 assert_never(operand)
 

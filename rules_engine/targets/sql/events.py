@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
 from rules_engine.errors import UnsupportedError
-from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, PropertyRef
+from rules_engine.rules.nodes import (
+    AllOf,
+    AnyOf,
+    Condition,
+    EventAggregate,
+    EventMatch,
+    EventTime,
+    EventValue,
+    Not,
+    Predicate,
+    PropertyRef,
+)
 from rules_engine.rules.types import TIME
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.expressions import (
     Sql,
     aliased,
     all_of,
+    any_of,
     column,
     compare,
     integer,
+    negation,
     own,
     select,
     table,
 )
 from rules_engine.targets.sql.features import Projection, as_projection
+from rules_engine.targets.sql.local_times import local_time_of
 from rules_engine.targets.sql.lowering import lower_predicate
 from rules_engine.targets.sql.names import UniqueNames
 from rules_engine.targets.sql.tables import AT, ENTITY, EVENT, EVENT_ID, SEQUENCE_NUMBER, Tables
@@ -50,12 +64,13 @@ class Joined:
 
 @dataclass
 class EventTable:
-    """Holds what is read of the events of one name: their properties, and whether they match a ``where``."""
+    """Holds what is read or computed of the events of one name, and whether they match a ``where``."""
 
     event: str
     name: str
     columns: dict[str, None] = field(default_factory=dict)
-    flags: dict[tuple[Predicate, ...], tuple[str, Sql, str]] = field(default_factory=dict)
+    flags: dict[tuple[Condition, ...], tuple[str, Sql, str]] = field(default_factory=dict)
+    computed: dict[EventValue, tuple[str, Sql]] = field(default_factory=dict)
 
 
 def instant(table_name: str | None = None) -> Stored:
@@ -103,10 +118,31 @@ class EventSteps:
             events.flags[match.where] = self.names.numbered("matches"), all_of(conditions), str(match)
         return [own(events.flags[match.where][0], alias)]
 
-    def _where(self, event: str, predicate: Predicate) -> Sql:
-        assert isinstance(predicate.operand, PropertyRef), predicate
-        folded = predicate.ignore_case and predicate.operator != "matches"
-        return lower_predicate(self.engine, self.now, predicate, self.property(event, predicate.operand.name, folded))
+    def _where(self, event: str, condition: Condition) -> Sql:
+        match condition:
+            case Predicate(PropertyRef(name)):
+                folded = condition.ignore_case and condition.operator != "matches"
+                return lower_predicate(self.engine, self.now, condition, self.property(event, name, folded))
+            case Predicate(EventTime() as time):
+                return lower_predicate(self.engine, self.now, condition, [local_time_of(time, column(AT), self.now)])
+            case AllOf(conditions):
+                return all_of([self._where(event, inner) for inner in conditions])
+            case AnyOf(conditions):
+                return any_of([self._where(event, inner) for inner in conditions])
+            case Not(inner):
+                return negation(self._where(event, inner))
+            case _:
+                raise TypeError(f"{condition} is not about one event")
+
+    def value(self, event: str, of: EventValue) -> list[Stored]:
+        """Return the forms in which what is read of an event is stored, or computed."""
+        if isinstance(of, str):
+            return self.property(event, of)
+        computed = self.of(event).computed
+        stored = local_time_of(of, column(AT), self.now)
+        if of not in computed:
+            computed[of] = self.names.numbered(of.part.value), stored.sql
+        return [replace(stored, sql=own(computed[of][0]))]
 
     def inside(self, after: int | None, until: int | None = None) -> list[Sql]:
         """Return the conditions that a past event came later than an instant, and not later than another."""
@@ -145,8 +181,9 @@ class EventSteps:
     def _event_step(self, events: EventTable) -> Step:
         columns = [column(ENTITY), column(AT), column(EVENT_ID), *(column(name) for name in events.columns)]
         flags = [aliased(condition, name, comment=text) for name, condition, text in events.flags.values()]
+        computed = [aliased(sql, name, comment=str(of)) for of, (name, sql) in events.computed.items()]
         where = [compare(exp.EQ, column(EVENT), self.engine.text(events.event))]
-        return Step(events.name, select(*columns, *flags, source=table(self._past), where=where))
+        return Step(events.name, select(*columns, *computed, *flags, source=table(self._past), where=where))
 
 
 def _numbered(source: exp.Expr, delivery: str, names: UniqueNames) -> exp.Expr:

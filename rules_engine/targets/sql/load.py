@@ -25,7 +25,7 @@ from rules_engine.rules.nodes import (
 )
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.types import STRING, Kind, Value, ValueType
-from rules_engine.rules.walk import event_matches, walk
+from rules_engine.rules.walk import event_matches, walk, where_predicates
 from rules_engine.targets.sql.tables import (
     AT,
     ENTITY,
@@ -90,17 +90,17 @@ def _add_operand(reads: Reads, predicate: Predicate) -> None:
         reads.context.setdefault(operand.name, set()).update(types)
     elif isinstance(operand, ClockRef) and isinstance(operand.timezone, FeatureRef):
         reads.features.setdefault(operand.timezone.key, set())
-    elif isinstance(operand, EventAggregate) and operand.of is not None:
+    elif isinstance(operand, EventAggregate) and isinstance(operand.of, str):
         reads.properties.setdefault((operand.match.event, operand.of), set()).update(
             types, _list_types(operand.of_type)
         )
 
 
 def _add_where(reads: Reads, match: EventMatch) -> None:
-    for predicate in match.where:
-        assert isinstance(predicate.operand, PropertyRef), predicate
-        types = reads.properties.setdefault((match.event, predicate.operand.name), set())
-        types.update(_list_types(predicate.operand_type))
+    for predicate in where_predicates(match):
+        if isinstance(predicate.operand, PropertyRef):
+            types = reads.properties.setdefault((match.event, predicate.operand.name), set())
+            types.update(_list_types(predicate.operand_type))
 
 
 def _list_types(value_type: ValueType | None) -> set[ValueType]:

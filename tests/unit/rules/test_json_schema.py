@@ -10,7 +10,7 @@ from jsonschema import Draft7Validator
 
 from rules_engine.definitions.source import read_documents, to_plain
 from rules_engine.rules.catalog import Catalog
-from rules_engine.rules.forms import FORMS
+from rules_engine.rules.forms import FORMS, WHERE_WORDS
 from rules_engine.rules.json_schema import build_schema
 from rules_engine.rules.kinds import KINDS
 from rules_engine.rules.operators import OPERATORS
@@ -217,9 +217,12 @@ def test_features_are_offered_with_the_operators_of_their_type() -> None:
 
 def test_each_event_is_offered_with_its_properties() -> None:
     offered = {form["properties"]["did"]["const"]: form["properties"]["where"] for form in alternatives("did")}
-    assert {name: set(where["properties"]) for name, where in offered.items()} == {
+    definitions = build_schema(FEATURED)["definitions"]
+    described = {name: definitions[where["$ref"].rpartition("/")[2]] for name, where in offered.items()}
+    assert {name: set(where["properties"]) - set(WHERE_WORDS) for name, where in described.items()} == {
         name: set(event.properties) for name, event in FEATURED.events.items()
     }
+    assert all(set(where["properties"]) >= set(WHERE_WORDS) for where in described.values())
     sums = {form["properties"]["sum"]["properties"]["event"]["const"]: form for form in alternatives("sum")}
     assert sums["purchase"]["properties"]["sum"]["properties"]["of"]["enum"] == ["amount", "coupon", "quantity", "sku"]
     [sequence] = alternatives("sequence")

@@ -1,0 +1,95 @@
+"""What rules read of one event: its properties, and the local time at which it happened; and whether it is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from rules_engine.rules.local_time import local_time
+from rules_engine.rules.nodes import (
+    AllOf,
+    AnyOf,
+    Condition,
+    EventMatch,
+    EventTime,
+    EventValue,
+    Not,
+    Predicate,
+    PropertyRef,
+    TimePart,
+)
+from rules_engine.rules.predicates import Truth, predicate_truth
+from rules_engine.rules.truth import all_of, any_of, negate
+from rules_engine.rules.types import Value, conform
+from rules_engine.rules.walk import where_predicates
+from rules_engine.rules.zone_offsets import local_midnight
+
+
+def selects(match: EventMatch, name: str, properties: Mapping[str, Value], at: int) -> bool:
+    """Say whether an event matches: it has the name, and every condition of ``where`` is true.
+
+    >>> selects(EventMatch("purchase"), "purchase", {}, at=0)
+    True
+    """
+    return name == match.event and all(_truth(condition, properties, at) is True for condition in match.where)
+
+
+def _truth(condition: Condition, properties: Mapping[str, Value], at: int) -> Truth:
+    match condition:
+        case Predicate():
+            # No operator reads the clock here: times relative to now are refused in `where`.
+            return predicate_truth(condition, _operand(condition, properties, at), 0)
+        case AllOf(conditions):
+            return all_of([_truth(inner, properties, at) for inner in conditions])
+        case AnyOf(conditions):
+            return any_of([_truth(inner, properties, at) for inner in conditions])
+        case Not(inner):
+            return negate(_truth(inner, properties, at))
+        case _:
+            raise TypeError(f"{condition} is not about one event")
+
+
+def _operand(predicate: Predicate, properties: Mapping[str, Value], at: int) -> Value:
+    operand = predicate.operand
+    assert isinstance(operand, PropertyRef | EventTime), operand
+    value = operand.name if isinstance(operand, PropertyRef) else operand
+    return conform(read_value(value, properties, at), predicate.operand_type)
+
+
+def read_value(value: EventValue, properties: Mapping[str, Value], at: int) -> Value:
+    """Return what an event has of a value; None if it is missing.
+
+    >>> read_value("sku", {"sku": "A1"}, at=0), read_value(EventTime(TimePart.DAY_OF_WEEK), {}, at=0)
+    ('A1', 'thursday')
+    """
+    match value:
+        case str():
+            return properties.get(value)
+        case EventTime():
+            return _local_time(value, at)
+        case _:
+            assert_never(value)
+
+
+def reads_instant(value: EventValue) -> bool:
+    """Say whether a value depends on when the event happened, and not on its properties only."""
+    return isinstance(value, EventTime)
+
+
+def match_reads_instant(match: EventMatch) -> bool:
+    """Say whether it depends on when an event happened whether it is meant.
+
+    >>> weekend = Predicate(EventTime(TimePart.DAY_OF_WEEK), "in", ("saturday", "sunday"))
+    >>> match_reads_instant(EventMatch("view", (Not(weekend),))), match_reads_instant(EventMatch("view"))
+    (True, False)
+    """
+    return any(isinstance(predicate.operand, EventTime) for predicate in where_predicates(match))
+
+
+def _local_time(time: EventTime, at: int) -> Value:
+    if time.part is TimePart.DAY:
+        return local_midnight(at, time.timezone)
+    local = local_time(at, time.timezone)
+    if local is None:
+        return None
+    return local[0] if time.part is TimePart.TIME_OF_DAY else local[1]
