@@ -1,4 +1,4 @@
-"""What rules read of the events of a piece of the log: each different set of properties is looked at once."""
+"""Read the events of a piece of the log as rules do: each different set of properties is looked at once."""
 
 from __future__ import annotations
 

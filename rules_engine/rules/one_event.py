@@ -1,4 +1,4 @@
-"""What rules read of one event: its properties, and the local time at which it happened; and whether it is meant."""
+"""Read one event: its properties, the local time at which it happened, and whether a rule means it."""
 
 from __future__ import annotations
 

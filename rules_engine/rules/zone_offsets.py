@@ -1,4 +1,4 @@
-"""How far the clocks of a zone are from UTC, as a table of instants: local time is then arithmetic, in SQL too."""
+"""Tell how far the clocks of a zone are from UTC, as a table: local time is then arithmetic, in SQL too."""
 
 from __future__ import annotations
 

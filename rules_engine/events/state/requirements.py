@@ -43,7 +43,7 @@ class KeepRule(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KeptColumn:
-    """What is kept of an event, a property as a rule. A value of another type than ``type`` is missing."""
+    """Names what is kept of an event, often a property. A value of another type than ``type`` is missing."""
 
     name: EventValue
     type: ValueType | None = None
