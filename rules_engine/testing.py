@@ -48,7 +48,8 @@ ConditionLike = Mapping[str, Any] | str
 class Scenario:
     """Holds a condition, parsed against the types of the given values, with these values as inputs.
 
-    ``updated_at`` says when each view's row was observed, and ``ttl`` (durations such as ``30d``) how long it counts.
+    ``updated_at`` says when each view's row was observed, and ``ttl`` (durations such as ``30d``) how long it counts;
+    ``entity`` is the key by which samples are drawn.
     Every target's tests start from here: ``program`` holds the condition as the segment :data:`CONDITION`, beside the
     other ``segments``.
 
@@ -72,6 +73,7 @@ class Scenario:
         segments: Mapping[str, ConditionLike] | None = None,
         updated_at: Mapping[str, datetime] | None = None,
         ttl: Mapping[str, str] | None = None,
+        entity: str | None = None,
     ) -> None:
         lifetimes = {view: parse_duration(text) for view, text in (ttl or {}).items()}
         plain_events = [dict(event) for event in events]
@@ -85,6 +87,7 @@ class Scenario:
             events=in_order(self._event(event, position) for position, event in enumerate(plain_events)),
             updated_at=observed,
             expires_at={view: at + lifetimes[view] + 1 for view, at in observed.items() if view in lifetimes},
+            entity=entity,
         )
 
     def _feature(self, key: str, value: Any, types: Mapping[str, str]) -> Value:
@@ -120,6 +123,7 @@ def evaluate(
     *,
     types: Mapping[str, str] | None = None,
     segments: Mapping[str, ConditionLike] | None = None,
+    entity: str | None = None,
 ) -> bool | None:
     """Return the answer of a condition on the given values: True, False, or None for unknown.
 
@@ -140,6 +144,8 @@ def evaluate(
         Feast type names by feature, e.g. ``{"user:age": "Int64"}``.
     segments
         conditions of other segments by name, for ``in_segment``.
+    entity
+        the key by which ``sample`` draws; without one, who is in a sample is unknown.
 
     Raises
     ------
@@ -153,7 +159,8 @@ def evaluate(
     >>> evaluate(abandoned, events=[cart], now=now)
     True
     """
-    return Scenario(condition, features, context, events, now, types=types, segments=segments).truth()
+    scenario = Scenario(condition, features, context, events, now, types=types, segments=segments, entity=entity)
+    return scenario.truth()
 
 
 def evaluate_sql(
@@ -165,6 +172,7 @@ def evaluate_sql(
     context: Mapping[str, Any] | None = None,
     types: Mapping[str, str] | None = None,
     segments: Mapping[str, ConditionLike] | None = None,
+    entity: str | None = None,
 ) -> bool | None:
     """Return the same as :func:`evaluate`, through the SQL target on DuckDB (needs the extra ``duckdb``).
 
@@ -173,7 +181,7 @@ def evaluate_sql(
     """
     from rules_engine.targets.sql import evaluate_duckdb
 
-    scenario = Scenario(condition, features, context, events, now, types=types, segments=segments)
+    scenario = Scenario(condition, features, context, events, now, types=types, segments=segments, entity=entity)
     answers = evaluate_duckdb(scenario.program, [("entity", scenario.inputs)], scenario.now)
     return answers["entity"][CONDITION]
 

@@ -34,6 +34,7 @@ from tests.reference_values import (
     Event,
     Truth,
     World,
+    bucket_of,
     clean,
     compare,
     context_value,
@@ -63,6 +64,7 @@ def reference_evaluate(
     segments: Mapping[str, Condition] | None = None,
     updated_at: Mapping[str, datetime] | None = None,
     ttl: Mapping[str, str | timedelta] | None = None,
+    entity: str | None = None,
 ) -> Truth:
     """Return True, False or None (unknown) for `condition` at `now`.
 
@@ -84,8 +86,10 @@ def reference_evaluate(
         Conditions of the other segments by name.
     updated_at, ttl
         Row timestamp and time to live of a feature view by its name.
+    entity
+        The key, by which samples are drawn.
     """
-    return truth(condition, make_world(now, features, context, events, types, segments, updated_at, ttl))
+    return truth(condition, make_world(now, features, context, events, types, segments, updated_at, ttl, entity))
 
 
 def reference_changes_at(
@@ -99,9 +103,10 @@ def reference_changes_at(
     segments: Mapping[str, Condition] | None = None,
     updated_at: Mapping[str, datetime] | None = None,
     ttl: Mapping[str, str | timedelta] | None = None,
+    entity: str | None = None,
 ) -> datetime | None:
     """Return the first instant after `now` at which the answer differs from the answer now, or None."""
-    world = make_world(now, features, context, events, types, segments, updated_at, ttl)
+    world = make_world(now, features, context, events, types, segments, updated_at, ttl, entity)
     answer = truth(condition, world)
     for instant in candidates(condition, world):
         if truth(condition, replace(world, now=instant)) is not answer:
@@ -118,6 +123,7 @@ def make_world(
     segments: Mapping[str, Condition] | None,
     updated_at: Mapping[str, datetime] | None,
     ttl: Mapping[str, str | timedelta] | None,
+    entity: str | None = None,
 ) -> World:
     lives = {view: life if isinstance(life, timedelta) else duration(life) for view, life in (ttl or {}).items()}
     return World(
@@ -129,6 +135,7 @@ def make_world(
         segments=segments or {},
         updated_at=updated_at or {},
         ttl={view: life for view, life in lives.items() if life is not None},
+        entity=entity,
     )
 
 
@@ -169,6 +176,9 @@ def leaf_truth(condition: Condition, world: World) -> Truth:
         return predicate(condition, context_value(condition, world), world.now)
     if "clock" in condition:
         return clock_truth(condition, world)
+    if "sample" in condition:
+        share = condition["sample"]
+        return None if world.entity is None else bucket_of(share["seed"], world.entity) < share["percent"] * 100
     if "did" in condition:
         matching = in_window(condition["did"], condition, world)
         return predicate(condition.get("count", {"at_least": 1}), len(matching), world.now)

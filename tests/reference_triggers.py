@@ -18,18 +18,10 @@ from typing import Any
 
 from tests.reference import aggregate, in_window, make_world, matches_where, truth
 from tests.reference_moments import candidates
-from tests.reference_values import Condition, Event, World, clean, feature_value, kind, zone_of
+from tests.reference_values import Condition, Event, World, bucket_of, clean, feature_value, kind, zone_of
 
 MINUTE = timedelta(minutes=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def fnv(text: str) -> int:
-    """Return the 32-bit hash of Fowler, Noll and Vo, of the "1a" kind, of a text of ASCII letters."""
-    value = 2_166_136_261
-    for byte in text.encode("ascii"):
-        value = (value ^ byte) * 16_777_619 % 2**32
-    return value
 
 
 def micros(instant: datetime) -> int:
@@ -248,7 +240,7 @@ class Reference:
             self.end(one, "fired", now, None, payload)
 
     def is_held_out(self, name: str, trigger: Mapping[str, Any]) -> bool:
-        return fnv(str(fnv(f"{name}{self.entity}"))) % 10_000 < trigger.get("holdout", 0) * 100
+        return bucket_of(name, self.entity) < trigger.get("holdout", 0) * 100
 
     def quiet(self, trigger: Mapping[str, Any], now: datetime) -> Callable[[datetime], bool] | None:
         """Return what tells quiet instants, or None if the zone is not known."""

@@ -33,6 +33,21 @@ class World:
     segments: Mapping[str, Condition] = field(default_factory=dict)
     updated_at: Mapping[str, datetime] = field(default_factory=dict)
     ttl: Mapping[str, timedelta] = field(default_factory=dict)
+    entity: str | None = None
+
+
+def fnv(text: str) -> int:
+    """Return the 32-bit hash of Fowler, Noll and Vo, of the "1a" kind, over UTF-16 code units."""
+    value = 2_166_136_261
+    encoded = text.encode("utf-16-be")
+    for high, low in zip(encoded[::2], encoded[1::2], strict=True):
+        value = (value ^ (high * 256 + low)) * 16_777_619 % 2**32
+    return value
+
+
+def bucket_of(seed: str, key: str) -> int:
+    """Return which of 10,000 buckets a key is in."""
+    return fnv(str(fnv(seed + key))) % 10_000
 
 
 def _stored(value: Any) -> Any:

@@ -129,7 +129,7 @@ class BatchRules:
 
     def _matches(self, crowd: Crowd, as_of: int) -> Matches:
         return self._index.match_many(
-            crowd.batch, as_of, context=self._context, expires_at=crowd.expires_at, events=crowd.events
+            crowd.batch, as_of, context=self._context, expires_at=crowd.expires_at, events=crowd.events, key=self.key
         )
 
     def sizes(self, as_of: int, progress: Progress = lambda _users, _done: None) -> Sizes:

@@ -12,7 +12,7 @@ from rules_engine.batch.events import BatchEvents, sources_of
 from rules_engine.features.offline.point_in_time import OfflineUsers, row_instant
 from rules_engine.rules.inputs import Event, Inputs
 from rules_engine.rules.program import Program
-from rules_engine.rules.walk import dependencies
+from rules_engine.rules.walk import dependencies, reads_samples
 from rules_engine.targets.columns.arrays import micros, python_value
 from rules_engine.targets.columns.codes import EventColumn
 
@@ -83,6 +83,8 @@ class EntityReader:
         sources = [source for program, names in rules for source in sources_of(program, names)]
         self._events = BatchEvents(repo, sources) if sources else None
         self.key = self._users.key
+        conditions = [program.segment(name).when for program, names in rules for name in program.closure(names)]
+        self._needs_keys = any(map(reads_samples, conditions))
 
     def at(self, as_of: int, keys: Sequence[str] | None = None, *, to_count: bool = False) -> Iterator[Crowd]:
         """Read all entities as of an instant, or those with these keys; in any order.
@@ -99,7 +101,7 @@ class EntityReader:
         """
         facts = None if self._events is None else self._events.facts(as_of, keys)
         others = None if facts is None else facts.entities
-        for part in self._users.batches(as_of, keys, others, to_count=to_count):
+        for part in self._users.batches(as_of, keys, others, to_count=to_count and not self._needs_keys):
             events = {} if facts is None or part.places is None else facts.of(part.places)
             yield Crowd(part.batch, self._expiry(part.batch), events, part.done)
 
@@ -130,10 +132,10 @@ class EntityReader:
         by_entity = {}
         for crowd in self.at(as_of, entities):
             for row, entity in enumerate(crowd.batch.column(self.key).to_pylist()):
-                by_entity[entity] = self._inputs(crowd.batch, row, events.get(entity, ()))
+                by_entity[entity] = self._inputs(entity, crowd.batch, row, events.get(entity, ()))
         return by_entity
 
-    def _inputs(self, batch: pa.RecordBatch, row: int, events: tuple[Event, ...]) -> Inputs:
+    def _inputs(self, entity: str, batch: pa.RecordBatch, row: int, events: tuple[Event, ...]) -> Inputs:
         updated_at = {}
         for name in batch.schema.names:
             if name.startswith("@") and (at := python_value(batch.column(name)[row])) is not None:
@@ -147,7 +149,7 @@ class EntityReader:
             for name, value in values.items()
             if value is not None
         }
-        return Inputs(features, {}, events, updated_at, expires_at)
+        return Inputs(features, {}, events, updated_at, expires_at, entity)
 
 
 def features_read(program: Program, names: Iterable[str]) -> set[str]:

@@ -39,6 +39,11 @@ INPUTS: dict[str, dict[str, Any]] = {
     },
     "context": {"type": "object", "description": "Values passed with the request."},
     "events": {"type": "array", "items": _EVENT},
+    "entity": {
+        "type": "string",
+        "description": "The user's key, by which samples and holdouts are drawn. Without it, who is in a sample is "
+        "unknown, and nobody is held out.",
+    },
     "at": {**INSTANT, "description": "Where the clock starts; the project's `now` if it is not given."},
 }
 

@@ -19,6 +19,7 @@ CLASSES: dict[str, type] = {
         nodes.FeatureRef,
         nodes.ContextRef,
         nodes.ClockRef,
+        nodes.BucketRef,
         nodes.EventAggregate,
         nodes.EventMatch,
         nodes.PropertyRef,

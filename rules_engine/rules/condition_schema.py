@@ -22,6 +22,7 @@ from rules_engine.rules.forms import (
     Shape,
 )
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, Operator, operators_for
+from rules_engine.rules.parsing.shares import SEEDED_SHARE
 from rules_engine.rules.schema_parts import JsonSchema, mapping_schema
 from rules_engine.rules.text import MAX_PATTERN_LENGTH
 from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
@@ -142,6 +143,7 @@ class ConditionSchema:
             Shape.FEATURE: lambda: self._feature(form),
             Shape.NAME: lambda: [self._context(form)],
             Shape.CLOCK: lambda: [self._clock(form, name) for name in CLOCKS],
+            Shape.SHARE: lambda: [_object(form, {form.head: SEEDED_SHARE})],
             Shape.EVENT: lambda: self._per_event(form, self._did),
             Shape.EVENT_PROPERTY: lambda: self._per_event(form, self._aggregate),
             Shape.EVENT_DAYS: lambda: self._per_event(form, self._days),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from rules_engine.rules.buckets import bucket
 from rules_engine.rules.events import aggregate_value
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
+    BucketRef,
     ClockField,
     ClockRef,
     Condition,
@@ -93,6 +95,8 @@ class Evaluation:
                 return self.feature(operand)
             case ClockRef():
                 return self._clock(operand)
+            case BucketRef():
+                return None if self.inputs.entity is None else bucket(operand.seed, self.inputs.entity)
             case EventAggregate():
                 return aggregate_value(operand, self.inputs.events, self.now)
             case PropertyRef() | EventTime() | ContextRef():

@@ -16,6 +16,7 @@ from rules_engine.rules.inputs import Event, Inputs, KeptEvents
 from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
+    BucketRef,
     ClockRef,
     Condition,
     ContextRef,
@@ -144,6 +145,8 @@ class _Explainer:
         if isinstance(operand, ClockRef):
             zone = self._evaluation.zone(operand)
             return f"there is no time zone `{zone}`" if zone is not None else f"no time zone in {operand.timezone}"
+        if isinstance(operand, BucketRef):
+            return "no entity is given"
         if isinstance(operand, ContextRef):
             if operand.name not in self._inputs.context:
                 return "not passed"

@@ -22,6 +22,7 @@ class Shape(Enum):
     EVENT = "the name of an event"
     EVENT_PROPERTY = "{event: NAME, of: PROPERTY, where: {...}}"
     EVENT_DAYS = "{event: NAME, where: {...}, timezone: ZONE}"
+    SHARE = "{percent: NUMBER, seed: TEXT}"
     STEPS = "a list of steps, each {did: EVENT} or {did_not: EVENT or a list}"
     SEGMENT = "the name of a segment"
 
@@ -77,6 +78,10 @@ _TABLE = (
     Form(
         "clock", Shape.CLOCK, "the local time of evaluation", "{clock: day_of_week, in: [saturday, sunday]}",
         optional=("timezone",), takes_operator=True,
+    ),
+    Form(
+        "sample", Shape.SHARE, "the entity is in a share of all, always the same ones for a seed",
+        "{sample: {percent: 10, seed: spring}}",
     ),
     Form(
         "did", Shape.EVENT, "how many such events lie in the window; at least 1 if `count` is not given",

@@ -78,6 +78,8 @@ class Inputs:
         the instant at which the row of a view was observed, in microseconds, by view. Only for explanations.
     expires_at
         the first instant at which the values of a view are past their ttl, and so missing, by view.
+    entity
+        its key, on which samples depend; None if it is nobody in particular.
     """
 
     features: Mapping[str, Value] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class Inputs:
     events: tuple[Event, ...] = ()
     updated_at: Mapping[str, int] = field(default_factory=dict)
     expires_at: Mapping[str, int] = field(default_factory=dict)
+    entity: str | None = None
 
 
 def in_order(events: Iterable[Event]) -> tuple[Event, ...]:

@@ -1,4 +1,4 @@
-"""The syntax tree of a rule: five kinds of condition over four kinds of operand, frozen and safe to share.
+"""The syntax tree of a rule: six kinds of condition over seven kinds of operand, frozen and safe to share.
 
 Everything that looks like more in YAML is one of these: ``none`` is not any, ``did`` compares a count,
 ``not_in_segment`` is not a segment reference.
@@ -63,6 +63,16 @@ class ClockRef:
 
     def __str__(self) -> str:
         return f"{self.field.value} in {self.timezone}"
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRef:
+    """The entity's bucket by a seed: a whole number from 0 up to 10,000 (:mod:`rules_engine.rules.buckets`)."""
+
+    seed: str
+
+    def __str__(self) -> str:
+        return f"bucket by {self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +163,7 @@ class EventAggregate:
         return f"{self.function.value} {of}{self.match} {window}"
 
 
-Operand = FeatureRef | ContextRef | ClockRef | EventAggregate | PropertyRef | EventTime
+Operand = FeatureRef | ContextRef | ClockRef | BucketRef | EventAggregate | PropertyRef | EventTime
 
 # --- conditions -----------------------------------------------------------------------------------------------------
 

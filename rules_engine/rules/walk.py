@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
+    BucketRef,
     ClockRef,
     Condition,
     ContextRef,
@@ -51,6 +52,11 @@ def operands(condition: Condition) -> Iterator[Operand]:
             yield node.operand
             if isinstance(node.operand, ClockRef) and isinstance(node.operand.timezone, FeatureRef):
                 yield node.operand.timezone
+
+
+def reads_samples(condition: Condition) -> bool:
+    """Say whether the answer depends on the entity's key: a part of the condition is a sample."""
+    return any(isinstance(operand, BucketRef) for operand in operands(condition))
 
 
 def event_matches(condition: Condition) -> Iterator[EventMatch]:

@@ -148,7 +148,7 @@ class RowRules:
         StoreDataError
             if a value is not what the plan says.
         """
-        return self._names(self._alive(row, now), row, context, now, None)
+        return self._names("", self._alive(row, now), row, context, now, None)
 
     def membership(
         self, entity: str, row: Row, context: Mapping[str, Any], now: int, at: datetime
@@ -165,16 +165,18 @@ class RowRules:
             answers = self._read_answers(row[-1], now)
             if answers is None:
                 return None
-        segments = self._names(self._alive(row, now), row, context, now, answers)
+        segments = self._names(entity, self._alive(row, now), row, context, now, answers)
         if answers is not None and answers[1] is not None and answers[1].ends_at != FOREVER:
-            change = self.change(row, context, now, answers)
+            change = self.change(entity, row, context, now, answers)
             if change is None or change >= answers[1].ends_at:
                 return None
             return Membership(entity, segments, at, from_micros(change))
-        return Membership(entity, segments, at, partial(self._changes_at, row, context, now, answers))
+        return Membership(entity, segments, at, partial(self._changes_at, entity, row, context, now, answers))
 
-    def _changes_at(self, row: Row, context: Mapping[str, Any], now: int, answers: _Answers | None) -> datetime | None:
-        change = self.change(row, context, now, answers)
+    def _changes_at(
+        self, entity: str, row: Row, context: Mapping[str, Any], now: int, answers: _Answers | None
+    ) -> datetime | None:
+        change = self.change(entity, row, context, now, answers)
         return None if change is None else from_micros(change)
 
     def _read_answers(self, kept: bytes | None, now: int) -> _Answers | None:
@@ -189,13 +191,13 @@ class RowRules:
         return outlook.at(now), outlook
 
     def _names(
-        self, alive: int, row: Row, context: Mapping[str, Any], now: int, answers: _Answers | None
+        self, entity: str, alive: int, row: Row, context: Mapping[str, Any], now: int, answers: _Answers | None
     ) -> frozenset[str]:
         if answers is not None and alive:
             assert self._answers is not None
             alive = self._answers.narrow(alive, answers[0])
         if alive and not self._is_simple:
-            alive = self._narrowed(self._rest, alive, row, context, now)
+            alive = self._narrowed(entity, self._rest, alive, row, context, now)
         return self._layout.names_of(self._layout.fold(alive))
 
     def _alive(self, row: Row, now: int) -> int:
@@ -222,14 +224,14 @@ class RowRules:
                     alive &= gone if moment is None else steps[bisect_right(ages, now - moment)]
         return alive
 
-    def _narrowed(self, plan: Plan, alive: int, row: Row, context: Mapping[str, Any], now: int) -> int:
+    def _narrowed(self, entity: str, plan: Plan, alive: int, row: Row, context: Mapping[str, Any], now: int) -> int:
         """Return what is left after the context, and what is asked only while it matters."""
         features: Mapping[str, Value] = self._values(row, now) if self._reads_values else {}
         alive &= plan.alive(features, context, now)
         if alive and plan.late:
             if not self._reads_values:
                 features = self._values(row, now)
-            alive = look_late(alive, plan.late, Request(features, context, LoggedEvents(()), now))
+            alive = look_late(alive, plan.late, Request(features, context, LoggedEvents(()), now, entity))
         return alive
 
     def _values(self, row: Row, now: int) -> Mapping[str, Value]:
@@ -238,18 +240,20 @@ class RowRules:
     def inputs(self, entity: str, row: Row, context: Mapping[str, Any]) -> Inputs:
         """Return a row as the evaluator takes it."""
         features = self.layout.decode(entity, row)
-        return Inputs(features.values, context, (), features.updated_at, features.expires_at)
+        return Inputs(features.values, context, (), features.updated_at, features.expires_at, entity)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    def change(self, row: Row, context: Mapping[str, Any], now: int, answers: _Answers | None) -> int | None:
+    def change(
+        self, entity: str, row: Row, context: Mapping[str, Any], now: int, answers: _Answers | None
+    ) -> int | None:
         """Return the first instant after now at which other segments are true, by time alone; None if there is none.
 
         Between two instants at which anything looked up can change, nothing does. So each of them is looked at, in
         order, until the segments differ.
         """
         if not self._is_plain:
-            return self._general_change(row, context, now, answers)
+            return self._general_change(entity, row, context, now, answers)
         following = None
         if self._answers is not None and answers is not None:
             outlook = answers[1]
@@ -261,9 +265,9 @@ class RowRules:
             if following is not None:
                 alive = following.narrow(alive, at)
             if alive and not still:
-                alive = self._narrowed(self._still, alive, row, context, at)
+                alive = self._narrowed(entity, self._still, alive, row, context, at)
             if alive & self._clocks:
-                return self._general_change(row, context, now, answers)
+                return self._general_change(entity, row, context, now, answers)
             members = self._layout.fold(alive)
             if first is None:
                 first = members
@@ -288,12 +292,14 @@ class RowRules:
                         instants.update([moment + age for age in ages])
         return sorted([at for at in instants if now < at <= LAST_INSTANT])
 
-    def _general_change(self, row: Row, context: Mapping[str, Any], now: int, answers: _Answers | None) -> int | None:
+    def _general_change(
+        self, entity: str, row: Row, context: Mapping[str, Any], now: int, answers: _Answers | None
+    ) -> int | None:
         """Return the same, where local time or what is asked late changes too."""
         events = None
         if self._outlooks is not None and answers is not None:
             events = Foreseen(self._outlooks.places, *answers)
-        return self._index.match_until(self.inputs("", row, context), now, self._segments, events=events)[1]
+        return self._index.match_until(self.inputs(entity, row, context), now, self._segments, events=events)[1]
 
 
 def _is_of_events(table: Late) -> bool:

@@ -259,4 +259,4 @@ def _public(name: str, value: Value, value_type: ValueType | None) -> Any:
 
 
 def _inputs(features: EntityFeatures, context: Mapping[str, Any]) -> Inputs:
-    return Inputs(features.values, context, (), features.updated_at, features.expires_at)
+    return Inputs(features.values, context, (), features.updated_at, features.expires_at, features.entity)

@@ -186,10 +186,9 @@ class _CaseReader:
         end = max([start, *named, *(event.at for event in inputs.events)])
         if end == start:
             raise _no_end(node, "add e.g. `until: {after: 1d}`")
-        entity = str(to_plain(node.entry("entity").value)) if "entity" in node else None
         title = node.entry("name").value
         return TriggerCase(
-            trigger, str(to_plain(title)), title.span, inputs, entity, start, end, **expected, rules=self._rules
+            trigger, str(to_plain(title)), title.span, inputs, inputs.entity, start, end, **expected, rules=self._rules
         )
 
     def segment_case(self, node: Mapping, segment: str) -> Case:
@@ -223,7 +222,7 @@ class _CaseReader:
         observed = {entry.key: self._observed(entry, start) for entry in _entries(node, "updated_at")}
         ttl = self._catalog.ttl
         expires = {view: at + ttl[view] + 1 for view, at in observed.items() if view in ttl}
-        return Inputs(features, context, in_order(events), observed, expires)
+        return Inputs(features, context, in_order(events), observed, expires, _entity(node))
 
     def _observed(self, entry: Entry, start: int) -> int:
         views = {feature.view for feature in self._catalog.features.values()}
@@ -316,6 +315,10 @@ def _no_end(node: Mapping, hint: str) -> Refusal:
 def _items(node: Mapping, key: str) -> list[Mapping]:
     value = node.get(key)
     return [item for item in value.items if isinstance(item, Mapping)] if isinstance(value, Items) else []
+
+
+def _entity(node: Mapping) -> str | None:
+    return str(to_plain(node.entry("entity").value)) if "entity" in node else None
 
 
 def _entries(node: Mapping, key: str) -> tuple[Entry, ...]:

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 NOON = "2024-01-01T12:00:00Z"
 VERDICTS: dict[Any, bool | None] = {True: True, False: False, "unknown": None}
 KEYS = {
-    *("name", "types", "segments", "condition", "features", "context", "events", "updated_at", "ttl", "now"),
+    *("name", "types", "segments", "condition", "features", "context", "events", "updated_at", "ttl", "now", "entity"),
     *("expect", "changes_at", "rows", "is"),
 }
 
@@ -61,6 +61,7 @@ class Case:
     segments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     updated_at: Mapping[str, datetime] = field(default_factory=dict)
     ttl: Mapping[str, str] = field(default_factory=dict)
+    entity: str | None = None
     judges_change: bool = False
     changes_at: datetime | None = None
 
@@ -71,7 +72,7 @@ class Case:
         """Return what the condition is judged on, as keyword arguments; only what the case gives."""
         given = {
             name: getattr(self, name)
-            for name in ("features", "context", "events", "types", "segments", "updated_at", "ttl")
+            for name in ("features", "context", "events", "types", "segments", "updated_at", "ttl", "entity")
             if getattr(self, name)
         }
         return {**given, "now": self.now}
@@ -124,6 +125,7 @@ def read_case(data: Mapping[str, Any], file: str) -> Case:
         segments=data.get("segments", {}),
         updated_at={view: instant(text) for view, text in data.get("updated_at", {}).items()},
         ttl=data.get("ttl", {}),
+        entity=data.get("entity"),
         judges_change="changes_at" in data,
         changes_at=None if change in (None, "never") else instant(change),
     )

@@ -66,11 +66,12 @@ def in_columns(case: Case) -> bool:
     logged = LoggedEvents(asked.inputs.events)
     features = {key: pa.array([asked.inputs.features.get(key)]) for key in index.features}
     found = index.match_many(
-        pa.record_batch({"entity": ["someone"], **features}),
+        pa.record_batch({"entity": pa.array([asked.inputs.entity], pa.string()), **features}),
         asked.now,
         context=asked.inputs.context,
         expires_at={view: pa.array([instant], pa.int64()) for view, instant in asked.inputs.expires_at.items()},
         events={source: pa.array([said_by(logged, source, asked.now)]) for source in index.event_sources},
+        key="entity",
     )
     return bool(found.members(CONDITION)[0])
 
@@ -99,7 +100,7 @@ def in_stream(case: Case, wanted: bool) -> bool:
     asked = scenario(case)
     reader = read_through_state(asked)
     inputs = asked.inputs
-    view = View(EntityFeatures("someone", inputs.features, inputs.updated_at, inputs.expires_at), reader)
+    view = View(EntityFeatures(inputs.entity or "", inputs.features, inputs.updated_at, inputs.expires_at), reader)
     return Checks(asked.program, StateLayout(reader.requirements)).segment(CONDITION, wanted)(view, asked.now)[0]
 
 

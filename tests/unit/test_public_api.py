@@ -67,7 +67,7 @@ ERRORS = {
 }
 
 EVALUATE = [
-    "condition", "features", "context", "events", "now", "types", "segments",
+    "condition", "features", "context", "events", "now", "types", "segments", "entity",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from rules_engine.rules.local_time import find_zone
 from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
+    BucketRef,
     ClockField,
     ClockRef,
     Condition,
@@ -39,7 +40,8 @@ from rules_engine.rules.parsing.operand_checks import (
     string_value,
     unknown_key,
 )
-from rules_engine.rules.types import STRING, Kind, ValueType
+from rules_engine.rules.parsing.shares import share
+from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
 
 
 class ConditionParser:
@@ -71,6 +73,7 @@ class ConditionParser:
             Shape.FEATURE: self._feature,
             Shape.NAME: self._context,
             Shape.CLOCK: self._clock,
+            Shape.SHARE: self._sample,
             Shape.EVENT: self._did,
             Shape.EVENT_PROPERTY: self._aggregate,
             Shape.EVENT_DAYS: self._distinct_days,
@@ -221,6 +224,10 @@ class ConditionParser:
         kind = Kind.TIME_OF_DAY if field is ClockField.TIME_OF_DAY else Kind.DAY_OF_WEEK
         zone = self.timezone(node.entry("timezone").value) if "timezone" in node else "UTC"
         return self._predicate(node, form, ClockRef(field, zone), ValueType(kind))
+
+    def _sample(self, node: Mapping, form: Form) -> Condition:
+        hundredths, seed = share(node.entry(form.head).value, form.head)
+        return Predicate(BucketRef(seed), "less_than", hundredths, INTEGER, span=node.span)
 
     def timezone(self, node: Node, bare_feature: bool = False) -> str | FeatureRef:
         """Return the named zone, or the feature with its name; with ``bare_feature`` also written as `VIEW:NAME`.

@@ -21,8 +21,9 @@ _SEED: JsonSchema = {
 }
 _PERCENT: JsonSchema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100}
 
-#: The schema of a share whose seed has a default.
-SHARE = mapping_schema({"percent": _PERCENT, "seed": _SEED}, ["percent"])
+#: The schema of a share, and of one whose seed has a default.
+SEEDED_SHARE = mapping_schema({"percent": _PERCENT, "seed": _SEED})
+SHARE: JsonSchema = {**SEEDED_SHARE, "required": ["percent"]}
 
 
 def share(node: Node, what: str, seed: str | None = None) -> tuple[int, str]:

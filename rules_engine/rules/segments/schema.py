@@ -36,7 +36,7 @@ CASE: JsonSchema = {
     "required": ["name", "expect"],
     "additionalProperties": False,
     "properties": {
-        **{key: INPUTS[key] for key in ("name", "features", "updated_at", "context", "events", "at")},
+        **{key: INPUTS[key] for key in ("name", "features", "updated_at", "context", "events", "at", "entity")},
         "expect": {**_VERDICT, "description": "The answer at the start: true, false or unknown."},
         "then": {
             "type": "array",

@@ -72,11 +72,7 @@ CASE: JsonSchema = {
     "required": ["name"],
     "additionalProperties": False,
     "properties": {
-        **{key: INPUTS[key] for key in ("name", "features", "updated_at", "events", "at")},
-        "entity": {
-            "type": "string",
-            "description": "The user's key, on which `holdout` depends; if it is not given, the user is not held out.",
-        },
+        **{key: INPUTS[key] for key in ("name", "features", "updated_at", "events", "at", "entity")},
         "until": {
             **MOMENT,
             "description": "How far the clock runs; else to the last instant that is named.",

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rules_engine.errors import DataError, UnsupportedError
-from rules_engine.rules.nodes import ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
+from rules_engine.rules.nodes import BucketRef, ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
 from rules_engine.targets.columns.arrays import Codes, Flags, micros
+from rules_engine.targets.columns.buckets import bucket_column
 from rules_engine.targets.columns.codes import (
     Coded,
     ColumnTable,
@@ -138,6 +139,7 @@ class ColumnIndex:
         self._tables = sorted(varying, key=lambda table: (not table.is_cheap, table.lines))
         sources = [table.table.slot.source for table in varying]
         self.features = tuple(sorted({key for source in sources for key in _feature_keys(source)}))
+        self._seeds = sorted({source.seed for source in sources if isinstance(source, BucketRef)})
         self.event_sources = tuple(
             dict.fromkeys(source for source in sources if isinstance(source, EventAggregate | Sequence))
         )
@@ -150,6 +152,7 @@ class ColumnIndex:
         context: Mapping[str, Any] | None = None,
         expires_at: Mapping[str, pa.Array] | None = None,
         events: EventColumns | None = None,
+        key: str | None = None,
     ) -> Matches:
         """Return the segments of each row, as of one instant.
 
@@ -165,6 +168,8 @@ class ColumnIndex:
             for each view, the first instant at which a row's values are past their ttl; null for never.
         events
             the values of each of ``event_sources``, row by row.
+        key
+            the column of the entities' keys, by which samples are drawn; without it they are unknown.
 
         Raises
         ------
@@ -180,7 +185,11 @@ class ColumnIndex:
             start &= table.mask(request.raw(table.slot), now)
         expired = {view: _is_expired(column, now) for view, column in (expires_at or {}).items()}
         rows = max(1, _CHUNK_BYTES // (8 * self._words))
-        work = _Batch(batch, now, events or {}, expired, {})
+        buckets = {}
+        if key is not None and self._seeds:
+            keys = batch.column(key)
+            buckets = {seed: pa.array(bucket_column(seed, keys), mask=_nulls(keys)) for seed in self._seeds}
+        work = _Batch(batch, now, events or {}, expired, {}, buckets)
         chunks = [self._fold(self._alive(start, work.slice(offset, rows))) for offset in range(0, batch.num_rows, rows)]
         width = (len(self._layout.names) + 7) // 8
         return Matches(self._layout.names, np.concatenate([np.zeros((0, width), dtype=np.uint8), *chunks]))
@@ -239,13 +248,17 @@ class ColumnIndex:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Batch:
-    """Some rows of a batch with the values of their event conditions, and flags of the rows whose views are expired."""
+    """Some rows of a batch with the values of their event conditions, and flags of the rows whose views are expired.
+
+    ``buckets`` are those of the rows' entities, by seed; there are none where the entities are not known.
+    """
 
     batch: pa.RecordBatch
     now: int
     events: EventColumns
     expired: Mapping[str, Flags]
     dictionaries: DictionaryMasks
+    buckets: Mapping[str, pa.Array]
 
     @property
     def rows(self) -> int:
@@ -254,7 +267,8 @@ class _Batch:
     def slice(self, offset: int, rows: int) -> _Batch:
         events = {source: column.slice(offset, rows) for source, column in self.events.items()}
         expired = {view: flags[offset : offset + rows] for view, flags in self.expired.items()}
-        return _Batch(self.batch.slice(offset, rows), self.now, events, expired, self.dictionaries)
+        buckets = {seed: column.slice(offset, rows) for seed, column in self.buckets.items()}
+        return _Batch(self.batch.slice(offset, rows), self.now, events, expired, self.dictionaries, buckets)
 
     def is_coded(self, table: ColumnTable) -> bool:
         """Tell whether a table's column is dictionary-encoded, with no more distinct values than rows."""
@@ -271,6 +285,10 @@ class _Batch:
             return self._look_up_events(table, self.events[source], rows)
         if isinstance(source, ClockRef):
             return self._look_up_clock(table.table, source, table.words, rows)
+        if isinstance(source, BucketRef):
+            buckets = self.buckets.get(source.seed)
+            buckets = pa.nulls(self.rows, pa.int64()) if buckets is None else buckets
+            return table.look_up(_take(buckets, rows), self.now, self.dictionaries)
         assert isinstance(source, FeatureRef), source
         lookup = table.look_up(_take(self.batch.column(source.key), rows), self.now, self.dictionaries)
         return self._expire(source.view, lookup, rows)
@@ -362,6 +380,11 @@ def _feature_keys(source: Source) -> Iterator[str]:
         yield source.key
     elif isinstance(source, ClockRef) and isinstance(source.timezone, FeatureRef):
         yield source.timezone.key
+
+
+def _nulls(column: pa.Array) -> Flags:
+    flags: Flags = column.is_null().to_numpy(zero_copy_only=False)
+    return flags
 
 
 def _is_expired(column: pa.Array, now: int) -> Flags:

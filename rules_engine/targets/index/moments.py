@@ -140,7 +140,7 @@ class _Watch:
             self._alive &= mask
 
     def _request(self, at: int) -> Request:
-        return Request(self._features, self._inputs.context, self._events, at)
+        return Request(self._features, self._inputs.context, self._events, at, self._inputs.entity)
 
     def _expire(self, at: int) -> None:
         """Use the features that are not expired at an instant."""

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rules_engine.rules.buckets import bucket
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import local_time
-from rules_engine.rules.nodes import ClockField, ClockRef, ContextRef, EventAggregate, FeatureRef, Predicate, Sequence
+from rules_engine.rules.nodes import (
+    BucketRef,
+    ClockField,
+    ClockRef,
+    ContextRef,
+    EventAggregate,
+    FeatureRef,
+    Predicate,
+    Sequence,
+)
 from rules_engine.rules.predicates import context_value
 from rules_engine.rules.types import STRING, Value, conform
 from rules_engine.rules.undecided import UNDECIDED
@@ -31,17 +41,23 @@ def unexpired(inputs: Inputs, now: int) -> Mapping[str, Value]:
 
 
 class Request:
-    """The inputs at one instant."""
+    """The inputs at one instant; ``entity`` is the key, None if it is nobody in particular."""
 
-    __slots__ = ("_local", "context", "events", "features", "now")
+    __slots__ = ("_local", "context", "entity", "events", "features", "now")
 
     def __init__(
-        self, features: Mapping[str, Value], context: Mapping[str, Any], events: EventValues | LoggedEvents, now: int
+        self,
+        features: Mapping[str, Value],
+        context: Mapping[str, Any],
+        events: EventValues | LoggedEvents,
+        now: int,
+        entity: str | None = None,
     ) -> None:
         self.features = features
         self.context = context
         self.events = events
         self.now = now
+        self.entity = entity
         self._local: dict[str, tuple[int, str] | None] = {}
 
     def raw(self, slot: Slot) -> Value:
@@ -53,6 +69,8 @@ class Request:
             return context_value(source, slot.type, self.context)
         if isinstance(source, ClockRef):
             return self._clock(source)
+        if isinstance(source, BucketRef):
+            return None if self.entity is None else bucket(source.seed, self.entity)
         if isinstance(source, EventAggregate):
             return self.events.aggregate(source, self.now)
         if isinstance(source, Sequence):

@@ -93,7 +93,7 @@ class RuleIndex:
         features = unexpired(inputs, now)
         alive = plan.alive(features, inputs.context, now)
         if alive and plan.late:
-            request = Request(features, inputs.context, events or LoggedEvents(inputs.events), now)
+            request = Request(features, inputs.context, events or LoggedEvents(inputs.events), now, inputs.entity)
             alive = look_late(alive, plan.late, request)
         return self.layout.names_of(self.layout.fold(alive))
 

@@ -14,6 +14,7 @@ from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
+    BucketRef,
     ClockField,
     ClockRef,
     Condition,
@@ -204,6 +205,8 @@ class Compiler:
                 return self._lowered(predicate, self._aggregates.aggregate(operand))
             case ContextRef():
                 return self._context_predicate(predicate, operand, folded)
+            case BucketRef():
+                return self._lowered(predicate, self._features.bucket(operand.seed))
             case ClockRef():
                 return self._clock_predicate(predicate, operand)
             case PropertyRef() | EventTime():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from rules_engine.errors import UnsupportedError
+from rules_engine.targets.sql.buckets import bucket
 from rules_engine.targets.sql.expressions import (
     Sql,
     all_of,
@@ -32,6 +33,8 @@ class Engine:
     ignores_identifier_case = True
     max_identifier_bytes: int | None = None
     max_columns: int | None = None
+    #: Gives the bucket of a text by a seed; None if the engine cannot work out the hash.
+    bucket: Callable[[Sql, str], Sql] | None = None
     #: How regular expressions are written; None runs RE2 itself.
     flavor: Flavor | None = None
 
@@ -185,6 +188,8 @@ def _require_encodable(value: str) -> None:
 
 class DuckDB(Engine):
     """The engine that the tests run."""
+
+    bucket = staticmethod(bucket)
 
     def text(self, value: str) -> Sql:
         """Return a string; its parser ends at a zero character, so that one is written as CHR(0)."""

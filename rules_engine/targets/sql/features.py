@@ -9,7 +9,7 @@ from sqlglot import exp
 
 from rules_engine.errors import UnsupportedError
 from rules_engine.rules.nodes import FeatureRef
-from rules_engine.rules.types import STRING, TIME, Kind
+from rules_engine.rules.types import INTEGER, STRING, TIME, Kind
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.expressions import (
     Sql,
@@ -109,6 +109,25 @@ class FeatureStep:
         values = self._projection.read(self._tables.feature_columns[ref.key], folded)
         self._views.update(dict.fromkeys(self._projection.columns.keys() - before, ref.view))
         return values
+
+    def bucket(self, seed: str) -> list[Stored]:
+        """Return the bucket of the entity, worked out once for each seed.
+
+        Raises
+        ------
+        UnsupportedError
+            if the engine cannot.
+        """
+        name = f"bucket by {seed}"
+        if name not in self._projection.columns:
+            if self._engine.bucket is None:
+                raise UnsupportedError(
+                    f"{self._engine.name}: the hash of the sample `{seed}` is not said in its SQL",
+                    hint="write the sample into a file with `segments export`, and join that; DuckDB has the hash",
+                )
+            unit = cast(column(self._tables.unit), "VARCHAR")
+            self._projection.add(name, self._engine.bucket(unit, seed))
+        return [Stored(INTEGER, column(name))]
 
     def context(self, name: str, folded: bool = False) -> list[Stored]:
         """Return the forms in which a context value that differs by entity is stored."""

@@ -54,6 +54,9 @@ _PYTHON_KINDS = (
     (datetime, Kind.TIME),
 )
 
+#: The column of the entities' keys: the table names entities by their position.
+UNIT = "unit"
+
 #: The type as which a value is stored; None for a value that no rule can compare.
 Storage = ValueType | None
 
@@ -199,9 +202,12 @@ def load(users: Sequence[Inputs], conditions: Sequence[Condition]) -> tuple[Tabl
         if a value cannot be stored, e.g. an integer of more than 64 bits.
     """
     reads = reads_of(conditions)
-    features: dict[str, pa.Array] = {ENTITY: pa.array([str(position) for position in range(len(users))], pa.string())}
+    features: dict[str, pa.Array] = {
+        ENTITY: pa.array([str(position) for position in range(len(users))], pa.string()),
+        UNIT: pa.array([user.entity for user in users], pa.string()),
+    }
     feature_columns, context_columns = {}, {}
-    taken: set[str] = set()
+    taken: set[str] = {UNIT}
     for key, types in reads.features.items():
         columns = _columns(key, [user.features.get(key) for user in users], types, taken)
         feature_columns[key] = tuple(column for column, _ in columns)
@@ -221,6 +227,7 @@ def load(users: Sequence[Inputs], conditions: Sequence[Condition]) -> tuple[Tabl
         property_columns=property_columns,
         updated_at={view: updated_at_column(view) for view in views},
         ttl=dict.fromkeys(views, 0),
+        unit=UNIT,
     )
     return tables, pa.table(features), events
 

@@ -69,6 +69,8 @@ class Tables:
         by view, the column that tells when its row was observed.
     ttl
         by view, in microseconds.
+    unit
+        the column of keys in the table of features by which samples are drawn.
     timestamps
         instants are TIMESTAMP columns rather than BIGINT.
     unique_events
@@ -83,6 +85,7 @@ class Tables:
     context_columns: Mapping[str, tuple[Column, ...]] = field(default_factory=dict)
     updated_at: Mapping[str, str] = field(default_factory=dict)
     ttl: Mapping[str, int] = field(default_factory=dict)
+    unit: str = ENTITY
     timestamps: bool = False
     unique_events: bool = False
 

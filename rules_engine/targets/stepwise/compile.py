@@ -15,6 +15,7 @@ from rules_engine.events.state.reading import StateLayout
 from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
+    BucketRef,
     ClockRef,
     Condition,
     ContextRef,
@@ -27,7 +28,7 @@ from rules_engine.rules.nodes import (
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.program import Program
 from rules_engine.targets.stepwise.aggregates import check_aggregate
-from rules_engine.targets.stepwise.features import check_clock, check_context, check_feature
+from rules_engine.targets.stepwise.features import check_bucket, check_clock, check_context, check_feature
 from rules_engine.targets.stepwise.sequences import check_sequence
 from rules_engine.targets.stepwise.view import FOREVER, NEVER, Answer, Check, View
 
@@ -148,6 +149,8 @@ def _predicate(layout: StateLayout, predicate: Predicate, positive: bool) -> Che
             return check_context(predicate, operand, positive)
         case ClockRef():
             return check_clock(predicate, operand, positive)
+        case BucketRef():
+            return check_bucket(predicate, operand, positive)
         case EventAggregate():
             return check_aggregate(layout, predicate, operand, positive)
     raise TypeError(f"{operand} is not read here")

@@ -1,13 +1,15 @@
-"""Predicates on features, context values and the clock."""
+"""Predicates on features, context values, samples and the clock."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from rules_engine.clock import LAST_INSTANT
+from rules_engine.rules.buckets import bucket
 from rules_engine.rules.changes import CLOCK_HORIZON
 from rules_engine.rules.local_time import crossings, local_time
 from rules_engine.rules.nodes import (
+    BucketRef,
     ClockField,
     ClockRef,
     ContextRef,
@@ -46,6 +48,16 @@ def check_context(predicate: Predicate, ref: ContextRef, positive: bool) -> Chec
 
     def answer(_view: View, now: int) -> Answer:
         return predicate_truth(predicate, value, now) is positive, _lasts(predicate, value, now, FOREVER)
+
+    return answer
+
+
+def check_bucket(predicate: Predicate, ref: BucketRef, positive: bool) -> Check:
+    """Return the check of a predicate on the bucket of the entity."""
+
+    def answer(view: View, now: int) -> Answer:
+        value = None if view.entity is None else bucket(ref.seed, view.entity)
+        return predicate_truth(predicate, value, now) is positive, FOREVER
 
     return answer
 

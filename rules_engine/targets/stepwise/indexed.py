@@ -95,7 +95,7 @@ class IndexedLooks:
         plan, features = self._fixed_plan, view.current(now)
         alive = plan.alive(features, {}, now)
         if alive and plan.late:
-            alive = look_late(alive, plan.late, Request(features, {}, view.reader, now))
+            alive = look_late(alive, plan.late, Request(features, {}, view.reader, now, view.entity))
         return alive, view.expiry(view.expires_at, now)
 
     def _masks(self, table: Table) -> _Masks:

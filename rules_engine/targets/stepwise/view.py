@@ -34,9 +34,10 @@ class View:
         It is the same whatever events come.
     """
 
-    __slots__ = ("answers", "expires_at", "fixed", "reader", "streams", "values")
+    __slots__ = ("answers", "entity", "expires_at", "fixed", "reader", "streams", "values")
 
     def __init__(self, features: EntityFeatures, reader: StateReader) -> None:
+        self.entity = features.entity or None
         self.values = features.values
         self.expires_at = features.expires_at
         self.reader = reader
