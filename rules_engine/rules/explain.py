@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -24,6 +25,7 @@ from rules_engine.rules.nodes import (
     FeatureRef,
     Not,
     Predicate,
+    Segment,
     SegmentRef,
     Sequence,
 )
@@ -53,7 +55,7 @@ def explain(program: Program, segment: str, inputs: Inputs, now: int, entity: st
     """
     when = program.segment(segment).when
     explainer = _Explainer(program, inputs, now)
-    reason = explainer.reason(when)
+    reason = explainer.of_segment(segment)
     blocking = () if reason.verdict is True else tuple(explainer.blocking(when, True))
     change = _instant(changes_at(program, when, inputs, now))
     return Explanation(entity, segment, reason.verdict, from_micros(now), change, reason, blocking)
@@ -79,15 +81,28 @@ class _Explainer:
             case Not():
                 return self._group("not", condition, (condition.condition,))
             case SegmentRef():
-                return self._group(
-                    f"in_segment {condition.name}", condition, (self._program.segment(condition.name).when,)
-                )
+                inside = self.of_segment(condition.name)
+                return replace(self._group(f"in_segment {condition.name}", condition, ()), children=(inside,))
             case Sequence():
                 return self._sequence(condition)
             case Predicate():
                 return self._predicate(condition)
             case _:
                 assert_never(condition)
+
+    def of_segment(self, name: str) -> Reason:
+        """Return the reason of a segment's answer; in a group also who takes precedence."""
+        segment = self._program.segment(name)
+        reason = self.reason(segment.when)
+        if not segment.group:
+            return reason
+        own, others = reason.children
+        before = zip(segment.after, others.children, strict=True)
+        named = tuple(replace(other, text=f"{name}: {other.text}") for name, other in before)
+        text = f"none of those before it in {segment.group}"
+        return replace(
+            reason, children=(own, replace(others, text=text, note=_precedence(segment, others), children=named))
+        )
 
     def _group(self, word: str, condition: Condition, inside: tuple[Condition, ...]) -> Reason:
         return Reason(
@@ -200,6 +215,16 @@ class _Explainer:
                 return min(inside, key=len)
             case _:
                 return [self.reason(condition)]
+
+
+def _precedence(segment: Segment, others: Reason) -> str | None:
+    """Return who takes precedence over a segment of a group, or of whom that is not known."""
+    answers = dict(zip(segment.after, (other.verdict for other in others.children), strict=True))
+    taken = next((name for name, answer in answers.items() if answer is True), None)
+    if taken is not None:
+        return f"{taken} takes precedence"
+    unknown = [name for name, answer in answers.items() if answer is None]
+    return f"it is not known whether {' or '.join(unknown)} takes precedence" if unknown else None
 
 
 def format_sequence(sequence: Sequence) -> str:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.condition_schema import ConditionSchema
 from rules_engine.rules.document import DocumentKind
+from rules_engine.rules.groups.kind import GROUP
 from rules_engine.rules.schema_parts import Names, SchemaParts
 from rules_engine.rules.segments.kind import SEGMENT
 from rules_engine.rules.settings.kind import PROJECT
@@ -83,4 +84,4 @@ def for_every_kind(
 
 
 #: Settings come first: other documents name the sinks and consents in them.
-KINDS: Mapping[str, DocumentKind] = registry((PROJECT, SEGMENT, TRIGGER))
+KINDS: Mapping[str, DocumentKind] = registry((PROJECT, SEGMENT, GROUP, TRIGGER))

@@ -15,6 +15,7 @@ from rules_engine.errors import DefinitionError
 from rules_engine.files import files_below
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.document import DocumentKind, Scope
+from rules_engine.rules.groups.kind import with_precedence
 from rules_engine.rules.kinds import KINDS
 from rules_engine.rules.nodes import Segment
 from rules_engine.rules.program import Program
@@ -164,6 +165,7 @@ def _load(documents: list[Node], scope: Scope) -> Definitions:
         for kind in KINDS.values()
     }
     values = {kind.name: _values(kind, by_kind[kind.name], scope) for kind in KINDS.values()}
+    values["segment"] = with_precedence(values["segment"], values["group"].values())
     definitions = Definitions(values)
     for kind in KINDS.values():
         scope.problems += kind.check(values[kind.name])

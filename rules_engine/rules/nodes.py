@@ -277,7 +277,16 @@ def format_where(condition: Condition) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A named condition. ``public`` tells whether a key that may be in a browser sees it."""
+    """A named condition.
+
+    Attributes
+    ----------
+    public
+        whether a key that may be in a browser sees it.
+    group, after
+        the group, and the segments before this one in it. ``when`` is then the own condition, and none of
+        theirs.
+    """
 
     name: str
     when: Condition
@@ -285,4 +294,6 @@ class Segment:
     owner: str = ""
     tags: tuple[str, ...] = ()
     public: bool = False
+    group: str = ""
+    after: tuple[str, ...] = ()
     span: Span = field(default=NO_SPAN, compare=False, repr=False)

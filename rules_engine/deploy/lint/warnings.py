@@ -23,5 +23,6 @@ def lint(definitions: Definitions) -> list[Diagnostic]:
     >>> [warning.code for warning in lint(load_text(text, Catalog(closed=False)))]
     ['shadowed-condition']
     """
-    warnings = [warning for lint_kind in _LINTS for warning in lint_kind(definitions)]
+    # A condition of a group is part of every segment after its own: what it is warned of is said once.
+    warnings = {warning: None for lint_kind in _LINTS for warning in lint_kind(definitions)}
     return sorted(warnings, key=lambda warning: (warning.span.file, warning.span.line, warning.span.column))
