@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -53,6 +53,8 @@ class Service:
         counts requests.
     draining
         whether the process is about to end: replies then close their connections, and ``/readyz`` says so.
+    at_end
+        called when the process ends.
     """
 
     def __init__(self, project: Project, *, dev: bool = False, workers: int = 1, access_log: bool = False) -> None:
@@ -61,6 +63,7 @@ class Service:
         self.client = ServiceClient(project)
         self.hub = Hub(project, self.client.plan)
         self.draining = False
+        self.at_end: list[Callable[[], Awaitable[None]]] = []
         self.metrics = RequestMetrics(os.environ[SHARED] if workers > 1 else None)
         self._workers = workers
         self._access_log = access_log
@@ -164,7 +167,9 @@ class Service:
             _log.log(level, "%s %s %d", method, route, status, extra=extra)
 
     async def close(self) -> None:
-        """Close the connections to the store."""
+        """Close the connections to the store, and end what else was begun."""
+        for end in self.at_end:
+            await end()
         await self.client.close()
         await self.hub.close()
 

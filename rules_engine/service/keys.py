@@ -31,7 +31,8 @@ _LOOK_EVERY = 1.0
 GRANTS: Mapping[Role, frozenset[Role]] = {
     Role.EVALUATE: frozenset({Role.EVALUATE}),
     Role.TRACK: frozenset({Role.TRACK}),
-    Role.READ: frozenset({Role.EVALUATE, Role.READ}),
+    Role.CONSOLE: frozenset({Role.CONSOLE}),
+    Role.READ: frozenset({Role.EVALUATE, Role.CONSOLE, Role.READ}),
     Role.ADMIN: frozenset(Role),
 }
 
@@ -96,6 +97,15 @@ class KeyRing:
         match = None
         for of_key, key in self._keys.items():
             if hmac.compare_digest(of_key, digest):
+                match = key
+        return match
+
+    def signer(self, message: bytes, signature: bytes) -> Key | None:
+        """Return the key with which :func:`sign` signed a message; None if none of the keys of now did."""
+        self._follow_files()
+        match = None
+        for digest, key in self._keys.items():
+            if hmac.compare_digest(hmac.digest(digest, message, "sha256"), signature):
                 match = key
         return match
 
@@ -177,6 +187,11 @@ def _digest(secret: str) -> bytes:
     return sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
+def sign(secret: str, message: bytes) -> bytes:
+    """Return a signature that only who has the key can make, and that does not tell the key."""
+    return hmac.digest(_digest(secret), message, "sha256")
+
+
 def secret_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Return the key that a request brings: a bearer token, the user of Basic authentication, or ``X-API-Key``.
 
@@ -229,6 +244,18 @@ def authorize(ring: KeyRing | None, secret: str | None, role: Role) -> Key:
     key = ring.find(secret)
     if key is None:
         raise Problem(401, "unknown-key", "the key is not known", headers=[(b"www-authenticate", b"Bearer")])
+    admit(key, role)
+    return key
+
+
+def admit(key: Key, role: Role) -> None:
+    """Count a request of a key, if the key may do what a role may, and takes no more than its share.
+
+    Raises
+    ------
+    Problem
+        403 for a key that may not do this, 429 for one that sends too much.
+    """
     if role not in GRANTS[key.role]:
         message = f"a key with the role `{key.role.value}` may not do this"
         raise Problem(403, "not-allowed", message, f"use one with the role `{role.value}`")
@@ -236,4 +263,3 @@ def authorize(ring: KeyRing | None, secret: str | None, role: Role) -> Key:
     if wait:
         seconds = b"%d" % max(1, round(wait + 0.5))
         raise Problem(429, "too-many-requests", "the key sends too many requests", headers=[(b"retry-after", seconds)])
-    return key

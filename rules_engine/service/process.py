@@ -22,6 +22,8 @@ from rules_engine.errors import SegmentsError
 from rules_engine.folders import Project
 from rules_engine.service import feast_paths, ofrep, operation, reads, streams
 from rules_engine.service.application import Application
+from rules_engine.service.console.background import Background
+from rules_engine.service.console.routes import routes as console_routes
 from rules_engine.service.core import Service, open_keys, read_settings
 from rules_engine.service.metrics import SHARED
 from rules_engine.service.openapi import with_document
@@ -137,13 +139,15 @@ class _Factory:
 
     def __call__(self) -> Application:
         set_up_logs(as_json=self.options.json_logs)
-        return Application(self.open, all_routes())
+        background = Background()
+        return Application(lambda: self.open(background), [*all_routes(), *console_routes(background)])
 
-    def open(self) -> Service:
+    def open(self, background: Background) -> Service:
         options = self.options
         service = Service(
             Project(options.root), dev=options.dev, workers=options.workers, access_log=options.access_log
         )
+        service.at_end.append(background.close)
         _end_streams_first(service)
         if options.drain:
             _drain_first(service, options.drain)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 #: The origin that the project's settings allow.
 ORIGIN = "https://shop.example"
@@ -48,6 +48,15 @@ def open_page(head: str, origin: str = ORIGIN) -> Iterator[Page]:
         page.route(f"{origin}/**", serve)
         page.goto(f"{origin}/")
         yield page
+        browser.close()
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Open Chromium, for pages of the service itself."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
         browser.close()
 
 

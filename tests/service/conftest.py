@@ -20,7 +20,8 @@ import pytest
 from rules_engine.folders import Project
 from rules_engine.redis.embedded import EmbeddedStore
 from tests.conftest import FEATURE_STORE_YAML
-from tests.service import shop
+from tests.receivers import Answer, receiver
+from tests.service import console_shop, shop
 
 _SERVING = re.compile(r"serving at (\S+);")
 
@@ -36,6 +37,11 @@ class RunningService:
     process: subprocess.Popen[bytes]
     stderr: Path
     client: httpx.Client = field(repr=False)
+
+    def sign_in(self, role: str) -> None:
+        """Sign in to the console with the key of a role; the client keeps the cookie."""
+        answer = self.post("/console/sign-in", data={"key": console_shop.KEYS[role], "to": "/console"})
+        assert answer.status_code == 303, answer.text
 
     def request(self, method: str, path: str, role: str | None = None, **options: Any) -> httpx.Response:
         """Send a request, with the key of a role."""
@@ -156,5 +162,33 @@ def service(shop_project: Project, tmp_path_factory: pytest.TempPathFactory) -> 
     """The service of the shop, with its keys; for tests that only ask."""
     log = tmp_path_factory.mktemp("service_log") / "stderr"
     running = start(shop_project.root, log, (), shop.ENVIRONMENT)
+    yield running
+    end(running)
+
+
+@pytest.fixture(scope="session")
+def console_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project with all that the console shows, whose sink refuses what it is sent; for tests that only look."""
+    root = tmp_path_factory.mktemp("console") / "shop"
+    store = EmbeddedStore(root)
+    with receiver() as crm, pytest.MonkeyPatch.context() as monkeypatch:
+        crm.answer = lambda _: Answer(400, body=b"<b>no</b>")
+        texts = {"feature_repo/feature_store.yaml": FEATURE_STORE_YAML.format(name="shop")}
+        for path, text in {**texts, **console_shop.files(crm.url)}.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text, encoding="utf-8")
+        try:
+            project = Project.open(root)
+            console_shop.put_into_effect(project, monkeypatch)
+            yield project
+        finally:
+            store.stop()
+
+
+@pytest.fixture(scope="session")
+def console(console_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """The service of that project, with its keys."""
+    log = tmp_path_factory.mktemp("console_log") / "stderr"
+    running = start(console_project.root, log, (), console_shop.ENVIRONMENT)
     yield running
     end(running)

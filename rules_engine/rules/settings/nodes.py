@@ -42,6 +42,7 @@ class Role(StrEnum):
 
     EVALUATE = "evaluate"  # ask about public segments: such a key may be in a browser
     TRACK = "track"  # report events
+    CONSOLE = "console"  # look at the console, but not at single people
     READ = "read"  # ask about all segments, and read features, explanations and members
     ADMIN = "admin"  # everything
 

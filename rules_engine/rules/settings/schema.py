@@ -29,6 +29,7 @@ SERVICE: JsonSchema = {
             "properties": {
                 Role.EVALUATE.value: {**_KEYS, "description": "May ask about public segments: for browsers and apps."},
                 Role.TRACK.value: {**_KEYS, "description": "May report events."},
+                Role.CONSOLE.value: {**_KEYS, "description": "May look at the console, but not at single people."},
                 Role.READ.value: {**_KEYS, "description": "May ask about all segments, and read features and reasons."},
                 Role.ADMIN.value: {**_KEYS, "description": "May do everything."},
             },
