@@ -54,7 +54,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 @cache
 def environment() -> Environment:
     """Return the templates, with the filters that they use."""
-    made = Environment(
+    templates = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -62,8 +62,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    made.globals.update(navigation=NAVIGATION, static=_static_address, charts=charts, address=address)
-    made.filters.update(
+    templates.globals.update(navigation=NAVIGATION, static=_static_address, charts=charts, address=address)
+    templates.filters.update(
         instant=instant,
         day=day,
         ago=ago,
@@ -75,7 +75,7 @@ def environment() -> Environment:
         lines=text_lines,
         count=count,
     )
-    return made
+    return templates
 
 
 def _shown(value: Any) -> Any:
@@ -103,9 +103,9 @@ def address(path: str, *parts: str, **query: Any) -> str:
     >>> address("people", "a/b c", at="2026-01-01T00:00:00Z", empty="")
     '/console/people/a%2Fb%20c?at=2026-01-01T00%3A00%3A00Z'
     """
-    given = {name: value for name, value in query.items() if value not in (None, "")}
+    filled = {name: value for name, value in query.items() if value not in (None, "")}
     text = "/".join(["/console", *([path] if path else []), *map(path_part, parts)])
-    return text + (f"?{urlencode(given)}" if given else "")
+    return text + (f"?{urlencode(filled)}" if filled else "")
 
 
 def path_part(text: str) -> str:
