@@ -34,7 +34,7 @@ _KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """An answer, or why there is none: it is not there yet, or the error says what is wrong."""
+    """Holds an answer, or why there is none: it is not there yet, or the error says what is wrong."""
 
     value: T | None = None
     error: SegmentsError | None = None
