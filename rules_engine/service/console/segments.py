@@ -36,7 +36,7 @@ _LATEST = 15
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """What the table of segments shows of one; None for what is not counted yet, or cannot be."""
+    """Holds a row of the table of segments; None stands for what is not counted yet, or cannot be."""
 
     segment: Segment
     size: int | None = None

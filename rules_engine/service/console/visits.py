@@ -53,7 +53,7 @@ _HEADERS = [
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a page shows: its template, and what the template is filled with."""
+    """Holds what a page shows: its template, and what the template is filled with."""
 
     template: str
     values: Mapping[str, Any] = field(default_factory=dict)
