@@ -28,6 +28,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.reference_moments import candidates
+from tests.reference_sides import right_side, two_sides
 from tests.reference_values import (
     DAYS,
     Condition,
@@ -165,6 +166,13 @@ def truth(condition: Condition, world: World) -> Truth:
         return not_(truth(world.segments[condition["not_in_segment"]], world))
     if "sequence" in condition:
         return sequence_truth(condition, world)
+    return predicate_truth(condition, world)
+
+
+def predicate_truth(condition: Condition, world: World) -> Truth:
+    test = condition["count"] if "did" in condition and "count" in condition else condition
+    if right_side(test) is not None:
+        return two_sides(test, value_of(condition, world), lambda side: value_of(side, world))
     return leaf_truth(condition, world)
 
 
@@ -190,6 +198,19 @@ def leaf_truth(condition: Condition, world: World) -> Truth:
         if name in condition:
             return predicate(condition, aggregate(name, condition, world), world.now)
     raise ValueError(f"no form in {condition}")
+
+
+def value_of(side: Condition, world: World) -> Any:
+    """Return the value on one side of an operator."""
+    if "feature" in side:
+        return feature_value(side["feature"], world)
+    if "context" in side:
+        return context_value(side, world)
+    if "did" in side:
+        return len(in_window(side["did"], side, world))
+    if "count" in side:
+        return len(in_window(side["count"]["event"], side, world, side["count"].get("where", {})))
+    return aggregate(next(name for name in AGGREGATES if name in side), side, world)
 
 
 def and_(values: Iterable[Truth]) -> Truth:
@@ -239,7 +260,10 @@ def one_truth(event: Event, name: str, test: Any, now: datetime) -> Truth:
     if name == "at":
         local = event["at"].astimezone(ZoneInfo(test.get("timezone", "UTC")))
         return and_(local_truth(local, part, spec, now) for part, spec in test.items() if part != "timezone")
-    return predicate(test if isinstance(test, Mapping) else {"equals": test}, event.get(name), now)
+    spec = test if isinstance(test, Mapping) else {"equals": test}
+    if right_side(spec) is not None:
+        return two_sides(spec, event.get(name), lambda side: event.get(side["property"]))
+    return predicate(spec, event.get(name), now)
 
 
 def local_truth(local: datetime, part: str, test: Any, now: datetime) -> Truth:

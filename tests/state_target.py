@@ -16,6 +16,7 @@ from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.predicates import Truth
+from rules_engine.rules.walk import mixes_events, walk
 from rules_engine.targets.index.foreseen import Foreseen
 from rules_engine.targets.index.rule_index import RuleIndex
 from rules_engine.targets.stepwise.outlooks import Outlooks
@@ -53,8 +54,14 @@ def outlook_through_state(scenario: Scenario, since: int, seed: int = 0) -> tupl
     return outlooks, outlooks.of(reader.state, since)
 
 
-def foreseen_through_state(scenario: Scenario) -> Foreseen:
-    """Return what the outlook of the scenario's events says."""
+def foreseen_through_state(scenario: Scenario) -> Foreseen | StateReader:
+    """Return what the outlook of the scenario's events says; the state itself where an outlook cannot tell.
+
+    It cannot where what events say is compared with something else.
+    """
+    conditions = [node for segment in scenario.program.segments.values() for node in walk(segment.when)]
+    if any(map(mixes_events, conditions)):
+        return read_through_state(scenario)
     outlooks, data = outlook_through_state(scenario, scenario.now)
     outlook = read_outlook(data, outlooks.stamp, len(outlooks.conditions))
     assert outlook is not None

@@ -23,12 +23,12 @@ from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.events import reduce_values
 from rules_engine.rules.inputs import Event
-from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate
+from rules_engine.rules.nodes import EventMatch
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import sequence_matches
 from rules_engine.rules.types import Value
-from rules_engine.rules.walk import walk
+from rules_engine.rules.walk import event_sources
 from rules_engine.stream.event_sink import event_log
 from rules_engine.targets.columns.codes import Coded, EventColumn
 
@@ -39,9 +39,8 @@ _EXACT = 2**53
 
 def sources_of(program: Program, names: Collection[str]) -> tuple[Source, ...]:
     """Return the event conditions that segments read, themselves or through others."""
-    nodes = [node for name in program.closure(names) for node in walk(program.segment(name).when)]
-    operands = (node.operand if isinstance(node, Predicate) else node for node in nodes)
-    return tuple(dict.fromkeys(source for source in operands if isinstance(source, EventAggregate | SequenceNode)))
+    conditions = [program.segment(name).when for name in program.closure(names)]
+    return tuple(dict.fromkeys(source for condition in conditions for source in event_sources(condition)))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -186,6 +186,9 @@ _TABLE = (
 #: Every aggregate by its function.
 AGGREGATES: Mapping[Aggregate, Aggregation] = {row.function: row for row in _TABLE}
 
+#: Those of a property of events.
+PROPERTY_AGGREGATES = tuple(row for row in _TABLE if row.kinds is not None)
+
 
 def require_aggregates(place: str, table: Iterable[Aggregate]) -> None:
     """Fail, when a module is imported, if its table lacks an aggregate.

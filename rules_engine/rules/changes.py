@@ -35,7 +35,7 @@ from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import sequence_instants
 from rules_engine.rules.truth import all_of, any_of, negate
-from rules_engine.rules.walk import children, walk
+from rules_engine.rules.walk import children, operands, walk
 
 #: How far clock conditions are looked ahead while nothing else happens: more than a year, so that every combination of
 #: weekday, time of day and daylight saving time in the zones' yearly rules has come by.
@@ -137,15 +137,14 @@ def candidates(conditions: Iterable[Condition], inputs: Inputs, now: int) -> set
 
 
 def _predicate_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
-    operand = predicate.operand
-    if isinstance(operand, EventAggregate) and isinstance(inputs.events, KeptEvents):
-        yield from inputs.events.instants(operand)
-    elif isinstance(operand, EventAggregate):
-        for event in matching(operand.match, inputs.events):
-            yield from operand.turns(event.at)
-    feature = operand.timezone if isinstance(operand, ClockRef) else operand
-    if isinstance(feature, FeatureRef) and feature.view in inputs.expires_at:
-        yield inputs.expires_at[feature.view]
+    for operand in operands(predicate):
+        if isinstance(operand, EventAggregate) and isinstance(inputs.events, KeptEvents):
+            yield from inputs.events.instants(operand)
+        elif isinstance(operand, EventAggregate):
+            for event in matching(operand.match, inputs.events):
+                yield from operand.turns(event.at)
+        elif isinstance(operand, FeatureRef) and operand.view in inputs.expires_at:
+            yield inputs.expires_at[operand.view]
     yield from _value_instants(predicate, inputs)
 
 

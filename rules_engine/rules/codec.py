@@ -24,6 +24,8 @@ CLASSES: dict[str, type] = {
         nodes.EventMatch,
         nodes.PropertyRef,
         nodes.EventTime,
+        nodes.Side,
+        nodes.TwoSides,
         nodes.AllOf,
         nodes.AnyOf,
         nodes.Not,

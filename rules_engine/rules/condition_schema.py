@@ -16,6 +16,7 @@ from rules_engine.rules.forms import (
     EVENT_INSTANT,
     FORMS,
     TIME_PARTS,
+    TWO_SIDED,
     WEEKDAYS,
     WHERE_GROUPS,
     Form,
@@ -23,7 +24,8 @@ from rules_engine.rules.forms import (
 )
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Argument, Operator, operators_for
 from rules_engine.rules.parsing.shares import SEEDED_SHARE
-from rules_engine.rules.schema_parts import JsonSchema, mapping_schema
+from rules_engine.rules.right_side_schema import RIGHT_SIDE, property_side, right_side_definitions
+from rules_engine.rules.schema_parts import JsonSchema, feature_schema, mapping_schema
 from rules_engine.rules.text import MAX_PATTERN_LENGTH
 from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
 from rules_engine.rules.windows import MAX_UNITS, UNITS
@@ -127,6 +129,11 @@ class ConditionSchema:
             **{_where_of(name): self._where(name) for name in (None, *sorted(self._catalog.events))},
             "duration": _DURATION,
             "window": _EVENT_WINDOW,
+            **right_side_definitions(
+                feature_schema(self._catalog, None),
+                [self._source_of(event) for event in self._event_names()],
+                _EVENT_WINDOW,
+            ),
         }
 
     def _event_name(self) -> JsonSchema:
@@ -195,7 +202,7 @@ class ConditionSchema:
                 },
             ],
         }
-        operators = {key: value for key, value in _operators(ValueType(kind)).items() if key != "exists"}
+        operators = {key: value for key, value in _operators(ValueType(kind), None).items() if key != "exists"}
         return _object(form, {form.head: {"const": name}, "timezone": zone, **operators}, operator=True)
 
     # --- events -----------------------------------------------------------------------------------------------------
@@ -214,7 +221,7 @@ class ConditionSchema:
     def _did(self, form: Form, event: str | None) -> JsonSchema:
         properties = {form.head: _name(event), "within": _EVENT_WINDOW, "where": self.where(event)}
         if "count" in form.optional:
-            operators = {key: _argument(OPERATORS[key], INTEGER) for key in sorted(COUNT_OPERATORS)}
+            operators = {key: _argument(OPERATORS[key], INTEGER, RIGHT_SIDE) for key in sorted(COUNT_OPERATORS)}
             properties["count"] = {
                 "type": "object",
                 "properties": operators,
@@ -226,8 +233,14 @@ class ConditionSchema:
         return _object(form, properties)
 
     def _aggregate(self, form: Form, event: str | None) -> JsonSchema:
+        inner = self._source_of(event)
+        options = {key: value for key, value in _FLAG_OPTIONS.items() if key in form.optional}
+        return _object(form, {form.head: inner, "within": _EVENT_WINDOW, **_operators(None), **options}, operator=True)
+
+    def _source_of(self, event: str | None) -> JsonSchema:
+        """Return what an aggregate is of: an event and its property."""
         declared = sorted(self._catalog.events[event].properties) if event else []
-        inner = {
+        return {
             "type": "object",
             "properties": {
                 "event": _name(event),
@@ -237,8 +250,6 @@ class ConditionSchema:
             "required": ["event", "of"],
             "additionalProperties": False,
         }
-        options = {key: value for key, value in _FLAG_OPTIONS.items() if key in form.optional}
-        return _object(form, {form.head: inner, "within": _EVENT_WINDOW, **_operators(None), **options}, operator=True)
 
     def _days(self, form: Form, event: str | None) -> JsonSchema:
         inner = mapping_schema({"event": _name(event), "where": self.where(event), "timezone": _FIXED_ZONE}, ("event",))
@@ -254,7 +265,7 @@ class ConditionSchema:
         declared = self._catalog.events[event].properties if event else {}
         whole = {"$ref": f"#/definitions/{_where_of(event)}"}
         groups = {word: {"type": "array", "minItems": 1, "items": whole} for word in WHERE_GROUPS}
-        properties = {name: self._property_condition(value_type) for name, value_type in declared.items()}
+        properties = {name: self._property_condition(value_type, declared) for name, value_type in declared.items()}
         others = False if declared else self._property_condition(None)
         return {
             "type": "object",
@@ -263,8 +274,11 @@ class ConditionSchema:
             "additionalProperties": others,
         }
 
-    def _property_condition(self, value_type: ValueType | None) -> JsonSchema:
-        operators = {key: value for key, value in _operators(value_type).items() if OPERATORS[key].boundaries is None}
+    def _property_condition(self, value_type: ValueType | None, properties: Collection[str] = ()) -> JsonSchema:
+        sides = property_side(properties)
+        operators = {
+            key: value for key, value in _operators(value_type, sides).items() if OPERATORS[key].boundaries is None
+        }
         comparison = {
             "type": "object",
             "properties": {**operators, **_options(value_type)},
@@ -349,13 +363,16 @@ def _options(value_type: ValueType | None) -> JsonSchema:
     return {key: schema for key, schema in _FLAG_OPTIONS.items() if strings or key != "ignore_case"}
 
 
-def _operators(value_type: ValueType | None) -> JsonSchema:
-    """Return the operators that fit a type, each with the schema of what is written after it."""
+def _operators(value_type: ValueType | None, side: JsonSchema | None = RIGHT_SIDE) -> JsonSchema:
+    """Return the operators that fit a type, each with the schema of what is written after it.
+
+    ``side`` is the schema of another value, for the operators after which one may stand.
+    """
     names = OPERATORS if value_type is None else operators_for(value_type.kind, value_type.is_list)
-    return {name: _argument(OPERATORS[name], value_type) for name in names}
+    return {name: _argument(OPERATORS[name], value_type, side) for name in names}
 
 
-def _argument(operator: Operator, value_type: ValueType | None) -> JsonSchema:
+def _argument(operator: Operator, value_type: ValueType | None, side: JsonSchema | None) -> JsonSchema:
     literal = _literal(value_type)
     shapes: dict[Argument, JsonSchema] = {
         Argument.LITERAL: literal,
@@ -366,7 +383,10 @@ def _argument(operator: Operator, value_type: ValueType | None) -> JsonSchema:
         Argument.TEXT: {"type": "string", "minLength": 1},
         Argument.PATTERN: {"type": "string", "maxLength": MAX_PATTERN_LENGTH},
     }
-    return {**shapes[operator.argument], "description": f"The value {operator.summary}. Example: {operator.example}"}
+    shape = shapes[operator.argument]
+    if side is not None and operator.name in TWO_SIDED:
+        shape = {"anyOf": [shape, side]}
+    return {**shape, "description": f"The value {operator.summary}. Example: {operator.example}"}
 
 
 def _literal(value_type: ValueType | None) -> JsonSchema:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from rules_engine.rules.buckets import bucket
+from rules_engine.rules.comparison import compared
 from rules_engine.rules.events import aggregate_value
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import local_time
@@ -25,13 +26,13 @@ from rules_engine.rules.nodes import (
     PropertyRef,
     SegmentRef,
     Sequence,
+    TwoSides,
 )
-from rules_engine.rules.predicates import Truth, context_value, predicate_truth
+from rules_engine.rules.predicates import Truth, as_read, context_value, predicate_truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import sequence_truth
 from rules_engine.rules.truth import all_of, any_of, negate
-from rules_engine.rules.types import STRING, Value, conform
-from rules_engine.rules.undecided import Undecided
+from rules_engine.rules.types import STRING, Value, ValueType, conform
 
 
 class Evaluation:
@@ -84,10 +85,16 @@ class Evaluation:
 
     def value(self, predicate: Predicate) -> Value:
         """Return the value that a predicate is about; None if it is missing or of another type than was checked."""
-        if isinstance(predicate.operand, ContextRef):
-            return context_value(predicate.operand, predicate.operand_type, self.inputs.context)
-        raw = self._raw(predicate.operand)
-        return raw if isinstance(raw, Undecided) else conform(raw, predicate.operand_type)
+        operand = predicate.operand
+        if isinstance(operand, TwoSides):
+            return compared(operand, self.read)
+        return self.read(operand, predicate.operand_type)
+
+    def read(self, operand: Operand, value_type: ValueType | None) -> Value:
+        """Return the value of an operand as a type; None if it is missing or of another type."""
+        if isinstance(operand, ContextRef):
+            return context_value(operand, value_type, self.inputs.context)
+        return as_read(self._raw(operand), value_type)
 
     def _raw(self, operand: Operand) -> Value:
         match operand:
@@ -99,7 +106,7 @@ class Evaluation:
                 return None if self.inputs.entity is None else bucket(operand.seed, self.inputs.entity)
             case EventAggregate():
                 return aggregate_value(operand, self.inputs.events, self.now)
-            case PropertyRef() | EventTime() | ContextRef():
+            case PropertyRef() | EventTime() | ContextRef() | TwoSides():
                 raise TypeError(f"{operand} is not read here")
             case _:
                 assert_never(operand)

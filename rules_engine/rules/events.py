@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
+from rules_engine.rules.comparison import compared
 from rules_engine.rules.inputs import Event, KeptEvents
-from rules_engine.rules.nodes import EventAggregate, EventMatch
+from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, Source, TwoSides
 from rules_engine.rules.one_event import read_value
-from rules_engine.rules.types import Value, conform
+from rules_engine.rules.predicates import Truth, as_read, judge_read
+from rules_engine.rules.types import Value, ValueType, conform
 
 
 def matching(match: EventMatch, events: Sequence[Event]) -> list[Event]:
@@ -34,6 +36,20 @@ def counted_events(aggregate: EventAggregate, events: Sequence[Event], now: int)
     end = bisect_right(events, until, key=lambda event: event.at)
     start = 0 if after is None else bisect_right(events, after, 0, end, key=lambda event: event.at)
     return events[start:end]
+
+
+def answer_from(predicate: Predicate, aggregate: Callable[[EventAggregate], Value], now: int) -> Truth:
+    """Return the answer of a predicate that reads nothing but aggregates of events."""
+    operand = predicate.operand
+    if not isinstance(operand, TwoSides):
+        assert isinstance(operand, EventAggregate), predicate
+        return judge_read(predicate, aggregate(operand), now)
+
+    def read(part: Source, value_type: ValueType | None) -> Value:
+        assert isinstance(part, EventAggregate), predicate
+        return as_read(aggregate(part), value_type)
+
+    return judge_read(predicate, compared(operand, read), now)
 
 
 # --- aggregates -----------------------------------------------------------------------------------------------------

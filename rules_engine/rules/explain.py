@@ -9,6 +9,7 @@ from typing import assert_never
 from rules_engine.clock import format_duration, from_micros
 from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.changes import changes_at
+from rules_engine.rules.comparison import side_value
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.events import counted_events, in_window, matching
 from rules_engine.rules.explanation import MAX_EVENTS, Explanation, Reason
@@ -24,17 +25,20 @@ from rules_engine.rules.nodes import (
     EventAggregate,
     FeatureRef,
     Not,
+    Operand,
     Predicate,
     Segment,
     SegmentRef,
     Sequence,
+    TwoSides,
 )
 from rules_engine.rules.one_event import read_value
 from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import first_events
-from rules_engine.rules.types import Kind, Value, conform
+from rules_engine.rules.types import FLOAT, Kind, Value, conform
 from rules_engine.rules.undecided import Undecided
+from rules_engine.rules.walk import parts
 
 
 def explain(program: Program, segment: str, inputs: Inputs, now: int, entity: str = "") -> Explanation:
@@ -115,14 +119,51 @@ class _Explainer:
     def _changes_at(self, condition: Condition) -> datetime | None:
         return _instant(changes_at(self._program, condition, self._inputs, self._now))
 
+    def _comparison(self, predicate: Predicate, comparison: TwoSides) -> Reason:
+        """Explain two sides: both values, and how far the left one is from what it is compared with."""
+        left = self._evaluation.read(comparison.left, comparison.type)
+        right = side_value(comparison.right, comparison.type, self._evaluation.read)
+        verdict = self._evaluation.condition(predicate)
+        absent = left is None or right is None
+        is_known = not absent and not isinstance(left, Undecided) and not isinstance(right, Undecided)
+        shown = f"{format_value(left, comparison.type)} against {format_value(right, comparison.type)}"
+        aggregates = [part for part in parts(comparison) if isinstance(part, EventAggregate)]
+        counted = sorted({event.id: event for each in aggregates for event in self._counted(each)}.values(), key=_order)
+        literal = replace(predicate, argument=right, operand_type=comparison.type)
+        return Reason(
+            str(predicate),
+            verdict,
+            value=shown if is_known else None,
+            threshold=f"{predicate.operator} {comparison.right}",
+            missing=self._missing_side(comparison) if absent else None,
+            distance=_distance(literal, left) if is_known and verdict is False else None,
+            events=tuple(counted[-MAX_EVENTS:]),
+            event_count=len(counted) if aggregates else None,
+            note=next((note for each in aggregates if (note := self._note(each)) is not None), None),
+            changes_at=self._changes_at(predicate),
+        )
+
+    def _missing_side(self, comparison: TwoSides) -> str:
+        """Return which of the values is missing, and why; none is if one is divided by zero."""
+        types = (comparison.type, comparison.type, FLOAT)
+        for part, value_type in zip(parts(comparison), types, strict=False):
+            if self._evaluation.read(part, value_type) is None:
+                counted = self._counted(part) if isinstance(part, EventAggregate) else []
+                return f"{self._missing(part, counted)}, {part}"
+        return f"division by zero, {comparison.right}" if comparison.right.divisor else "of another type"
+
+    def _counted(self, aggregate: EventAggregate) -> list[Event]:
+        """Return the events that an aggregate is over."""
+        return list(counted_events(aggregate, matching(aggregate.match, self._inputs.events), self._now))
+
     def _predicate(self, predicate: Predicate) -> Reason:
         operand = predicate.operand
+        if isinstance(operand, TwoSides):
+            return self._comparison(predicate, operand)
         verdict = self._evaluation.condition(predicate)
         value = self._evaluation.value(predicate)
         at_least = self._at_least(operand) if isinstance(operand, EventAggregate) else None
-        counted: list[Event] = []
-        if isinstance(operand, EventAggregate):
-            counted = list(counted_events(operand, matching(operand.match, self._inputs.events), self._now))
+        counted = self._counted(operand) if isinstance(operand, EventAggregate) else []
         observed = self._inputs.updated_at.get(operand.view) if isinstance(operand, FeatureRef) else None
         argument = format_argument(predicate.operator, predicate.argument, predicate.operand_type)
         return Reason(
@@ -130,7 +171,7 @@ class _Explainer:
             verdict,
             value=self._shown(predicate, value) if at_least is None else f"at least {at_least}",
             threshold=f"{predicate.operator} {argument}",
-            missing=self._missing(predicate, counted) if value is None else None,
+            missing=self._missing(operand, counted) if value is None else None,
             age=None if observed is None else timedelta(microseconds=self._now - observed),
             distance=None if verdict is True or at_least is not None else _distance(predicate, value),
             events=tuple(counted[-MAX_EVENTS:]),
@@ -153,8 +194,7 @@ class _Explainer:
             shown += f", {format_duration(distance)} ago" if distance >= 0 else f", in {format_duration(-distance)}"
         return shown
 
-    def _missing(self, predicate: Predicate, counted: list[Event]) -> str:
-        operand = predicate.operand
+    def _missing(self, operand: Operand, counted: list[Event]) -> str:
         if isinstance(operand, EventAggregate):
             return _missing_property(operand, counted)
         if isinstance(operand, ClockRef):
@@ -276,6 +316,10 @@ def _distance(predicate: Predicate, value: Value) -> str | None:
     except OverflowError:  # an integer beyond the range of a float
         return None
     return f"{'short' if value < argument else 'over'} by {shown}"
+
+
+def _order(event: Event) -> tuple[int, str]:
+    return event.order
 
 
 def _instant(micros: int | None) -> datetime | None:

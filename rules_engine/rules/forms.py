@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from rules_engine.rules.aggregates import AGGREGATES, Aggregation
+from rules_engine.rules.aggregates import PROPERTY_AGGREGATES, Aggregation
 
 
 class Shape(Enum):
@@ -91,7 +91,7 @@ _TABLE = (
         "did_not", Shape.EVENT, "no such event lies in the window", "{did_not: purchase, within: 30d}",
         required=("within",), optional=("where",),
     ),
-    *(_aggregate(row) for row in AGGREGATES.values() if row.kinds is not None),
+    *map(_aggregate, PROPERTY_AGGREGATES),
     Form(
         "distinct_days", Shape.EVENT_DAYS, "on how many different days such events happened",
         "{distinct_days: {event: purchase, timezone: Europe/Oslo}, within: 30d, at_least: 3}",
@@ -131,6 +131,11 @@ WHERE_WORDS = (*WHERE_GROUPS, "not", EVENT_INSTANT)
 #: What ``at`` in ``where`` says of the local time of an event, and the keys beside it.
 TIME_PARTS = ("time_of_day", "day_of_week")
 TIME_OPTIONS = ("timezone",)
+#: The operators after which another value may stand instead of a literal.
+TWO_SIDED = ("equals", "not_equals", "greater_than", "at_least", "less_than", "at_most", "before", "after")
+
+#: The keys beside ``of`` on a right side.
+SCALED_OPTIONAL = ("times", "divided_by")
 
 ANCHORS = ("any", "latest")
 CLOCKS = ("time_of_day", "day_of_week")

@@ -1,4 +1,4 @@
-"""The syntax tree of a rule: six kinds of condition over seven kinds of operand, frozen and safe to share.
+"""The syntax tree of a rule: six kinds of condition over eight kinds of operand, frozen and safe to share.
 
 Everything that looks like more in YAML is one of these: ``none`` is not any, ``did`` compares a count,
 ``not_in_segment`` is not a segment reference.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from fractions import Fraction
 from typing import Any
 
 from rules_engine.clock import format_duration
@@ -163,7 +164,53 @@ class EventAggregate:
         return f"{self.function.value} {of}{self.match} {window}"
 
 
-Operand = FeatureRef | ContextRef | ClockRef | BucketRef | EventAggregate | PropertyRef | EventTime
+#: An operand that is read from one place.
+Source = FeatureRef | ContextRef | EventAggregate | PropertyRef
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The right side of a comparison: a value, times a whole number, over another one and over another value."""
+
+    value: Source
+    times: int = 1
+    over: int = 1
+    divisor: Source | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Say whether it is the value itself."""
+        return self.times == self.over and self.divisor is None
+
+    def __str__(self) -> str:
+        text = str(self.value) if isinstance(self.value, FeatureRef | PropertyRef) else f"({self.value})"
+        if self.is_plain:
+            return text
+        factor = "" if self.times == self.over else f"{_shown_factor(self.times, self.over)} × "
+        return f"{factor}{text}" + (f" / ({self.divisor})" if self.divisor is not None else "")
+
+
+def _shown_factor(times: int, over: int) -> str:
+    quotient = times / over
+    return f"{quotient:g}" if Fraction(f"{quotient:g}") == Fraction(times, over) else f"{times}/{over}"
+
+
+@dataclass(frozen=True, slots=True)
+class TwoSides:
+    """Tells how a value compares with another: -1 below it, 0 equal to it, 1 above it; missing if one of them is.
+
+    Both are read as ``type``; None takes any, and values of different kinds do not compare.
+    """
+
+    left: Source
+    right: Side
+    type: ValueType | None = None
+
+    def __str__(self) -> str:
+        return f"{self.left} against {self.right}"
+
+
+Operand = FeatureRef | ContextRef | ClockRef | BucketRef | EventAggregate | PropertyRef | EventTime | TwoSides
 
 # --- conditions -----------------------------------------------------------------------------------------------------
 
@@ -199,7 +246,8 @@ class Predicate:
     Unknown on a missing operand, or true if ``or_missing``; ``exists`` is never unknown.
 
     ``argument`` is already converted: instants, durations and times of day are microseconds, lists are tuples,
-    ``operand_type`` is the type against which the argument was checked (None where nothing declares one).
+    ``operand_type`` is the type against which the argument was checked (None where nothing declares one). Two sides are
+    an operator on a :class:`TwoSides`, whose argument is 0.
     """
 
     operand: Operand
@@ -213,6 +261,8 @@ class Predicate:
     def __str__(self) -> str:
         options = " ignore_case" if self.ignore_case else ""
         options += " or_missing" if self.or_missing else ""
+        if isinstance(self.operand, TwoSides):
+            return f"{self.operand.left} {self.operator} {self.operand.right}{options}"
         argument = format_argument(self.operator, self.argument, self.operand_type)
         return f"{self.operand} {self.operator} {argument}{options}"
 

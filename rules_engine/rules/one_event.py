@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_never
 
+from rules_engine.rules.comparison import compared
 from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import (
     AllOf,
@@ -14,13 +15,15 @@ from rules_engine.rules.nodes import (
     EventTime,
     EventValue,
     Not,
+    Operand,
     Predicate,
     PropertyRef,
     TimePart,
+    TwoSides,
 )
 from rules_engine.rules.predicates import Truth, predicate_truth
 from rules_engine.rules.truth import all_of, any_of, negate
-from rules_engine.rules.types import Value, conform
+from rules_engine.rules.types import Value, ValueType, conform
 from rules_engine.rules.walk import where_predicates
 from rules_engine.rules.zone_offsets import local_midnight
 
@@ -50,10 +53,13 @@ def _truth(condition: Condition, properties: Mapping[str, Value], at: int) -> Tr
 
 
 def _operand(predicate: Predicate, properties: Mapping[str, Value], at: int) -> Value:
+    def read(part: Operand, value_type: ValueType | None) -> Value:
+        assert isinstance(part, PropertyRef | EventTime), predicate
+        value = part.name if isinstance(part, PropertyRef) else part
+        return conform(read_value(value, properties, at), value_type)
+
     operand = predicate.operand
-    assert isinstance(operand, PropertyRef | EventTime), operand
-    value = operand.name if isinstance(operand, PropertyRef) else operand
-    return conform(read_value(value, properties, at), predicate.operand_type)
+    return compared(operand, read) if isinstance(operand, TwoSides) else read(operand, predicate.operand_type)
 
 
 def read_value(value: EventValue, properties: Mapping[str, Value], at: int) -> Value:

@@ -38,9 +38,14 @@ def predicate_truth(predicate: Predicate, value: Value, now: int) -> Truth:
     return operator.meaning(value, predicate.argument, now)
 
 
+def as_read(raw: Value, value_type: ValueType | None) -> Value:
+    """Return a value as rules read it; one that is not known stays so."""
+    return raw if raw.__class__ is Undecided else conform(raw, value_type)
+
+
 def judge_read(predicate: Predicate, raw: Value, now: int) -> Truth:
     """Return the truth of a predicate on a value as it was read: one of another type is missing."""
-    return predicate_truth(predicate, raw if raw.__class__ is Undecided else conform(raw, predicate.operand_type), now)
+    return predicate_truth(predicate, as_read(raw, predicate.operand_type), now)
 
 
 def context_value(ref: ContextRef, value_type: ValueType | None, context: Mapping[str, Any]) -> Value:

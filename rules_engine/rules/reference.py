@@ -9,7 +9,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rules_engine.rules.forms import AGGREGATE_OPTIONAL, AGGREGATE_REQUIRED, FORMS, STEP_OPTIONS, Form
+from rules_engine.rules.forms import (
+    AGGREGATE_OPTIONAL,
+    AGGREGATE_REQUIRED,
+    FORMS,
+    SCALED_OPTIONAL,
+    STEP_OPTIONS,
+    TWO_SIDED,
+    Form,
+)
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS, Operator
 from rules_engine.rules.types import Kind
 
@@ -110,6 +118,8 @@ def _notes() -> list[str]:
         f"- `count` takes one of {_listed(names)} with whole numbers from 0.",
         f"- Inside the aggregates stand {_listed(AGGREGATE_REQUIRED)} and [{_listed(AGGREGATE_OPTIONAL)}].",
         f"- Beside `did` or `did_not` in a step of a `sequence` may stand {_listed(STEP_OPTIONS)}.",
+        f"- After {_listed(TWO_SIDED)} may stand another value: a feature, a context value, an aggregate with its",
+        f"  `within`, inside `where` a property of the same event; or `{{of: VALUE}}` with {_listed(SCALED_OPTIONAL)}.",
         f"- {_listed(moving)} do not apply to event properties: the window already says how old an event may be.",
         "- `where` maps a property to a value, or to `{operator: value}` with [`ignore_case`] [`or_missing`].",
     ]

@@ -20,8 +20,9 @@ from rules_engine.rules.nodes import (
     Predicate,
     SegmentRef,
     Sequence,
+    TwoSides,
 )
-from rules_engine.rules.types import Kind
+from rules_engine.rules.types import FLOAT, Kind, ValueType
 
 
 def children(condition: Condition) -> tuple[Condition, ...]:
@@ -45,11 +46,31 @@ def segment_references(condition: Condition) -> set[str]:
     return {node.name for node in walk(condition) if isinstance(node, SegmentRef)}
 
 
+def parts(operand: Operand) -> tuple[Operand, ...]:
+    """Return the operands that an operand is made of: the values on the sides of a comparison; else itself."""
+    if not isinstance(operand, TwoSides):
+        return (operand,)
+    divisor = operand.right.divisor
+    return (operand.left, operand.right.value, *(() if divisor is None else (divisor,)))
+
+
+def typed_parts(predicate: Predicate) -> Iterator[tuple[Operand, ValueType | None]]:
+    """Yield the operands that a predicate reads, each with the type as which it is read."""
+    operand = predicate.operand
+    if not isinstance(operand, TwoSides):
+        yield operand, predicate.operand_type
+        return
+    yield operand.left, operand.type
+    yield operand.right.value, operand.type
+    if operand.right.divisor is not None:
+        yield operand.right.divisor, FLOAT
+
+
 def operands(condition: Condition) -> Iterator[Operand]:
     """Yield every operand that the condition reads directly, the features of time zones included."""
     for node in walk(condition):
         if isinstance(node, Predicate):
-            yield node.operand
+            yield from parts(node.operand)
             if isinstance(node.operand, ClockRef) and isinstance(node.operand.timezone, FeatureRef):
                 yield node.operand.timezone
 
@@ -59,13 +80,22 @@ def reads_samples(condition: Condition) -> bool:
     return any(isinstance(operand, BucketRef) for operand in operands(condition))
 
 
+def event_sources(condition: Condition) -> Iterator[EventAggregate | Sequence]:
+    """Yield every aggregate and every sequence of the condition."""
+    for node in walk(condition):
+        if isinstance(node, Sequence):
+            yield node
+        elif isinstance(node, Predicate):
+            yield from (part for part in parts(node.operand) if isinstance(part, EventAggregate))
+
+
 def event_matches(condition: Condition) -> Iterator[EventMatch]:
     """Yield every event match of the condition: of its aggregates and of the steps of its sequences."""
-    for node in walk(condition):
-        if isinstance(node, Predicate) and isinstance(node.operand, EventAggregate):
-            yield node.operand.match
-        elif isinstance(node, Sequence):
-            yield from (step.match for step in node.steps)
+    for source in event_sources(condition):
+        if isinstance(source, EventAggregate):
+            yield source.match
+        else:
+            yield from (step.match for step in source.steps)
 
 
 def where_predicates(match: EventMatch) -> Iterator[Predicate]:
@@ -77,25 +107,27 @@ def where_predicates(match: EventMatch) -> Iterator[Predicate]:
 def context_times(conditions: Iterable[Condition]) -> frozenset[str]:
     """Return the names of the context values that some condition reads as times."""
     return frozenset(
-        node.operand.name
+        part.name
         for condition in conditions
         for node in walk(condition)
         if isinstance(node, Predicate)
-        and isinstance(node.operand, ContextRef)
-        and node.operand_type is not None
-        and node.operand_type.kind is Kind.TIME
+        for part, value_type in typed_parts(node)
+        if isinstance(part, ContextRef) and value_type is not None and value_type.kind is Kind.TIME
     )
 
 
 def reads_events(condition: Condition) -> bool:
-    """Say whether a condition itself, not what is inside it, asks for events."""
-    return not children(condition) and next(event_matches(condition), None) is not None
+    """Say whether a condition itself, not what is inside it, asks for events and for nothing else."""
+    if isinstance(condition, Predicate):
+        return all(isinstance(part, EventAggregate) for part in parts(condition.operand))
+    return isinstance(condition, Sequence)
 
 
-def event_operand(predicate: Predicate) -> EventAggregate:
-    """Return the aggregate of events that a predicate compares."""
-    assert isinstance(predicate.operand, EventAggregate), predicate
-    return predicate.operand
+def mixes_events(condition: Condition) -> bool:
+    """Say whether a condition itself, not what is inside it, compares what events say with something else."""
+    if not isinstance(condition, Predicate) or not isinstance(condition.operand, TwoSides):
+        return False
+    return len({isinstance(part, EventAggregate) for part in parts(condition.operand)}) > 1
 
 
 @dataclass(frozen=True, slots=True)

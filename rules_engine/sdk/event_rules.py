@@ -13,11 +13,11 @@ from rules_engine.events.state.requirements import StateRequirements, requiremen
 from rules_engine.events.state.store import state_name
 from rules_engine.events.state.waiting import decode_current
 from rules_engine.rules.catalog import EVENT_VIEW
-from rules_engine.rules.changes import reachable
 from rules_engine.rules.nodes import EventAggregate, Predicate, Sequence
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import Value
+from rules_engine.rules.walk import event_sources
 from rules_engine.targets.stepwise.outlooks import Outlooks
 
 
@@ -120,12 +120,10 @@ class LazyState:
 
     def lacks(self, program: Program, segment: str, now: int) -> bool:
         """Say whether a segment's answer rests on events that were dropped because of the bound."""
-        conditions = reachable(program, [program.segment(segment).when])
-        sources = (node.operand if isinstance(node, Predicate) else node for node in conditions)
         return any(
             self.reader.dropped_until(source, now) is not None
-            for source in sources
-            if isinstance(source, EventAggregate | Sequence)
+            for reached in program.closure([segment])
+            for source in event_sources(program.segment(reached).when)
         )
 
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:

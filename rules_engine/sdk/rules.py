@@ -18,7 +18,7 @@ from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.segments.codec import decode_program
 from rules_engine.rules.types import Kind, Value, ValueType, from_feast_name
 from rules_engine.rules.undecided import Undecided
-from rules_engine.rules.walk import dependencies
+from rules_engine.rules.walk import dependencies, mixes_events, walk
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.row_rules import RowRules
 from rules_engine.targets.index.rule_index import RuleIndex
@@ -56,13 +56,14 @@ class Question:
     """Holds the segments that are asked for, and the features that the answer needs. ``segments`` is None for all.
 
     ``state_name`` is the name of the event state, if answering needs events. ``scored`` are the models whose scores are
-    computed from the features.
+    computed from the features. ``mixes_events`` tells that what events say is compared with other values.
     """
 
     segments: frozenset[str] | None
     features: tuple[str, ...]
     state_name: bytes | None = None
     scored: tuple[str, ...] = ()
+    mixes_events: bool = False
 
 
 class Rules:
@@ -121,12 +122,15 @@ class Rules:
 
     def _question(self, names: frozenset[str] | None) -> Question:
         reached = self.program.closure(self.program.names if names is None else sorted(names))
-        needed = [dependencies(self.program.segment(name).when) for name in reached]
+        conditions = [self.program.segment(name).when for name in reached]
+        mixed = any(mixes_events(node) for condition in conditions for node in walk(condition))
+        needed = [dependencies(condition) for condition in conditions]
         features = sorted({feature for read in needed for feature in read.features})
         state_name = self.events.name if any(read.events for read in needed) else None
         if self._scores is None:
-            return Question(names, tuple(features), state_name)
-        return Question(names, tuple(self._scores.read_for(features)), state_name, self._scores.among(features))
+            return Question(names, tuple(features), state_name, mixes_events=mixed)
+        scored = self._scores.among(features)
+        return Question(names, tuple(self._scores.read_for(features)), state_name, scored, mixed)
 
     def now(self, at: datetime | None) -> int:
         """Return the instant that counts as now: the given one, the project's, or the clock's.
@@ -145,7 +149,7 @@ class Rules:
 
     def on_rows(self, question: Question) -> RowRules | None:
         """Return the rules of a question on undecoded rows; None if it needs more than rows, or no rows."""
-        if question.scored or not (question.features or question.state_name is not None):
+        if question.scored or question.mixes_events or not (question.features or question.state_name is not None):
             return None
         rules = self._row_rules.get(question.segments)
         if rules is None:

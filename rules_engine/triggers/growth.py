@@ -7,6 +7,7 @@ from enum import Flag
 from rules_engine.rules.aggregates import AGGREGATES
 from rules_engine.rules.nodes import AllOf, AnyOf, Condition, EventAggregate, Not, Predicate, SegmentRef, Sequence
 from rules_engine.rules.program import Program
+from rules_engine.rules.walk import event_matches
 
 _COUNTING = tuple(function for function, row in AGGREGATES.items() if row.is_count)
 _MORE, _LESS = ("at_least", "greater_than"), ("at_most", "less_than")
@@ -44,6 +45,8 @@ def effect(program: Program, condition: Condition, event: str) -> Effect:
             return _of_sequence(condition, event)
         case Predicate(operand=EventAggregate() as aggregate) if aggregate.match.event == event:
             return _of_aggregate(condition, aggregate)
+        case Predicate() if any(match.event == event for match in event_matches(condition)):
+            return Effect.EITHER
     return Effect.NONE
 
 

@@ -13,14 +13,14 @@ from rules_engine.errors import DataError
 from rules_engine.events.state.entity_state import EventState, Kept
 from rules_engine.events.state.requirements import KeepRule, Need, StateRequirements, aggregate_need, sequence_needs
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
-from rules_engine.rules.events import in_window, reduce_values
+from rules_engine.rules.events import answer_from, in_window, reduce_values
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, Sequence
-from rules_engine.rules.predicates import Truth, judge_read
+from rules_engine.rules.predicates import Truth
 from rules_engine.rules.sequences import first_events, sequence_instants, sequence_matches
 from rules_engine.rules.types import Value
 from rules_engine.rules.undecided import UNDECIDED, Undecided
-from rules_engine.rules.walk import event_operand
+from rules_engine.rules.walk import event_sources
 
 #: The number of conditions remembered by identity before the memory is cleared.
 _MAX_REMEMBERED = 10_000
@@ -261,12 +261,14 @@ class StateReader:
 
     def answer(self, predicate: Predicate, now: int) -> Truth:
         """Return the answer of a predicate on an aggregate; None if it is not known."""
-        return judge_read(predicate, self.aggregate(event_operand(predicate), now), now)
+        return answer_from(predicate, lambda aggregate: self.aggregate(aggregate, now), now)
 
     def instants(self, source: EventAggregate | Predicate | Sequence) -> Iterator[int]:
         """Return the instants at which the value may change without new events; others may be among them."""
         if isinstance(source, Predicate):
-            source = event_operand(source)
+            for part in event_sources(source):
+                yield from self.instants(part)
+            return
         plan = self._layout.plan(source)
         if isinstance(plan, SequencePlan):
             yield from sequence_instants(plan.sequence, self._sequence_events(plan))

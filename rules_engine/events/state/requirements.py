@@ -17,7 +17,7 @@ from rules_engine.rules.aggregates import AGGREGATES, Aggregate, require_aggrega
 from rules_engine.rules.nodes import Condition, EventAggregate, EventMatch, EventValue, Predicate, Sequence
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import ValueType
-from rules_engine.rules.walk import walk
+from rules_engine.rules.walk import parts, walk
 
 #: The most events that one need keeps. Beyond it the state records the instant up to which it is incomplete.
 DEFAULT_BOUND = 1000
@@ -249,19 +249,21 @@ def _roots(program: Program, conditions: Iterable[Condition]) -> Iterator[Condit
 def _limits(nodes: Iterable[Condition], features: Mapping[str, EventAggregate]) -> dict[EventAggregate, int | None]:
     limits: dict[EventAggregate, int | None] = {}
     for node in nodes:
-        if isinstance(node, Predicate) and isinstance(node.operand, EventAggregate):
-            limit, previous = count_limit(node), limits.get(node.operand, 0)
-            limits[node.operand] = None if limit is None or previous is None else max(limit, previous)
+        if not isinstance(node, Predicate):
+            continue
+        for operand in parts(node.operand):
+            if isinstance(operand, EventAggregate):
+                limit, previous = count_limit(node), limits.get(operand, 0)
+                limits[operand] = None if limit is None or previous is None else max(limit, previous)
     return limits | dict.fromkeys(features.values())
 
 
 def count_limit(predicate: Predicate) -> int | None:
     """Return the least number from which on all counts give the predicate the same answer; None if there is none."""
     operand = predicate.operand
-    assert isinstance(operand, EventAggregate), operand
     argument = predicate.argument
     numbers = argument if isinstance(argument, tuple) else (argument,)
-    if not AGGREGATES[operand.function].is_count:
+    if not isinstance(operand, EventAggregate) or not AGGREGATES[operand.function].is_count:
         return None
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
         return None

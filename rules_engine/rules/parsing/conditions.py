@@ -20,6 +20,7 @@ from rules_engine.rules.nodes import (
     ClockRef,
     Condition,
     ContextRef,
+    EventAggregate,
     FeatureRef,
     Not,
     Operand,
@@ -40,7 +41,9 @@ from rules_engine.rules.parsing.operand_checks import (
     string_value,
     unknown_key,
 )
+from rules_engine.rules.parsing.right_sides import RightSides
 from rules_engine.rules.parsing.shares import share
+from rules_engine.rules.parsing.sides import Left, is_side, two_sided
 from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
 
 
@@ -67,6 +70,8 @@ class ConditionParser:
         self._segments = segments
         self.problems: list[Diagnostic] = []
         self.events = EventParser(catalog, self.problems)
+        self._right = RightSides(self.feature, self.events)
+        self.events.values = self._right.values
         self._parsers: dict[Shape, Callable[[Mapping, Form], Condition | None]] = {
             Shape.CONDITIONS: self._group,
             Shape.CONDITION: self._negation,
@@ -163,7 +168,7 @@ class ConditionParser:
 
     # --- predicates -------------------------------------------------------------------------------------------------
 
-    def _feature(self, node: Mapping, form: Form) -> Condition:
+    def _feature(self, node: Mapping, form: Form) -> Condition | None:
         operand, value_type = self.feature(node.entry(form.head).value)
         return self._predicate(node, form, operand, value_type)
 
@@ -209,12 +214,12 @@ class ConditionParser:
             return nearest(text, siblings) or f"`{view}` has {listing(siblings)}"
         return f"did you mean `{elsewhere[0]}`?" if elsewhere else f"`{view}` has {listing(siblings)}"
 
-    def _context(self, node: Mapping, form: Form) -> Condition:
+    def _context(self, node: Mapping, form: Form) -> Condition | None:
         name = string_value(node.entry(form.head).value, "the name of a context value")
         default = node.entry("default").value if "default" in node else None
         return self._predicate(node, form, ContextRef(name), None, default)
 
-    def _clock(self, node: Mapping, form: Form) -> Condition:
+    def _clock(self, node: Mapping, form: Form) -> Condition | None:
         value = node.entry(form.head).value
         name = string_value(value, "`time_of_day` or `day_of_week`")
         if name not in CLOCKS:
@@ -268,9 +273,13 @@ class ConditionParser:
         operand: Operand,
         value_type: ValueType | None,
         default: Node | None = None,
-    ) -> Predicate:
+    ) -> Predicate | None:
         entry = single_operator(node, form.keys, f"`{form.head}`")
         operator = check_operator(entry, operand, value_type)
+        if isinstance(operand, FeatureRef | ContextRef | EventAggregate) and is_side(operator, entry.value):
+            if isinstance(operand, ContextRef) and default is not None:
+                operand = ContextRef(operand.name, _default(default, value_type))
+            return two_sided(Left(operand, value_type, node), entry, self._right.values, self._right.typed)
         ignore_case = boolean_option(node, "ignore_case", operator, value_type)
         or_missing = boolean_option(node, "or_missing", operator)
         value_type = value_type or infer_type(operator, entry.value)
@@ -290,7 +299,7 @@ class ConditionParser:
             return None
         entry = single_operator(node, form.keys, f"`{form.head}`")
         operator = check_operator(entry, aggregate, aggregate.type)
-        if aggregate.of_type is None and aggregate.type is None:
+        if aggregate.of_type is None and aggregate.type is None and not isinstance(entry.value, Mapping):
             aggregate = self.events.with_type(aggregate, infer_type(operator, entry.value))
         return self._predicate(node, form, aggregate, aggregate.type)
 

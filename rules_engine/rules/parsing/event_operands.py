@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from rules_engine.clock import format_duration
-from rules_engine.definitions.source import Items, Mapping, Node, Scalar
+from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.catalog import Catalog
@@ -24,6 +25,7 @@ from rules_engine.rules.parsing.operand_checks import (
     single_operator,
     string_value,
 )
+from rules_engine.rules.parsing.sides import Left, Values, is_side, two_sided
 from rules_engine.rules.parsing.where import WhereParser, unknown_property
 from rules_engine.rules.parsing.windows import event_window
 from rules_engine.rules.sequences import legs_of
@@ -37,6 +39,8 @@ class EventParser:
     def __init__(self, catalog: Catalog, problems: list[Diagnostic]) -> None:
         self._catalog = catalog
         self._problems = problems
+        #: What may stand right of the operator of `count`.
+        self.values: Values = {}
 
     # --- did, did_not -----------------------------------------------------------------------------------------------
 
@@ -44,16 +48,22 @@ class EventParser:
         """Return ``did`` and ``did_not`` as a comparison of a count."""
         match = self.match(node, "did_not" if negated else "did")
         within, window = self.window(node.entry("within").value, match)
-        operator, number = ("equals", 0) if negated else self._count(node)
+        compared = None if negated or "count" not in node else self._count_operator(node.entry("count").value)
+        side = compared is not None and is_side(OPERATORS[compared.key], compared.value)
+        operator, number = ("equals", 0) if negated else ("at_least", 1)
+        if compared is not None and not side:
+            operator, number = self._number(compared)
         if match is None:
             return None
         aggregate = EventAggregate(Aggregate.COUNT, match, within, window=window)
+        if compared is not None and side:
+            return self._two_sided_count(aggregate, node, compared)
         return Predicate(aggregate, operator, number, INTEGER, span=node.span)
 
-    def _count(self, node: Mapping) -> tuple[str, object]:
-        if "count" not in node:
-            return "at_least", 1
-        value = node.entry("count").value
+    def _two_sided_count(self, aggregate: EventAggregate, node: Mapping, entry: Entry) -> Predicate | None:
+        return two_sided(Left(aggregate, INTEGER, node), entry, self.values, lambda source, _: source)
+
+    def _count_operator(self, value: Node) -> Entry:
         if not isinstance(value, Mapping):
             hint = "write e.g. `count: {at_least: 2}`"
             raise Refusal("wrong-shape", value, f"`count` takes an operator, not {describe(value)}", hint)
@@ -62,6 +72,9 @@ class EventParser:
             raise at_key(
                 "operator-type", entry, f"`{entry.key}` does not apply to a count", f"use {listing(COUNT_OPERATORS)}"
             )
+        return entry
+
+    def _number(self, entry: Entry) -> tuple[str, Any]:
         for number in entry.value.items if isinstance(entry.value, Items) else (entry.value,):
             if not isinstance(number, Scalar) or type(number.value) is not int or number.value < 0:
                 raise Refusal("invalid-count", number, f"a count is a whole number from 0, not {describe(number)}")

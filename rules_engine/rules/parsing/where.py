@@ -8,10 +8,17 @@ from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 from rules_engine.rules.catalog import Catalog, EventType
 from rules_engine.rules.forms import EVENT_INSTANT, PROPERTY_OPTIONS, TIME_OPTIONS, TIME_PARTS, WHERE_GROUPS
-from rules_engine.rules.nodes import AllOf, AnyOf, Condition, EventTime, Not, Predicate, PropertyRef, TimePart
+from rules_engine.rules.nodes import AllOf, AnyOf, Condition, EventTime, Not, Predicate, PropertyRef, Source, TimePart
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.parsing.literals import Refusal, convert_argument, describe, infer_type, literal
-from rules_engine.rules.parsing.operand_checks import at_key, boolean_option, check_operator, single_operator
+from rules_engine.rules.parsing.operand_checks import (
+    at_key,
+    boolean_option,
+    check_operator,
+    single_operator,
+    string_value,
+)
+from rules_engine.rules.parsing.sides import Left, Value, is_side, two_sided
 from rules_engine.rules.parsing.windows import fixed_zone
 from rules_engine.rules.types import Kind, ValueType
 
@@ -44,6 +51,8 @@ class WhereParser:
             "not": self._negation,
             EVENT_INSTANT: self._instant,
         }
+        #: What may stand right of an operator: another property of the event.
+        self._other = Value("property", ("property",), self._right_side, "{property: list_price}")
 
     def conditions(self, node: Node) -> tuple[Condition, ...] | None:
         """Return the conditions of a mapping, which all have to be true; None if one is refused.
@@ -103,21 +112,33 @@ class WhereParser:
 
     # --- properties -------------------------------------------------------------------------------------------------
 
-    def _property(self, entry: Entry) -> Predicate:
-        declared = self._declared
-        if declared is not None and self._catalog.closed and entry.key not in declared.properties:
-            raise unknown_property(declared, Scalar(entry.key, entry.key_span), entry.key)
-        value_type = declared.properties.get(entry.key) if declared else None
-        operand = PropertyRef(entry.key, value_type)
+    def _property(self, entry: Entry) -> Predicate | None:
+        operand = self._named(entry.key, Scalar(entry.key, entry.key_span))
+        value_type = operand.type
         if not isinstance(entry.value, Mapping):
             return _equals(operand, entry, value_type)
         chosen = single_operator(entry.value, PROPERTY_OPTIONS, f"`{entry.key}`")
         operator = check_operator(chosen, operand, value_type)
+        if is_side(operator, chosen.value):
+            left = Left(operand, value_type, entry.value)
+            return two_sided(left, chosen, {"property": self._other}, lambda source, _: source)
         ignore_case = boolean_option(entry.value, "ignore_case", operator, value_type)
         or_missing = boolean_option(entry.value, "or_missing", operator)
         value_type = value_type or infer_type(operator, chosen.value)
         argument = convert_argument(operator, chosen.value, value_type, ignore_case)
         return Predicate(operand, operator.name, argument, value_type, ignore_case, or_missing, entry.key_span)
+
+    def _named(self, name: str, node: Node) -> PropertyRef:
+        """Return the property of a name; refuse one that the event does not have."""
+        declared = self._declared
+        if declared is not None and self._catalog.closed and name not in declared.properties:
+            raise unknown_property(declared, node, name)
+        return PropertyRef(name, declared.properties.get(name) if declared else None)
+
+    def _right_side(self, node: Mapping) -> tuple[Source, ValueType | None]:
+        value = node.entry("property").value
+        operand = self._named(string_value(value, "the name of a property"), value)
+        return operand, operand.type
 
     # --- when it happened -------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from rules_engine.rules.triggers.nodes import (
     Trigger,
 )
 from rules_engine.rules.triggers.payload import payload
-from rules_engine.rules.walk import walk
+from rules_engine.rules.walk import parts, walk
 from rules_engine.sinks.base import STREAM
 from rules_engine.sinks.registry import sink_kinds
 
@@ -138,10 +138,11 @@ class _TriggerParser:
     def _condition(self, node: Node) -> Condition | None:
         condition = self._conditions.condition(node)
         for part in walk(condition) if condition is not None else ():
-            if isinstance(part, Predicate) and isinstance(part.operand, ContextRef) and part.operand.default is None:
-                message = f"a trigger fires without a request, so nothing passes the value `{part.operand.name}`"
-                hint = "give it a `default`, or read a feature or an event"
-                self.problems.append(Diagnostic("context-in-trigger", part.span, message, hint))
+            for operand in parts(part.operand) if isinstance(part, Predicate) else ():
+                if isinstance(operand, ContextRef) and operand.default is None:
+                    message = f"a trigger fires without a request, so nothing passes the value `{operand.name}`"
+                    hint = "give it a `default`, or read a feature or an event"
+                    self.problems.append(Diagnostic("context-in-trigger", part.span, message, hint))
         return condition
 
     def _cap(self, node: Node) -> Cap:

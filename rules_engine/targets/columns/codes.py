@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rules_engine.rules.nodes import TwoSides
 from rules_engine.rules.types import Value
 from rules_engine.targets.columns.arrays import (
     Codes,
@@ -113,7 +114,9 @@ class ColumnTable:
         self.mentions = to_words(table.mentions, words)
         masks = _static_masks(table)
         #: Whether every value is looked up with array operations only.
-        self.is_cheap = masks is not None or isinstance(table, Elements)
+        self.is_cheap = (masks is not None or isinstance(table, Elements)) and not isinstance(
+            table.slot.source, TwoSides
+        )
         self._lines = None if masks is None else stack([table.missing, *masks], words)
         #: The number of lines of its masks; a large number if that depends on the column.
         self.lines = _MANY_LINES if self._lines is None else len(self._lines)

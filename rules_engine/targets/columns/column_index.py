@@ -14,8 +14,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rules_engine.errors import DataError, UnsupportedError
-from rules_engine.rules.nodes import BucketRef, ClockRef, ContextRef, EventAggregate, FeatureRef, Sequence
-from rules_engine.targets.columns.arrays import Codes, Flags, micros
+from rules_engine.rules.nodes import (
+    BucketRef,
+    ClockRef,
+    ContextRef,
+    EventAggregate,
+    FeatureRef,
+    Operand,
+    Sequence,
+    TwoSides,
+)
+from rules_engine.rules.types import Value
+from rules_engine.rules.walk import parts
+from rules_engine.targets.columns.arrays import Flags, micros, python_values
 from rules_engine.targets.columns.buckets import bucket_column
 from rules_engine.targets.columns.codes import (
     Coded,
@@ -27,6 +38,8 @@ from rules_engine.targets.columns.codes import (
     look_up_distinct,
     to_words,
 )
+from rules_engine.targets.columns.comparisons import compared_rows
+from rules_engine.targets.columns.narrowing import Narrowing
 from rules_engine.targets.index.event_values import LoggedEvents
 from rules_engine.targets.index.request import Request
 from rules_engine.targets.index.rule_index import RuleIndex
@@ -40,12 +53,6 @@ Rows = npt.NDArray[np.intp]
 
 #: The bits of each byte, by its value, the lowest first.
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(np.int64)
-
-#: Up to so many words per mask, working word by word is faster than row by row.
-_FEW_WORDS = 64
-
-#: The number of different codes of one byte.
-_BYTE = 256
 
 EventColumns = Mapping[EventAggregate | Sequence, EventColumn]
 
@@ -140,8 +147,9 @@ class ColumnIndex:
         sources = [table.table.slot.source for table in varying]
         self.features = tuple(sorted({key for source in sources for key in _feature_keys(source)}))
         self._seeds = sorted({source.seed for source in sources if isinstance(source, BucketRef)})
+        read = (part for source in sources for part in _parts(source))
         self.event_sources = tuple(
-            dict.fromkeys(source for source in sources if isinstance(source, EventAggregate | Sequence))
+            dict.fromkeys(source for source in read if isinstance(source, EventAggregate | Sequence))
         )
 
     def match_many(
@@ -189,7 +197,7 @@ class ColumnIndex:
         if key is not None and self._seeds:
             keys = batch.column(key)
             buckets = {seed: pa.array(bucket_column(seed, keys), mask=_nulls(keys)) for seed in self._seeds}
-        work = _Batch(batch, now, events or {}, expired, {}, buckets)
+        work = _Batch(batch, now, events or {}, expired, {}, buckets, context or {})
         chunks = [self._fold(self._alive(start, work.slice(offset, rows))) for offset in range(0, batch.num_rows, rows)]
         width = (len(self._layout.names) + 7) // 8
         return Matches(self._layout.names, np.concatenate([np.zeros((0, width), dtype=np.uint8), *chunks]))
@@ -211,10 +219,10 @@ class ColumnIndex:
     def _alive(self, start: int, work: _Batch) -> Words64:
         """Return the conjunctions that are true, as words for each row."""
         alive = np.asfortranarray(np.tile(to_words(start, self._words), (work.rows, 1)))
-        together: _Narrowing | None = None
+        together: Narrowing | None = None
         for table in self._tables:
             if table.is_cheap or work.is_coded(table):
-                narrowing = _Narrowing(table.mentions, *work.look_up(table))
+                narrowing = Narrowing(table.mentions, *work.look_up(table))
                 both = None if together is None else together.and_also(narrowing)
                 if together is not None and both is None:
                     together.narrow(alive)
@@ -259,6 +267,7 @@ class _Batch:
     expired: Mapping[str, Flags]
     dictionaries: DictionaryMasks
     buckets: Mapping[str, pa.Array]
+    context: Mapping[str, Any]
 
     @property
     def rows(self) -> int:
@@ -268,7 +277,8 @@ class _Batch:
         events = {source: column.slice(offset, rows) for source, column in self.events.items()}
         expired = {view: flags[offset : offset + rows] for view, flags in self.expired.items()}
         buckets = {seed: column.slice(offset, rows) for seed, column in self.buckets.items()}
-        return _Batch(self.batch.slice(offset, rows), self.now, events, expired, self.dictionaries, buckets)
+        batch = self.batch.slice(offset, rows)
+        return _Batch(batch, self.now, events, expired, self.dictionaries, buckets, self.context)
 
     def is_coded(self, table: ColumnTable) -> bool:
         """Tell whether a table's column is dictionary-encoded, with no more distinct values than rows."""
@@ -289,6 +299,8 @@ class _Batch:
             buckets = self.buckets.get(source.seed)
             buckets = pa.nulls(self.rows, pa.int64()) if buckets is None else buckets
             return table.look_up(_take(buckets, rows), self.now, self.dictionaries)
+        if isinstance(source, TwoSides):
+            return self._compared(source, rows).look_up(table.table, self.now, table.words)
         assert isinstance(source, FeatureRef), source
         lookup = table.look_up(_take(self.batch.column(source.key), rows), self.now, self.dictionaries)
         return self._expire(source.view, lookup, rows)
@@ -310,6 +322,27 @@ class _Batch:
         lookup = look_up_distinct(_take(self.batch.column(zone.key), rows), mask, table.missing, words)
         return self._expire(zone.view, lookup, rows)
 
+    def _compared(self, comparison: TwoSides, rows: Rows | None) -> Coded:
+        """Return how two sides compare, row by row."""
+        read = [part for part in parts(comparison) if not isinstance(part, ContextRef)]
+        columns: dict[Operand, list[Value]] = {part: self._values(part, rows) for part in read}
+        return compared_rows(comparison, columns, self.context, self.rows if rows is None else len(rows))
+
+    def _values(self, part: Operand, rows: Rows | None) -> list[Value]:
+        """Return the values of an operand as rules read them, None where its view is past its ttl."""
+        if isinstance(part, EventAggregate):
+            column = self.events[part]
+            if isinstance(column, Coded):
+                return (column if rows is None else column.take(pa.array(rows))).to_pylist()
+            return python_values(_take(column, rows))
+        assert isinstance(part, FeatureRef), part
+        values = python_values(_take(self.batch.column(part.key), rows))
+        expired = self.expired.get(part.view)
+        if expired is None:
+            return values
+        gone = expired if rows is None else expired[rows]
+        return [None if is_gone else value for value, is_gone in zip(values, gone.tolist(), strict=True)]
+
     def _expire(self, view: str, lookup: Lookup, rows: Rows | None) -> Lookup:
         """Return the look-up with the line of a missing value where the view is past its ttl."""
         if view not in self.expired:
@@ -328,55 +361,29 @@ def _word_from(words: Words64, bit: int) -> npt.NDArray[np.uint64]:
     return bits
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Narrowing:
-    """Removes the conjunctions that are excluded by the values in some tables.
-
-    Attributes
-    ----------
-    mentions
-        the conjunctions that depend on the tables.
-    masks, codes
-        lines of allowed conjunctions, and for each row the number of its line.
-    """
-
-    mentions: npt.NDArray[np.uint64]
-    masks: Words64
-    codes: Codes
-
-    def and_also(self, other: _Narrowing) -> _Narrowing | None:
-        """Combine two into one, with a line for each pair of lines; None if a byte cannot number the pairs."""
-        lines, others = len(self.masks), len(other.masks)
-        if lines * others > _BYTE or self.codes.dtype != np.uint8 or other.codes.dtype != np.uint8:
-            return None
-        masks = (self.masks[:, None, :] & other.masks[None, :, :]).reshape(lines * others, -1)
-        codes = self.codes * np.uint8(others % _BYTE) + other.codes  # of 256 lines only beside a single one, number 0
-        return _Narrowing(self.mentions | other.mentions, np.asfortranarray(masks), codes)
-
-    def narrow(self, alive: Words64) -> None:
-        codes = self.codes.astype(np.intp, copy=False)  # once for all words
-        if alive.shape[1] > _FEW_WORDS:
-            alive &= self.masks[codes]
-            return
-        for word in np.flatnonzero(self.mentions):
-            alive[:, word] &= self.masks[:, word].take(codes)
-
-
 def _take(column: pa.Array, rows: Rows | None) -> pa.Array:
     if pa.types.is_string_view(column.type):  # Arrow can neither take from nor encode a column of this type
         column = column.cast(pa.large_string())
     return column if rows is None else column.take(pa.array(rows))
 
 
+def _parts(source: Source) -> tuple[Source, ...]:
+    return parts(source) if isinstance(source, TwoSides) else (source,)
+
+
 def _is_constant(slot: Slot) -> bool:
     """Tell whether a slot has the same value for all rows."""
+    if isinstance(slot.source, TwoSides):
+        return all(isinstance(part, ContextRef) for part in parts(slot.source))
     return isinstance(slot.source, ContextRef) or (
         isinstance(slot.source, ClockRef) and isinstance(slot.source.timezone, str)
     )
 
 
 def _feature_keys(source: Source) -> Iterator[str]:
-    if isinstance(source, FeatureRef):
+    if isinstance(source, TwoSides):
+        yield from (part.key for part in parts(source) if isinstance(part, FeatureRef))
+    elif isinstance(source, FeatureRef):
         yield source.key
     elif isinstance(source, ClockRef) and isinstance(source.timezone, FeatureRef):
         yield source.timezone.key

@@ -7,14 +7,14 @@ from itertools import chain
 from operator import attrgetter
 from typing import Protocol
 
-from rules_engine.rules.events import counted_events, matching, reduce_events
+from rules_engine.rules.events import answer_from, counted_events, matching, reduce_events
 from rules_engine.rules.inputs import Event, KeptEvents
 from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate
 from rules_engine.rules.nodes import Sequence as SequenceNode
-from rules_engine.rules.predicates import Truth, judge_read
+from rules_engine.rules.predicates import Truth
 from rules_engine.rules.sequences import sequence_instants, sequence_truth
 from rules_engine.rules.types import Value
-from rules_engine.rules.walk import event_operand
+from rules_engine.rules.walk import event_sources
 
 #: What asks for events: an operand, or a condition whose answer is asked for.
 EventSource = EventAggregate | Predicate | SequenceNode
@@ -85,11 +85,13 @@ class LoggedEvents:
         return sequence_truth(sequence, self._of(step.match.event for step in sequence.steps), now)
 
     def answer(self, predicate: Predicate, now: int) -> Truth:
-        return judge_read(predicate, self.aggregate(event_operand(predicate), now), now)
+        return answer_from(predicate, lambda aggregate: self.aggregate(aggregate, now), now)
 
     def instants(self, source: EventSource) -> Iterator[int]:
         if isinstance(source, Predicate):
-            source = event_operand(source)
+            for part in event_sources(source):
+                yield from self.instants(part)
+            return
         if isinstance(source, SequenceNode):
             yield from sequence_instants(source, self._of(step.match.event for step in source.steps))
             return

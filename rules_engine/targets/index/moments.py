@@ -11,14 +11,16 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from rules_engine.clock import LAST_INSTANT
 from rules_engine.rules.changes import CLOCK_HORIZON
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import crossings
-from rules_engine.rules.nodes import ClockField, ClockRef, EventAggregate, FeatureRef, Predicate, Sequence
+from rules_engine.rules.nodes import ClockField, ClockRef, EventAggregate, FeatureRef, Predicate, Sequence, TwoSides
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.types import STRING, conform
+from rules_engine.rules.walk import parts
 from rules_engine.targets.index.event_values import EventValues
 from rules_engine.targets.index.layout import Layout
 from rules_engine.targets.index.plan import Plan, look_late, make_plan
@@ -156,6 +158,9 @@ class _Watch:
         source = table.slot.source
         if isinstance(source, EventAggregate | Predicate | Sequence):
             return self._events.instants(source)
+        if isinstance(source, TwoSides):
+            aggregates = (part for part in parts(source) if isinstance(part, EventAggregate))
+            return chain.from_iterable(map(self._events.instants, aggregates))
         request = Request(self._inputs.features, self._inputs.context, self._events, 0)
         value = conform(request.raw(table.slot), table.slot.type)
         if value is None:

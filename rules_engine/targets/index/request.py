@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rules_engine.rules.buckets import bucket
+from rules_engine.rules.comparison import compared
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import (
@@ -15,11 +16,13 @@ from rules_engine.rules.nodes import (
     ContextRef,
     EventAggregate,
     FeatureRef,
+    Operand,
     Predicate,
     Sequence,
+    TwoSides,
 )
-from rules_engine.rules.predicates import context_value
-from rules_engine.rules.types import STRING, Value, conform
+from rules_engine.rules.predicates import as_read, context_value
+from rules_engine.rules.types import STRING, Value, ValueType, conform
 from rules_engine.rules.undecided import UNDECIDED
 from rules_engine.targets.index.event_values import EventValues, LoggedEvents
 from rules_engine.targets.index.slots import Slot
@@ -63,22 +66,28 @@ class Request:
     def raw(self, slot: Slot) -> Value:
         """Return the value of a slot, as it was read."""
         source = slot.source
-        if isinstance(source, FeatureRef):
-            return self.features.get(source.key)
-        if isinstance(source, ContextRef):
-            return context_value(source, slot.type, self.context)
+        if isinstance(source, FeatureRef | ContextRef | EventAggregate):
+            return self._read(source, slot.type)
+        if isinstance(source, TwoSides):
+            return compared(source, lambda part, value_type: as_read(self._read(part, value_type), value_type))
         if isinstance(source, ClockRef):
             return self._clock(source)
         if isinstance(source, BucketRef):
             return None if self.entity is None else bucket(source.seed, self.entity)
-        if isinstance(source, EventAggregate):
-            return self.events.aggregate(source, self.now)
         if isinstance(source, Sequence):
             truth = self.events.sequence(source, self.now)
             return UNDECIDED if truth is None else truth
         if isinstance(source, Predicate):
             return self.events.answer(source, self.now)
         raise TypeError(f"the property {source} is read outside `where`")
+
+    def _read(self, source: Operand, value_type: ValueType | None) -> Value:
+        if isinstance(source, FeatureRef):
+            return self.features.get(source.key)
+        if isinstance(source, ContextRef):
+            return context_value(source, value_type, self.context)
+        assert isinstance(source, EventAggregate), source
+        return self.events.aggregate(source, self.now)
 
     def _clock(self, clock: ClockRef) -> Value:
         zone = clock.timezone

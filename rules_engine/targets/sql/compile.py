@@ -23,16 +23,19 @@ from rules_engine.rules.nodes import (
     EventTime,
     FeatureRef,
     Not,
+    Operand,
     Predicate,
     PropertyRef,
     SegmentRef,
+    TwoSides,
 )
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.predicates import context_value, predicate_truth
 from rules_engine.rules.program import Program
-from rules_engine.rules.types import Value, conform
+from rules_engine.rules.types import Value, ValueType, conform
 from rules_engine.rules.walk import children, segment_references, walk
 from rules_engine.targets.sql.aggregates import AggregateSteps
+from rules_engine.targets.sql.comparisons import constant_forms, lower_comparison, with_default
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.events import EventSteps, Joined, Step
 from rules_engine.targets.sql.expressions import (
@@ -209,10 +212,28 @@ class Compiler:
                 return self._lowered(predicate, self._features.bucket(operand.seed))
             case ClockRef():
                 return self._clock_predicate(predicate, operand)
+            case TwoSides():
+                return lower_comparison(self._engine, predicate, operand, self._forms)
             case PropertyRef() | EventTime():
                 raise TypeError(f"{operand} is read outside `where`")
             case _:
                 assert_never(operand)
+
+    def _forms(self, operand: Operand, value_type: ValueType | None) -> list[Stored]:
+        """Return the forms of a side of a comparison."""
+        match operand:
+            case FeatureRef():
+                return self._features.feature(operand)
+            case EventAggregate():
+                return self._aggregates.aggregate(operand)
+            case ContextRef() if operand.name in self._tables.context_columns:
+                default = constant_forms(self._engine, operand.default, value_type)
+                is_given = self._features.context_given(operand.name)
+                return with_default(is_given, self._features.context(operand.name), default)
+            case ContextRef():
+                value = context_value(operand, value_type, self._context)
+                return constant_forms(self._engine, value, value_type)
+        raise TypeError(f"{operand} is no side of a comparison")
 
     def _lowered(self, predicate: Predicate, values: list[Stored]) -> Sql:
         return lower_predicate(self._engine, self._now, predicate, values)

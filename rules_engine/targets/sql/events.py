@@ -17,10 +17,13 @@ from rules_engine.rules.nodes import (
     EventTime,
     EventValue,
     Not,
+    Operand,
     Predicate,
     PropertyRef,
+    TwoSides,
 )
 from rules_engine.rules.types import TIME
+from rules_engine.targets.sql.comparisons import lower_comparison
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.expressions import (
     Sql,
@@ -125,6 +128,8 @@ class EventSteps:
                 return lower_predicate(self.engine, self.now, condition, self.property(event, name, folded))
             case Predicate(EventTime() as time):
                 return lower_predicate(self.engine, self.now, condition, [local_time_of(time, column(AT), self.now)])
+            case Predicate(TwoSides() as sides):
+                return lower_comparison(self.engine, condition, sides, lambda part, _: self._side(event, part))
             case AllOf(conditions):
                 return all_of([self._where(event, inner) for inner in conditions])
             case AnyOf(conditions):
@@ -143,6 +148,10 @@ class EventSteps:
         if of not in computed:
             computed[of] = self.names.numbered(of.part.value), stored.sql
         return [replace(stored, sql=own(computed[of][0]))]
+
+    def _side(self, event: str, operand: Operand) -> list[Stored]:
+        assert isinstance(operand, PropertyRef), operand
+        return self.property(event, operand.name)
 
     def inside(self, after: int | None, until: int | None = None) -> list[Sql]:
         """Return the conditions that a past event came later than an instant, and not later than another."""

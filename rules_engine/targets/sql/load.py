@@ -20,12 +20,13 @@ from rules_engine.rules.nodes import (
     EventAggregate,
     EventMatch,
     FeatureRef,
+    Operand,
     Predicate,
     PropertyRef,
 )
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.types import STRING, Kind, Value, ValueType
-from rules_engine.rules.walk import event_matches, walk, where_predicates
+from rules_engine.rules.walk import event_matches, typed_parts, walk, where_predicates
 from rules_engine.targets.sql.tables import (
     AT,
     ENTITY,
@@ -76,7 +77,8 @@ def reads_of(conditions: Iterable[Condition]) -> Reads:
     for condition in conditions:
         for node in walk(condition):
             if isinstance(node, Predicate):
-                _add_operand(reads, node)
+                for operand, value_type in typed_parts(node):
+                    _add_operand(reads, operand, value_type)
             elif isinstance(node, SequenceNode) and node.match_on is not None:
                 for step in node.steps:
                     reads.properties.setdefault((step.match.event, node.match_on), set())
@@ -85,8 +87,8 @@ def reads_of(conditions: Iterable[Condition]) -> Reads:
     return reads
 
 
-def _add_operand(reads: Reads, predicate: Predicate) -> None:
-    operand, types = predicate.operand, _list_types(predicate.operand_type)
+def _add_operand(reads: Reads, operand: Operand, value_type: ValueType | None) -> None:
+    types = _list_types(value_type)
     if isinstance(operand, FeatureRef):
         reads.features.setdefault(operand.key, set()).update(types)
     elif isinstance(operand, ContextRef):
@@ -100,10 +102,10 @@ def _add_operand(reads: Reads, predicate: Predicate) -> None:
 
 
 def _add_where(reads: Reads, match: EventMatch) -> None:
-    for predicate in where_predicates(match):
-        if isinstance(predicate.operand, PropertyRef):
-            types = reads.properties.setdefault((match.event, predicate.operand.name), set())
-            types.update(_list_types(predicate.operand_type))
+    for operand, value_type in (part for predicate in where_predicates(match) for part in typed_parts(predicate)):
+        if isinstance(operand, PropertyRef):
+            types = reads.properties.setdefault((match.event, operand.name), set())
+            types.update(_list_types(value_type))
 
 
 def _list_types(value_type: ValueType | None) -> set[ValueType]:

@@ -24,10 +24,12 @@ from rules_engine.rules.nodes import (
     Not,
     Predicate,
     SegmentRef,
+    TwoSides,
 )
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.program import Program
 from rules_engine.targets.stepwise.aggregates import check_aggregate
+from rules_engine.targets.stepwise.comparisons import check_comparison
 from rules_engine.targets.stepwise.features import check_bucket, check_clock, check_context, check_feature
 from rules_engine.targets.stepwise.sequences import check_sequence
 from rules_engine.targets.stepwise.view import FOREVER, NEVER, Answer, Check, View
@@ -88,7 +90,7 @@ def _cost(condition: Condition) -> int:
     if isinstance(condition, Predicate):
         if isinstance(condition.operand, ClockRef):
             return 4
-        return 1 if isinstance(condition.operand, EventAggregate) else 0
+        return 1 if isinstance(condition.operand, EventAggregate | TwoSides) else 0
     return 3 if isinstance(condition, SequenceNode) else 2
 
 
@@ -153,4 +155,6 @@ def _predicate(layout: StateLayout, predicate: Predicate, positive: bool) -> Che
             return check_bucket(predicate, operand, positive)
         case EventAggregate():
             return check_aggregate(layout, predicate, operand, positive)
+        case TwoSides():
+            return check_comparison(layout, predicate, operand, positive)
     raise TypeError(f"{operand} is not read here")

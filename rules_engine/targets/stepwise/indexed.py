@@ -9,20 +9,22 @@ from rules_engine.clock import LAST_INSTANT
 from rules_engine.events.state.reading import StateLayout
 from rules_engine.rules.changes import CLOCK_HORIZON
 from rules_engine.rules.local_time import crossings, local_time
-from rules_engine.rules.nodes import ClockField, ClockRef, ContextRef, EventAggregate, FeatureRef
+from rules_engine.rules.nodes import ClockField, ClockRef, ContextRef, EventAggregate, FeatureRef, TwoSides
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.operators import OPERATORS
-from rules_engine.rules.predicates import context_value
+from rules_engine.rules.predicates import as_read, context_value
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import STRING, Value, conform
+from rules_engine.rules.walk import parts
 from rules_engine.targets.index.layout import lay_out
 from rules_engine.targets.index.normal_form import normalize
 from rules_engine.targets.index.plan import look_late, make_plan
 from rules_engine.targets.index.request import Request
-from rules_engine.targets.index.slots import Reading, Slot
+from rules_engine.targets.index.slots import Reading, Slot, Source
 from rules_engine.targets.index.tables import Steps, Table, build_tables
 from rules_engine.targets.index.texts import group_strings
 from rules_engine.targets.stepwise.aggregates import of_aggregate
+from rules_engine.targets.stepwise.comparisons import of_comparison
 from rules_engine.targets.stepwise.sequences import check_sequence
 from rules_engine.targets.stepwise.view import FOREVER, View
 
@@ -73,7 +75,8 @@ class IndexedLooks:
         layout, fixed_of = self._layout, self._fixed
         timed = sorted((table for table in tables if table.slot.varies), key=lambda table: _cost(table.slot))
         masks = [(table.mentions, self._masks(table)) for table in timed]
-        views = frozenset(table.slot.source.view for table in tables if isinstance(table.slot.source, FeatureRef))
+        read = (part for table in tables for part in _parts(table.slot.source))
+        views = frozenset(part.view for part in read if isinstance(part, FeatureRef))
 
         def look(view: View, now: int) -> tuple[Collection[str], int]:
             fixed = view.fixed
@@ -107,6 +110,8 @@ class IndexedLooks:
                 return _of_sequence(self._events, source, table)
             case ClockRef():
                 return _of_clock(source, table)
+            case TwoSides():
+                return _of_value(table, of_comparison(self._events, source))
             case FeatureRef():
                 return _of_value(table, lambda view, now: view.feature(source, now))
             case ContextRef():
@@ -120,7 +125,11 @@ def _cost(slot: Slot) -> int:
     source = slot.source
     if isinstance(source, ClockRef):
         return 3
-    return 2 if isinstance(source, SequenceNode) else 1 if isinstance(source, EventAggregate) else 0
+    return 2 if isinstance(source, SequenceNode) else 1 if isinstance(source, EventAggregate | TwoSides) else 0
+
+
+def _parts(source: Source) -> tuple[Source, ...]:
+    return parts(source) if isinstance(source, TwoSides) else (source,)
 
 
 def _of_sequence(layout: StateLayout, sequence: SequenceNode, table: Table) -> _Masks:
@@ -139,7 +148,7 @@ def _of_value(table: Table, value_of: Callable[[View, int], tuple[Value, int]]) 
 
     def read(view: View, now: int) -> tuple[int, int]:
         raw, until = value_of(view, now)
-        value = conform(raw, table.slot.type)
+        value = as_read(raw, table.slot.type)
         if value is not None:
             until = min([until, *_changes(table, value, now)])
         return table.mask(raw, now), until

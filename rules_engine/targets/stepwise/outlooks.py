@@ -24,9 +24,10 @@ from rules_engine.events.state.outlook import (
 from rules_engine.events.state.reading import StateLayout, StateReader
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.aggregates import AGGREGATES
-from rules_engine.rules.nodes import Condition, EventAggregate, Predicate
+from rules_engine.rules.nodes import Condition, EventAggregate
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.program import Program
+from rules_engine.rules.walk import event_sources
 from rules_engine.targets.stepwise.compile import Checks
 from rules_engine.targets.stepwise.view import Check, View
 
@@ -39,7 +40,7 @@ _LOOKS, _EVENTS = 64, 4_096
 _NOBODY = EntityFeatures("")
 
 #: Whether a condition is true; whether it is false, None where it is if it is not true; and what it reads.
-_Pair = tuple[Check, Check | None, EventAggregate | SequenceNode]
+_Pair = tuple[Check, Check | None, tuple[EventAggregate | SequenceNode, ...]]
 
 
 class Outlooks:
@@ -83,11 +84,11 @@ class Outlooks:
             (
                 checks.condition(condition),
                 checks.condition(condition, positive=False) if _may_be_unknown(condition) else None,
-                _source(condition),
+                tuple(event_sources(condition)),
             )
             for condition in self.conditions
         ]
-        self._reads = [layout.places_of(source) for *_, source in self._checks]
+        self._reads = [frozenset().union(*map(layout.places_of, sources)) for *_, sources in self._checks]
         self.stamp = _stamp(self.conditions, layout.requirements.fingerprint)
 
     @cached_property
@@ -145,7 +146,7 @@ class Outlooks:
         for place, pair in enumerate(self._checks):
             if place in kept:
                 continue
-            if not reader.is_whole and reader.dropped_until(pair[2], begins_at) is not None:
+            if _lacks(reader, pair, begins_at):
                 return b""
             current[place], lasts = _answer(pair, view, begins_at)
             if lasts < FOREVER:
@@ -163,16 +164,17 @@ class Outlooks:
         return encode_outlook(self.stamp, answers, changes, begins_at, until) if begins_at < until else b""
 
 
-def _source(condition: Condition) -> EventAggregate | SequenceNode:
-    source = condition.operand if isinstance(condition, Predicate) else condition
-    assert isinstance(source, EventAggregate | SequenceNode), condition
-    return source
+def _lacks(reader: StateReader, pair: _Pair, now: int) -> bool:
+    """Say whether events that a condition reads were dropped because of the bound."""
+    return not reader.is_whole and any(reader.dropped_until(source, now) is not None for source in pair[2])
 
 
 def _may_be_unknown(condition: Condition) -> bool:
     """Say whether a condition may be unknown though all its events are kept."""
-    source = _source(condition)
-    return isinstance(source, EventAggregate) and not AGGREGATES[source.function].is_count
+    if isinstance(condition, SequenceNode):
+        return False
+    *others, source = event_sources(condition)
+    return bool(others) or (isinstance(source, EventAggregate) and not AGGREGATES[source.function].is_count)
 
 
 def _stamp(conditions: tuple[Condition, ...], fingerprint: int) -> int:
@@ -194,9 +196,9 @@ def _answer(pair: _Pair, view: View, now: int) -> tuple[int, int]:
 def _follow(pair: _Pair, view: View, place: int, answer: int, at: int, changes: list[Change]) -> int:
     """Note the changes of an answer from an instant on, and return before which one all of them are noted."""
     reader = view.reader
-    looks = min(_LOOKS, 1 + _EVENTS // (1 + reader.events_behind(pair[2])))
+    looks = min(_LOOKS, 1 + _EVENTS // (1 + sum(map(reader.events_behind, pair[2]))))
     for _ in range(looks):
-        if not reader.is_whole and reader.dropped_until(pair[2], at) is not None:
+        if _lacks(reader, pair, at):
             return at
         now, lasts = _answer(pair, view, at)
         if now != answer:

@@ -363,3 +363,34 @@ def test_every_conformance_case_can_be_explained(case: Case) -> None:
 
 def leaves(reason: Reason) -> list[Reason]:
     return [leaf for child in reason.children for leaf in leaves(child)] if reason.children else [reason]
+
+
+def test_two_sides_show_both_values_and_the_events_of_both() -> None:
+    spent, before = (
+        "{event: buy, of: amount}, within: 30d",
+        "{event: buy, of: amount}, within: {between_ago: [30d, 60d]}",
+    )
+    events = [
+        {"event": "buy", "at": NOW - timedelta(days=age), "amount": amount} for age, amount in ((40, 100), (10, 70))
+    ]
+    reason = why(f"{{sum: {spent}, less_than: {{of: {{sum: {before}}}, times: 0.5}}}}", events=events).reason
+    assert reason.line() == (
+        "false: sum amount of buy in 30d less_than 0.5 × (sum amount of buy between 30d and 60d ago) (is 70 against 50.0; over by 20; "
+        "events at 2026-01-21T12:00:00Z, 2026-02-20T12:00:00Z; until 2026-03-22T12:00:00Z)"
+    )
+    assert reason.threshold == "less_than 0.5 × (sum amount of buy between 30d and 60d ago)"
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({"p:price": 5, "p:list": None}, "missing: null, p:list"),
+        ({"p:list": 5}, "missing: absent, p:price"),
+        ({"p:price": 5, "p:list": 5, "p:n": 0}, "missing: division by zero, p:list / (p:n)"),
+        ({"p:price": 5, "p:list": 5, "p:n": 2}, "is 5 against 2.5; over by 2.5"),
+    ],
+)
+def test_two_sides_say_which_one_is_missing(features: dict[str, Any], expected: str) -> None:
+    types = dict.fromkeys(("p:price", "p:list", "p:n"), "Float64")
+    condition = "{feature: p:price, less_than: {of: {feature: p:list}, divided_by: {feature: p:n}}}"
+    assert expected in only(condition, features=features, types=types)
