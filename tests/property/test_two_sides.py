@@ -85,7 +85,7 @@ def is_of_itself(condition: dict[str, Any]) -> bool:
     side = next(test[name] for name in ORDER if name in test)
     if "did" in condition:
         return bool(side == {"count": {"event": condition["did"]}, "within": condition["within"]})
-    return side == {key: part for key, part in condition.items() if key not in (*ORDER, "or_missing")}
+    return bool(side == {key: part for key, part in condition.items() if key not in (*ORDER, "or_missing")})
 
 
 @given(st.data(), conditions(), logs())
