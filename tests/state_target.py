@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from rules_engine.events.state.encoding import decode_state, encode_state
-from rules_engine.events.state.entity_state import empty_state, update
+from rules_engine.events.state.encoding import encode_piece, encode_state, named_pieces
+from rules_engine.events.state.entity_state import EventState, empty_state, update
 from rules_engine.events.state.kept_events import StateEvents
 from rules_engine.events.state.outlook import read_outlook
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.reading import StateLayout, StateReader
-from rules_engine.events.state.requirements import DEFAULT_BOUND, requirements_of
+from rules_engine.events.state.requirements import DEFAULT_BOUND, DEFAULT_PIECE, StateRequirements, requirements_of
+from rules_engine.events.state.waiting import decode_current, with_pieces
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Inputs
@@ -26,9 +27,19 @@ from rules_engine.testing import CONDITION, Scenario
 ANY_LATENESS = 10**18
 
 
+def encode_whole(state: EventState, requirements: StateRequirements) -> bytes:
+    """Return a state with its pieces, as the store gives them together."""
+    pieces = [encode_piece(*named) for named in named_pieces(state, requirements).values()]
+    return with_pieces(encode_state(state, requirements), pieces)
+
+
 def read_through_state(scenario: Scenario, seed: int = 0, bound: int = DEFAULT_BOUND) -> StateReader:
-    """Keep the scenario's events as a worker would, in an order that the seed decides, and read them at its now."""
-    requirements = requirements_of(scenario.program, bound=bound, lateness=ANY_LATENESS)
+    """Keep the scenario's events as a worker would, in an order that the seed decides, and read them at its now.
+
+    The seed decides too after how many events there are pieces.
+    """
+    piece = (1, 2, 3, DEFAULT_PIECE)[seed % 4]
+    requirements = requirements_of(scenario.program, bound=bound, lateness=ANY_LATENESS, piece=piece)
     chance = random.Random(seed)
     state, waiting = empty_state(requirements), [*scenario.inputs.events, *scenario.inputs.events[:3]]
     chance.shuffle(waiting)
@@ -37,7 +48,7 @@ def read_through_state(scenario: Scenario, seed: int = 0, bound: int = DEFAULT_B
         state = update(state, batch, requirements)
         # Nobody reads before the scenario's now, so no instant up to it is too late to prune at.
         state = prune(state, requirements, scenario.now - chance.choice((0, 1, 10**9)))
-        state = decode_state(encode_state(state, requirements), requirements)
+        state = decode_current(encode_whole(state, requirements), requirements)
     settling = replace(requirements, lateness=chance.choice((0, 1, 10**9, ANY_LATENESS)))
     return StateReader(prune(state, settling, scenario.now), StateLayout(requirements))
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from rules_engine.clock import DAY, MINUTE, now_micros
 from rules_engine.events.log.event_log import EventLog
 from rules_engine.events.state.store import BATCH, CLOCK_SKEW, state_name
+from rules_engine.events.state.stored import pieces_key
 from rules_engine.events.streams import FIELD, decode_raw, stream_keys
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
@@ -248,16 +249,20 @@ class Backfill:
         self._for_states(lambda pipeline, key, ours: None if ours else pipeline.expire(key, KEPT_FOR, lt=True))
 
     def _for_states(self, action: Callable[[Any, bytes, bool], object]) -> None:
-        """Do something with every state of the project. The last argument of ``action`` says whether it is new."""
+        """Do something with every state of the project, and with its pieces.
+
+        The last argument of ``action`` says whether it is new.
+        """
         sink = self._open()
         project = self._rules.plan.project.encode()
+        ours = b"}:" + self._name
 
         def act() -> None:
             cursor = sink.client.scan_iter(match=b"{*" + project + b"}:events:*", count=_SCAN)
             while keys := list(islice(cursor, _SCAN)):
                 with sink.client.pipeline(transaction=False) as pipeline:
                     for key in keys:
-                        action(pipeline, key, key.endswith(b"}:" + self._name))
+                        action(pipeline, key, key.endswith((ours, pieces_key(ours))))
                     pipeline.execute()
 
         sink.on_store(act)

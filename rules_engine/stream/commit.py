@@ -1,27 +1,31 @@
 """The state and the record of an entity, replaced together or not at all.
 
-Both lie in the entity's slot: ``{KEY}:events:FINGERPRINT`` and ``{KEY}:triggers``. One script compares them with the
-bytes that were read and replaces both, so a worker that is killed leaves both old or both new, and a worker that was
-overtaken changes nothing. Events that were reported meanwhile stay appended to the state; those that the new state
-contains are removed, by the digests of their ids.
+Both lie in the entity's slot: ``{KEY}:events:FINGERPRINT`` and ``{KEY}:triggers``, and so do the pieces of the state.
+One script compares them with the bytes that were read and replaces all of them, so a worker that is killed leaves all
+old or all new, and a worker that was overtaken changes nothing. Events that were reported meanwhile stay appended to
+the state; those that the new state contains are removed, by the digests of their ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rules_engine.events.state.stored import WRITE_PIECES, pieces_key
 from rules_engine.redis.feast_layout import sibling_key
 from rules_engine.redis.pipe import Command, Pipe, Script
 
 #: The last part of a record's key.
 RECORD = b"triggers"
 
-#: KEYS: the state, the record. ARGV: the state as it was read and the new one, the record as it was read and the new
-#: one, the digests of events to remove, the lifetime of the state in milliseconds (0: no end). An absent value is the
-#: empty string. Events appended to the state are entries: the byte 245, four bytes of length, a digest, the content.
-_COMMIT = Script("""\
+#: KEYS: the state, the record, the pieces. ARGV: the state as it was read and the new one, the record as it was read
+#: and the new one, the digests of events to remove, the lifetime of the state in milliseconds (0: no end), and what is
+#: told of pieces. An absent value is the empty string. Events appended to the state are entries: the byte 245, four
+#: bytes of length, a digest, the content.
+_COMMIT = Script(
+    WRITE_PIECES
+    + """\
 local stored = redis.call('GET', KEYS[1]) or ''
 local at = #ARGV[1] + 1
 local next_byte = string.byte(stored, at)
@@ -49,15 +53,19 @@ if new ~= stored then
     redis.call('SET', KEYS[1], new, 'PX', ARGV[6])
   end
 end
+write_pieces(KEYS[3], ARGV[6], 7)
 if ARGV[4] ~= ARGV[3] then
   if ARGV[4] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[4]) end
 end
-return 1""")
+return 1"""
+)
 
 
 @dataclass(slots=True)
 class StoredEntity:
     """The bytes that the store has of an entity: its state, its record, its waiting events. Each may be empty.
+
+    ``pieces`` are the names of the pieces of the state.
 
     Do not change it, nor a :class:`Replacement`. They are not frozen because that makes them slower to create.
     """
@@ -65,17 +73,22 @@ class StoredEntity:
     state: bytes = b""
     record: bytes = b""
     waiting: bytes = b""
+    pieces: Collection[bytes] = ()
 
 
 @dataclass(slots=True)
 class Replacement:
-    """The new bytes of an entity, and those that they replace. ``digests`` are of events that no longer wait."""
+    """The new bytes of an entity, and those that they replace.
+
+    ``digests`` are of events that no longer wait, and ``pieces`` is what the script is told of pieces.
+    """
 
     entity: str
     before: StoredEntity
     state: bytes
     record: bytes
     digests: bytes = b""
+    pieces: Sequence[bytes | int] = ()
 
 
 class Commits:
@@ -128,4 +141,5 @@ class Commits:
     def _call(self, change: Replacement) -> Command:
         before = change.before
         arguments = before.state, change.state, before.record, change.record, change.digests, self._lifetime
-        return self._pipe.call(_COMMIT, self.keys(change.entity), arguments)
+        state, record = self.keys(change.entity)
+        return self._pipe.call(_COMMIT, (state, record, pieces_key(state)), (*arguments, *change.pieces))

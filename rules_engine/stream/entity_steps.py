@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 
 from rules_engine.delivery.queues import REMEMBERED_AFTERWARDS
 from rules_engine.errors import StoreTimeoutError
-from rules_engine.events.state.encoding import encode_state
+from rules_engine.events.state.encoding import encode_state, named_pieces
 from rules_engine.events.state.entity_state import EventState, changed_places, event_key, update
 from rules_engine.events.state.pruning import prune
-from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_late, is_worth_pruning, lifetime
+from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_late, is_worth_pruning, lifetime, pieces_written
 from rules_engine.events.state.waiting import waiting_digest
 from rules_engine.events.streams import rebuild_key
 from rules_engine.features.online.row_layout import RowLayout, RowLayouts
@@ -218,8 +218,10 @@ class EntitySteps:
         if raw_state is stored.state and not changed and not digests:
             return _Step(work, loaded, due, None)
         raw_record = encode_record(record) if changed else stored.record
-        change = Replacement(work.entity, stored, raw_state, raw_record, digests)
-        after = LoadedEntity(StoredEntity(raw_state, raw_record), state, record if changed else before)
+        pieces = pieces_written(stored.pieces, state, self._requirements)
+        change = Replacement(work.entity, stored, raw_state, raw_record, digests, pieces)
+        names = named_pieces(state, self._requirements).keys() if pieces else ()
+        after = LoadedEntity(StoredEntity(raw_state, raw_record, b"", names), state, record if changed else before)
         return _Step(work, after, due, change, is_late(loaded.state, state))
 
     def _only_kept(self, state: EventState, arrived: Iterable[Arrived]) -> EventState:
@@ -237,7 +239,9 @@ class EntitySteps:
             return new
         now = _now(self._latest)
         keep_from = (now if record.at is None else min(now, record.at)) - CLOCK_SKEW
-        return prune(new, self._requirements, keep_from) if is_worth_pruning(old, new, keep_from) else new
+        requirements = self._requirements
+        is_due = is_worth_pruning(old, new, keep_from, requirements.piece)
+        return prune(new, requirements, keep_from) if is_due else new
 
     def _digests(self, work: Work, loaded: LoadedEntity, state: EventState) -> bytes:
         """Return the digests of the waiting events that need not wait any longer, because the state contains them."""
@@ -245,7 +249,7 @@ class EntitySteps:
         digests = [waiting_digest(entry.event) for entry in work.arrived if entry.event.name in places]
         for event in loaded.waiting:  # in a cluster an event may have been appended after it was processed
             place = places.get(event.name)
-            if place is None or event_key(event, self._requirements.events[place]) in state.kept[place].keys:
+            if place is None or state.kept[place].has(event_key(event, self._requirements.events[place])):
                 digests.append(waiting_digest(event))
         return b"".join(digests)
 

@@ -5,6 +5,9 @@ digests of ids uncompressed, because they do not compress. Instants are written 
 divides all of them. docs/adr/0004-event-state.md has the measurements. The outlook
 (:mod:`rules_engine.events.state.outlook`) and events that wait for the worker
 (:mod:`rules_engine.events.state.waiting`) may be appended.
+
+Older events of a state with many lie in pieces, which are encoded each by itself. A state names its pieces by the
+digest of their bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -22,15 +26,20 @@ from rules_engine.errors import StoreDataError
 from rules_engine.events.state.entity_state import DIGEST_SIZE, EventState, Kept, nothing_kept
 from rules_engine.events.state.outlook import outlook_size
 from rules_engine.events.state.packing import pack_total, pack_value, unpack_total, unpack_value
+from rules_engine.events.state.pieces import NOTHING_OLDER, Older, Piece, Rows
 from rules_engine.events.state.requirements import STATE_VERSION, EventRequirement, StateRequirements
 from rules_engine.events.state.totals import Total
 from rules_engine.rules.types import Value
 
 _HEADER = struct.Struct("<BQIII")
+#: The sizes of a piece: of its JSON, and of its digests.
+_PIECE_HEADER = struct.Struct("<II")
 #: JSON up to this size is not deflated: that would take longer than the rest of encoding, and save little.
 _PLAIN = 256
 #: Set in the size of JSON that is deflated.
 _DEFLATED = 1 << 31
+#: Set in the size of the digests of a state that has pieces.
+_HAS_PIECES = 1 << 31
 #: A small window and little memory, because setting up the compressor costs more than compressing a small state.
 _WINDOW_BITS, _MEMORY_LEVEL = -12, 4
 _MAX_JSON = 1 << 26
@@ -52,14 +61,15 @@ def encode_state(state: EventState, requirements: StateRequirements) -> bytes:
     True
     """
     pairs = zip(state.kept, requirements.events, strict=True)
-    digests = b"".join([key for kept, requirement in pairs if not requirement.whole_ids for key in kept.keys])
-    body, flag = _to_json(state, requirements), 0
-    if len(body) > _PLAIN:
-        compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
-        body, flag = compressor.compress(body) + compressor.flush(), _DEFLATED
+    digests = b"".join([_digests(kept, requirement) for kept, requirement in pairs])
+    body, flag = _deflated(_to_json(state, requirements))
     payload = body + digests
-    checksum = zlib.crc32(payload)
-    return _HEADER.pack(STATE_VERSION, state.fingerprint, checksum, len(body) | flag, len(digests)) + payload
+    ids = len(digests) | (_HAS_PIECES if any(kept.older.pieces for kept in state.kept) else 0)
+    return _HEADER.pack(STATE_VERSION, state.fingerprint, zlib.crc32(payload), len(body) | flag, ids) + payload
+
+
+def _digests(rows: Rows, requirement: EventRequirement) -> bytes:
+    return b"" if requirement.whole_ids else b"".join(rows.keys)
 
 
 def _to_json(state: EventState, requirements: StateRequirements) -> bytes:
@@ -69,6 +79,14 @@ def _to_json(state: EventState, requirements: StateRequirements) -> bytes:
     except TypeError:  # a value that JSON has no place for: an integer beyond 64 bits, bytes, half a surrogate pair
         packed = (_pack_kept(kept, requirement, exotic=True) for kept, requirement in pairs)
         return orjson.dumps([state.pruned_at, *packed])
+
+
+def _deflated(body: bytes) -> tuple[bytes, int]:
+    """Return JSON, deflated unless it is short, and the flag that says so."""
+    if len(body) <= _PLAIN:
+        return body, 0
+    compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
+    return compressor.compress(body) + compressor.flush(), _DEFLATED
 
 
 def fingerprint_of(data: bytes) -> int:
@@ -89,8 +107,19 @@ def fingerprint_of(data: bytes) -> int:
     return int(fingerprint)
 
 
-def decode_state(data: bytes, requirements: StateRequirements) -> EventState:
+def decode_state(
+    data: bytes, requirements: StateRequirements, pieces: Mapping[bytes, bytes] | None = None
+) -> EventState:
     """Decode what :func:`encode_state` made; an outlook behind it is passed over.
+
+    Parameters
+    ----------
+    data
+        the bytes of the state.
+    requirements
+        what it was kept for.
+    pieces
+        the bytes of the pieces that it names, by name; others may be among them.
 
     Raises
     ------
@@ -106,10 +135,14 @@ def decode_state(data: bytes, requirements: StateRequirements) -> EventState:
     if zlib.crc32(payload) != checksum or end + outlook_size(data, end) != len(data):
         raise StoreDataError("an event state is damaged: its checksum does not fit", hint=REBUILD_HINT)
     try:
-        body = payload[: len(payload) - ids]
-        return _decode_payload(_inflated(body) if size & _DEFLATED else body, payload[len(body) :], requirements)
+        body = payload[: len(payload) - (ids & ~_HAS_PIECES)]
+        text = _inflated(body) if size & _DEFLATED else body
+        state = _decode_payload(text, payload[len(body) :], requirements, pieces or {})
     except (zlib.error, ValueError, TypeError, LookupError, OverflowError) as error:
         raise StoreDataError(f"an event state cannot be read: {error}", hint=REBUILD_HINT) from error
+    if any(kept.older.pieces for kept in state.kept) is not has_pieces(data):
+        raise StoreDataError("an event state is damaged: it does not say whether it has pieces", hint=REBUILD_HINT)
+    return state
 
 
 def state_size(data: bytes) -> int:
@@ -122,7 +155,12 @@ def state_size(data: bytes) -> int:
     """
     fingerprint_of(data)
     *_, size, ids = _HEADER.unpack_from(data)
-    return int(_HEADER.size + (size & ~_DEFLATED) + ids)
+    return int(_HEADER.size + (size & ~_DEFLATED) + (ids & ~_HAS_PIECES))
+
+
+def has_pieces(data: bytes) -> bool:
+    """Say whether bytes are those of a state of which older events lie in pieces."""
+    return len(data) >= _HEADER.size and data[0] == STATE_VERSION and bool(_HEADER.unpack_from(data)[4] & _HAS_PIECES)
 
 
 def _inflated(body: bytes) -> bytes:
@@ -133,34 +171,89 @@ def _inflated(body: bytes) -> bytes:
     return text
 
 
-def _decode_payload(text: bytes, digests: bytes, requirements: StateRequirements) -> EventState:
+def _decode_payload(
+    text: bytes, digests: bytes, requirements: StateRequirements, pieces: Mapping[bytes, bytes]
+) -> EventState:
     pruned_at, *packed = orjson.loads(text)
     exotic = b"{" in text
     kept, read = [], 0
     for item, requirement in zip(packed, requirements.events, strict=True):
-        events = _unpack_kept(item, requirement, digests, read, exotic) if item else nothing_kept(requirement)
-        read += 0 if requirement.whole_ids else DIGEST_SIZE * len(events.ats)
-        kept.append(events)
+        if not item:
+            kept.append(nothing_kept(requirement))
+            continue
+        rows, rare = _unpack_rows(item, requirement, digests, read, exotic)
+        lost, settled, totals, late, names = _unpack_rare(rare, requirement)
+        older = Older(tuple([_decode_piece(name, pieces, requirement) for name in names])) if names else NOTHING_OLDER
+        kept.append(Kept(rows.ats, rows.keys, rows.masks, rows.columns, lost, settled, totals, late, older))
+        read += 0 if requirement.whole_ids else DIGEST_SIZE * len(rows.ats)
     if read != len(digests):
         raise ValueError("it does not hold one id for each event")
     return EventState(requirements.fingerprint, tuple(kept), pruned_at)
+
+
+# --- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def named_pieces(state: EventState, requirements: StateRequirements) -> dict[bytes, tuple[Piece, EventRequirement]]:
+    """Return the pieces of a state by name, each with the requirement that it is for."""
+    pairs = zip(state.kept, requirements.events, strict=True)
+    return {
+        _named(piece, requirement): (piece, requirement) for kept, requirement in pairs for piece in kept.older.pieces
+    }
+
+
+def encode_piece(piece: Piece, requirement: EventRequirement) -> bytes:
+    """Encode a piece; the digest of its bytes is its name."""
+    try:
+        body = orjson.dumps(_pack_rows(piece, requirement))
+    except TypeError:
+        body = orjson.dumps(_pack_rows(piece, requirement, exotic=True))
+    body, flag = _deflated(body)
+    digests = _digests(piece, requirement)
+    return _PIECE_HEADER.pack(len(body) | flag, len(digests)) + body + digests
+
+
+def name_of(data: bytes) -> bytes:
+    """Return the name of a piece with these bytes."""
+    return blake2b(data, digest_size=DIGEST_SIZE).hexdigest().encode()
+
+
+def _named(piece: Piece, requirement: EventRequirement) -> bytes:
+    if not piece.name:
+        piece.name = name_of(encode_piece(piece, requirement))
+    return piece.name
+
+
+def _decode_piece(name: str, pieces: Mapping[bytes, bytes], requirement: EventRequirement) -> Piece:
+    data = pieces.get(name.encode())
+    if data is None or name_of(data).decode() != name:
+        raise ValueError(f"older events are lacking, which the state names {name}")
+    size, ids = _PIECE_HEADER.unpack_from(data)
+    end = _PIECE_HEADER.size + (size & ~_DEFLATED)
+    body = data[_PIECE_HEADER.size : end]
+    text = _inflated(body) if size & _DEFLATED else body
+    rows, _ = _unpack_rows(orjson.loads(text), requirement, data[end : end + ids], 0, b"{" in text)
+    return Piece(rows.ats, rows.keys, rows.masks, rows.columns, name.encode())
 
 
 # --- the events of one name -----------------------------------------------------------------------------------------
 
 
 def _pack_kept(kept: Kept, requirement: EventRequirement, *, exotic: bool = False) -> Any:
-    """Return JSON data: unit, first instant, differences, masks, columns, keys, and the parts that are often absent."""
-    rare = _pack_rare(kept)
-    if not kept.ats and not rare:
-        return 0
-    unit = next((place for place, unit in enumerate(_UNITS) if not any(at % unit for at in kept.ats)), 0)
+    """Return JSON data: the events, and the parts that are often absent; 0 if there is nothing."""
+    rare = _pack_rare(kept, requirement)
+    return [*_pack_rows(kept, requirement, exotic=exotic), *rare] if kept.ats or rare else 0
+
+
+def _pack_rows(rows: Rows, requirement: EventRequirement, *, exotic: bool = False) -> list[Any]:
+    """Return JSON data: unit, first instant, differences, masks, columns, keys."""
+    unit = next((place for place, unit in enumerate(_UNITS) if not any(at % unit for at in rows.ats)), 0)
     size = _UNITS[unit]
-    steps = [(later - earlier) // size for earlier, later in pairwise(kept.ats)]
-    masks = _pack_masks(kept.masks, requirement)
-    columns = [_pack_column(column, exotic=exotic) for column in kept.columns]
-    keys = [key.decode("latin-1") for key in kept.keys] if requirement.whole_ids else 0
-    return [unit, kept.ats[0] if kept.ats else None, steps, masks, columns, keys, *rare]
+    steps = [(later - earlier) // size for earlier, later in pairwise(rows.ats)]
+    masks = _pack_masks(rows.masks, requirement)
+    columns = [_pack_column(column, exotic=exotic) for column in rows.columns]
+    keys = [key.decode("latin-1") for key in rows.keys] if requirement.whole_ids else 0
+    return [unit, rows.ats[0] if rows.ats else None, steps, masks, columns, keys]
 
 
 def _pack_masks(masks: Sequence[int], requirement: EventRequirement) -> Any:
@@ -176,13 +269,17 @@ def _pack_column(column: Sequence[Value], *, exotic: bool) -> Any:
     return [pack_value(value) for value in column] if exotic else column
 
 
-def _pack_rare(kept: Kept) -> list[Any]:
-    if kept.settled is None and not kept.lost and not kept.late:
+def _pack_rare(kept: Kept, requirement: EventRequirement) -> list[Any]:
+    pieces = [_named(piece, requirement).decode() for piece in kept.older.pieces]
+    if kept.settled is None and not kept.lost and not kept.late and not pieces:
         return []
-    return [sorted(kept.lost.items()), kept.settled, kept.late, [pack_total(total) for total in kept.totals]]
+    return [sorted(kept.lost.items()), kept.settled, kept.late, [pack_total(total) for total in kept.totals], pieces]
 
 
-def _unpack_kept(packed: Any, requirement: EventRequirement, digests: bytes, start: int, exotic: bool) -> Kept:
+def _unpack_rows(
+    packed: Any, requirement: EventRequirement, digests: bytes, start: int, exotic: bool
+) -> tuple[Rows, list[Any]]:
+    """Return the events in JSON data, and what comes behind them; their digests begin at ``start``."""
     unit, first, steps, masks, columns, keys, *rare = packed
     size = _UNITS[unit]
     if size != 1:
@@ -194,16 +291,15 @@ def _unpack_kept(packed: Any, requirement: EventRequirement, digests: bytes, sta
         ids = tuple([key.encode("latin-1") for key in keys])
     else:
         ids = tuple([digests[begin : begin + DIGEST_SIZE] for begin in ends])
-    kept = Kept(
+    rows = Rows(
         ats,
         ids,
         tuple(_unpack_masks(masks)) if masks else (1,) * number,
         _unpack_columns(columns, requirement, number, exotic),
-        *_unpack_rare(rare, requirement),
     )
-    if not number == len(kept.keys) == len(kept.masks) or any(len(column) != number for column in kept.columns):
+    if not number == len(rows.keys) == len(rows.masks) or any(len(column) != number for column in rows.columns):
         raise ValueError("its columns differ in length")
-    return kept
+    return rows, rare
 
 
 def _unpack_masks(masks: Any) -> Sequence[int]:
@@ -226,8 +322,8 @@ def _unpack_columns(
 
 def _unpack_rare(rare: list[Any], requirement: EventRequirement) -> tuple[Any, ...]:
     if not rare:
-        return {}, None, (Total(),) * len(requirement.totals), 0
-    lost, settled, late, totals = rare
+        return {}, None, (Total(),) * len(requirement.totals), 0, ()
+    lost, settled, late, totals, pieces = rare
     if len(totals) != len(requirement.totals):
         raise ValueError("its totals are not those of the requirements")
-    return dict(lost), settled, tuple(map(unpack_total, totals)), late
+    return dict(lost), settled, tuple(map(unpack_total, totals)), late, pieces

@@ -9,10 +9,11 @@ docs/adr/0004-event-state.md says why it is exact, and what its bounds are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from operator import itemgetter
 
+from rules_engine.events.state.pieces import NOTHING_OLDER, Older, Rows, joined
 from rules_engine.events.state.requirements import EventRequirement, StateRequirements
 from rules_engine.events.state.totals import Total
 from rules_engine.rules.inputs import Event
@@ -28,17 +29,13 @@ _order = itemgetter(0, 1)
 
 
 @dataclass(slots=True)
-class Kept:
-    """The kept events of one name, as columns of equal length, ordered by instant and key.
+class Kept(Rows):
+    """The kept events of one name: the newest ones, and the older ones that lie in pieces.
 
     Do not change it. It is not frozen because that costs a microsecond, and every event makes a new one.
 
     Attributes
     ----------
-    ats, keys, masks
-        of each event: its instant; its id or the digest of it; which streams it belongs to.
-    columns
-        by column of the requirement: the values, None where missing or not needed.
     lost
         by place of a need: the latest instant of an event that was dropped because of the bound. Windows that reach
         back to it are incomplete.
@@ -48,16 +45,40 @@ class Kept:
         one for each need for a total.
     late
         how many events came for a total that was already settled: too late, or for a second time.
+    older
+        the events that lie in pieces.
     """
 
-    ats: tuple[int, ...] = ()
-    keys: tuple[bytes, ...] = ()
-    masks: tuple[int, ...] = ()
-    columns: tuple[tuple[Value, ...], ...] = ()
     lost: Mapping[int, int] = field(default_factory=dict)
     settled: int | None = None
     totals: tuple[Total, ...] = ()
     late: int = 0
+    older: Older = NOTHING_OLDER
+
+    @property
+    def number(self) -> int:
+        """Return how many events are kept."""
+        return len(self.ats) + self.older.number
+
+    @property
+    def rows(self) -> Rows:
+        """Return all kept events, in order."""
+        return joined([self.older.rows, self]) if self.older.pieces else self
+
+    @property
+    def is_in_order(self) -> bool:
+        """Say whether there are events in pieces, and all of them come before all others."""
+        return bool(self.older.pieces) and (not self.ats or self.older.ends < (self.ats[0], self.keys[0]))
+
+    def has(self, key: bytes) -> bool:
+        """Say whether the event with this key is kept."""
+        return key in self.keys or (bool(self.older.pieces) and key in self.older.keys)
+
+    def with_rows(self, rows: Rows) -> Kept:
+        """Return the same with these events in the place of those that lie in no piece."""
+        return Kept(
+            rows.ats, rows.keys, rows.masks, rows.columns, self.lost, self.settled, self.totals, self.late, self.older
+        )
 
 
 @dataclass(slots=True)
@@ -148,14 +169,15 @@ def digest_of(key: bytes) -> bytes:
     return blake2b(key, digest_size=DIGEST_SIZE).digest()
 
 
-def _fresh(keys: tuple[bytes, ...], rows: Sequence[Row]) -> Sequence[Row]:
+def _fresh(kept: Kept, rows: Sequence[Row]) -> Sequence[Row]:
     """Return the rows that are not there yet, each once."""
     if len(rows) == 1:
-        return () if rows[0][1] in keys else rows
-    seen = set(keys)
+        return () if kept.has(rows[0][1]) else rows
+    seen = set(kept.keys)
+    older = kept.older.keys if kept.older.pieces else ()
     fresh: list[Row] = []
     for row in rows:
-        if row[1] not in seen:
+        if row[1] not in seen and row[1] not in older:
             seen.add(row[1])
             fresh.append(row)
     return fresh
@@ -163,17 +185,17 @@ def _fresh(keys: tuple[bytes, ...], rows: Sequence[Row]) -> Sequence[Row]:
 
 def _with_rows(kept: Kept, rows: Sequence[Row], requirement: EventRequirement) -> Kept:
     totalled = requirement.total_bits
-    fresh = _fresh(kept.keys, rows)
+    fresh = _fresh(kept, rows)
     if not fresh:
         return kept
-    late = 0 if kept.settled is None else sum(at <= kept.settled and mask & totalled > 0 for at, _, mask, *_ in fresh)
+    if kept.settled is not None and totalled:
+        late = sum(at <= kept.settled and mask & totalled > 0 for at, _, mask, *_ in fresh)
+        if late:
+            kept = replace(kept, late=kept.late + late)
     if len(fresh) == 1 and (not kept.ats or fresh[0][:2] > (kept.ats[-1], kept.keys[-1])):  # as most events come
         at, key, mask, *values = fresh[0]
         columns = tuple([(*column, value) for column, value in zip(kept.columns, values, strict=True)])
-        ids = (*kept.keys, key)
-        return Kept(
-            (*kept.ats, at), ids, (*kept.masks, mask), columns, kept.lost, kept.settled, kept.totals, kept.late + late
-        )
+        return kept.with_rows(Rows((*kept.ats, at), (*kept.keys, key), (*kept.masks, mask), columns))
     stored = zip(kept.ats, kept.keys, kept.masks, *kept.columns, strict=True)
     ats, keys, masks, *sorted_columns = zip(*sorted([*stored, *fresh], key=_order), strict=True)
-    return Kept(ats, keys, masks, tuple(sorted_columns), kept.lost, kept.settled, kept.totals, kept.late + late)
+    return kept.with_rows(Rows(ats, keys, masks, tuple(sorted_columns)))

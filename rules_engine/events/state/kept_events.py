@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from rules_engine.events.state.entity_state import EventState, Kept
+from rules_engine.events.state.entity_state import EventState
+from rules_engine.events.state.pieces import Rows
 from rules_engine.events.state.reading import StateReader
 from rules_engine.events.state.requirements import EventRequirement, StateRequirements
 from rules_engine.rules.inputs import Event, KeptEvents
@@ -69,11 +70,12 @@ class StateEvents(KeptEvents):
 
 def _events(state: EventState, requirements: StateRequirements) -> Iterator[KeptEvent]:
     for kept, requirement in zip(state.kept, requirements.events, strict=True):
-        for row in range(len(kept.ats)):
-            yield _event(kept, row, requirement)
+        rows = kept.rows
+        for row in range(len(rows.ats)):
+            yield _event(rows, row, requirement)
 
 
-def _event(kept: Kept, row: int, requirement: EventRequirement) -> KeptEvent:
+def _event(kept: Rows, row: int, requirement: EventRequirement) -> KeptEvent:
     key, mask = kept.keys[row], kept.masks[row]
     values = ((column.name, values[row]) for column, values in zip(requirement.columns, kept.columns, strict=True))
     return KeptEvent(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import compress
 
 from rules_engine.events.state.entity_state import EventState, Kept
+from rules_engine.events.state.pieces import NOTHING_OLDER, Rows, picked, repacked
 from rules_engine.events.state.requirements import (
     EventRequirement,
     KeepRule,
@@ -24,7 +24,9 @@ _NEVER = -(2**63)
 
 
 def prune(state: EventState, requirements: StateRequirements, now: int) -> EventState:
-    """Drop the parts of a state that no answer from now on needs. Those answers stay the same.
+    """Drop the parts of a state that no answer from now on needs, and put older events into pieces if it has many.
+
+    Those answers stay the same.
 
     Pass an instant that no reader's clock is behind, e.g. a minute ago. When a log of the past is replayed, pass the
     instant up to which it was read: events older than ``now - lateness`` no longer enter totals.
@@ -42,24 +44,39 @@ def prune(state: EventState, requirements: StateRequirements, now: int) -> Event
     """
     if state.pruned_at is not None:
         now = max(now, state.pruned_at)
-    starts = _latest_starts(state, requirements, now)
-    pruned = (
+    whole = [_without_pieces(kept) for kept in state.kept]
+    starts = _latest_starts(whole, requirements, now)
+    pruned = [
         _prune_kept(_settle(kept, requirement, requirements, now), requirement, requirements.bound, now, starts)
         if kept.ats
         else kept
-        for kept, requirement in zip(state.kept, requirements.events, strict=True)
-    )
-    return EventState(state.fingerprint, tuple(pruned), now)
+        for kept, requirement in zip(whole, requirements.events, strict=True)
+    ]
+    packed = [_with_pieces(kept, before, requirements.piece) for kept, before in zip(pruned, state.kept, strict=True)]
+    return EventState(state.fingerprint, tuple(packed), now)
 
 
-def _latest_starts(state: EventState, requirements: StateRequirements, now: int) -> Mapping[SequenceNode, int]:
+def _without_pieces(kept: Kept) -> Kept:
+    """Return the same with all events in one place."""
+    return replace(kept.with_rows(kept.rows), older=NOTHING_OLDER) if kept.older.pieces else kept
+
+
+def _with_pieces(kept: Kept, before: Kept, size: int) -> Kept:
+    """Return the same with older events in pieces, in those that there were as far as they are needed."""
+    if not before.older.pieces and len(kept.ats) <= size + size // 2:
+        return kept
+    older, rows = repacked(before.older, kept, size)
+    return replace(kept.with_rows(rows), older=older)
+
+
+def _latest_starts(whole: Sequence[Kept], requirements: StateRequirements, now: int) -> Mapping[SequenceNode, int]:
     """Return the instant of the latest first step of each sequence with ``anchor: latest``: it needs nothing older."""
     starts: dict[SequenceNode, int] = {}
     for sequence in requirements.sequences:
         if sequence.latest_only:
             match = sequence.steps[0].match
             place = requirements.places[match.event]
-            at = _latest(state.kept[place], requirements.events[place], sequence, now)
+            at = _latest(whole[place], requirements.events[place], sequence, now)
             if at is not None:
                 starts[sequence] = at
     return starts
@@ -122,16 +139,8 @@ def _prune_kept(
     columns = tuple([_used(column, 1 << place, uses) for place, column in enumerate(kept.columns)])
     if 0 not in masks:
         return Kept(kept.ats, kept.keys, tuple(masks), columns, lost, kept.settled, kept.totals, kept.late)
-    return Kept(
-        tuple(compress(kept.ats, masks)),
-        tuple(compress(kept.keys, masks)),
-        tuple(compress(masks, masks)),
-        tuple([tuple(compress(column, masks)) for column in columns]),
-        lost,
-        kept.settled,
-        kept.totals,
-        kept.late,
-    )
+    needed = picked(Rows(kept.ats, kept.keys, tuple(masks), columns), masks)
+    return Kept(needed.ats, needed.keys, needed.masks, needed.columns, lost, kept.settled, kept.totals, kept.late)
 
 
 def _used(column: tuple[Value, ...], bit: int, uses: Sequence[int]) -> tuple[Value, ...]:

@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
-from itertools import compress
 
 from rules_engine.clock import format_instant
 from rules_engine.errors import DataError
 from rules_engine.events.state.entity_state import EventState, Kept
+from rules_engine.events.state.pieces import Selection
 from rules_engine.events.state.requirements import KeepRule, Need, StateRequirements, aggregate_need, sequence_needs
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.events import answer_from, in_window, reduce_values
@@ -134,30 +134,32 @@ def _source(requirements: StateRequirements, need: Need) -> Source:
 class Stream:
     """The events of one stream, as columns; ``ats`` are their instants, in order."""
 
-    __slots__ = ("_columns", "_place", "_selected", "ats", "kept")
+    __slots__ = ("_columns", "_newer", "_older", "_place", "ats", "kept")
 
     def __init__(self, kept: Kept, place: int, bit: int) -> None:
         self.kept = kept
         self._place = place
-        self._selected = [mask & bit for mask in kept.masks] if bit else None
-        self.ats = kept.ats if self._selected is None else tuple(compress(kept.ats, self._selected))
-        self._columns: dict[int, tuple[Value, ...]] = {}
+        #: The events in pieces; None if there are none, or if events outside of them are among them in time.
+        self._older = kept.older.selection(bit) if kept.is_in_order else None
+        self._newer = Selection(kept if self._older is not None else kept.rows, bit)
+        self.ats = self._newer.ats if self._older is None else self._older.ats + self._newer.ats
+        self._columns: dict[int | None, tuple[Value, ...]] = {}
 
     @property
     def ids(self) -> Many[int]:
         """Return what tells each event from all other kept events of the entity, whatever their names."""
-        ids = range(self._place << 32, (self._place << 32) + len(self.kept.ats))
-        return ids if self._selected is None else tuple(compress(ids, self._selected))
+        start = self._place << 32
+        if self._older is None:
+            return self._newer.places(start)
+        return (*self._older.places(start), *self._newer.places(start + self.kept.older.number))
 
     def column(self, column: int | None) -> tuple[Value, ...]:
         """Return the values of a column; None for each event if there is none."""
-        if column is None:
-            return (None,) * len(self.ats)
-        if self._selected is None:
-            return self.kept.columns[column]
+        if self._older is None:
+            return self._newer.column(column)
         values = self._columns.get(column)
         if values is None:
-            values = self._columns[column] = tuple(compress(self.kept.columns[column], self._selected))
+            values = self._columns[column] = self._older.column(column) + self._newer.column(column)
         return values
 
 

@@ -20,10 +20,13 @@ from rules_engine.rules.types import ValueType
 from rules_engine.rules.walk import parts, walk
 
 #: The most events that one need keeps. Beyond it the state records the instant up to which it is incomplete.
-DEFAULT_BOUND = 1000
+DEFAULT_BOUND = 100_000
+
+#: How many events of one name a piece has. The state itself holds at most half as many again, until it is next pruned.
+DEFAULT_PIECE = 512
 
 #: Incremented whenever states are kept or encoded differently, so that older states are recognized.
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 #: How late an event may come and still enter a sum, mean or count that has no start.
 DEFAULT_LATENESS = 7 * DAY
@@ -174,6 +177,8 @@ class StateRequirements:
         how many events a need keeps at most.
     lateness
         how late an event may come to enter a total, in microseconds.
+    piece
+        how many events of one name a piece has.
     """
 
     events: tuple[EventRequirement, ...] = ()
@@ -181,6 +186,7 @@ class StateRequirements:
     sequences: tuple[Sequence, ...] = ()
     bound: int = DEFAULT_BOUND
     lateness: int = DEFAULT_LATENESS
+    piece: int = DEFAULT_PIECE
 
     @cached_property
     def places(self) -> Mapping[str, int]:
@@ -210,6 +216,7 @@ def requirements_of(
     *,
     bound: int = DEFAULT_BOUND,
     lateness: int = DEFAULT_LATENESS,
+    piece: int = DEFAULT_PIECE,
 ) -> StateRequirements:
     """Work out what must be kept to answer all segments of a program.
 
@@ -221,7 +228,7 @@ def requirements_of(
         the named windowed features of events.yaml, whose values are read exactly.
     conditions
         further conditions, such as those of triggers.
-    bound, lateness
+    bound, lateness, piece
         see :class:`StateRequirements`.
 
     >>> from rules_engine.rules.nodes import Segment
@@ -238,7 +245,7 @@ def requirements_of(
     ordered = {aggregate.match.event for aggregate in limits if aggregate.function in (Aggregate.FIRST, Aggregate.LAST)}
     names = sorted({need.match.event for need in needs})
     events = tuple(EventRequirement(name, _for_event(name, needs), name in ordered) for name in names)
-    return StateRequirements(events, limits, sequences, bound, lateness)
+    return StateRequirements(events, limits, sequences, bound, lateness, piece)
 
 
 def _roots(program: Program, conditions: Iterable[Condition]) -> Iterator[Condition]:

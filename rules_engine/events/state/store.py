@@ -1,4 +1,4 @@
-"""Event states in Redis: one string beside each entity's hash, replaced by compare-and-set.
+"""Event states in Redis: one string beside each entity's hash, and pieces beside that, replaced by compare-and-set.
 
 Any number of workers and applications write at once. A writer reads a state, computes the next one, and replaces it
 only if the stored bytes are still those that it read; otherwise it starts over. So no events are lost, nothing is
@@ -19,11 +19,19 @@ from typing import Any, Protocol
 from rules_engine.clock import DAY, MINUTE
 from rules_engine.errors import StoreDataError, StoreTimeoutError
 from rules_engine.events.declarations.validation import MAX_AHEAD
-from rules_engine.events.state.encoding import decode_state, encode_state
+from rules_engine.events.state.encoding import decode_state, encode_piece, encode_state, named_pieces
 from rules_engine.events.state.entity_state import EventState, changed_places, empty_state, update
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.requirements import StateRequirements
-from rules_engine.events.state.waiting import decode_current, digests, encode_waiting, split, waiting_digest
+from rules_engine.events.state.stored import WRITE_PIECES, pieces_key, reading
+from rules_engine.events.state.waiting import (
+    decode_current,
+    digests,
+    encode_waiting,
+    split,
+    waiting_digest,
+    without_pieces,
+)
 from rules_engine.rules.inputs import Event
 
 #: How far a reader's clock may be behind a writer's. States keep what such a reader needs.
@@ -38,9 +46,11 @@ PRUNE_EVERY, PRUNE_AFTER = 8, DAY
 #: The attempts of a writer before it gives up, and the longest wait between two of them, in seconds.
 _ATTEMPTS, _LONGEST_WAIT = 100, 0.05
 
-#: Replaces a state if it is still the one that was read (an absent state is read as the empty string). Events that were
-#: appended to it stay. 245 is the first byte of each appended event.
-REPLACE = """\
+#: Replaces a state if it is still the one that was read (an absent state is read as the empty string), and its pieces.
+#: Events that were appended to it stay. 245 is the first byte of each appended event.
+REPLACE = (
+    WRITE_PIECES
+    + """\
 local stored = redis.call('GET', KEYS[1]) or ''
 local next_byte = string.byte(stored, #ARGV[1] + 1)
 if string.sub(stored, 1, #ARGV[1]) ~= ARGV[1] or (next_byte and next_byte ~= 245) then return 0 end
@@ -52,7 +62,13 @@ elseif ARGV[3] == '0' then
 else
   redis.call('SET', KEYS[1], new, 'PX', ARGV[3])
 end
+write_pieces(KEYS[2], ARGV[3], 4)
 return 1"""
+)
+
+
+#: The bytes of a state that are replaced, those that replace them, and what the script is told of pieces.
+_Proposal = tuple[bytes, bytes, list[bytes | int]]
 
 
 def state_name(requirements: StateRequirements) -> bytes:
@@ -62,6 +78,24 @@ def state_name(requirements: StateRequirements) -> bytes:
     b'events:'
     """
     return b"events:%016x" % requirements.fingerprint
+
+
+def pieces_written(before: Collection[bytes], state: EventState, requirements: StateRequirements) -> list[bytes | int]:
+    """Return what :data:`~rules_engine.events.state.stored.WRITE_PIECES` is told.
+
+    Parameters
+    ----------
+    before
+        the names of the pieces that are stored.
+    state
+        the state that is written.
+    """
+    pieces = named_pieces(state, requirements)
+    if not pieces and not before:
+        return []
+    gone = [name for name in before if name not in pieces]
+    new = [part for name in pieces if name not in before for part in (name, encode_piece(*pieces[name]))]
+    return [len(gone), *gone, *new]
 
 
 def lifetime(requirements: StateRequirements) -> int:
@@ -131,7 +165,7 @@ class StateStore:
             return []
         key = self._key(entity)
         append: list[tuple[bytes | str, ...]] = [("APPEND", key, encode_waiting(event))]
-        return [*append, ("PERSIST", key)] if self._lifetime else append
+        return [*append, ("PERSIST", key), ("PERSIST", pieces_key(key))] if self._lifetime else append
 
     def update(self, events: Mapping[str, Sequence[Event]], now: int) -> set[str]:
         """Add events to the states of their entities.
@@ -161,10 +195,11 @@ class StateStore:
         damaged: list[str] = []
         keep_from = now - CLOCK_SKEW
 
-        def propose(entity: str, raw: bytes | None) -> tuple[bytes, bytes] | None:
+        def propose(entity: str, raw: bytes | None) -> _Proposal | None:
             try:
-                stored = split(raw)[0]
-                old = decode_state(stored, self.requirements) if stored else empty_state(self.requirements)
+                pieces, rest = without_pieces(raw)
+                stored = split(rest)[0]
+                old = decode_state(stored, self.requirements, pieces) if stored else empty_state(self.requirements)
             except StoreDataError:
                 to_rebuild.add(entity)
                 damaged.append(entity)
@@ -175,12 +210,12 @@ class StateStore:
             if is_late(old, new):
                 to_rebuild.add(entity)
             changed = changed_places(old, new)
-            if is_worth_pruning(old, new, keep_from):
+            if is_worth_pruning(old, new, keep_from, self.requirements.piece):
                 new = prune(new, self.requirements, keep_from)
             if not stored and is_empty(new):
                 return None  # all events are too old to matter; no state says the same and is shorter
             outlook = self._outlooks.renewed(stored, new, now, changed)
-            return stored, encode_state(new, self.requirements) + outlook
+            return self._proposal(pieces, stored, new, outlook)
 
         self._change(events, propose)
         with self._client.pipeline(transaction=False) as pipeline:
@@ -207,22 +242,22 @@ class StateStore:
             if other writers were faster again and again.
         """
 
-        def propose(entity: str, raw: bytes | None) -> tuple[bytes, bytes]:
-            stored, waiting = _readable_parts(raw)
+        def propose(entity: str, raw: bytes | None) -> _Proposal:
+            pieces, stored, waiting = _readable_parts(raw)
             judged = [event for event in events[entity] if waiting_digest(event) not in waiting]
             state = update(empty_state(self.requirements), judged, self.requirements)
             state = prune(state, self.requirements, now - CLOCK_SKEW)
-            if is_empty(state):
-                return stored, b""
-            outlook = self._outlooks.of(state, now)
-            return stored, encode_state(state, self.requirements) + outlook
+            outlook = b"" if is_empty(state) else self._outlooks.of(state, now)
+            return self._proposal(pieces, stored, state, outlook)
 
         self._change(events, propose)
 
-    def _change(
-        self, entities: Iterable[str], propose: Callable[[str, bytes | None], tuple[bytes, bytes] | None]
-    ) -> None:
-        """Replace states by compare-and-set; ``propose`` gives the old and the new bytes, or None for no change."""
+    def _proposal(self, pieces: Collection[bytes], stored: bytes, new: EventState, outlook: bytes) -> _Proposal:
+        encoded = b"" if is_empty(new) else encode_state(new, self.requirements) + outlook
+        return stored, encoded, pieces_written(pieces, new, self.requirements)
+
+    def _change(self, entities: Iterable[str], propose: Callable[[str, bytes | None], _Proposal | None]) -> None:
+        """Replace states by compare-and-set; ``propose`` gives what is replaced by what, or None for no change."""
         names = iter(entities)
         while pending := list(islice(names, BATCH)):
             for attempt in range(_ATTEMPTS):
@@ -230,7 +265,7 @@ class StateStore:
                 for entity, raw in zip(pending, self._get(pending), strict=True):
                     proposal = propose(entity, raw)
                     if proposal is not None:
-                        proposals.append((entity, *proposal))
+                        proposals.append((entity, proposal))
                 pending = self._replace(proposals)
                 if not pending:
                     break
@@ -244,26 +279,37 @@ class StateStore:
     def _get(self, entities: Sequence[str]) -> list[bytes | None]:
         with self._client.pipeline(transaction=False) as pipeline:
             for entity in entities:
-                pipeline.get(self._key(entity))
+                pipeline.execute_command(*reading(self._key(entity)))
             raws: list[bytes | None] = pipeline.execute()
         return raws
 
-    def _replace(self, proposals: Sequence[tuple[str, bytes, bytes]]) -> list[str]:
+    def _replace(self, proposals: Sequence[tuple[str, _Proposal]]) -> list[str]:
         """Replace old bytes by new ones. Return the entities whose bytes another writer changed meanwhile."""
         if not proposals:
             return []
         with self._client.pipeline(transaction=False) as pipeline:
-            for entity, old, new in proposals:
-                pipeline.execute_command("EVAL", REPLACE, 1, self._key(entity), old, new, self._lifetime)
+            for entity, (old, new, pieces) in proposals:
+                key = self._key(entity)
+                pipeline.execute_command("EVAL", REPLACE, 2, key, pieces_key(key), old, new, self._lifetime, *pieces)
             done = pipeline.execute()
-        return [entity for (entity, _, _), replaced in zip(proposals, done, strict=True) if not replaced]
+        return [entity for (entity, _), replaced in zip(proposals, done, strict=True) if not replaced]
 
 
-def is_worth_pruning(old: EventState, new: EventState, keep_from: int) -> bool:
-    """Say whether to prune: not at every event, as it is slow, but before anything is kept a day too long."""
+def is_worth_pruning(old: EventState, new: EventState, keep_from: int, piece: int) -> bool:
+    """Say whether to prune: not at every event, as it is slow, but before anything is kept a day too long.
+
+    Parameters
+    ----------
+    old, new
+        the state before and after events came.
+    keep_from
+        the instant as of which it would be pruned.
+    piece
+        how many events a piece has: twice as many outside of pieces are too many.
+    """
     number = _events_of(new)
     step = PRUNE_EVERY if number < 4 * PRUNE_EVERY else 1 << number.bit_length() - 3
-    if _events_of(old) // step != number // step:
+    if _events_of(old) // step != number // step or any(len(kept.ats) > 2 * piece for kept in new.kept):
         return True
     pruned_at = new.pruned_at
     if pruned_at is None:
@@ -276,18 +322,22 @@ def is_late(old: EventState, new: EventState) -> bool:
     return any(after.late > before.late for before, after in zip(old.kept, new.kept, strict=True))
 
 
-def _readable_parts(raw: bytes | None) -> tuple[bytes, set[bytes]]:
-    """Return the bytes to replace and the digests of the events behind them; all bytes if they are damaged."""
+def _readable_parts(raw: bytes | None) -> tuple[Collection[bytes], bytes, set[bytes]]:
+    """Return the names of the pieces, the bytes to replace and the digests of the events behind them.
+
+    If they are damaged all of the bytes are replaced.
+    """
+    pieces, rest = without_pieces(raw)
     try:
-        stored, entries = split(raw)
-        return stored, set(digests(entries))
+        stored, entries = split(rest)
+        return pieces, stored, set(digests(entries))
     except StoreDataError:
-        return raw or b"", set()
+        return pieces, rest, set()
 
 
 def is_empty(state: EventState) -> bool:
     """Say whether a state holds nothing."""
-    return not any(kept.ats or kept.lost or kept.late or kept.settled is not None for kept in state.kept)
+    return not any(kept.number or kept.lost or kept.late or kept.settled is not None for kept in state.kept)
 
 
 def differs(old: EventState, new: EventState) -> bool:
@@ -296,4 +346,4 @@ def differs(old: EventState, new: EventState) -> bool:
 
 
 def _events_of(state: EventState) -> int:
-    return sum([len(kept.ats) for kept in state.kept])
+    return sum([kept.number for kept in state.kept])

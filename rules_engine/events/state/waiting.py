@@ -6,19 +6,20 @@ into the state that they decoded; and the worker, which takes the same events fr
 them out again when it replaces the state. So an answer sees an event as soon as it was reported, and the state stays
 exactly what was judged.
 
-An entry is a mark, the length of its content, the digest of the event's id, and the event as JSON.
+An entry is a mark, the length of its content, the digest of the event's id, and the event as JSON. A state of which
+older events lie in pieces is read together with them: each of them with a mark and its length, then the string.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 
 from rules_engine.errors import StoreDataError
-from rules_engine.events.state.encoding import REBUILD_HINT, decode_state, state_size
+from rules_engine.events.state.encoding import REBUILD_HINT, decode_state, name_of, state_size
 from rules_engine.events.state.entity_state import EventState, digest_of, empty_state, update
 from rules_engine.events.state.outlook import outlook_size
 from rules_engine.events.state.packing import pack_value, unpack_value
@@ -28,7 +29,11 @@ from rules_engine.rules.inputs import Event
 #: What an entry begins with. No state begins so: a state begins with its version.
 MARK = 0xF5
 
+#: What a piece in front of a state begins with.
+_PIECE_MARK = 0xF7
+
 _HEAD = struct.Struct("<BI8s")
+_PIECE_HEAD = struct.Struct("<BI")
 
 
 def encode_waiting(event: Event) -> bytes:
@@ -67,6 +72,31 @@ def split(data: bytes | None) -> tuple[bytes, bytes]:
     return data[:size], data[size:]
 
 
+def with_pieces(stored: bytes, pieces: Iterable[bytes]) -> bytes:
+    """Return the bytes of a state with those of its pieces in front, as the store gives them together."""
+    return b"".join([*(_PIECE_HEAD.pack(_PIECE_MARK, len(piece)) + piece for piece in pieces), stored])
+
+
+def without_pieces(data: bytes | None) -> tuple[dict[bytes, bytes], bytes]:
+    """Return what the store gives together as the pieces, by name, and the rest.
+
+    Raises
+    ------
+    StoreDataError
+        if it is cut off.
+    """
+    pieces: dict[bytes, bytes] = {}
+    at, data = 0, data or b""
+    while data[at : at + 1] == b"\xf7":
+        if len(data) < at + _PIECE_HEAD.size:
+            raise _damaged()
+        start = at + _PIECE_HEAD.size
+        at = start + int(_PIECE_HEAD.unpack_from(data, at)[1])
+        piece = data[start:at]
+        pieces[name_of(piece)] = piece
+    return pieces, data[at:] if at else data
+
+
 def waiting_events(data: bytes) -> list[Event]:
     """Return the events in entries one after the other.
 
@@ -84,15 +114,16 @@ def digests(data: bytes) -> list[bytes]:
 
 
 def decode_current(data: bytes | None, requirements: StateRequirements) -> EventState:
-    """Decode a state together with the events that wait behind it.
+    """Decode a state, with the pieces that are read in front of it, together with the events that wait behind it.
 
     Raises
     ------
     StoreDataError
         if the bytes are damaged, or were written for other requirements.
     """
-    stored, entries = split(data)
-    state = decode_state(stored, requirements) if stored else empty_state(requirements)
+    pieces, rest = without_pieces(data)
+    stored, entries = split(rest)
+    state = decode_state(stored, requirements, pieces) if stored else empty_state(requirements)
     return update(state, waiting_events(entries), requirements) if entries else state
 
 

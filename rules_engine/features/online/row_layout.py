@@ -7,9 +7,11 @@ from dataclasses import replace
 from struct import Struct
 from typing import Any
 
+from rules_engine.events.state.stored import reading
 from rules_engine.features.online.decode import Decoder, decode_timestamp
 from rules_engine.features.online.selection import EntityFeatures, Selection
 from rules_engine.read_plan import ReadPlan
+from rules_engine.redis.endpoint import pack_command
 from rules_engine.redis.feast_layout import KeyMaker, encoded, field_bytes, sibling_key
 from rules_engine.redis.store_mark import MarkCheck
 from rules_engine.rules.types import Value
@@ -243,10 +245,10 @@ class RowLayout:
         return commands
 
     def _state_command(self, entity: str, name: bytes) -> bytes:
-        """Return ``GET key`` of an entity's event state, or ``GETRANGE`` of its end."""
+        """Return what reads an entity's event state with its pieces, or ``GETRANGE`` of the end of the state."""
         key = sibling_key(self.key(entity), name)
         if not self.end:
-            return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+            return pack_command(*reading(key))
         start = b"-%d" % self.end
         return b"*4\r\n$8\r\nGETRANGE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\n-1\r\n" % (len(key), key, len(start), start)
 

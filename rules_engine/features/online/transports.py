@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from rules_engine.events.state.stored import reading
 from rules_engine.features.online.row_layout import Row, RowLayout
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.redis.client import store_errors
@@ -166,7 +167,8 @@ class ClientTransport:
                         pipeline.hmget(layout.key(entity), layout.fields)
                     if layout.state_name is not None:
                         key = sibling_key(layout.key(entity), layout.state_name)
-                        pipeline.getrange(key, -layout.end, -1) if layout.end else pipeline.get(key)
+                        command = ("GETRANGE", key, -layout.end, -1) if layout.end else reading(key)
+                        pipeline.execute_command(*command)
                 answers = pipeline.execute()
             size = len(answers) // len(piece)
             answers_by_entity += [answers[at * size : (at + 1) * size] for at in range(len(piece))]
