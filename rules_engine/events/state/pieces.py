@@ -48,18 +48,21 @@ class Piece(Rows):
 class Selection:
     """The events of one stream among rows; ``bit`` is 0 if all events of the name are meant."""
 
-    __slots__ = ("_columns", "_rows", "_selected", "ats")
+    __slots__ = ("_columns", "_places", "_rows", "_selected", "ats")
 
     def __init__(self, rows: Rows, bit: int) -> None:
         self._rows = rows
         self._selected = [mask & bit for mask in rows.masks] if bit else None
         self.ats = rows.ats if self._selected is None else tuple(compress(rows.ats, self._selected))
         self._columns: dict[int, tuple[Value, ...]] = {}
+        self._places: tuple[int, Sequence[int]] = (-1, ())
 
     def places(self, start: int) -> Sequence[int]:
         """Return the places of the events among all rows, which are counted from ``start``."""
-        places = range(start, start + len(self._rows.ats))
-        return places if self._selected is None else tuple(compress(places, self._selected))
+        if self._places[0] != start:
+            places = range(start, start + len(self._rows.ats))
+            self._places = start, places if self._selected is None else tuple(compress(places, self._selected))
+        return self._places[1]
 
     def column(self, column: int | None) -> tuple[Value, ...]:
         """Return the values of a column; None for each event if there is none."""

@@ -148,10 +148,16 @@ class Stream:
     @property
     def ids(self) -> Many[int]:
         """Return what tells each event from all other kept events of the entity, whatever their names."""
+        return self.ids_from(0)
+
+    def ids_from(self, first: int) -> Many[int]:
+        """Return the same of the events from a place on."""
         start = self._place << 32
         if self._older is None:
-            return self._newer.places(start)
-        return (*self._older.places(start), *self._newer.places(start + self.kept.older.number))
+            return self._newer.places(start)[first:]
+        newer = self._newer.places(start + self.kept.older.number)
+        number = len(self._older.ats)
+        return newer[first - number :] if first >= number else (*self._older.places(start)[first:], *newer)
 
     def column(self, column: int | None) -> tuple[Value, ...]:
         """Return the values of a column; None for each event if there is none."""

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import redis
 
 from rules_engine.clock import to_micros
 from rules_engine.errors import DataError, StoreDataError, StoreUnavailableError, UnknownNameError
+from rules_engine.events.state.requirements import requirements_of
 from rules_engine.events.streams import decode_raw, partition_of, stream_key
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, PlanFeature, PlanView, ReadPlan
@@ -22,7 +24,7 @@ from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.redis.store_mark import mark_key
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.inputs import Event, Inputs, in_order
-from rules_engine.sdk import AsyncSegmentClient, SegmentClient
+from rules_engine.sdk import AsyncSegmentClient, SegmentClient, event_rules
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.worker import Worker
 from tests.event_shop import NOW, SEGMENTS, checked, instants, members, random_raw, shop_plan
@@ -72,19 +74,36 @@ when: {did: view, within: 1d, count: {at_least: 900}}
 """
 
 
+def track_much(client: SegmentClient) -> None:
+    for number in range(2_110):
+        at = NOW - timedelta(seconds=2_110 - number)
+        client.track("u", "view", {"page": "a"}, at=at, event_id=f"v{number}")
+        client.track("u", "cart", {"value": 1}, at=at, event_id=f"c{number}")
+
+
 @pytest.mark.slow
-def test_more_events_than_are_kept_leave_answers_unknown_and_say_so(project: Project, store: EmbeddedStore) -> None:
+def test_thousands_of_events_are_counted(project: Project, store: EmbeddedStore) -> None:
     put_into_effect(shop_plan(Connection("redis", store.connection_string), BUSY), project)
     with SegmentClient(project) as client:
-        for number in range(2_110):
-            at = NOW - timedelta(seconds=2_110 - number)
-            client.track("u", "view", {"page": "a"}, at=at, event_id=f"v{number}")
-            client.track("u", "cart", {"value": 1}, at=at, event_id=f"c{number}")
-        assert client.lookup("u").segments == {
-            "busy",
-            "spent_much",
-            "seen",
-        }  # what the worker has not seen yet is all there
+        track_much(client)
+        for _ in range(2):  # before a worker has seen them, and afterwards
+            found = client.lookup("u")
+            assert found.segments == {"busy", "spent_much", "seen"}
+            assert not found.undecided
+            assert "is 2110" in str(client.explain("u", "spent_much"))
+            Worker(project).run(once=True)
+            assert found.changes_at == NOW + timedelta(days=1, seconds=-2_105)
+        assert client.lookup("u", at=found.changes_at).segments == {"quiet", "spent_much", "seen"}
+
+
+@pytest.mark.slow
+def test_more_events_than_are_kept_leave_answers_unknown_and_say_so(
+    project: Project, store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_rules, "requirements_of", partial(requirements_of, bound=1_000))
+    put_into_effect(shop_plan(Connection("redis", store.connection_string), BUSY), project)
+    with SegmentClient(project) as client:
+        track_much(client)
         Worker(project).run(once=True)
         found = client.lookup("u")
         assert found.segments == {"seen"}
@@ -219,9 +238,10 @@ def test_features_and_state_come_in_one_round_trip(project: Project, store: Embe
         for command in monitor.listen():
             if command["command"] == "PING":
                 break
-            commands.append(command["command"].split(" ")[0])
+            if command["client_type"] != "lua":
+                commands.append(command["command"].split(" ")[0])
     commands = [name for name in commands if name != "CLIENT"]  # a new connection introduces itself
-    assert commands[-3:] == ["HMGET", "GET", "HMGET"], "the features, the state, and whether the store holds them"
+    assert commands[-3:] == ["HMGET", "EVAL", "HMGET"], "the features, the state, and whether the store holds them"
 
 
 def test_the_asynchronous_client_tracks_and_sees(shop: SegmentClient, project: Project) -> None:
