@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ import pytest
 import redis
 
 from rules_engine.clock import to_micros
+from rules_engine.events.state.requirements import DEFAULT_PIECE, requirements_of
 from rules_engine.events.streams import stream_keys
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, ReadPlan
 from rules_engine.redis.embedded import EmbeddedStore
-from rules_engine.sdk import SegmentClient
+from rules_engine.sdk import SegmentClient, event_rules
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import event_log
 from rules_engine.stream.worker import Worker
@@ -36,7 +38,7 @@ from datetime import datetime
 from pathlib import Path
 from rules_engine.errors import StoreError
 from rules_engine.folders import Project
-from rules_engine.sdk import SegmentClient
+from rules_engine.sdk import SegmentClient, event_rules
 client = SegmentClient(Project(Path(sys.argv[1])))
 for line in open(sys.argv[2]):
     entity, raw = json.loads(line)
@@ -49,11 +51,16 @@ for line in open(sys.argv[2]):
             pass
 """
 
+#: A worker that takes few events at once, and puts older ones of a user into pieces of so many.
 WORKER = """
 import sys
+from functools import partial
 from pathlib import Path
-from rules_engine.stream import worker
+from rules_engine.events.state.requirements import requirements_of
 from rules_engine.folders import Project
+from rules_engine.sdk import event_rules
+from rules_engine.stream import worker
+event_rules.requirements_of = partial(requirements_of, piece=int(sys.argv[2]))
 worker.BATCH = 20
 worker.Worker(Project(Path(sys.argv[1]))).run()
 """
@@ -68,7 +75,11 @@ def spawn(program: str, *arguments: object) -> Process:
 
 
 def kill_at_random(
-    entropy: random.Random, server: EmbeddedStore, senders: list[Process], workers: list[Process], project: Project
+    entropy: random.Random,
+    server: EmbeddedStore,
+    senders: list[Process],
+    workers: list[Process],
+    start: Callable[[], Process],
 ) -> None:
     """Until all is sent: SIGKILL for the store, or for a worker, which is replaced."""
     deadline = time.monotonic() + 240
@@ -82,7 +93,7 @@ def kill_at_random(
             place = entropy.randrange(len(workers))
             workers[place].kill()
             workers[place].wait()
-            workers[place] = spawn(WORKER, project.root)
+            workers[place] = start()
         kills += 1
 
 
@@ -104,10 +115,11 @@ def check_everything_counts_once(
                 assert one.segments == members(rules, checked(logs[one.entity]), to_micros(at)), (one.entity, at)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("seed", "piece"), [(0, DEFAULT_PIECE), (1, 2)])
 def test_nothing_is_lost_and_nothing_counts_twice(
-    make_store: Callable[..., EmbeddedStore], tmp_path: Path, seed: int
+    make_store: Callable[..., EmbeddedStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, piece: int
 ) -> None:
+    monkeypatch.setattr(event_rules, "requirements_of", partial(requirements_of, piece=piece))
     entropy = random.Random(seed)
     server = make_store(tmp_path / "shop")
     project = Project(server.root)
@@ -121,9 +133,10 @@ def test_nothing_is_lost_and_nothing_counts_twice(
         files.append(tmp_path / f"sender{number}.jsonl")
         files[-1].write_text("\n".join(json.dumps(pair) for pair in mine))
     senders = [spawn(SENDER, project.root, file) for file in files]
-    workers = [spawn(WORKER, project.root) for _ in range(2)]
+    start = partial(spawn, WORKER, project.root, piece)
+    workers = [start() for _ in range(2)]
     try:
-        kill_at_random(entropy, server, senders, workers, project)
+        kill_at_random(entropy, server, senders, workers, start)
         ended = [sender.wait(240) for sender in senders]
     finally:
         for process in [*workers, *senders]:
@@ -131,3 +144,5 @@ def test_nothing_is_lost_and_nothing_counts_twice(
             process.wait()
     assert ended == [0, 0]
     check_everything_counts_once(project, server, logs)
+    with redis.Redis.from_url(server.url) as client:
+        assert bool(client.keys("*:pieces")) is (piece < DEFAULT_PIECE)

@@ -61,12 +61,16 @@ TRIGGERS: Mapping[str, Any] = {
     "nudge": {"on_enter": "idle", "if": {"in_segment": "rich"}, "delay": "1m", "send": [{"stream": "actions"}]},
 }
 
+#: A worker that takes few events at once, and puts older ones of a user into small pieces.
 WORKER = """
 import sys
+from functools import partial
 from pathlib import Path
-from rules_engine.stream import worker
+from rules_engine.events.state.requirements import requirements_of
 from rules_engine.folders import Project
-from rules_engine.stream import leases
+from rules_engine.sdk import event_rules
+from rules_engine.stream import leases, worker
+event_rules.requirements_of = partial(requirements_of, piece=3)
 worker.BATCH, leases.LIFETIME, leases.BEAT = 48, 0.5, 0.1
 worker.Worker(Project(Path(sys.argv[1]))).run()
 """

@@ -11,12 +11,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rules_engine.events.state.encoding import decode_state, encode_state
 from rules_engine.events.state.entity_state import EventState, empty_state, update
 from rules_engine.events.state.kept_events import StateEvents
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.reading import StateLayout, StateReader
-from rules_engine.events.state.requirements import StateRequirements, requirements_of
+from rules_engine.events.state.requirements import DEFAULT_PIECE, StateRequirements, requirements_of
+from rules_engine.events.state.waiting import decode_current
 from rules_engine.rules.aggregates import AGGREGATES, NUMBERS_AND_TIMES, Aggregate
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.evaluate import Evaluation
@@ -35,6 +35,7 @@ from rules_engine.rules.nodes import (
 from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import sequence_matches
 from rules_engine.rules.types import FLOAT, INTEGER, STRING
+from tests.state_target import encode_whole
 
 NAMES = ("view", "view", "buy")
 WINDOWS = (2, 5, 10, 10, 20, 30, None, None)
@@ -115,7 +116,7 @@ class Simulation:
         self.now += time
 
     def store(self) -> None:
-        self.state = decode_state(encode_state(self.state, self.requirements), self.requirements)
+        self.state = decode_current(encode_whole(self.state, self.requirements), self.requirements)
 
     def prune(self) -> None:
         self.state = prune(self.state, self.requirements, self.now)
@@ -148,7 +149,9 @@ class Simulation:
             *("at the limit" for _ in reached),
             *(f"sequence {reader.sequence(sequence, self.now)}" for sequence in self.requirements.sequences),
             *("settled" for kept in self.state.kept for total in kept.totals if total.events),
-            *("dropped" for _ in range(sum(len(kept.ats) for kept in self.state.kept) < len(in_order(self.log)))),
+            *("dropped" for _ in range(sum(kept.number for kept in self.state.kept) < len(in_order(self.log)))),
+            *("in pieces" for kept in self.state.kept if kept.older.pieces),
+            *("among those in pieces" for kept in self.state.kept if kept.older.pieces and not kept.is_in_order),
         ]
 
 
@@ -176,7 +179,8 @@ def simulations(
     drawn = draw(st.lists(conditions, min_size=1, max_size=4))
     named = {str(number): aggregate for number, aggregate in enumerate(draw(features))}
     program = Program({f"s{number}": Segment(f"s{number}", when) for number, when in enumerate(drawn)})
-    requirements = requirements_of(program, named, lateness=LATENESS)
+    piece = draw(st.sampled_from((1, 2, DEFAULT_PIECE)))
+    requirements = requirements_of(program, named, lateness=LATENESS, piece=piece)
     # What was settled is not counted again, so where there are totals an event is at most so late.
     has_totals = any(requirement.totals for requirement in requirements.events)
     ages = st.sampled_from([-5, -4, -3, -2, -1, -1, 0, 0, 1, 2, 9, *(() if has_totals else (-8, -15, -30))])
@@ -234,6 +238,8 @@ def run(
 def test_any_conditions() -> None:
     seen = run(comparisons() | sequences(), st.lists(aggregates(), max_size=3))
     assert seen["value"] > seen["no value"] * 0.5, seen
+    assert seen["in pieces"] > seen["step"] * 0.1, seen
+    assert seen["among those in pieces"] > seen["in pieces"] * 0.1, seen
 
 
 def test_counts() -> None:
@@ -260,7 +266,7 @@ def test_beyond_the_bound_every_answer_is_exact_or_says_that_it_may_not_be(drawn
         action(simulation)
         simulation.prune()
         for kept, requirement in zip(simulation.state.kept, requirements.events, strict=True):
-            assert len(kept.ats) <= 2 * bound * len(requirement.needs)
+            assert kept.number <= 4 * bound * len(requirement.needs), "of a piece at least half is needed"
         for later in (0, 2, 10):
             now = simulation.now + later
             reader, log = StateReader(simulation.state, simulation.layout), in_order(simulation.log)

@@ -44,7 +44,7 @@ class Victims:
         self.project, self.server, self._logs = project, server, logs
         self._services = 0
         self.service = self._start_service()
-        self.workers = [spawn(WORKER, project.root) for _ in range(2)]
+        self.workers = [spawn(WORKER, project.root, 2) for _ in range(2)]
 
     def _start_service(self) -> RunningService:
         self._services += 1
@@ -66,7 +66,7 @@ class Victims:
             place = entropy.randrange(len(self.workers))
             self.workers[place].kill()
             self.workers[place].wait()
-            self.workers[place] = spawn(WORKER, self.project.root)
+            self.workers[place] = spawn(WORKER, self.project.root, 2)
 
     def end(self) -> None:
         for process in [self.service.process, *self.workers]:

@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import chain, compress, pairwise
 from operator import is_
 
+from rules_engine.events.state.sums import Block, blocks_of
 from rules_engine.rules.types import Value
 
 #: From the rows of a stream, in order, and the values of a column of all rows: the rows that decide.
@@ -89,6 +90,7 @@ class Older:
         self.number = sum(len(piece.ats) for piece in pieces)
         self._selections: dict[int, Selection] = {}
         self._chosen: dict[tuple[int, int, Choice], tuple[tuple[int, ...], tuple[Value, ...]]] = {}
+        self._sums: dict[tuple[int, int], tuple[Block, ...]] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Older) and self.pieces == other.pieces
@@ -132,6 +134,14 @@ class Older:
             ats = selection.ats
             chosen = self._chosen[key] = tuple([ats[row] for row in rows]), tuple([values[row] for row in rows])
         return chosen
+
+    def sums(self, bit: int, column: int) -> tuple[Block, ...]:
+        """Return the sums of the values of a stream."""
+        key = bit, column
+        blocks = self._sums.get(key)
+        if blocks is None:
+            blocks = self._sums[key] = blocks_of(self.selection(bit).column(column))
+        return blocks
 
 
 NOTHING_OLDER = Older()

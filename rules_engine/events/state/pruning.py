@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rules_engine.events.state.choices import CHOICES
 from rules_engine.events.state.entity_state import EventState, Kept
 from rules_engine.events.state.pieces import NOTHING_OLDER, Rows, picked, repacked
 from rules_engine.events.state.requirements import (
@@ -155,7 +156,7 @@ def _needed_rows(
     need = place.need
     rows = _rows(kept, place.bit, _cutoff(kept, need, now, starts))
     due = bisect_right(rows, now, key=kept.ats.__getitem__)
-    past = _CHOICES[need.keep](rows[:due], _values(kept, place), need.limit)
+    past = CHOICES[need.keep](rows[:due], _values(kept, place), need.limit)
     future = rows[due:]
     surplus = max(0, len(past) - bound)
     return past[surplus:] + future[:bound], past[:surplus] + future[bound:]
@@ -183,61 +184,3 @@ def _lost_until(kept: Kept, number: int, need: Need, dropped: Sequence[int], now
     """Return, by the number of the need, the instant up to which it is incomplete, as long as that matters."""
     until = max([kept.lost.get(number, _NEVER), *(kept.ats[row] for row in dropped)])
     return {} if need.horizon is not None and until <= now - need.horizon else {number: until}
-
-
-# --- what is chosen of the past -------------------------------------------------------------------------------------
-
-
-def _all(rows: list[int], _values: Sequence[Value], _limit: int | None) -> list[int]:
-    return rows
-
-
-def _newest(rows: list[int], _values: Sequence[Value], limit: int | None) -> list[int]:
-    return rows if limit is None else rows[-limit:]
-
-
-def _earliest(rows: list[int], _values: Sequence[Value], _limit: int | None) -> list[int]:
-    return rows[:1]
-
-
-def _least(rows: list[int], values: Sequence[Value], _limit: int | None) -> list[int]:
-    return _record(rows, values, lambda value, best: value < best)
-
-
-def _greatest(rows: list[int], values: Sequence[Value], _limit: int | None) -> list[int]:
-    return _record(rows, values, lambda value, best: value > best)
-
-
-def _record(rows: list[int], values: Sequence[Value], is_better: Callable[[Value, Value], bool]) -> list[int]:
-    """Choose, from the newest back, those that are better than every later one."""
-    chosen: list[int] = []
-    for row in reversed(rows):
-        value = values[row]
-        if value is not None and (not chosen or is_better(value, values[chosen[-1]])):
-            chosen.append(row)
-    return chosen[::-1]
-
-
-def _newest_of_each(rows: list[int], values: Sequence[Value], limit: int | None) -> list[int]:
-    seen: set[tuple[bool, Value]] = set()
-    chosen: list[int] = []
-    for row in reversed(rows):
-        value = values[row]
-        identity = isinstance(value, bool), value
-        if value is not None and identity not in seen:
-            seen.add(identity)
-            chosen.append(row)
-        if len(chosen) == limit:
-            break
-    return chosen[::-1]
-
-
-_CHOICES: Mapping[KeepRule, Callable[[list[int], Sequence[Value], int | None], list[int]]] = {
-    KeepRule.ALL: _all,
-    KeepRule.NEWEST: _newest,
-    KeepRule.EARLIEST: _earliest,
-    KeepRule.LEAST: _least,
-    KeepRule.GREATEST: _greatest,
-    KeepRule.DISTINCT: _newest_of_each,
-    KeepRule.TOTAL: _all,
-}

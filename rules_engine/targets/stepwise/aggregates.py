@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TypeVar
 
+from rules_engine.events.state.choices import CHOICES
 from rules_engine.events.state.reading import AggregatePlan, StateLayout
+from rules_engine.events.state.requirements import KeepRule
 from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.events import reduce_values
 from rules_engine.rules.nodes import (
@@ -33,11 +37,21 @@ def check_aggregate(layout: StateLayout, predicate: Predicate, aggregate: EventA
         value = value if value.__class__ is Undecided else conform(value, operand_type)
         return predicate_truth(predicate, value, 0) is positive  # no operator on aggregates reads the clock
 
-    return of_aggregate(layout, aggregate, truth)
+    return of_aggregate(layout, aggregate, truth, _numbers(predicate.argument))
+
+
+def _numbers(argument: object) -> Sequence[float] | None:
+    """Return the numbers that a value is compared with; None if it is compared with anything else."""
+    numbers = argument if isinstance(argument, tuple) else (argument,)
+    compared = [number for number in numbers if isinstance(number, int | float) and not isinstance(number, bool)]
+    return sorted(compared) if len(compared) == len(numbers) else None
 
 
 def of_aggregate(
-    layout: StateLayout, aggregate: EventAggregate, answer_of: Callable[[Value], Answered]
+    layout: StateLayout,
+    aggregate: EventAggregate,
+    answer_of: Callable[[Value], Answered],
+    breaks: Sequence[float] | None,
 ) -> Callable[[View, int], tuple[Answered, int]]:
     """Return a function that gives the answer on an aggregate's value at an instant, and until when it lasts at least.
 
@@ -45,10 +59,12 @@ def of_aggregate(
     ----------
     answer_of
         gives the answer on a value, on None if it is missing, and on :class:`Undecided`.
+    breaks
+        numbers, ascending, between which all numbers have one answer; None if they are not known.
     """
     plan = layout.plan(aggregate)
     assert isinstance(plan, AggregatePlan), aggregate
-    of_kept = _of_kept(plan, aggregate, answer_of)
+    of_kept = _of_kept(plan, aggregate, answer_of, breaks)
 
     def answer(view: View, now: int) -> tuple[Answered, int]:
         if view.reader.is_whole or view.reader.dropped_until(aggregate, now) is None:
@@ -59,21 +75,28 @@ def of_aggregate(
 
 
 def _of_kept(
-    plan: AggregatePlan, aggregate: EventAggregate, answer_of: Callable[[Value], Answered]
+    plan: AggregatePlan,
+    aggregate: EventAggregate,
+    answer_of: Callable[[Value], Answered],
+    breaks: Sequence[float] | None,
 ) -> Callable[[View, int], tuple[Answered, int]]:
+    function, is_small = aggregate.function, plan.limit is not None and plan.limit <= _COUNTED
     if aggregate.window is not None:
         return _windowed(aggregate, answer_of)
-    if aggregate.function is Aggregate.COUNT and plan.limit is not None and plan.limit <= _COUNTED:
-        return _count(plan, answer_of)
-    if aggregate.function is Aggregate.LAST and plan.source.column is not None:
-        return _last(plan, answer_of)
-
     if plan.total is not None:
         return _total(plan, aggregate, answer_of)
-    if aggregate.function is Aggregate.DISTINCT and plan.limit is not None and plan.limit <= _COUNTED:
-        return _distinct(plan, answer_of)
-    if aggregate.function in (Aggregate.MIN, Aggregate.MAX):
+    if function is Aggregate.COUNT and (is_small or breaks is not None):
+        return _count(plan, _falls(answer_of, plan.limit, breaks))
+    if function is Aggregate.LAST and plan.source.column is not None:
+        return _last(plan, answer_of)
+    if function is Aggregate.DISTINCT and (is_small or breaks is not None):
+        return _distinct(plan, _falls(answer_of, plan.limit, breaks))
+    if function in (Aggregate.MIN, Aggregate.MAX):
         return _extreme(plan, answer_of)
+    if function in (Aggregate.SUM, Aggregate.AVG) and breaks is not None:
+        return _sum(plan, answer_of, breaks)
+    if function is Aggregate.FIRST:
+        return _first(plan, answer_of)
     return _reduced(plan, answer_of)
 
 
@@ -138,65 +161,130 @@ def _reduced(
     return answer
 
 
-def _counted(answer_of: Callable[[Value], Answered], limit: int) -> tuple[list[Answered], list[int]]:
-    """Return for each number the answer, and the next smaller number with another answer; -1 if there is none."""
-    answers = [answer_of(number) for number in range(limit + 1)]
-    falls = [-1]
-    for number in range(1, limit + 1):
-        falls.append(number - 1 if answers[number - 1] != answers[number] else falls[number - 1])
-    return answers, falls
+def _sum(
+    plan: AggregatePlan, answer_of: Callable[[Value], Answered], breaks: Sequence[float]
+) -> Callable[[View, int], tuple[Answered, int]]:
+    """Return the answer on a sum or mean over a window."""
+    function, within, column = plan.function, plan.within, plan.source.column
+    assert within is not None, "a sum without a start is a total"
+    assert column is not None, plan
+    reduced = _reduced(plan, answer_of)
+
+    def answer(view: View, now: int) -> tuple[Answered, int]:
+        stream = view.reader.stream(plan.source)
+        ats = stream.ats
+        if not ats or ats[-1] > now or not (sums := stream.sums(column)).is_known:
+            return reduced(view, now)
+        start = bisect_right(ats, now - within)
+
+        def is_turn(place: int) -> bool:
+            return place == len(ats) or ats[place] != ats[place - 1]
+
+        place = sums.next_change(function, start, is_turn, answer_of, breaks)
+        return answer_of(sums.value(function, start)), FOREVER if place is None else ats[place - 1] + within
+
+    return answer
 
 
-def _count(plan: AggregatePlan, answer_of: Callable[[Value], Answered]) -> Callable[[View, int], tuple[Answered, int]]:
+def _first(plan: AggregatePlan, answer_of: Callable[[Value], Answered]) -> Callable[[View, int], tuple[Answered, int]]:
+    """Return the answer on the value of the earliest event in a window."""
+    within, column = plan.within, plan.source.column
+    of_nothing = answer_of(None)
+
+    def answer(view: View, now: int) -> tuple[Answered, int]:
+        stream = view.reader.stream(plan.source)
+        ats, values = stream.ats, stream.column(column)
+        end = bisect_right(ats, now)
+        start = 0 if within is None else bisect_right(ats, now - within, 0, end)
+        until = ats[end] if end < len(ats) else FOREVER
+        if start == end:
+            return of_nothing, until
+        here, before = answer_of(values[start]), values[start]
+        if within is None:
+            return here, until
+        for place in range(start + 1, end):
+            value = values[place]
+            if ats[place] == ats[place - 1] or value is before:
+                continue
+            before = value
+            if answer_of(value) != here:
+                return here, min(until, ats[place - 1] + within)
+        return here, until if of_nothing == here else min(until, ats[end - 1] + within)
+
+    return answer
+
+
+#: Gives for a number the answer, and the next smaller number with another answer; -1 if there is none.
+_Falls = Callable[[int], tuple[Answered, int]]
+
+
+def _falls(
+    answer_of: Callable[[Value], Answered], limit: int | None, breaks: Sequence[float] | None
+) -> _Falls[Answered]:
+    """Return the answers on counts; those up to a small limit are looked up in a table."""
+    if limit is not None and limit <= _COUNTED:
+        answers = [answer_of(number) for number in range(limit + 1)]
+        falls = [-1]
+        for number in range(1, limit + 1):
+            falls.append(number - 1 if answers[number - 1] != answers[number] else falls[number - 1])
+        table = list(zip(answers, falls, strict=True))
+        return table.__getitem__
+    near = {math.floor(number) + step for number in breaks or () for step in (-1, 0, 1)}
+
+    def of(number: int) -> tuple[Answered, int]:
+        here = answer_of(number)
+        smaller = sorted((other for other in (number - 1, *near) if 0 <= other < number), reverse=True)
+        return here, next((other for other in smaller if answer_of(other) != here), -1)
+
+    return of
+
+
+def _count(plan: AggregatePlan, answers: _Falls[Answered]) -> Callable[[View, int], tuple[Answered, int]]:
     source, within, limit = plan.source, plan.within, plan.limit
-    assert limit is not None
     key = source.stream
-    answers, falls = _counted(answer_of, limit)
 
     def answer(view: View, now: int) -> tuple[Answered, int]:
         stream = view.streams.get(key)
         ats = view.reader.stream(source).ats if stream is None else stream.ats
         size = len(ats)
         if not size:
-            return answers[0], FOREVER
+            return answers(0)[0], FOREVER
         end = size if ats[-1] <= now else bisect_right(ats, now)
         start = 0 if within is None else bisect_right(ats, now - within, 0, end)
         number = end - start
-        if number > limit:
+        if limit is not None and number > limit:
             number = limit
         until = FOREVER if end == size else ats[end]
-        falls_to = falls[number]
+        here, falls_to = answers(number)
         if falls_to >= 0 and within is not None:
             leaves = ats[end - falls_to - 1] + within
             if leaves < until:
                 until = leaves
-        return answers[number], until
+        return here, until
 
     return answer
 
 
-def _distinct(
-    plan: AggregatePlan, answer_of: Callable[[Value], Answered]
-) -> Callable[[View, int], tuple[Answered, int]]:
-    within, limit = plan.within, plan.limit
-    assert limit is not None
-    answers, falls = _counted(answer_of, limit)
+def _distinct(plan: AggregatePlan, answers: _Falls[Answered]) -> Callable[[View, int], tuple[Answered, int]]:
+    within, limit, column = plan.within, plan.limit, plan.source.column
+    assert column is not None, plan
 
     def answer(view: View, now: int) -> tuple[Answered, int]:
-        stream = view.reader.stream(plan.source)
-        ats, column = stream.ats, stream.column(plan.source.column)
+        ats, values = view.reader.stream(plan.source).decisive(column, CHOICES[KeepRule.DISTINCT], now)
         end = bisect_right(ats, now)
         start = 0 if within is None else bisect_right(ats, now - within, 0, end)
         until = ats[end] if end < len(ats) else FOREVER
         newest: dict[tuple[bool, Value], int] = {}  # by value, in the order from the newest back
         for place in range(end - 1, start - 1, -1):
-            value = column[place]
+            value = values[place]
             if value is not None:
                 newest.setdefault((value is True or value is False, value), ats[place])
-        number = min(len(newest), limit)
-        if within is not None and falls[number] >= 0:
-            until = min(until, list(newest.values())[falls[number]] + within)
-        return answers[number], until
+                if len(newest) == limit:
+                    break
+        here, falls_to = answers(len(newest))
+        if within is not None and falls_to >= 0:
+            until = min(until, next(islice(newest.values(), falls_to, None)) + within)
+        return here, until
 
     return answer
 
@@ -204,12 +292,13 @@ def _distinct(
 def _extreme(
     plan: AggregatePlan, answer_of: Callable[[Value], Answered]
 ) -> Callable[[View, int], tuple[Answered, int]]:
-    within, greatest = plan.within, plan.function is Aggregate.MAX
+    within, greatest, column = plan.within, plan.function is Aggregate.MAX, plan.source.column
+    assert column is not None, plan
+    choice = CHOICES[KeepRule.GREATEST if greatest else KeepRule.LEAST]
     of_nothing = answer_of(None)
 
     def answer(view: View, now: int) -> tuple[Answered, int]:
-        stream = view.reader.stream(plan.source)
-        ats, column = stream.ats, stream.column(plan.source.column)
+        ats, values = view.reader.stream(plan.source).decisive(column, choice, now)
         end = bisect_right(ats, now)
         start = 0 if within is None else bisect_right(ats, now - within, 0, end)
         until = ats[end] if end < len(ats) else FOREVER
@@ -217,7 +306,7 @@ def _extreme(
             return of_nothing, until
         best: list[tuple[int, Value]] = []  # from the newest back, those that no newer one equals or beats
         for place in range(end - 1, start - 1, -1):
-            value = column[place]
+            value = values[place]
             if value is not None and (not best or (value > best[-1][1] if greatest else value < best[-1][1])):
                 best.append((ats[place], value))
         if not best:

@@ -105,7 +105,8 @@ class IndexedLooks:
         source = table.slot.source
         match source:
             case EventAggregate():
-                return of_aggregate(self._events, source, lambda value: table.mask(value, 0))
+                breaks = [cut[0] for cut in table.cuts] if isinstance(table, Steps) else None
+                return of_aggregate(self._events, source, lambda value: table.mask(value, 0), breaks)
             case SequenceNode():
                 return _of_sequence(self._events, source, table)
             case ClockRef():

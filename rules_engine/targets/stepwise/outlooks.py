@@ -34,8 +34,9 @@ from rules_engine.targets.stepwise.view import Check, View
 #: Raised by one when outlooks are worked out or encoded differently: older ones are then not read.
 OUTLOOK_VERSION = 1
 
-#: How many instants are looked at for one condition, and how many events for all of them; then its outlook ends.
-_LOOKS, _EVENTS = 64, 4_096
+#: How many instants are looked at for one condition, at most and at least, and how many events for all of them beyond
+#: the least; then its outlook ends.
+_LOOKS, _FEWEST, _EVENTS = 64, 4, 4_096
 
 _NOBODY = EntityFeatures("")
 
@@ -196,7 +197,7 @@ def _answer(pair: _Pair, view: View, now: int) -> tuple[int, int]:
 def _follow(pair: _Pair, view: View, place: int, answer: int, at: int, changes: list[Change]) -> int:
     """Note the changes of an answer from an instant on, and return before which one all of them are noted."""
     reader = view.reader
-    looks = min(_LOOKS, 1 + _EVENTS // (1 + sum(map(reader.events_behind, pair[2]))))
+    looks = min(_LOOKS, _FEWEST + _EVENTS // (1 + sum(map(reader.events_behind, pair[2]))))
     for _ in range(looks):
         if _lacks(reader, pair, at):
             return at
