@@ -26,7 +26,7 @@ from rules_engine.errors import StoreDataError
 from rules_engine.events.state.entity_state import DIGEST_SIZE, EventState, Kept, nothing_kept
 from rules_engine.events.state.outlook import outlook_size
 from rules_engine.events.state.packing import pack_total, pack_value, unpack_total, unpack_value
-from rules_engine.events.state.pieces import NOTHING_OLDER, Older, Piece, Rows
+from rules_engine.events.state.pieces import NOTHING_OLDER, EventRows, Older, Piece
 from rules_engine.events.state.requirements import STATE_VERSION, EventRequirement, StateRequirements
 from rules_engine.events.state.totals import Total
 from rules_engine.rules.types import Value
@@ -68,7 +68,7 @@ def encode_state(state: EventState, requirements: StateRequirements) -> bytes:
     return _HEADER.pack(STATE_VERSION, state.fingerprint, zlib.crc32(payload), len(body) | flag, ids) + payload
 
 
-def _digests(rows: Rows, requirement: EventRequirement) -> bytes:
+def _digests(rows: EventRows, requirement: EventRequirement) -> bytes:
     return b"" if requirement.whole_ids else b"".join(rows.keys)
 
 
@@ -245,7 +245,7 @@ def _pack_kept(kept: Kept, requirement: EventRequirement, *, exotic: bool = Fals
     return [*_pack_rows(kept, requirement, exotic=exotic), *rare] if kept.ats or rare else 0
 
 
-def _pack_rows(rows: Rows, requirement: EventRequirement, *, exotic: bool = False) -> list[Any]:
+def _pack_rows(rows: EventRows, requirement: EventRequirement, *, exotic: bool = False) -> list[Any]:
     """Return JSON data: unit, first instant, differences, masks, columns, keys."""
     unit = next((place for place, unit in enumerate(_UNITS) if not any(at % unit for at in rows.ats)), 0)
     size = _UNITS[unit]
@@ -278,7 +278,7 @@ def _pack_rare(kept: Kept, requirement: EventRequirement) -> list[Any]:
 
 def _unpack_rows(
     packed: Any, requirement: EventRequirement, digests: bytes, start: int, exotic: bool
-) -> tuple[Rows, list[Any]]:
+) -> tuple[EventRows, list[Any]]:
     """Return the events in JSON data, and what comes behind them; their digests begin at ``start``."""
     unit, first, steps, masks, columns, keys, *rare = packed
     size = _UNITS[unit]
@@ -291,7 +291,7 @@ def _unpack_rows(
         ids = tuple([key.encode("latin-1") for key in keys])
     else:
         ids = tuple([digests[begin : begin + DIGEST_SIZE] for begin in ends])
-    rows = Rows(
+    rows = EventRows(
         ats,
         ids,
         tuple(_unpack_masks(masks)) if masks else (1,) * number,

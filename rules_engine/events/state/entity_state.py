@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from operator import itemgetter
 
-from rules_engine.events.state.pieces import NOTHING_OLDER, Older, Rows, joined
+from rules_engine.events.state.pieces import NOTHING_OLDER, EventRows, Older, joined
 from rules_engine.events.state.requirements import EventRequirement, StateRequirements
 from rules_engine.events.state.totals import Total
 from rules_engine.rules.inputs import Event
@@ -29,7 +29,7 @@ _order = itemgetter(0, 1)
 
 
 @dataclass(slots=True)
-class Kept(Rows):
+class Kept(EventRows):
     """The kept events of one name: the newest ones, and the older ones that lie in pieces.
 
     Do not change it. It is not frozen because that costs a microsecond, and every event makes a new one.
@@ -61,7 +61,7 @@ class Kept(Rows):
         return len(self.ats) + self.older.number
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> EventRows:
         """Return all kept events, in order."""
         return joined([self.older.rows, self]) if self.older.pieces else self
 
@@ -74,7 +74,7 @@ class Kept(Rows):
         """Say whether the event with this key is kept."""
         return key in self.keys or (bool(self.older.pieces) and key in self.older.keys)
 
-    def with_rows(self, rows: Rows) -> Kept:
+    def with_rows(self, rows: EventRows) -> Kept:
         """Return the same with these events in the place of those that lie in no piece."""
         return Kept(
             rows.ats, rows.keys, rows.masks, rows.columns, self.lost, self.settled, self.totals, self.late, self.older
@@ -195,7 +195,7 @@ def _with_rows(kept: Kept, rows: Sequence[Row], requirement: EventRequirement) -
     if len(fresh) == 1 and (not kept.ats or fresh[0][:2] > (kept.ats[-1], kept.keys[-1])):  # as most events come
         at, key, mask, *values = fresh[0]
         columns = tuple([(*column, value) for column, value in zip(kept.columns, values, strict=True)])
-        return kept.with_rows(Rows((*kept.ats, at), (*kept.keys, key), (*kept.masks, mask), columns))
+        return kept.with_rows(EventRows((*kept.ats, at), (*kept.keys, key), (*kept.masks, mask), columns))
     stored = zip(kept.ats, kept.keys, kept.masks, *kept.columns, strict=True)
     ats, keys, masks, *sorted_columns = zip(*sorted([*stored, *fresh], key=_order), strict=True)
-    return kept.with_rows(Rows(ats, keys, masks, tuple(sorted_columns)))
+    return kept.with_rows(EventRows(ats, keys, masks, tuple(sorted_columns)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from rules_engine.events.state.entity_state import EventState
-from rules_engine.events.state.pieces import Rows
+from rules_engine.events.state.pieces import EventRows
 from rules_engine.events.state.reading import StateReader
 from rules_engine.events.state.requirements import EventRequirement, StateRequirements
 from rules_engine.rules.inputs import Event, KeptEvents
@@ -75,7 +75,7 @@ def _events(state: EventState, requirements: StateRequirements) -> Iterator[Kept
             yield _event(rows, row, requirement)
 
 
-def _event(kept: Rows, row: int, requirement: EventRequirement) -> KeptEvent:
+def _event(kept: EventRows, row: int, requirement: EventRequirement) -> KeptEvent:
     key, mask = kept.keys[row], kept.masks[row]
     values = ((column.name, values[row]) for column, values in zip(requirement.columns, kept.columns, strict=True))
     return KeptEvent(

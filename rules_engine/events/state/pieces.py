@@ -22,7 +22,7 @@ Choice = Callable[[list[int], Sequence[Value], int | None], list[int]]
 
 
 @dataclass(slots=True)
-class Rows:
+class EventRows:
     """Events of one name, as columns of equal length, ordered by instant and key. Do not change them.
 
     Attributes
@@ -40,18 +40,18 @@ class Rows:
 
 
 @dataclass(slots=True)
-class Piece(Rows):
+class Piece(EventRows):
     """Events that lie in a piece; ``name`` is the digest of its bytes, empty until it is first encoded."""
 
     name: bytes = field(default=b"", compare=False)
 
 
-class Selection:
+class StreamRows:
     """The events of one stream among rows; ``bit`` is 0 if all events of the name are meant."""
 
     __slots__ = ("_columns", "_places", "_rows", "_selected", "ats")
 
-    def __init__(self, rows: Rows, bit: int) -> None:
+    def __init__(self, rows: EventRows, bit: int) -> None:
         self._rows = rows
         self._selected = [mask & bit for mask in rows.masks] if bit else None
         self.ats = rows.ats if self._selected is None else tuple(compress(rows.ats, self._selected))
@@ -88,7 +88,7 @@ class Older:
     def __init__(self, pieces: tuple[Piece, ...] = ()) -> None:
         self.pieces = pieces
         self.number = sum(len(piece.ats) for piece in pieces)
-        self._selections: dict[int, Selection] = {}
+        self._selections: dict[int, StreamRows] = {}
         self._chosen: dict[tuple[int, int, Choice], tuple[tuple[int, ...], tuple[Value, ...]]] = {}
         self._sums: dict[tuple[int, int], tuple[Block, ...]] = {}
 
@@ -102,7 +102,7 @@ class Older:
         return f"Older({self.pieces!r})"
 
     @cached_property
-    def rows(self) -> Rows:
+    def rows(self) -> EventRows:
         """Return the events of all pieces, in order."""
         return joined(self.pieces)
 
@@ -116,11 +116,11 @@ class Older:
         """Return the instant and key of the last event."""
         return self.rows.ats[-1], self.rows.keys[-1]
 
-    def selection(self, bit: int) -> Selection:
+    def selection(self, bit: int) -> StreamRows:
         """Return the events of a stream."""
         selection = self._selections.get(bit)
         if selection is None:
-            selection = self._selections[bit] = Selection(self.rows, bit)
+            selection = self._selections[bit] = StreamRows(self.rows, bit)
         return selection
 
     def chosen(self, bit: int, column: int, choice: Choice) -> tuple[tuple[int, ...], tuple[Value, ...]]:
@@ -147,22 +147,22 @@ class Older:
 NOTHING_OLDER = Older()
 
 
-def joined(parts: Iterable[Rows]) -> Rows:
+def joined(parts: Iterable[EventRows]) -> EventRows:
     """Return the events of several rows, in order."""
     some = sorted((part for part in parts if part.ats), key=lambda part: (part.ats[0], part.keys[0]))
     if not some:
-        return Rows()
+        return EventRows()
     columns = tuple(tuple(chain.from_iterable(column)) for column in zip(*(part.columns for part in some), strict=True))
-    whole = Rows(
+    whole = EventRows(
         tuple(chain.from_iterable(part.ats for part in some)),
         tuple(chain.from_iterable(part.keys for part in some)),
         tuple(chain.from_iterable(part.masks for part in some)),
         columns,
     )
-    if all((one.ats[-1], one.keys[-1]) < (other.ats[0], other.keys[0]) for one, other in pairwise(some)):
+    if all((part.ats[-1], part.keys[-1]) < (other.ats[0], other.keys[0]) for part, other in pairwise(some)):
         return whole
     order = sorted(range(len(whole.ats)), key=list(zip(whole.ats, whole.keys, strict=True)).__getitem__)
-    return Rows(
+    return EventRows(
         tuple([whole.ats[row] for row in order]),
         tuple([whole.keys[row] for row in order]),
         tuple([whole.masks[row] for row in order]),
@@ -170,9 +170,9 @@ def joined(parts: Iterable[Rows]) -> Rows:
     )
 
 
-def picked(rows: Rows, selectors: Sequence[object]) -> Rows:
+def picked(rows: EventRows, selectors: Sequence[object]) -> EventRows:
     """Return those rows whose selector is true."""
-    return Rows(
+    return EventRows(
         tuple(compress(rows.ats, selectors)),
         tuple(compress(rows.keys, selectors)),
         tuple(compress(rows.masks, selectors)),
@@ -180,13 +180,13 @@ def picked(rows: Rows, selectors: Sequence[object]) -> Rows:
     )
 
 
-def cut(rows: Rows, start: int, end: int | None) -> Rows:
+def cut(rows: EventRows, start: int, end: int | None) -> EventRows:
     """Return the rows from a place on, and before another one."""
     columns = tuple(column[start:end] for column in rows.columns)
-    return Rows(rows.ats[start:end], rows.keys[start:end], rows.masks[start:end], columns)
+    return EventRows(rows.ats[start:end], rows.keys[start:end], rows.masks[start:end], columns)
 
 
-def repacked(older: Older, needed: Rows, size: int) -> tuple[Older, Rows]:
+def repacked(older: Older, needed: EventRows, size: int) -> tuple[Older, EventRows]:
     """Divide the events that are still needed into pieces and the rest, which the state itself holds.
 
     A piece stays as it is as long as half of its events are needed. Where more than half as many again as a piece has
@@ -206,8 +206,8 @@ def repacked(older: Older, needed: Rows, size: int) -> tuple[Older, Rows]:
     if older.pieces:
         keys = frozenset(needed.keys)
         pieces = [piece for piece in older.pieces if 2 * len(keys.intersection(piece.keys)) >= len(piece.keys)]
-        held = frozenset(chain.from_iterable(piece.keys for piece in pieces))
-        rest = picked(needed, [key not in held for key in needed.keys])
+        stored = frozenset(chain.from_iterable(piece.keys for piece in pieces))
+        rest = picked(needed, [key not in stored for key in needed.keys])
     start = 0
     while len(rest.ats) - start > size + size // 2:
         piece = cut(rest, start, start + size)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rules_engine.events.state.choices import CHOICES
 from rules_engine.events.state.entity_state import EventState, Kept
-from rules_engine.events.state.pieces import NOTHING_OLDER, Rows, picked, repacked
+from rules_engine.events.state.pieces import NOTHING_OLDER, EventRows, picked, repacked
 from rules_engine.events.state.requirements import (
     EventRequirement,
     KeepRule,
@@ -140,7 +140,7 @@ def _prune_kept(
     columns = tuple([_used(column, 1 << place, uses) for place, column in enumerate(kept.columns)])
     if 0 not in masks:
         return Kept(kept.ats, kept.keys, tuple(masks), columns, lost, kept.settled, kept.totals, kept.late)
-    needed = picked(Rows(kept.ats, kept.keys, tuple(masks), columns), masks)
+    needed = picked(EventRows(kept.ats, kept.keys, tuple(masks), columns), masks)
     return Kept(needed.ats, needed.keys, needed.masks, needed.columns, lost, kept.settled, kept.totals, kept.late)
 
 

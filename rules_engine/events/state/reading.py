@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rules_engine.clock import format_instant
 from rules_engine.errors import DataError
 from rules_engine.events.state.entity_state import EventState, Kept
-from rules_engine.events.state.pieces import Choice, Selection
+from rules_engine.events.state.pieces import Choice, StreamRows
 from rules_engine.events.state.requirements import KeepRule, Need, StateRequirements, aggregate_need, sequence_needs
 from rules_engine.events.state.sums import Sums, blocks_of
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
@@ -142,7 +142,7 @@ class Stream:
         self._place = place
         #: The events in pieces; None if there are none, or if events outside of them are among them in time.
         self._older = kept.older.selection(bit) if kept.is_in_order else None
-        self._newer = Selection(kept if self._older is not None else kept.rows, bit)
+        self._newer = StreamRows(kept if self._older is not None else kept.rows, bit)
         self.ats = self._newer.ats if self._older is None else self._older.ats + self._newer.ats
         self._bit = bit
         self._columns: dict[int | None, tuple[Value, ...]] = {}
