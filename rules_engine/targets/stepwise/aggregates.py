@@ -51,7 +51,7 @@ def of_aggregate(
     layout: StateLayout,
     aggregate: EventAggregate,
     answer_of: Callable[[Value], Answered],
-    breaks: Sequence[float] | None,
+    breaks: Sequence[float] | None = None,
 ) -> Callable[[View, int], tuple[Answered, int]]:
     """Return a function that gives the answer on an aggregate's value at an instant, and until when it lasts at least.
 
