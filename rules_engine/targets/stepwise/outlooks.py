@@ -66,7 +66,7 @@ class Outlooks:
     >>> from rules_engine.events.state.requirements import requirements_of
     >>> from rules_engine.rules.aggregates import Aggregate
     >>> from rules_engine.rules.inputs import Event
-    >>> from rules_engine.rules.nodes import EventMatch, Segment
+    >>> from rules_engine.rules.nodes import EventMatch, Predicate, Segment
     >>> viewed = Predicate(EventAggregate(Aggregate.COUNT, EventMatch("view"), within=10), "at_least", 1)
     >>> program = Program({"viewed": Segment("viewed", viewed)})
     >>> requirements = requirements_of(program)
