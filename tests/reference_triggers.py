@@ -5,8 +5,13 @@ YAML gives them, aware datetimes, events as dicts. A trigger is a dict:
 
     {"on": ("enter", segment) | ("exit", segment) | ("event", {"did": name, "where": {...}}), "delay": timedelta,
      "if": condition, "cancel_if": condition, "cooldown": timedelta, "cap": (number, timedelta), "consent": feature,
+     "priority": number, "tags": [name],
      "quiet": {"from": "HH:MM", "to": "HH:MM", "timezone": name | {"feature": name}, "policy": "defer" | "drop"},
-     "holdout": percent, "payload": {name: (function, condition) | ("feature", name) | ("value", value)}}
+     "holdout": percent,
+     "payload": {name: (function, condition) | ("feature", name) | ("value", value) | ("property", name)}}
+
+A cooldown, or the time of a cap, that is None is for ever. A zone that is a feature may have a "default". Limits of
+several triggers together are ``(number, timedelta, tag | None)``.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tests.reference import aggregate, in_window, make_world, matches_where, truth
 from tests.reference_moments import candidates
@@ -26,6 +32,11 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def micros(instant: datetime) -> int:
     return (instant - EPOCH) // timedelta(microseconds=1)
+
+
+def latest(instants: Sequence[datetime], now: datetime, within: timedelta | None) -> int:
+    """Count the instants in a time up to now; without a time, all."""
+    return sum(within is None or at > now - within for at in instants)
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Waiting:
     cause: str
     begins: datetime
     due: datetime
+    properties: Mapping[str, Any] = field(default_factory=dict)
     is_told: bool = False
 
     def order(self) -> tuple[datetime, datetime, str, str]:
@@ -60,6 +72,7 @@ class Reference:
         triggers: Mapping[str, Mapping[str, Any]],
         data: Data,
         swept: Collection[str],
+        limits: Sequence[tuple[int, timedelta, str | None]] = (),
     ) -> None:
         self.entity = entity
         self.segments, self.triggers, self.data, self.swept = segments, triggers, data, swept
@@ -71,6 +84,8 @@ class Reference:
         self.again: dict[str, int] = {}
         self.waiting: list[Waiting] = []
         self.fired: dict[str, list[datetime]] = {}
+        self.limits = limits
+        self.counted: dict[str | None, list[datetime]] = {}
         self.seen: set[tuple[str, str]] = set()
         self.changed = False
         self.told: list[tuple[Any, ...]] = []
@@ -174,7 +189,7 @@ class Reference:
             began += self.started(event, now)
         for trigger, title, begins in began:
             due = begins + self.triggers[trigger].get("delay", timedelta())
-            self.waiting.append(Waiting(trigger, title, begins, due))
+            self.waiting.append(Waiting(trigger, title, begins, due, self.named(trigger, event)))
         self.settle(now)
 
     def is_orphan(self, one: Waiting) -> bool:
@@ -201,8 +216,16 @@ class Reference:
         meant = [one for one in listening if matches_where(event, self.triggers[one]["on"][1].get("where", {}), now)]
         return [(one, title, max(now, event["at"])) for one in meant]
 
+    def named(self, trigger: str, event: Event | None) -> dict[str, Any]:
+        """Return the texts among the properties of an event that a payload names."""
+        specs = [what for form, what in self.triggers[trigger].get("payload", {}).values() if form == "property"]
+        return {name: event[name] for name in specs if event is not None and isinstance(event.get(name), str)}
+
+    def urgency(self, one: Waiting) -> tuple[datetime, int, tuple[datetime, datetime, str, str]]:
+        return one.due, -self.triggers[one.trigger].get("priority", 0), one.order()
+
     def settle(self, now: datetime) -> None:
-        for one in sorted(self.waiting, key=Waiting.order):
+        for one in sorted(self.waiting, key=self.urgency):
             if one.begins > now:
                 continue
             trigger = self.triggers[one.trigger]
@@ -230,14 +253,30 @@ class Reference:
             self.tell(one, "pending", now, "quiet_hours")
         elif quiet(now):
             self.end(one, "suppressed", now, "quiet_hours")
-        elif "cooldown" in trigger and fired and fired[-1] > now - trigger["cooldown"]:
-            self.end(one, "suppressed", now, "cooldown")
-        elif "cap" in trigger and sum(at > now - trigger["cap"][1] for at in fired) >= trigger["cap"][0]:
-            self.end(one, "suppressed", now, "cap")
+        elif often := self.too_often(fired, trigger, now):
+            self.end(one, "suppressed", now, often)
         else:
             fired.append(now)
-            payload = {name: self.value(spec, now) for name, spec in trigger.get("payload", {}).items()}
+            for tag in {tag for _, _, tag in self.limiting(trigger)}:
+                self.counted.setdefault(tag, []).append(now)
+            specs = trigger.get("payload", {}).items()
+            payload = {
+                name: one.properties.get(spec[1]) if spec[0] == "property" else self.value(spec, now)
+                for name, spec in specs
+            }
             self.end(one, "fired", now, None, payload)
+
+    def too_often(self, fired: Sequence[datetime], trigger: Mapping[str, Any], now: datetime) -> str:
+        if "cooldown" in trigger and latest(fired, now, trigger["cooldown"]):
+            return "cooldown"
+        if "cap" in trigger and latest(fired, now, trigger["cap"][1]) >= trigger["cap"][0]:
+            return "cap"
+        limits = self.limiting(trigger)
+        too_often = any(latest(self.counted.get(tag, ()), now, per) >= most for most, per, tag in limits)
+        return "frequency" if too_often else ""
+
+    def limiting(self, trigger: Mapping[str, Any]) -> list[tuple[int, timedelta, str | None]]:
+        return [limit for limit in self.limits if limit[2] is None or limit[2] in trigger.get("tags", ())]
 
     def is_held_out(self, name: str, trigger: Mapping[str, Any]) -> bool:
         return bucket_of(name, self.entity) < trigger.get("holdout", 0) * 100
@@ -248,6 +287,8 @@ class Reference:
             return lambda _: False
         hours = trigger["quiet"]
         found = zone_of(hours, self.world(now))
+        if found is None and isinstance(hours["timezone"], Mapping) and "default" in hours["timezone"]:
+            found = ZoneInfo(hours["timezone"]["default"])
         if found is None:
             return None
 

@@ -87,7 +87,7 @@ def _pack(record: Record) -> list[Any]:
         record.last_id,
         record.members,
         record.dues,
-        [[pending.trigger, pending.cause, pending.begins, pending.due] for pending in record.pending],
+        [_pack_pending(pending) for pending in record.pending],
         record.fired,
         [*record.seen, *record.seen.values()],
         sorted(record.fresh),
@@ -121,6 +121,11 @@ def _unpack(packed: list[Any]) -> Record:
 
 
 _EMPTY: tuple[Any, ...] = (0, None, None, {}, {}, (), {}, (), (), {}, ())
+
+
+def _pack_pending(pending: Pending) -> list[Any]:
+    packed: list[Any] = [pending.trigger, pending.cause, pending.begins, pending.due]
+    return [*packed, pending.properties] if pending.properties else packed
 
 
 def _pack_outgoing(item: Outgoing) -> list[Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
+from rules_engine.rules.local_time import find_zone
 from rules_engine.rules.nodes import FeatureRef
 from rules_engine.rules.triggers.nodes import QuietHours, QuietPolicy, Trigger
 from rules_engine.rules.types import STRING, conform
@@ -17,8 +18,8 @@ from rules_engine.triggers.payload import feature_at, payload_of
 from rules_engine.triggers.record import PENDING_KEPT, Outgoing, Pending, Record, State, SuppressionReason, TriggerStep
 from rules_engine.triggers.rules import TriggerRules
 
-#: A trigger that started: itself, its cause, and the instant at which it begins.
-Start = tuple[Trigger, str, int]
+#: A trigger that started: itself, its cause, the instant at which it begins, and what its payload names of its event.
+Start = tuple[Trigger, str, int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class Instances:
     def adopt(self, at: int) -> None:
         """Cancel instances of triggers that are no longer defined."""
         defined = self._rules.triggers
-        self.fired = {name: fired for name, fired in self.fired.items() if name in defined}
+        counted = {limit.counted_as for limit in self._rules.frequency}
+        self.fired = {name: fired for name, fired in self.fired.items() if name in defined or name in counted}
         removed = [instance for instance in self.pending if instance.trigger not in defined]
         for instance in sorted(removed, key=lambda instance: instance.order):
             self._end(instance, State.CANCELLED, at, SuppressionReason.REMOVED)
@@ -83,8 +85,8 @@ class Instances:
     def begin(self, began: Iterable[Start], at: int) -> list[Pending]:
         """Make instances of the triggers that started. Return those that wait."""
         created: list[Pending] = []
-        for trigger, name, begins in began:
-            instance = Pending(trigger.name, name, begins, begins + trigger.delay)
+        for trigger, name, begins, properties in began:
+            instance = Pending(trigger.name, name, begins, begins + trigger.delay, properties)
             if len(self.pending) < PENDING_KEPT:
                 self.pending.append(instance)
                 created.append(instance)
@@ -102,7 +104,7 @@ class Instances:
 
     def settle(self, moment: Moment, created: Collection[Pending], view: View) -> None:
         """Cancel, decide or announce the instances that have begun, in the order in which they are due."""
-        self.pending.sort(key=lambda instance: instance.order)
+        self.pending.sort(key=self._order)
         cancelled = self._cancelled(moment, created, view)
         at = moment.at
         for instance in tuple(self.pending):
@@ -118,6 +120,10 @@ class Instances:
         for trigger in self._rules.cancellable:
             if trigger.name not in waiting:
                 self._dues.pop(trigger.cancel_if_name, None)
+
+    def _order(self, instance: Pending) -> tuple[int, int, tuple[int, int, str, str]]:
+        """Return the key by which instances are decided: of those due at one instant, the higher priority first."""
+        return instance.due, -self._rules.triggers[instance.trigger].priority, instance.order
 
     def _cancelled(self, moment: Moment, created: Collection[Pending], view: View) -> set[str]:
         """Return the triggers whose ``cancel_if`` is true, evaluated only where it may have become true."""
@@ -159,13 +165,17 @@ class Instances:
             reason = SuppressionReason.COOLDOWN
         if reason is None and policy.is_capped(trigger, fired, at):
             reason = SuppressionReason.CAP
+        limits = self._rules.limits_of(trigger)
+        if reason is None and policy.is_too_frequent(limits, self.fired, at):
+            reason = SuppressionReason.FREQUENCY
         if reason is not None:
             self._end(instance, State.SUPPRESSED, at, reason)
             return
         remembered = policy.remembered(trigger, fired, at)
         if remembered:
             self.fired[trigger.name] = remembered
-        payload = payload_of(trigger, self._features, view.reader, at, self._rules.types)
+        self.fired |= policy.remembered_together(limits, self.fired, at)
+        payload = payload_of(trigger, self._features, view.reader, at, self._rules.types, instance.properties)
         self._end(instance, State.FIRED, at, payload=payload, sinks=tuple(map(str, trigger.send)))
 
     def _obstacle(self, trigger: Trigger, at: int, view: View) -> SuppressionReason | None:
@@ -180,9 +190,7 @@ class Instances:
 
     def _quiet(self, hours: QuietHours, at: int) -> tuple[SuppressionReason | None, int | None]:
         """Return the reason if quiet hours keep a trigger from firing, and the instant until which to defer it."""
-        zone = hours.timezone
-        if isinstance(zone, FeatureRef):
-            zone = conform(feature_at(self._features, zone, at), STRING)
+        zone = self._zone(hours, at)
         quiet = policy.is_quiet(hours, zone, at) if zone is not None else None
         if zone is None or quiet is None:
             return SuppressionReason.TIMEZONE, None
@@ -191,6 +199,13 @@ class Instances:
         return SuppressionReason.QUIET_HOURS, policy.quiet_until(
             hours, zone, at
         ) if hours.policy is QuietPolicy.DEFER else None
+
+    def _zone(self, hours: QuietHours, at: int) -> str | None:
+        """Return the zone of quiet hours: the default's where the entity's feature names none."""
+        if not isinstance(hours.timezone, FeatureRef):
+            return hours.timezone
+        named: str | None = conform(feature_at(self._features, hours.timezone, at), STRING)
+        return hours.default if named is None or find_zone(named) is None else named
 
     def _defer(self, instance: Pending, until: int, at: int) -> None:
         self.pending.remove(instance)

@@ -16,6 +16,7 @@ from rules_engine.rules.inputs import Event
 from rules_engine.rules.triggers.nodes import OnEvent
 from rules_engine.targets.stepwise.view import FOREVER
 from rules_engine.triggers.instances import Instances, Moment, Start
+from rules_engine.triggers.payload import properties_of
 from rules_engine.triggers.record import (
     SEEN_KEPT,
     MembershipChange,
@@ -250,7 +251,7 @@ class Machine:
         began: list[Start] = []
         for move in self._moves(at, groups, cause, grown):
             self._outbox.append(move)
-            began += [(trigger, move.name, at) for trigger in self._rules.on(move.change, move.segment)]
+            began += [(trigger, move.name, at, {}) for trigger in self._rules.on(move.change, move.segment)]
         if event is not None:
             began += self._started_by(event, at)
         created = self._instances.begin(began, at)
@@ -315,7 +316,7 @@ class Machine:
             return []
         cause = cause_of(event)
         return [
-            (trigger, cause, max(at, event.at))
+            (trigger, cause, max(at, event.at), properties_of(trigger, event))
             for trigger in listening
             if isinstance(trigger.on, OnEvent) and event.is_meant_by(trigger.on.match)
         ]

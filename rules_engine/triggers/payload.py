@@ -11,8 +11,9 @@ from rules_engine.clock import format_instant
 from rules_engine.events.state.reading import StateReader
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.aggregates import AGGREGATES
+from rules_engine.rules.inputs import Event
 from rules_engine.rules.nodes import EventAggregate, FeatureRef
-from rules_engine.rules.triggers.nodes import Constant, PayloadValue, Trigger
+from rules_engine.rules.triggers.nodes import Constant, EventProperty, Trigger
 from rules_engine.rules.types import Kind, Value, ValueType, conform
 from rules_engine.rules.undecided import Undecided
 
@@ -25,9 +26,32 @@ def payload_of(
     reader: StateReader,
     at: int,
     types: Mapping[str, ValueType | None],
+    properties: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the payload of a trigger that fires at an instant; what is missing is None."""
-    return {name: _value(value, features, reader, at, types) for name, value in trigger.payload}
+    """Return the payload of a trigger that fires at an instant; what is missing is None.
+
+    ``properties`` are those of the event that started it, from :func:`properties_of`.
+    """
+    return {
+        name: properties.get(value.name)
+        if isinstance(value, EventProperty)
+        else _value(value, features, reader, at, types)
+        for name, value in trigger.payload
+    }
+
+
+def properties_of(trigger: Trigger, event: Event) -> dict[str, Any]:
+    """Return the properties of an event that a trigger's payload names, as JSON; what is missing is left out.
+
+    >>> from rules_engine.rules.nodes import EventMatch
+    >>> from rules_engine.rules.triggers.nodes import OnEvent
+    >>> trigger = Trigger("thank", OnEvent(EventMatch("buy")), (), payload=(("what", EventProperty("sku")),))
+    >>> properties_of(trigger, Event("buy", 0, "buy:1", {"sku": "A1", "price": 5}))
+    {'sku': 'A1'}
+    """
+    named = [value for _, value in trigger.payload if isinstance(value, EventProperty)]
+    values = {each.name: as_json(conform(event.properties.get(each.name), each.type), each.type) for each in named}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def feature_at(features: EntityFeatures, ref: FeatureRef, at: int) -> Value:
@@ -37,7 +61,7 @@ def feature_at(features: EntityFeatures, ref: FeatureRef, at: int) -> Value:
 
 
 def _value(
-    value: PayloadValue,
+    value: FeatureRef | EventAggregate | Constant,
     features: EntityFeatures,
     reader: StateReader,
     at: int,

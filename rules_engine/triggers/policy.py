@@ -1,12 +1,13 @@
-"""Decides what keeps a due trigger from firing: holdout, quiet hours, cooldown and cap. Pure functions of instants."""
+"""Decides what keeps a due trigger from firing: holdout, quiet hours, cooldown, cap, frequency. Pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rules_engine.clock import DAY
 from rules_engine.rules.buckets import bucket
 from rules_engine.rules.local_time import crossings, local_time
+from rules_engine.rules.settings.frequency import Frequency
 from rules_engine.rules.triggers.nodes import QuietHours, Trigger
 
 #: No zone repeats or skips more than a day, so the next end of quiet hours is not further away.
@@ -64,6 +65,34 @@ def is_capped(trigger: Trigger, fired: Sequence[int], at: int) -> bool:
     if trigger.cap is None or len(fired) < trigger.cap.max:
         return False
     return fired[-trigger.cap.max] > at - trigger.cap.per
+
+
+def is_too_frequent(limits: Iterable[Frequency], fired: Mapping[str, Sequence[int]], at: int) -> bool:
+    """Return whether triggers that are limited together fired for this entity as often as one of the limits allows.
+
+    >>> weekly = Frequency(2, 60, tag="email")
+    >>> [is_too_frequent([weekly], {"of:tag:email": (1, 30)}, at) for at in (60, 61)]
+    [True, False]
+    """
+    for limit in limits:
+        counted = fired.get(limit.counted_as, ())
+        if len(counted) >= limit.max and counted[-limit.max] > at - limit.per:
+            return True
+    return False
+
+
+def remembered_together(
+    limits: Iterable[Frequency], fired: Mapping[str, Sequence[int]], at: int
+) -> dict[str, tuple[int, ...]]:
+    """Return by key of a limit the instants of firing that the limits with this key need, including ``at``."""
+    by_key: dict[str, list[Frequency]] = {}
+    for limit in limits:
+        by_key.setdefault(limit.counted_as, []).append(limit)
+    instants = {}
+    for key, together in by_key.items():
+        start, number = at - max(limit.per for limit in together), max(limit.max for limit in together)
+        instants[key] = (*(instant for instant in fired.get(key, ()) if instant > start), at)[-number:]
+    return instants
 
 
 def remembered(trigger: Trigger, fired: Sequence[int], at: int) -> tuple[int, ...]:

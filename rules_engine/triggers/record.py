@@ -50,6 +50,7 @@ class SuppressionReason(Enum):
     QUIET_HOURS = "quiet_hours"
     COOLDOWN = "cooldown"
     CAP = "cap"
+    FREQUENCY = "frequency"
     TOO_MANY = "too_many"  # others wait for the same entity
     REMOVED = "removed"  # its definition is gone
 
@@ -171,12 +172,15 @@ class Pending:
         the instant of its cause, which for an event of the future is still to come.
     due
         the instant at which it is decided.
+    properties
+        those of its event that the payload names, as JSON has them.
     """
 
     trigger: str
     cause: str
     begins: int
     due: int
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def order(self) -> tuple[int, int, str, str]:
@@ -203,7 +207,8 @@ class Record:
     pending
         the instances that wait.
     fired
-        the latest instants at which each trigger fired, as many as its cap and cooldown need.
+        the latest instants at which each trigger fired, as many as its cap and cooldown need; and those at which one of
+        several did that a frequency limits together.
     seen
         digests of events that may start triggers, with the seconds of their steps, so that redeliveries start nothing.
     fresh

@@ -12,6 +12,8 @@ from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.nodes import Segment
 from rules_engine.rules.program import Program
 from rules_engine.rules.segments.codec import decode_program
+from rules_engine.rules.settings.codec import decode_frequency
+from rules_engine.rules.settings.frequency import Frequency
 from rules_engine.rules.triggers.codec import decode_triggers
 from rules_engine.rules.triggers.nodes import OnEnter, OnEvent, OnExit, Trigger, hidden_segments, payload_features
 from rules_engine.rules.types import ValueType, from_feast_name
@@ -60,6 +62,8 @@ class TriggerRules:
     groups
         the segments that can change when an event comes, by its name; under :data:`NO_EVENT` those that read no events.
         Each group is evaluated as a whole.
+    frequency
+        the limits on how often triggers fire together.
     cancellable
         the triggers with ``cancel_if``.
     """
@@ -94,6 +98,11 @@ class TriggerRules:
         self.features = tuple(sorted(self._features()))
         self.fingerprint = _fingerprint(definitions)
         self._beyond: tuple[Collection[str], frozenset[str]] = ((), self.names)
+        self.frequency = decode_frequency(definitions)
+        self._limits = {
+            name: tuple(limit for limit in self.frequency if limit.concerns(trigger.tags))
+            for name, trigger in self.triggers.items()
+        }
         self._on: dict[str, dict[str, list[Trigger]]] = {"enter": {}, "exit": {}}
         self._on_event: dict[str, list[Trigger]] = {}
         for name in sorted(self.triggers):
@@ -133,6 +142,10 @@ class TriggerRules:
             beyond = self.names.difference(swept)
             self._beyond = swept, beyond
         return beyond
+
+    def limits_of(self, trigger: Trigger) -> tuple[Frequency, ...]:
+        """Return the limits by which the firings of a trigger are counted."""
+        return self._limits[trigger.name]
 
     def on(self, change: MembershipChange, segment: str) -> Iterable[Trigger]:
         """Return the triggers that a transition starts, by name."""
@@ -228,4 +241,5 @@ def _features_of(segment: Segment) -> frozenset[str]:
 
 def _fingerprint(definitions: Mapping[str, Any]) -> int:
     content = [definitions["segments"], definitions.get("triggers")]
+    content += [definitions["frequency"]] if "frequency" in definitions else []
     return int.from_bytes(blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=7).digest(), "big")

@@ -21,11 +21,14 @@ from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.load import Definitions
 from rules_engine.rules.nodes import EventAggregate, EventMatch, FeatureRef, Predicate
-from rules_engine.rules.settings.nodes import Consent, SinkRef
+from rules_engine.rules.settings.frequency import Frequency
+from rules_engine.rules.settings.nodes import Consent, Settings, SinkRef
 from rules_engine.rules.triggers.nodes import (
+    EVER,
     Cap,
     Cause,
     Constant,
+    EventProperty,
     OnEnter,
     OnEvent,
     OnExit,
@@ -44,7 +47,7 @@ from rules_engine.triggers.record import Outgoing, Record, Transition
 from rules_engine.triggers.rules import TriggerRules
 from tests.property.leaves import Draw, Vocabulary, maybe, one_of
 from tests.property.strategies import draw_condition, draw_event, draw_features, draw_vocabulary
-from tests.property.triggers import CONSENT, LENGTHS, draw_trigger
+from tests.property.triggers import CONSENT, LENGTHS, draw_limits, draw_trigger
 from tests.reference_triggers import Data, Reference
 from tests.reference_values import length
 
@@ -68,6 +71,7 @@ class Plot:
     steps: Sequence[tuple[Any, ...]]
     swept: frozenset[str]
     now: datetime
+    limits: Sequence[tuple[int, timedelta, str | None]] = ()
 
 
 def instant_of(step: tuple[Any, ...]) -> datetime:
@@ -133,7 +137,7 @@ def plots(draw: Draw) -> Plot:
     last = max(map(instant_of, steps))
     steps.append(("timers", last + length(one_of(draw, LENGTHS)) * 2))
     swept = [name for name in segments if maybe(draw, 70)]
-    return Plot(segments, triggers, data, steps, frozenset(swept), words.now)
+    return Plot(segments, triggers, data, steps, frozenset(swept), words.now, draw_limits(draw))
 
 
 # --- definitions ----------------------------------------------------------------------------------------------------
@@ -164,7 +168,9 @@ def rules_of(plot: Plot, segments: Mapping[str, Any], triggers: Mapping[str, Any
     }
     chosen = {name: parsed[name] for name in segments}
     worth = 0 if len(plot.steps) % 2 else WORTH  # half of the plots look through the index at everything
-    return TriggerRules(encode_definitions(Definitions({"segment": chosen, "trigger": nodes})), worth=worth)
+    limits = tuple(Frequency(most, micros(per), tag) for most, per, tag in plot.limits)
+    named = {"segment": chosen, "trigger": nodes, "project": {"": Settings(frequency=limits)}}
+    return TriggerRules(encode_definitions(Definitions(named)), worth=worth)
 
 
 def trigger_of(name: str, trigger: Mapping[str, Any], parsed: Mapping[str, Any]) -> Trigger:
@@ -178,6 +184,8 @@ def trigger_of(name: str, trigger: Mapping[str, Any], parsed: Mapping[str, Any])
         cancel_if=parsed.get(f"{name}_cancel_if"),
         cooldown=micros(trigger["cooldown"]) if "cooldown" in trigger else None,
         cap=Cap(trigger["cap"][0], micros(trigger["cap"][1])) if "cap" in trigger else None,
+        priority=trigger.get("priority", 0),
+        tags=tuple(trigger.get("tags", ())),
         quiet_hours=None if hours is None else quiet_of(hours),
         consent=Consent("mail", FeatureRef("u", "consent")) if "consent" in trigger else None,
         holdout=round(trigger.get("holdout", 0) * 100),
@@ -199,13 +207,16 @@ def quiet_of(hours: Mapping[str, Any]) -> QuietHours:
     zone = hours["timezone"]
     timezone = zone if isinstance(zone, str) else FeatureRef(*zone["feature"].split(":"))
     times = parse_time_of_day(hours["from"]), parse_time_of_day(hours["to"])
-    return QuietHours(*times, timezone, QuietPolicy(hours["policy"]))
+    default = None if isinstance(zone, str) else zone.get("default")
+    return QuietHours(*times, timezone, QuietPolicy(hours["policy"]), default)
 
 
 def payload_value(spec: tuple[str, Any]) -> PayloadValue:
     form, what = spec
     if form == "value":
         return Constant(what)
+    if form == "property":
+        return EventProperty(what, STRING)
     if form == "feature":
         return FeatureRef(*what.split(":"))
     source = what[form]
@@ -214,8 +225,8 @@ def payload_value(spec: tuple[str, Any]) -> PayloadValue:
     return EventAggregate(Aggregate(form), EventMatch(source["event"]), within, source.get("of"), of_type)
 
 
-def micros(long: timedelta) -> int:
-    return long // timedelta(microseconds=1)
+def micros(long: timedelta | None) -> int:
+    return EVER if long is None else long // timedelta(microseconds=1)
 
 
 # --- running --------------------------------------------------------------------------------------------------------
@@ -300,7 +311,7 @@ def plain(one: Outgoing) -> tuple[Any, ...]:
 @given(plots(), st.integers(0, 2**32))
 def test_the_machine_does_what_brute_force_does(plot: Plot, seed: int) -> None:
     runner = Runner(plot, rules_of(plot, plot.segments, plot.triggers), seed)
-    reference = Reference(ENTITY, plot.segments, plot.triggers, plot.data, plot.swept)
+    reference = Reference(ENTITY, plot.segments, plot.triggers, plot.data, plot.swept, plot.limits)
     for step in plot.steps:
         match step:
             case ("event", happened, arrival):

@@ -11,7 +11,7 @@ from rules_engine.rules.implication import implies
 from rules_engine.rules.load import Definitions
 from rules_engine.rules.nodes import AllOf, Condition, ContextRef, EventAggregate, Not, Predicate, Segment, SegmentRef
 from rules_engine.rules.program import Program
-from rules_engine.rules.triggers.nodes import OnEnter, OnExit, QuietPolicy, Trigger, hidden_segments
+from rules_engine.rules.triggers.nodes import EVER, OnEnter, OnExit, QuietPolicy, Trigger, hidden_segments
 from rules_engine.rules.types import INTEGER
 from rules_engine.rules.walk import operands
 from rules_engine.targets.index.normal_form import never_true
@@ -56,7 +56,8 @@ def _of_trigger(program: Program, trigger: Trigger) -> Iterator[Diagnostic]:
         yield _warning("cancel-without-waiting", trigger.cancel_if.span, message, hint)
     cap, cooldown = trigger.cap, trigger.cooldown
     if cap is not None and cooldown is not None and cap.max * cooldown >= cap.per:
-        message = f"with a cooldown of {format_duration(cooldown)}, nobody reaches the cap of `{trigger.name}`"
+        waits = "once and for all" if cooldown == EVER else f"of {format_duration(cooldown)}"
+        message = f"with a cooldown {waits}, nobody reaches the cap of `{trigger.name}`"
         yield _warning("cap-decides-nothing", trigger.span, message, "remove one of them")
 
 

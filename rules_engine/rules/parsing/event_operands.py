@@ -141,6 +141,16 @@ class EventParser:
             message = f"there is no `{function.value}` of `{aggregate.of}`, which is of type {of_type}"
             raise Refusal("operator-type", node, message)
 
+    def property_type(self, event: str, node: Node) -> ValueType | None:
+        """Return the type of the property of an event that a node names; None if none is declared.
+
+        Raises
+        ------
+        Refusal
+            if the event has no such property.
+        """
+        return self._property_type(EventMatch(event), node)
+
     def _property_type(self, match: EventMatch | None, node: Node) -> ValueType | None:
         name = string_value(node, "the name of a property")
         declared = self._catalog.events.get(match.event) if match else None

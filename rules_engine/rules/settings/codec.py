@@ -8,6 +8,7 @@ from typing import Any
 from rules_engine.errors import ProjectError
 from rules_engine.rules.codec import decode_part, encode_part
 from rules_engine.rules.nodes import FeatureRef
+from rules_engine.rules.settings.frequency import Frequency
 from rules_engine.rules.settings.nodes import Role, ServiceSettings, Settings
 from rules_engine.sinks.registry import sink_kinds
 from rules_engine.sinks.settings import SinkSettings
@@ -26,8 +27,10 @@ def encode_settings(settings: Settings) -> dict[str, Any]:
     """
     sinks = {name: sink.encode() for name, sink in sorted(settings.sinks.items())}
     service = encode_service(settings.service)
+    frequency = {str(limit): limit for limit in settings.frequency}
     return (
         encode_part("consent", settings.consent)
+        | encode_part("frequency", frequency)
         | ({"sinks": sinks} if sinks else {})
         | ({"service": service} if service else {})
     )
@@ -66,7 +69,19 @@ def decode_settings(definitions: Mapping[str, Any]) -> Settings:
         if the data was not written by :func:`encode_settings`.
     """
     consent, sinks = decode_consent(definitions), decode_sinks(definitions)
-    return Settings(consent=consent, sinks=sinks, service=decode_service(definitions))
+    service, frequency = decode_service(definitions), decode_frequency(definitions)
+    return Settings(consent=consent, sinks=sinks, service=service, frequency=frequency)
+
+
+def decode_frequency(definitions: Mapping[str, Any]) -> tuple[Frequency, ...]:
+    """Return the limits of a read plan's ``definitions`` on how often triggers may fire.
+
+    Raises
+    ------
+    ValueError
+        if the data was not written by :func:`encode_settings`.
+    """
+    return tuple(decode_part("frequency", definitions, (Frequency,)).values())
 
 
 def decode_consent(definitions: Mapping[str, Any]) -> dict[str, FeatureRef]:

@@ -16,5 +16,10 @@ PROJECT = DocumentKind(
     schema=describe_parts,
     encode=lambda named: encode_settings(next(iter(named.values()), Settings())),
     decode=lambda definitions: {"": decode_settings(definitions)},
-    plan_parts={"consents": "consent", "sinks": "sinks", "settings of the service": "service"},
+    plan_parts={
+        "consents": "consent",
+        "sinks": "sinks",
+        "settings of the service": "service",
+        "frequency limits": "frequency",
+    },
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rules_engine.rules.nodes import FeatureRef
+from rules_engine.rules.settings.frequency import Frequency
 from rules_engine.sinks.settings import SinkSettings
 
 # --- consents -------------------------------------------------------------------------------------------------------
@@ -74,7 +75,7 @@ class Settings:
     """Holds what the ``project:`` document says. ``now`` is in microseconds; None is the wall clock.
 
     ``consent`` has by name the feature that is true where somebody consented; ``sinks`` where actions may go;
-    ``service`` who may ask over HTTP.
+    ``service`` who may ask over HTTP; ``frequency`` how often triggers may fire for one person.
     """
 
     name: str = ""
@@ -82,3 +83,4 @@ class Settings:
     consent: Mapping[str, FeatureRef] = field(default_factory=dict)
     sinks: Mapping[str, SinkSettings] = field(default_factory=dict)
     service: ServiceSettings = field(default_factory=ServiceSettings)
+    frequency: tuple[Frequency, ...] = ()

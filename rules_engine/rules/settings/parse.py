@@ -15,6 +15,7 @@ from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.parsing.document_keys import check_name
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.settings.codec import decode_service
+from rules_engine.rules.settings.frequency import Frequency, frequencies
 from rules_engine.rules.settings.nodes import ServiceSettings, Settings
 from rules_engine.rules.settings.schema import SERVICE
 from rules_engine.rules.settings.sinks import sink_kind, sink_settings
@@ -34,6 +35,7 @@ def parse_settings(document: Mapping, scope: Scope) -> Settings:
         parser.consent(document),
         parser.sinks(document),
         parser.service(document),
+        parser.frequency(document),
     )
 
 
@@ -59,6 +61,11 @@ class _SettingsParser:
             if sink is not None:
                 sinks[entry.key] = sink
         return sinks
+
+    def frequency(self, document: Mapping) -> tuple[Frequency, ...]:
+        """Return the limits on how often triggers may fire."""
+        node = document.get("frequency")
+        return () if node is None else self._collected(frequencies, node) or ()
 
     def service(self, document: Mapping) -> ServiceSettings:
         """Return what the service's part says; nothing if its shape is wrong, which is told elsewhere."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rules_engine.rules.schema_parts import NAME, JsonSchema, SchemaParts, feature_schema
+from rules_engine.rules.settings.frequency import SCHEMA
 from rules_engine.rules.settings.nodes import Role
 from rules_engine.rules.settings.sinks import sink_schemas
 from rules_engine.rules.types import BOOLEAN
@@ -71,6 +72,10 @@ ENVELOPE: JsonSchema = {
             "description": "By name, the feature that is true where somebody consented.",
         },
         "sinks": {"x-kind": "sinks", "description": "By name, where the actions of triggers go."},
+        "frequency": {
+            "x-kind": "frequency",
+            "description": "How often triggers may fire for one person, all of them or those with a tag.",
+        },
         "service": SERVICE,
     },
 }
@@ -79,6 +84,7 @@ ENVELOPE: JsonSchema = {
 def describe_parts(parts: SchemaParts) -> dict[str, JsonSchema]:
     """Return by ``x-kind`` of the envelope what stands there."""
     return {
+        "frequency": SCHEMA,
         "consents": {"type": "object", "additionalProperties": feature_schema(parts.catalog, BOOLEAN)},
         "sinks": {
             "type": "object",

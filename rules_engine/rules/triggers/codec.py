@@ -17,6 +17,7 @@ _CLASSES = (
     nodes.Cap,
     nodes.QuietHours,
     nodes.Constant,
+    nodes.EventProperty,
     nodes.Trigger,
     nodes.QuietPolicy,
     Consent,

@@ -13,7 +13,7 @@ from enum import Enum
 from rules_engine.diagnostics import NO_SPAN, Span
 from rules_engine.rules.nodes import Condition, EventAggregate, EventMatch, FeatureRef, Predicate, Segment
 from rules_engine.rules.settings.nodes import Consent, SinkRef
-from rules_engine.rules.types import BOOLEAN
+from rules_engine.rules.types import BOOLEAN, ValueType
 
 # --- what starts it -------------------------------------------------------------------------------------------------
 
@@ -50,12 +50,15 @@ class OnEvent:
 
 Cause = OnEnter | OnExit | OnEvent
 
+#: The length of time of which ``ever`` speaks: longer than any two instants are apart.
+EVER = 2**62
+
 # --- what it waits for ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """At most ``max`` times in (now - per, now] for one entity; ``per`` is in microseconds."""
+    """At most ``max`` times in (now - per, now] for one entity; ``per`` is in microseconds, or :data:`EVER`."""
 
     max: int
     per: int
@@ -70,12 +73,16 @@ class QuietPolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """The local times [start, end) in microseconds since midnight, over midnight if ``start`` is the later one."""
+    """The local times [start, end) in microseconds since midnight, over midnight if ``start`` is the later one.
+
+    ``default`` is the zone of those whose feature names none.
+    """
 
     start: int
     end: int
     timezone: str | FeatureRef
     policy: QuietPolicy = QuietPolicy.DEFER
+    default: str | None = None
 
 
 # --- what it sends, and where ---------------------------------------------------------------------------------------
@@ -88,7 +95,15 @@ class Constant:
     value: bool | int | float | str | tuple[bool | int | float | str, ...] | None
 
 
-PayloadValue = FeatureRef | EventAggregate | Constant
+@dataclass(frozen=True, slots=True)
+class EventProperty:
+    """A property of the event that started the trigger; a value of another type than ``type`` is missing."""
+
+    name: str
+    type: ValueType | None = None
+
+
+PayloadValue = FeatureRef | EventAggregate | EventProperty | Constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +115,15 @@ class Trigger:
     if_
         evaluated when it is due.
     delay, cooldown
-        in microseconds.
+        in microseconds; a cooldown may be :data:`EVER`.
     cancel_if
         evaluated at the start, and until it is due.
     holdout
         the share of entities that get no actions, in hundredths of a percent: 1000 is 10%.
     holdout_seed
         by which they are drawn; triggers of one seed hold out the same entities.
+    priority
+        of those that are due at one instant, the higher ones are decided first.
     payload
         names and values, in the order of the file.
     """
@@ -123,6 +140,7 @@ class Trigger:
     consent: Consent | None = None
     holdout: int = 0
     holdout_seed: str = ""
+    priority: int = 0
     payload: tuple[tuple[str, PayloadValue], ...] = ()
     description: str = ""
     owner: str = ""

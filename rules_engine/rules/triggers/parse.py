@@ -10,14 +10,16 @@ from rules_engine.definitions.source import Entry, Items, Node, Scalar, to_plain
 from rules_engine.definitions.source import Mapping as MappingNode
 from rules_engine.diagnostics import Diagnostic, listing, nearest
 from rules_engine.rules.document import Scope
-from rules_engine.rules.nodes import Condition, ContextRef, Predicate
+from rules_engine.rules.nodes import Condition, ContextRef, FeatureRef, Predicate
 from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.parsing.document_keys import NAME, PARTS, keys_of
 from rules_engine.rules.parsing.literals import Refusal, describe, duration
 from rules_engine.rules.parsing.operand_checks import at_key, string_value
 from rules_engine.rules.parsing.shares import share
+from rules_engine.rules.settings.frequency import count
 from rules_engine.rules.settings.nodes import Consent, SinkRef
 from rules_engine.rules.triggers.nodes import (
+    EVER,
     Cap,
     Cause,
     OnEnter,
@@ -75,16 +77,17 @@ class _TriggerParser:
         parts = {
             "if_": self._part(document, "if", self._condition),
             "cancel_if": self._part(document, "cancel_if", self._condition),
-            "cooldown": self._part(document, "cooldown", duration),
+            "cooldown": self._part(document, "cooldown", _duration_or_ever),
             "cap": self._part(document, "cap", self._cap),
             "quiet_hours": self._part(document, "quiet_hours", self._quiet_hours),
             "consent": self._part(document, "requires_consent", self._consent),
         }
         send = self._part(document, "send", self._send)
-        values = self._part(document, "payload", self._payload)
+        event = cause.match.event if isinstance(cause, OnEvent) else None
+        values = self._part(document, "payload", lambda node: self._payload(node, event))
         if len(self.problems) > before or cause is None or not send:
             return None
-        plain = {entry.key: to_plain(entry.value) for entry in document if entry.key in PARTS}
+        plain = {entry.key: to_plain(entry.value) for entry in document if entry.key in (*PARTS, "priority")}
         return Trigger(
             name=name,
             on=cause,
@@ -92,6 +95,7 @@ class _TriggerParser:
             delay=delay or 0,
             holdout=holdout[0] if holdout else 0,
             holdout_seed=holdout[1] if holdout else "",
+            priority=plain.get("priority", 0),
             payload=values or (),
             description=plain.get("description", ""),
             owner=plain.get("owner", ""),
@@ -147,12 +151,7 @@ class _TriggerParser:
 
     def _cap(self, node: Node) -> Cap:
         keys = keys_of(node, "cap", ("max", "per"))
-        most = keys.entry("max").value
-        if not isinstance(most, Scalar) or type(most.value) is not int or most.value < 1:
-            raise Refusal("invalid-count", most, f"`max` is a whole number from 1, not {describe(most)}")
-        if most.value > MAX_CAP:
-            raise Refusal("invalid-count", most, f"a cap is at most {MAX_CAP:,}", "who gets so many needs no cap")
-        return Cap(most.value, duration(keys.entry("per").value))
+        return Cap(count(keys.entry("max").value, MAX_CAP, "cap"), _duration_or_ever(keys.entry("per").value))
 
     def _quiet_hours(self, node: Node) -> QuietHours:
         keys = keys_of(node, "quiet_hours", ("from", "to", "timezone"), ("policy",))
@@ -160,11 +159,23 @@ class _TriggerParser:
         if start == end:
             hint = "leave `quiet_hours` out, or give the hours that are quiet"
             raise Refusal("empty-quiet-hours", keys.entry("to").value, "the quiet hours end where they begin", hint)
-        zone = self._conditions.timezone(keys.entry("timezone").value, bare_feature=True)
+        zone, default = self._zone(keys.entry("timezone").value)
         policy = QuietPolicy.DEFER
         if "policy" in keys:
             policy = QuietPolicy(_choice(keys.entry("policy").value, [choice.value for choice in QuietPolicy]))
-        return QuietHours(start, end, zone, policy)
+        return QuietHours(start, end, zone, policy, default)
+
+    def _zone(self, node: Node) -> tuple[str | FeatureRef, str | None]:
+        """Return a zone or the feature that names it, and the zone of those whose feature names none."""
+        if not isinstance(node, MappingNode) or "default" not in node:
+            return self._conditions.timezone(node, bare_feature=True), None
+        keys = keys_of(node, "timezone", ("feature", "default"))
+        feature = self._conditions.timezone(keys.entry("feature").value, bare_feature=True)
+        if not isinstance(feature, FeatureRef):
+            raise Refusal("invalid-reference", keys.entry("feature").value, f"`{feature}` is a zone, and no feature")
+        default = self._conditions.timezone(keys.entry("default").value)
+        assert isinstance(default, str)
+        return feature, default
 
     def _consent(self, node: Node) -> Consent | None:
         name = string_value(node, "the name of a consent")
@@ -176,8 +187,8 @@ class _TriggerParser:
         feature = consents[name]
         return None if feature is None else Consent(name, feature)
 
-    def _payload(self, node: Node) -> tuple[tuple[str, PayloadValue], ...]:
-        return payload(node, self._conditions, self.problems)
+    def _payload(self, node: Node, event: str | None) -> tuple[tuple[str, PayloadValue], ...]:
+        return payload(node, self._conditions, self.problems, event)
 
     # --- what it sends, and where -----------------------------------------------------------------------------------
 
@@ -235,6 +246,9 @@ class _TriggerParser:
 #: The greatest cap, as the instants at which a trigger fired are kept with the entity.
 MAX_CAP = 1_000
 
+#: The greatest priority; the least is as far below 0.
+MAX_PRIORITY = 1_000
+
 
 def _event_hint(key: str) -> str | None:
     if key in ("within", "count"):
@@ -249,6 +263,10 @@ def _choice(node: Node, choices: list[str]) -> str:
             "invalid-choice", node, f"there is no `{value}` here", nearest(value, choices) or listing(choices)
         )
     return value
+
+
+def _duration_or_ever(node: Node) -> int:
+    return EVER if isinstance(node, Scalar) and node.value == "ever" else duration(node)
 
 
 def _time_of_day(node: Node) -> int:

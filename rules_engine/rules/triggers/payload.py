@@ -11,22 +11,22 @@ from rules_engine.rules.nodes import EventAggregate, FeatureRef
 from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.parsing.document_keys import keys_of
 from rules_engine.rules.parsing.literals import Refusal, describe, literal
-from rules_engine.rules.parsing.operand_checks import at_key
-from rules_engine.rules.triggers.nodes import Constant, PayloadValue
+from rules_engine.rules.parsing.operand_checks import at_key, string_value
+from rules_engine.rules.triggers.nodes import Constant, EventProperty, PayloadValue
 from rules_engine.rules.types import Kind
 
 #: The most values that an action carries.
 MAX_VALUES = 50
 
 _NAMES = tuple(aggregate.value for aggregate in Aggregate)
-FORMS = ("feature", "value", *_NAMES)
+FORMS = ("feature", "property", "value", *_NAMES)
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}\Z")
 _EXAMPLE = "write e.g. `{feature: VIEW:NAME}`, `{last: {event: EVENT, of: PROPERTY}}` or `{value: ...}`"
 
 
 def payload(
-    node: Node, conditions: ConditionParser, problems: list[Diagnostic]
+    node: Node, conditions: ConditionParser, problems: list[Diagnostic], event: str | None
 ) -> tuple[tuple[str, PayloadValue], ...]:
     """Return the names and values of a payload, in the order of the text; values that are refused are left out.
 
@@ -38,6 +38,8 @@ def payload(
         the parser that knows features and events.
     problems
         the list to which problems of single values are added.
+    event
+        the event that starts the trigger, whose properties can be named; None if none does.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def payload(
         raise Refusal("empty-list", node, "`payload` is empty", "remove it, or name a value")
     if len(node.entries) > MAX_VALUES:
         raise Refusal("too-many-values", node, f"a payload has at most {MAX_VALUES} values, not {len(node.entries)}")
-    parser = _Values(conditions)
+    parser = _Values(conditions, event)
     values: list[tuple[str, PayloadValue]] = []
     for entry in node:
         try:
@@ -64,8 +66,9 @@ def payload(
 
 
 class _Values:
-    def __init__(self, conditions: ConditionParser) -> None:
+    def __init__(self, conditions: ConditionParser, event: str | None) -> None:
         self._conditions = conditions
+        self._event = event
 
     def value(self, entry: Entry) -> PayloadValue | None:
         if not _KEY.match(entry.key):
@@ -83,6 +86,8 @@ class _Values:
         match heads[0].key:
             case "feature":
                 return self._feature(keys_of(node, "feature", ("feature",)).entry("feature").value)
+            case "property":
+                return self._property(keys_of(node, "property", ("property",)).entry("property").value)
             case "value":
                 return self._constant(keys_of(node, "value", ("value",)).entry("value").value)
             case head:
@@ -94,6 +99,14 @@ class _Values:
             raise Refusal("operator-type", node, f"`{operand}` is of type {value_type}, which JSON has no place for")
         assert isinstance(operand, FeatureRef | EventAggregate)
         return operand
+
+    def _property(self, node: Node) -> EventProperty:
+        if self._event is None:
+            hint = "read the latest such event, e.g. `{last: {event: EVENT, of: PROPERTY}}`"
+            raise Refusal("no-event", node, "no event starts this trigger, so there is none whose property it is", hint)
+        name = string_value(node, f"a property of `{self._event}`")
+        value_type = self._conditions.events.property_type(self._event, node)
+        return EventProperty(name, value_type)
 
     def _constant(self, node: Node) -> Constant:
         if isinstance(node, Items):

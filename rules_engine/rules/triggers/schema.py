@@ -17,7 +17,7 @@ from rules_engine.rules.schema_parts import (
     mapping_schema,
 )
 from rules_engine.rules.triggers.nodes import QuietPolicy
-from rules_engine.rules.triggers.parse import CAUSES, MAX_CAP
+from rules_engine.rules.triggers.parse import CAUSES, MAX_CAP, MAX_PRIORITY
 from rules_engine.rules.triggers.payload import MAX_VALUES
 from rules_engine.rules.types import STRING
 from rules_engine.sinks.base import STREAM
@@ -46,17 +46,25 @@ ENVELOPE: JsonSchema = {
         "if": {"x-kind": "condition", "description": "Judged when it is due: it fires only if this is true."},
         "delay": {"x-kind": "duration", "description": "How long it waits before it fires."},
         "cancel_if": {"x-kind": "condition", "description": "Judged as long as it waits: true ends the waiting."},
-        "cooldown": {"x-kind": "duration", "description": "How long it does not fire again for one entity."},
+        "cooldown": {"x-kind": "duration_or_ever", "description": "How long it does not fire again for one entity."},
         "cap": {"x-kind": "cap", "description": "How often it fires for one entity, in how long a time."},
         "quiet_hours": {"x-kind": "quiet_hours", "description": "The local times at which it does not fire."},
         "requires_consent": {"x-kind": "consent", "description": "The consent, by its name in `project:`."},
+        "priority": {
+            "type": "integer",
+            "minimum": -MAX_PRIORITY,
+            "maximum": MAX_PRIORITY,
+            "description": "Of triggers that are due at one instant, the higher ones are decided first; else it is 0.",
+        },
         "holdout": {"x-kind": "holdout", "description": "The share of entities that get nothing, to compare with."},
         "send": {"x-kind": "send", "description": "The sinks that the action goes to."},
         "payload": {"x-kind": "payload", "description": "What the action tells: names and values."},
     },
 }
 
-_REASONS = ["holdout", "condition", "consent", "timezone", "quiet_hours", "cooldown", "cap"]
+_DURATION_OR_EVER: JsonSchema = {"anyOf": [DURATION, {"const": "ever"}]}
+
+_REASONS = ["holdout", "condition", "consent", "timezone", "quiet_hours", "cooldown", "cap", "frequency"]
 
 
 def _outcome(**further: JsonSchema) -> JsonSchema:
@@ -94,8 +102,9 @@ def describe_parts(parts: SchemaParts) -> dict[str, JsonSchema]:
     """Return by ``x-kind`` of the envelope what stands there."""
     described = _Parts(parts)
     return {
+        "duration_or_ever": _DURATION_OR_EVER,
         "event": described.event(),
-        "cap": mapping_schema({"max": {"type": "integer", "minimum": 1, "maximum": MAX_CAP}, "per": DURATION}),
+        "cap": mapping_schema({"max": {"type": "integer", "minimum": 1, "maximum": MAX_CAP}, "per": _DURATION_OR_EVER}),
         "quiet_hours": described.quiet_hours(),
         "consent": {"type": "string", "examples": sorted(parts.names.consent)},
         "holdout": SHARE,
@@ -121,7 +130,9 @@ class _Parts:
     def quiet_hours(self) -> JsonSchema:
         zones: list[JsonSchema] = [
             {"type": "string", "examples": ["Europe/Oslo", "America/New_York"]},
-            mapping_schema({"feature": feature_schema(self._catalog, STRING)}),
+            mapping_schema(
+                {"feature": feature_schema(self._catalog, STRING), "default": {"type": "string"}}, ("feature",)
+            ),
         ]
         policies = [policy.value for policy in QuietPolicy]
         summary = "`defer` waits until they end, `drop` does nothing; `defer` if it is not given."
@@ -129,7 +140,10 @@ class _Parts:
             {
                 "from": TIME_OF_DAY,
                 "to": TIME_OF_DAY,
-                "timezone": {"anyOf": zones, "description": "An IANA time zone, or the feature that holds one."},
+                "timezone": {
+                    "anyOf": zones,
+                    "description": "An IANA time zone, or the feature that holds one, with a `default`.",
+                },
                 "policy": {"enum": policies, "description": summary},
             },
             ("from", "to", "timezone"),
@@ -147,6 +161,7 @@ class _Parts:
         value = {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}, {"type": "null"}]}
         each = [
             mapping_schema({"feature": feature}, description="A feature's value when the trigger fires."),
+            mapping_schema({"property": self._property()}, description="A property of the event that started it."),
             mapping_schema({"value": value}, description="The same value in every action."),
             *(self._aggregate(aggregate.value, event) for aggregate in Aggregate for event in self._events),
         ]
@@ -156,6 +171,10 @@ class _Parts:
             "maxProperties": MAX_VALUES,
             "additionalProperties": {"type": "object", "anyOf": each},
         }
+
+    def _property(self) -> JsonSchema:
+        names = sorted({name for event in self._catalog.events.values() for name in event.properties})
+        return {"type": "string", "examples": names}
 
     def _aggregate(self, head: str, event: str | None) -> JsonSchema:
         declared = sorted(self._catalog.events[event].properties) if event else []

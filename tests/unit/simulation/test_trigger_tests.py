@@ -159,7 +159,7 @@ segments/a.test.yaml:3:11: recover: too early
         (
             "test: {trigger: recover}\ncases: [{name: x, suppressed: [{after: 1h, reason: cooldwn}]}]",
             "invalid-choice",
-            "`reason` is one of `cap`, `condition`, `consent`, `cooldown`, `holdout`, `quiet_hours`, `timezone`",
+            "`reason` is one of `cap`, `condition`, `consent`, `cooldown`, `frequency`, `holdout`, `quiet_hours`, `timezone`",
             "did you mean `cooldown`?",
         ),
         (

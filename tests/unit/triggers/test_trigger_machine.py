@@ -348,3 +348,65 @@ def test_damaged_bytes_are_told() -> None:
 def test_a_record_of_another_version_is_told() -> None:
     with pytest.raises(StoreDataError, match=f"has version {RECORD_VERSION + 1}"):
         decode_record(bytes([RECORD_VERSION + 1]) + encode_record(Record())[1:])
+
+
+LIMITED = """
+project: shop
+frequency: [{max: 1, per: 1h, of: {tag: mail}}, {max: 3, per: 1d}]
+---
+segment: gold
+when: {feature: user:tier, equals: gold}
+---
+trigger: letter
+on_event: {did: buy}
+delay: 10m
+tags: [mail]
+send: [{stream: a}]
+---
+trigger: receipt
+on_event: {did: buy}
+delay: 10m
+tags: [mail]
+priority: 1
+payload: {sku: {property: sku}, gift: {property: gift}}
+send: [{stream: a}]
+---
+trigger: hint
+on_event: {did: buy}
+cooldown: ever
+send: [{stream: a}]
+"""
+
+
+def test_triggers_of_a_tag_share_a_limit_and_the_higher_priority_goes_first() -> None:
+    user = User(rules=rules(LIMITED))
+    assert user.event("buy", NOW, sku="A1") == ["0 hint fired", "0 receipt pending", "0 letter pending"]
+    assert user.timers(NOW + 11 * MINUTE) == ["600 receipt fired", "600 letter suppressed frequency"]
+    assert user.event("buy", NOW + 60 * MINUTE, sku="A2")[0] == "3600 hint suppressed cooldown"
+    # An hour after the receipt the limit is free again; the third of all is the last of the day.
+    assert user.timers(NOW + 71 * MINUTE) == ["4200 receipt fired", "4200 letter suppressed frequency"]
+    user.event("buy", NOW + 200 * MINUTE)
+    assert user.timers(NOW + 211 * MINUTE)[0] == "12600 receipt suppressed frequency"
+
+
+def test_what_is_sent_of_the_event_is_noted_when_it_comes() -> None:
+    user = User(rules=rules(LIMITED))
+    user.event("buy", NOW, sku="A1", amount=5)
+    user.event("buy", NOW + MINUTE, sku="A2")
+    assert [dict(waiting.properties) for waiting in user.record.pending if waiting.trigger == "receipt"] == [
+        {"sku": "A1"},
+        {"sku": "A2"},
+    ]
+    machine = user.machine()
+    machine.timers(NOW + 11 * MINUTE)
+    payloads = [step.payload for step in machine.record.outbox if isinstance(step, TriggerStep) and step.payload]
+    assert payloads == [{"sku": "A1", "gift": None}]
+
+
+def test_firings_that_no_limit_counts_any_more_are_forgotten() -> None:
+    user = User(rules=rules(LIMITED))
+    user.event("buy", NOW)
+    assert set(user.record.fired) == {"hint", "of:all"}
+    user.rules = rules(LIMITED.replace("frequency: [", "frequency: [{max: 9, per: 1h, of: {tag: push}}] # "))
+    user.look(NOW + MINUTE, cause="apply")
+    assert set(user.record.fired) == {"hint"}
