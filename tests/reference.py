@@ -20,10 +20,11 @@ datetime.datetime(2024, 1, 1, 12, 5, tzinfo=datetime.timezone.utc)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -192,11 +193,11 @@ def leaf_truth(condition: Condition, world: World) -> Truth:
         return predicate(condition.get("count", {"at_least": 1}), len(matching), world.now)
     if "did_not" in condition:
         return not in_window(condition["did_not"], condition, world)
-    if "distinct_days" in condition:
-        return predicate(condition, distinct_days(condition, world), world.now)
-    for name in AGGREGATES:
+    if "first_time" in condition:
+        return first_time(condition, world)
+    for name, value in COUNTED.items():
         if name in condition:
-            return predicate(condition, aggregate(name, condition, world), world.now)
+            return predicate(condition, value(condition, world), world.now)
     raise ValueError(f"no form in {condition}")
 
 
@@ -319,6 +320,46 @@ def unit_number(unit: str, day: date, first_day: int) -> int:
     return numbers.get(unit, months // 3 if unit == "quarter" else day.year)
 
 
+def first_time(condition: Condition, world: World) -> bool:
+    """Tell whether the first event ever is in the window."""
+    inside = in_window(condition["first_time"], condition, world)
+    ever = in_window(condition["first_time"], {**condition, "within": "ever"}, world)
+    return bool(inside) and inside[0] is ever[0]
+
+
+def nth(condition: Condition, world: World) -> Any:
+    """Return the property of the n-th event of the window."""
+    source = condition["nth"]
+    events = in_window(source["event"], condition, world, source.get("where", {}))
+    return value_of(events[source["n"] - 1], source["of"]) if len(events) >= source["n"] else None
+
+
+def value_of(event: Event, of: Any) -> Any:
+    """Return a property of an event, or what several come to."""
+    if isinstance(of, str):
+        return clean(event.get(of))
+    ((operation, terms),) = of.items()
+    numbers = [clean(event.get(term)) if isinstance(term, str) else term for term in terms]
+    if any(kind(number) != "number" for number in numbers):
+        return None
+    first, *others = map(float, numbers)
+    try:
+        for other in others:
+            first = STEPS[operation](first, other)
+    except ZeroDivisionError:
+        return None
+    return first if math.isfinite(first) else None
+
+
+#: How an operation goes on from one number with the next.
+STEPS: dict[str, Callable[[float, float], float]] = {
+    "total": lambda left, right: left + right,
+    "difference": lambda left, right: left - right,
+    "product": lambda left, right: left * right,
+    "ratio": lambda left, right: left / right,
+}
+
+
 def distinct_days(condition: Condition, world: World) -> int:
     """Count the local days with an event."""
     source = condition["distinct_days"]
@@ -332,8 +373,8 @@ def aggregate(name: str, condition: Condition, world: World) -> Any:
     events = in_window(source["event"], condition, world, source.get("where", {}))
     if name in ("first", "last"):
         chosen = events[0 if name == "first" else -1] if events else {}
-        return chosen.get(source["of"])
-    values = [clean(event.get(source["of"])) for event in events]
+        return value_of(chosen, source["of"])
+    values = [value_of(event, source["of"]) for event in events]
     if name == "distinct":
         return len({(kind(value), value) for value in values if kind(value) in SCALARS})
     numbers = [value for value in values if kind(value) == "number"]
@@ -344,6 +385,14 @@ def aggregate(name: str, condition: Condition, world: World) -> Any:
     if name == "avg":
         return mean(numbers)
     return min(numbers) if name == "min" else max(numbers)
+
+
+#: The value of each form that compares what events come to.
+COUNTED: dict[str, Callable[[Condition, World], Any]] = {
+    **{name: partial(aggregate, name) for name in AGGREGATES},
+    "nth": nth,
+    "distinct_days": distinct_days,
+}
 
 
 def total(numbers: list[Any]) -> Any:

@@ -208,7 +208,8 @@ class _PieceReader:
         function = source.function
         nothing = reduce_values(function, ())
         return [
-            reduce_values(function, values[start:end]) if end > start else nothing for start, end in pairwise(starts)
+            reduce_values(function, values[start:end], source.skip) if end > start else nothing
+            for start, end in pairwise(starts)
         ]
 
     def _rows(self, match: EventMatch, after: int | None, until: int) -> Integers:

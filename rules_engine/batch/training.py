@@ -211,7 +211,7 @@ class _Windows:
         assert aggregate.of is not None, aggregate
         values = self._events.values(aggregate.of, aggregate.of_type, rows)
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            yield reduce_values(aggregate.function, values[start:end])
+            yield reduce_values(aggregate.function, values[start:end], aggregate.skip)
 
     def _bounds(self, rows: Integers, aggregate: EventAggregate) -> tuple[Integers, Integers]:
         """Find by row where its window begins and ends among these events, which are in order of entity and instant."""

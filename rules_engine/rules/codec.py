@@ -10,8 +10,9 @@ from typing import Any
 
 from rules_engine.rules import nodes
 from rules_engine.rules.aggregates import Aggregate
+from rules_engine.rules.arithmetic import Operation
 from rules_engine.rules.types import Kind, ValueType
-from rules_engine.rules.windows import AgoWindow, CalendarWindow, FixedWindow
+from rules_engine.rules.windows import AgoWindow, BeforeWindow, CalendarWindow, FixedWindow
 
 CLASSES: dict[str, type] = {
     cls.__name__: cls
@@ -26,6 +27,7 @@ CLASSES: dict[str, type] = {
         nodes.EventTime,
         nodes.Side,
         nodes.TwoSides,
+        nodes.ComputedValue,
         nodes.AllOf,
         nodes.AnyOf,
         nodes.Not,
@@ -37,9 +39,12 @@ CLASSES: dict[str, type] = {
         AgoWindow,
         FixedWindow,
         CalendarWindow,
+        BeforeWindow,
     )
 }
-ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (nodes.ClockField, nodes.TimePart, Aggregate, Kind)}
+ENUMS: dict[str, type[Enum]] = {
+    cls.__name__: cls for cls in (nodes.ClockField, nodes.TimePart, Aggregate, Kind, Operation)
+}
 
 
 def encode_part(part: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+from rules_engine.rules.arithmetic import Operation
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
 from rules_engine.rules.forms import (
     ANCHORS,
     CLOCKS,
     EVENT_INSTANT,
     FORMS,
+    MAX_NTH,
+    NTH_REQUIRED,
     TIME_PARTS,
     TWO_SIDED,
     WEEKDAYS,
@@ -92,6 +95,8 @@ _EVENT_WINDOW: JsonSchema = {
     ],
 }
 
+_COMPUTED = "What numbers of the event come to: properties and constants, e.g. {product: [quantity, price]}."
+
 _LITERALS: dict[Kind, JsonSchema] = {
     Kind.BOOLEAN: {"type": "boolean"},
     Kind.INTEGER: {"type": "number"},
@@ -153,6 +158,8 @@ class ConditionSchema:
             Shape.SHARE: lambda: [_object(form, {form.head: SEEDED_SHARE})],
             Shape.EVENT: lambda: self._per_event(form, self._did),
             Shape.EVENT_PROPERTY: lambda: self._per_event(form, self._aggregate),
+            Shape.FIRST_EVENT: lambda: self._per_event(form, self._did),
+            Shape.NTH_EVENT: lambda: self._per_event(form, self._nth),
             Shape.EVENT_DAYS: lambda: self._per_event(form, self._days),
             Shape.STEPS: lambda: [self._sequence(form)] if self._event_names() else [],
         }
@@ -239,17 +246,35 @@ class ConditionSchema:
 
     def _source_of(self, event: str | None) -> JsonSchema:
         """Return what an aggregate is of: an event and its property."""
-        declared = sorted(self._catalog.events[event].properties) if event else []
         return {
             "type": "object",
             "properties": {
                 "event": _name(event),
-                "of": {"enum": declared} if declared else {"type": "string"},
+                "of": self._of(event),
                 "where": self.where(event),
             },
             "required": ["event", "of"],
             "additionalProperties": False,
         }
+
+    def _of(self, event: str | None) -> JsonSchema:
+        """Return the schema of ``of``: a property, or an operation on some."""
+        properties = self._catalog.events[event].properties if event else {}
+        numbers = sorted(name for name, each in properties.items() if each.kind.is_number and not each.is_list)
+        number = {"anyOf": [{"enum": numbers} if properties else {"type": "string"}, {"type": "number"}]}
+        operations = [
+            mapping_schema({each.value: {"type": "array", "minItems": 2, "items": number}}, description=_COMPUTED)
+            for each in Operation
+        ]
+        return {"anyOf": [{"enum": sorted(properties)} if properties else {"type": "string"}, *operations]}
+
+    def _nth(self, form: Form, event: str | None) -> JsonSchema:
+        number = {"type": "integer", "minimum": 1, "maximum": MAX_NTH, "description": "The second event is 2."}
+        keys = {"event": _name(event), "n": number, "of": self._of(event), "where": self.where(event)}
+        inner = mapping_schema(keys, NTH_REQUIRED)
+        return _object(
+            form, {form.head: inner, "within": _EVENT_WINDOW, **_operators(None), **_FLAG_OPTIONS}, operator=True
+        )
 
     def _days(self, form: Form, event: str | None) -> JsonSchema:
         inner = mapping_schema({"event": _name(event), "where": self.where(event), "timezone": _FIXED_ZONE}, ("event",))

@@ -74,13 +74,15 @@ def reduce_events(aggregate: EventAggregate, counted: Sequence[Event]) -> Value:
         return AGGREGATES[aggregate.function].reduce([None] * len(counted))
     of, of_type = aggregate.of, aggregate.of_type
     values = [conform(read_value(of, event.properties, event.at), of_type) for event in counted]
-    return reduce_values(aggregate.function, values)
+    return reduce_values(aggregate.function, values, aggregate.skip)
 
 
-def reduce_values(function: Aggregate, values: Sequence[Value]) -> Value:
+def reduce_values(function: Aggregate, values: Sequence[Value], skip: int = 0) -> Value:
     """Return the aggregate over the values of the events that count, which are in order; None is a missing value.
+
+    As many events as ``skip`` are passed over first.
 
     >>> reduce_values(Aggregate.MAX, [1, None, 3]), reduce_values(Aggregate.LAST, [1, None])
     (3, None)
     """
-    return AGGREGATES[function].reduce(values)
+    return AGGREGATES[function].reduce(values[skip:] if skip else values)

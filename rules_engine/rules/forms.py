@@ -21,6 +21,8 @@ class Shape(Enum):
     CLOCK = "time_of_day or day_of_week"
     EVENT = "the name of an event"
     EVENT_PROPERTY = "{event: NAME, of: PROPERTY, where: {...}}"
+    FIRST_EVENT = "the name of an event, of which the first counts"
+    NTH_EVENT = "{event: NAME, n: NUMBER, of: PROPERTY, where: {...}}"
     EVENT_DAYS = "{event: NAME, where: {...}, timezone: ZONE}"
     SHARE = "{percent: NUMBER, seed: TEXT}"
     STEPS = "a list of steps, each {did: EVENT} or {did_not: EVENT or a list}"
@@ -93,6 +95,15 @@ _TABLE = (
     ),
     *map(_aggregate, PROPERTY_AGGREGATES),
     Form(
+        "nth", Shape.NTH_EVENT, "the property of the n-th such event",
+        "{nth: {event: purchase, n: 2, of: amount}, within: ever, at_least: 50}",
+        required=("within",), optional=("ignore_case", "or_missing"), takes_operator=True,
+    ),
+    Form(
+        "first_time", Shape.FIRST_EVENT, "the first such event ever lies in the window",
+        "{first_time: purchase, within: 7d}", required=("within",), optional=("where",),
+    ),
+    Form(
         "distinct_days", Shape.EVENT_DAYS, "on how many different days such events happened",
         "{distinct_days: {event: purchase, timezone: Europe/Oslo}, within: 30d, at_least: 3}",
         required=("within",), takes_operator=True,
@@ -115,6 +126,13 @@ STEP_OPTIONS = ("within", "where")
 #: The keys inside an aggregate of a property.
 AGGREGATE_REQUIRED = ("event", "of")
 AGGREGATE_OPTIONAL = ("where",)
+
+#: The keys inside ``nth``.
+NTH_REQUIRED = ("event", "n", "of")
+NTH_OPTIONAL = ("where",)
+
+#: How many events ``nth`` counts at most.
+MAX_NTH = 1000
 
 #: The keys inside ``distinct_days``.
 DAYS_REQUIRED = ("event",)

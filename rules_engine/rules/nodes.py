@@ -15,6 +15,7 @@ from typing import Any
 from rules_engine.clock import format_duration
 from rules_engine.diagnostics import NO_SPAN, Span
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
+from rules_engine.rules.arithmetic import SIGNS, Operation
 from rules_engine.rules.format import format_argument
 from rules_engine.rules.types import Value, ValueType
 from rules_engine.rules.windows import Bounds, Window
@@ -121,8 +122,19 @@ class EventTime:
         return f"{self.part.value} in {self.timezone}"
 
 
+@dataclass(frozen=True, slots=True)
+class ComputedValue:
+    """What numbers of the event at hand come to: properties by name, and constants."""
+
+    operation: Operation
+    terms: tuple[str | float, ...]
+
+    def __str__(self) -> str:
+        return f"({f' {SIGNS[self.operation]} '.join(map(str, self.terms))})"
+
+
 #: What is read of one event: a property by its name, or something that follows from the event.
-EventValue = str | EventTime
+EventValue = str | EventTime | ComputedValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +142,7 @@ class EventAggregate:
     """An aggregate over the matching events in the window (now - within, now]; ``within`` None has no start.
 
     ``of_type`` is the type of the property ``of``: a value of another type is missing. With ``window`` the events in
-    it count, and ``within`` is how old they are at most.
+    it count, and ``within`` is how old they are at most. Of ``first`` as many events as ``skip`` are passed over.
     """
 
     function: Aggregate
@@ -139,6 +151,7 @@ class EventAggregate:
     of: EventValue | None = None
     of_type: ValueType | None = None
     window: Window | None = None
+    skip: int = 0
 
     @property
     def type(self) -> ValueType | None:
@@ -161,7 +174,8 @@ class EventAggregate:
         window = "ever" if self.within is None else f"in {format_duration(self.within)}"
         window = window if self.window is None else str(self.window)
         of = f"{self.of} of " if self.of else ""
-        return f"{self.function.value} {of}{self.match} {window}"
+        function = f"number {self.skip + 1}," if self.skip else self.function.value
+        return f"{function} {of}{self.match} {window}"
 
 
 #: An operand that is read from one place.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_never
 
+from rules_engine.rules.arithmetic import compute
 from rules_engine.rules.comparison import compared
 from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
+    ComputedValue,
     Condition,
     EventMatch,
     EventTime,
@@ -73,6 +75,8 @@ def read_value(value: EventValue, properties: Mapping[str, Value], at: int) -> V
             return properties.get(value)
         case EventTime():
             return _local_time(value, at)
+        case ComputedValue(operation, terms):
+            return compute(operation, [properties.get(term) if isinstance(term, str) else term for term in terms])
         case _:
             assert_never(value)
 
@@ -80,6 +84,24 @@ def read_value(value: EventValue, properties: Mapping[str, Value], at: int) -> V
 def reads_instant(value: EventValue) -> bool:
     """Say whether a value depends on when the event happened, and not on its properties only."""
     return isinstance(value, EventTime)
+
+
+def properties_of(value: EventValue) -> tuple[str, ...]:
+    """Return the names of the properties that a value is read from.
+
+    >>> from rules_engine.rules.arithmetic import Operation
+    >>> properties_of(ComputedValue(Operation.PRODUCT, ("quantity", "price", 0.5)))
+    ('quantity', 'price')
+    """
+    match value:
+        case str():
+            return (value,)
+        case EventTime():
+            return ()
+        case ComputedValue(terms=terms):
+            return tuple(term for term in terms if isinstance(term, str))
+        case _:
+            assert_never(value)
 
 
 def match_reads_instant(match: EventMatch) -> bool:

@@ -107,7 +107,7 @@ class CalendarWindow:
         """Return how old an event is, at most, that lies in the window, with a day for changes of the clock."""
         return (self.last + 1) * UNITS[self.unit].longest * DAY + DAY
 
-    def bounds(self, now: int) -> Bounds:
+    def bounds(self, now: int) -> tuple[int, int]:
         """Return the bounds at an instant.
 
         >>> may_2 = to_micros(datetime(2024, 5, 2, tzinfo=UTC))
@@ -120,7 +120,7 @@ class CalendarWindow:
             return self._start(number) - 1, now
         return self._start(number - self.last) - 1, self._start(number) - 1
 
-    def stay(self, at: int) -> Stay | None:
+    def stay(self, at: int) -> tuple[int, int]:
         """Return when an event of this instant is in the window."""
         number = self._number(at)
         enters = self._start(number + 1) if self.last else at
@@ -151,7 +151,55 @@ class CalendarWindow:
         return f"in the last {f'{self.last} {self.unit}s' if self.last > 1 else self.unit}{zone}"
 
 
-Window = AgoWindow | FixedWindow | CalendarWindow
+@dataclass(frozen=True, slots=True)
+class BeforeWindow:
+    """All time before a calendar window."""
+
+    window: CalendarWindow
+
+    @property
+    def horizon(self) -> int | None:
+        """Return None: an event stays in the window however old it gets."""
+        return None
+
+    def bounds(self, now: int) -> Bounds:
+        """Return the bounds at an instant."""
+        after, _ = self.window.bounds(now)
+        return None, after
+
+    def stay(self, at: int) -> Stay | None:
+        """Return when an event of this instant is in the window.
+
+        >>> BeforeWindow(CalendarWindow("day", 0)).stay(5)
+        (86400000000, None)
+        """
+        _, leaves = self.window.stay(at)
+        return leaves, None
+
+    def __str__(self) -> str:
+        return f"before {self.window}"
+
+
+Window = AgoWindow | FixedWindow | CalendarWindow | BeforeWindow
+
+
+def before(within: int | None, window: Window | None) -> Window | None:
+    """Return all time before a window, the rolling one of ``within`` if there is no other; None if it has no start.
+
+    >>> str(before(DAY, None)), before(None, None) is None
+    ('between 1d and ever ago', True)
+    """
+    match window:
+        case None:
+            return None if within is None else AgoWindow(None, within)
+        case AgoWindow(begin):
+            return None if begin is None else AgoWindow(None, begin)
+        case FixedWindow(start):
+            return None if start is None else FixedWindow(None, start)
+        case CalendarWindow():
+            return BeforeWindow(window)
+        case BeforeWindow():
+            return None
 
 
 # --- calendar units -------------------------------------------------------------------------------------------------

@@ -286,6 +286,23 @@ def days_leaf(draw: Draw, words: Vocabulary) -> Condition:
     return {"distinct_days": source, "within": window(draw, words), **draw_count(draw)}
 
 
+def first_time_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    """Draw a first time."""
+    return {
+        "first_time": one_of(draw, pools.EVENTS),
+        "within": one_of(draw, words.durations),
+        **draw_where(draw, words),
+    }
+
+
+def nth_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    """Draw a comparison of what the n-th event has."""
+    name = one_of(draw, ("sku", "price", "gift"))
+    source = {"event": one_of(draw, pools.EVENTS), "n": one_of(draw, (1, 2, 3)), "of": name, **draw_where(draw, words)}
+    test = draw_test(draw, pools.PROPERTIES[name], words, relative=False, declared=False)
+    return {"nth": source, "within": window(draw, words), **test}
+
+
 def amount_test(draw: Draw, never_missing: bool, words: Vocabulary) -> dict[str, Any]:
     """Draw a test of an aggregate of prices, with literals that sums and means of prices hit."""
     if not never_missing and maybe(draw, 10):

@@ -17,8 +17,8 @@ def _newest(rows: list[int], _values: Sequence[Value], limit: int | None) -> lis
     return rows if limit is None else rows[-limit:]
 
 
-def _earliest(rows: list[int], _values: Sequence[Value], _limit: int | None) -> list[int]:
-    return rows[:1]
+def _earliest(rows: list[int], _values: Sequence[Value], limit: int | None) -> list[int]:
+    return rows[:limit]
 
 
 def _least(rows: list[int], values: Sequence[Value], _limit: int | None) -> list[int]:

@@ -248,7 +248,7 @@ class StateReader:
         if plan.function is Aggregate.COUNT:
             value: Value = end - start
         else:
-            value = reduce_values(plan.function, stream.column(plan.source.column)[start:end])
+            value = reduce_values(plan.function, stream.column(plan.source.column)[start:end], aggregate.skip)
         return value if plan.limit is None else min(value, plan.limit)
 
     def _total(self, plan: AggregatePlan, total: int, stream: Stream, now: int) -> Value:

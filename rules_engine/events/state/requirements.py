@@ -18,6 +18,7 @@ from rules_engine.rules.nodes import Condition, EventAggregate, EventMatch, Even
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import ValueType
 from rules_engine.rules.walk import parts, walk
+from rules_engine.rules.windows import AgoWindow, BeforeWindow
 
 #: The most events that one need keeps. Beyond it the state records the instant up to which it is incomplete.
 DEFAULT_BOUND = 100_000
@@ -37,7 +38,7 @@ class KeepRule(Enum):
 
     ALL = "all"
     NEWEST = "newest"  # up to the limit
-    EARLIEST = "earliest"
+    EARLIEST = "earliest"  # up to the limit
     LEAST = "least"  # those with no smaller or equal value after them
     GREATEST = "greatest"  # those with no greater or equal value after them
     DISTINCT = "distinct"  # the newest with each value, up to the limit
@@ -65,7 +66,7 @@ class Need:
     column
         the property whose values are needed.
     limit
-        for ``NEWEST`` and ``DISTINCT``: how many; None is all.
+        for ``NEWEST``, ``EARLIEST`` and ``DISTINCT``: how many; None is all.
     latest
         for a sequence with ``anchor: latest``: nothing before its latest first step is needed.
     """
@@ -287,6 +288,8 @@ def aggregate_need(aggregate: EventAggregate, limit: int | None) -> Need:
     column = KeptColumn(aggregate.of, aggregate.of_type) if aggregate.of is not None else None
     keep = _KEEPS[aggregate.function]
     ever = aggregate.within is None
+    if limit is not None and aggregate.function is Aggregate.COUNT and _reaches_back_from(aggregate):
+        return Need(aggregate.match, KeepRule.EARLIEST, None, column, limit)
     if aggregate.window is not None:  # the events that decide need not be the newest
         return Need(aggregate.match, KeepRule.ALL, aggregate.within, column)
     if aggregate.function is Aggregate.COUNT and limit is None:
@@ -295,10 +298,22 @@ def aggregate_need(aggregate: EventAggregate, limit: int | None) -> Need:
         keep = KeepRule.TOTAL
     elif ever and aggregate.function is Aggregate.FIRST:
         keep = KeepRule.EARLIEST
-    number = (
-        1 if aggregate.function is Aggregate.LAST else limit if keep in (KeepRule.NEWEST, KeepRule.DISTINCT) else None
-    )
-    return Need(aggregate.match, keep, aggregate.within, column, number)
+    return Need(aggregate.match, keep, aggregate.within, column, _number(aggregate, keep, limit))
+
+
+def _reaches_back_from(aggregate: EventAggregate) -> bool:
+    """Say whether all events that are old enough count: the earliest then decide."""
+    window = aggregate.window
+    return isinstance(window, BeforeWindow) or (isinstance(window, AgoWindow) and window.begin is None)
+
+
+def _number(aggregate: EventAggregate, keep: KeepRule, limit: int | None) -> int | None:
+    """Return how many events are kept at most; None: all that ``keep`` chooses."""
+    if keep is KeepRule.EARLIEST:
+        return aggregate.skip + 1
+    if aggregate.function is Aggregate.LAST:
+        return 1
+    return limit if keep in (KeepRule.NEWEST, KeepRule.DISTINCT) else None
 
 
 _KEEPS = {

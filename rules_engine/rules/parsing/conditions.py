@@ -30,7 +30,7 @@ from rules_engine.rules.nodes import (
 )
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.parsing.constants import constant_problem
-from rules_engine.rules.parsing.counting import distinct_days
+from rules_engine.rules.parsing.counting import distinct_days, first_time, nth
 from rules_engine.rules.parsing.event_operands import EventParser
 from rules_engine.rules.parsing.literals import Refusal, convert_argument, describe, infer_type, literal
 from rules_engine.rules.parsing.operand_checks import (
@@ -81,6 +81,8 @@ class ConditionParser:
             Shape.SHARE: self._sample,
             Shape.EVENT: self._did,
             Shape.EVENT_PROPERTY: self._aggregate,
+            Shape.FIRST_EVENT: self._first_time,
+            Shape.NTH_EVENT: self._nth,
             Shape.EVENT_DAYS: self._distinct_days,
             Shape.STEPS: self._sequence,
             Shape.SEGMENT: self._segment,
@@ -295,13 +297,21 @@ class ConditionParser:
 
     def _aggregate(self, node: Mapping, form: Form) -> Condition | None:
         aggregate = self.events.aggregate(node, form.head)
-        if aggregate is None:
-            return None
+        return None if aggregate is None else self._compared(node, form, aggregate)
+
+    def _compared(self, node: Mapping, form: Form, aggregate: EventAggregate) -> Condition:
         entry = single_operator(node, form.keys, f"`{form.head}`")
         operator = check_operator(entry, aggregate, aggregate.type)
         if aggregate.of_type is None and aggregate.type is None and not isinstance(entry.value, Mapping):
             aggregate = self.events.with_type(aggregate, infer_type(operator, entry.value))
         return self._predicate(node, form, aggregate, aggregate.type)
+
+    def _first_time(self, node: Mapping, _form: Form) -> Condition | None:
+        return first_time(self.events, node)
+
+    def _nth(self, node: Mapping, form: Form) -> Condition | None:
+        aggregate = nth(self.events, node)
+        return None if aggregate is None else self._compared(node, form, aggregate)
 
     def _distinct_days(self, node: Mapping, form: Form) -> Condition | None:
         aggregate = distinct_days(self.events, node)

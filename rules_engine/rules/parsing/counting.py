@@ -3,17 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
-from rules_engine.definitions.source import Mapping
+from rules_engine.definitions.source import Mapping, Scalar
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.rules.aggregates import Aggregate
-from rules_engine.rules.forms import DAYS_OPTIONAL, DAYS_REQUIRED
-from rules_engine.rules.nodes import EventAggregate, EventTime, TimePart
+from rules_engine.rules.forms import DAYS_OPTIONAL, DAYS_REQUIRED, MAX_NTH, NTH_OPTIONAL, NTH_REQUIRED
+from rules_engine.rules.nodes import AllOf, EventAggregate, EventTime, Predicate, TimePart
 from rules_engine.rules.parsing.event_operands import EventParser
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.parsing.operand_checks import at_key
 from rules_engine.rules.parsing.windows import fixed_zone
 from rules_engine.rules.types import INTEGER
+from rules_engine.rules.windows import before
+
+
+def first_time(events: EventParser, node: Mapping) -> AllOf | None:
+    """Return that there is an event in the window and none before it; None after a problem that was reported.
+
+    Raises
+    ------
+    Refusal
+        if it is not written so.
+    """
+    entry = node.entry("within")
+    match = events.match(node, "first_time")
+    within, window = events.window(entry.value, match)
+    earlier = before(within, window)
+    if earlier is None:
+        hint = "write e.g. `within: 7d`; whether it happened at all is `did`"
+        raise Refusal("wrong-shape", entry.value, "a first time is looked for in a window that has a start", hint)
+    if match is None:
+        return None
+    events.check_retention(entry.value, None, match.event)
+    happened = EventAggregate(Aggregate.COUNT, match, within, window=window)
+    happened_before = EventAggregate(Aggregate.COUNT, match, None, window=earlier)
+    return AllOf(
+        (
+            Predicate(happened, "at_least", 1, INTEGER, span=node.span),
+            Predicate(happened_before, "equals", 0, INTEGER, span=node.span),
+        ),
+        node.span,
+    )
+
+
+def nth(events: EventParser, node: Mapping) -> EventAggregate | None:
+    """Return the property of the n-th event; None after a problem that was reported.
+
+    Raises
+    ------
+    Refusal
+        if it is not written so.
+    """
+    inner = _inner(node, "nth", NTH_REQUIRED, NTH_OPTIONAL, "{event: purchase, n: 2, of: amount}")
+    number = inner.entry("n").value
+    n = number.value if isinstance(number, Scalar) else None
+    if type(n) is not int or not 1 <= n <= MAX_NTH:
+        message = f"`n` is a whole number from 1 to {MAX_NTH:,}, not {describe(number)}"
+        raise Refusal("invalid-choice", number, message, "the second event is `n: 2`")
+    aggregate = events.of_property(inner, Aggregate.FIRST, node.entry("within").value)
+    return None if aggregate is None else replace(aggregate, skip=n - 1)
 
 
 def distinct_days(events: EventParser, node: Mapping) -> EventAggregate | None:

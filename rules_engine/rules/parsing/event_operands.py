@@ -11,13 +11,23 @@ from rules_engine.diagnostics import Diagnostic, listing, nearest
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.forms import AGGREGATE_OPTIONAL, AGGREGATE_REQUIRED, ANCHORS, STEP_OPTIONS
-from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, Sequence, SequenceStep
+from rules_engine.rules.nodes import (
+    ComputedValue,
+    EventAggregate,
+    EventMatch,
+    EventValue,
+    Predicate,
+    Sequence,
+    SequenceStep,
+)
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS
+from rules_engine.rules.parsing.arithmetic import operation_in
 from rules_engine.rules.parsing.literals import (
     Refusal,
     convert_argument,
     describe,
     duration,
+    literal,
     window,
 )
 from rules_engine.rules.parsing.operand_checks import (
@@ -29,7 +39,7 @@ from rules_engine.rules.parsing.sides import Left, Values, is_side, two_sided
 from rules_engine.rules.parsing.where import WhereParser, unknown_property
 from rules_engine.rules.parsing.windows import event_window
 from rules_engine.rules.sequences import legs_of
-from rules_engine.rules.types import INTEGER, ValueType
+from rules_engine.rules.types import FLOAT, INTEGER, ValueType
 from rules_engine.rules.windows import Window
 
 
@@ -100,16 +110,42 @@ class EventParser:
             if key not in inner:
                 example = f"`{function_name}: {{event: purchase, of: amount}}`"
                 raise Refusal("missing-key", inner, f"`{function_name}` needs `{key}`", f"for example {example}")
+        return self.of_property(inner, function, node.get("within"))
+
+    def of_property(self, inner: Mapping, function: Aggregate, within: Node | None) -> EventAggregate | None:
+        """Return an aggregate of what ``of`` says of the events that ``event`` and ``where`` mean.
+
+        Without ``within`` it looks back as far as the events are kept. None comes after a problem that was reported.
+
+        Raises
+        ------
+        Refusal
+            if one of them cannot be so.
+        """
         match = self.match(inner, "event")
-        of_type = self._property_type(match, inner.entry("of").value)
-        within, window = self._aggregate_window(node, match)
+        of, of_type = self._of(match, inner.entry("of").value)
+        reach, window = self._aggregate_window(within, match)
         if match is None:
             return None
-        aggregate = EventAggregate(
-            function, match, within, string_value(inner.entry("of").value, "a property"), of_type, window
-        )
+        aggregate = EventAggregate(function, match, reach, of, of_type, window)
         self._check_of(aggregate, inner.entry("of").value)
         return self.with_type(aggregate, of_type)
+
+    def _of(self, match: EventMatch | None, node: Node) -> tuple[EventValue, ValueType | None]:
+        """Return what is read of each event, and its type if that is known."""
+        if not isinstance(node, Mapping):
+            return string_value(node, "the name of a property"), self._property_type(match, node)
+        operation, terms = operation_in(node)
+        parsed: list[str | float] = []
+        for term in terms:
+            if isinstance(term, Scalar) and isinstance(term.value, int | float) and not isinstance(term.value, bool):
+                parsed.append(float(literal(term, FLOAT, False)))
+                continue
+            name, declared = string_value(term, "a property or a number"), self._property_type(match, term)
+            if declared is not None and (declared.is_list or not declared.kind.is_number):
+                raise Refusal("operator-type", term, f"`{name}` is of type {declared}, and no number")
+            parsed.append(name)
+        return ComputedValue(operation, tuple(parsed)), FLOAT
 
     def count_of(self, node: Mapping) -> EventAggregate | None:
         """Return the aggregate of ``count: {event: NAME}``, as payloads write it."""
@@ -121,13 +157,13 @@ class EventParser:
                 hint = nearest(entry.key, ("event", *AGGREGATE_OPTIONAL)) or "there are `event` and `where`"
                 raise at_key("unknown-key", entry, f"`{entry.key}` has no place in `count`", hint)
         match = self.match(inner, "event")
-        within, window = self._aggregate_window(node, match)
+        within, window = self._aggregate_window(node.get("within"), match)
         return None if match is None else EventAggregate(Aggregate.COUNT, match, within, window=window)
 
-    def _aggregate_window(self, node: Mapping, match: EventMatch | None) -> tuple[int | None, Window | None]:
+    def _aggregate_window(self, node: Node | None, match: EventMatch | None) -> tuple[int | None, Window | None]:
         """Return the window of an aggregate. Without ``within``, where that is allowed, it is the event's retention."""
-        if "within" in node:
-            return self.window(node.entry("within").value, match)
+        if node is not None:
+            return self.window(node, match)
         declared = self._catalog.events.get(match.event) if match else None
         return None if declared is None else declared.retention, None
 
@@ -188,10 +224,17 @@ class EventParser:
         """
         within, window = event_window(node)
         if match is not None:
-            self._check_retention(node, within, match.event)
+            self.check_retention(node, within, match.event)
         return within, window
 
-    def _check_retention(self, node: Node, within: int | None, event: str) -> None:
+    def check_retention(self, node: Node, within: int | None, event: str) -> None:
+        """Check that events of a name are kept for as long as a condition looks back; None is for ever.
+
+        Raises
+        ------
+        Refusal
+            if they are not.
+        """
         declared = self._catalog.events.get(event)
         if declared is None or declared.retention is None:
             return
@@ -259,7 +302,7 @@ class EventParser:
             if match is None:
                 return []
             if within is not None:
-                self._check_retention(node.entry("within").value, within, match.event)
+                self.check_retention(node.entry("within").value, within, match.event)
             steps.append(SequenceStep(match, head == "did_not", within, number > 0, node.span))
         return steps
 
@@ -299,7 +342,7 @@ class EventParser:
     def _check_sequence_window(self, node: Mapping, steps: list[SequenceStep], within: int | None) -> None:
         at = node.entry("within").value if "within" in node else node.entry("sequence").value
         for step in steps:
-            self._check_retention(at, within, step.match.event)
+            self.check_retention(at, within, step.match.event)
         pause = sum(leg.pause for leg in legs_of(steps))
         if within is not None and pause >= within:
             message = "this can never be true: its waits are not over before the sequence's own window closes"

@@ -61,6 +61,7 @@ class Pick:
     conditions: list[Sql]
     descending: bool
     comment: str
+    skip: int = 0
     columns: dict[str, str] = field(default_factory=dict)
 
 
@@ -107,7 +108,7 @@ class AggregateSteps:
         self.engine = events.engine
         self._names = events.names
         self._totals: dict[str, Totals] = {}
-        self._picks: dict[tuple[EventMatch, int | None, Window | None, bool], Pick] = {}
+        self._picks: dict[tuple[EventMatch, int | None, Window | None, bool, int], Pick] = {}
         self._lowered: dict[EventAggregate, list[Stored]] = {}
 
     def aggregate(self, aggregate: EventAggregate) -> list[Stored]:
@@ -144,12 +145,12 @@ class AggregateSteps:
 
     def picked(self, aggregate: EventAggregate, forms: Sequence[Stored]) -> list[Stored]:
         descending = aggregate.function is Aggregate.LAST
-        key = (aggregate.match, aggregate.within, aggregate.window, descending)
+        key = (aggregate.match, aggregate.within, aggregate.window, descending, aggregate.skip)
         if key not in self._picks:
             rows = self.events.of(aggregate.match.event)
             conditions = [*self.events.matches(aggregate.match), *self.events.counted(aggregate)]
             name = self._names.numbered(f"{aggregate.function.value}_{rows.name}".removesuffix("_events"))
-            self._picks[key] = Pick(name, rows.name, conditions, descending, str(aggregate))
+            self._picks[key] = Pick(name, rows.name, conditions, descending, str(aggregate), aggregate.skip)
         columns = self._picks[key].columns
         for form in forms:
             columns.setdefault(form.sql.name, self._names.numbered(aggregate.function.value))
@@ -193,7 +194,7 @@ class AggregateSteps:
             column(ENTITY),
             *(aliased(column(name), alias) for name, alias in pick.columns.items()),
             source=ranked.subquery(self._names.unique("ranked"), copy=False),
-            where=[compare(exp.EQ, own(position), integer(1))],
+            where=[compare(exp.EQ, own(position), integer(pick.skip + 1))],
         )
         return Joined(
             Step(pick.name, query, pick.comment), tuple(own(alias, pick.name) for alias in pick.columns.values())

@@ -11,6 +11,7 @@ from rules_engine.errors import UnsupportedError
 from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
+    ComputedValue,
     Condition,
     EventAggregate,
     EventMatch,
@@ -22,7 +23,8 @@ from rules_engine.rules.nodes import (
     PropertyRef,
     TwoSides,
 )
-from rules_engine.rules.types import TIME
+from rules_engine.rules.types import FLOAT, TIME
+from rules_engine.targets.sql.arithmetic import as_double, computed_of
 from rules_engine.targets.sql.comparisons import lower_comparison
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.expressions import (
@@ -43,7 +45,7 @@ from rules_engine.targets.sql.local_times import local_time_of
 from rules_engine.targets.sql.lowering import lower_predicate
 from rules_engine.targets.sql.names import UniqueNames
 from rules_engine.targets.sql.tables import AT, ENTITY, EVENT, EVENT_ID, SEQUENCE_NUMBER, Tables
-from rules_engine.targets.sql.values import Stored, at_least, at_most
+from rules_engine.targets.sql.values import Stored, at_least, at_most, readable
 
 PAST = "past_events"
 
@@ -144,10 +146,21 @@ class EventSteps:
         if isinstance(of, str):
             return self.property(event, of)
         computed = self.of(event).computed
-        stored = local_time_of(of, column(AT), self.now)
+        stored = self._computed(event, of)
         if of not in computed:
-            computed[of] = self.names.numbered(of.part.value), stored.sql
+            computed[of] = self.names.numbered("computed"), stored.sql
         return [replace(stored, sql=own(computed[of][0]))]
+
+    def _computed(self, event: str, of: EventTime | ComputedValue) -> Stored:
+        if isinstance(of, EventTime):
+            return local_time_of(of, column(AT), self.now)
+        terms = [
+            as_double(self.engine, readable(self.property(event, term), FLOAT))
+            if isinstance(term, str)
+            else self.engine.double(float(term))
+            for term in of.terms
+        ]
+        return Stored(FLOAT, computed_of(self.engine, of.operation, terms))
 
     def _side(self, event: str, operand: Operand) -> list[Stored]:
         assert isinstance(operand, PropertyRef), operand

@@ -25,6 +25,7 @@ from rules_engine.rules.nodes import (
     PropertyRef,
 )
 from rules_engine.rules.nodes import Sequence as SequenceNode
+from rules_engine.rules.one_event import properties_of
 from rules_engine.rules.types import STRING, Kind, Value, ValueType
 from rules_engine.rules.walk import event_matches, typed_parts, walk, where_predicates
 from rules_engine.targets.sql.tables import (
@@ -95,10 +96,9 @@ def _add_operand(reads: Reads, operand: Operand, value_type: ValueType | None) -
         reads.context.setdefault(operand.name, set()).update(types)
     elif isinstance(operand, ClockRef) and isinstance(operand.timezone, FeatureRef):
         reads.features.setdefault(operand.timezone.key, set())
-    elif isinstance(operand, EventAggregate) and isinstance(operand.of, str):
-        reads.properties.setdefault((operand.match.event, operand.of), set()).update(
-            types, _list_types(operand.of_type)
-        )
+    elif isinstance(operand, EventAggregate) and operand.of is not None:
+        for name in properties_of(operand.of):
+            reads.properties.setdefault((operand.match.event, name), set()).update(types, _list_types(operand.of_type))
 
 
 def _add_where(reads: Reads, match: EventMatch) -> None:

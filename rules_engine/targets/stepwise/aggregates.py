@@ -95,9 +95,9 @@ def _of_kept(
         return _extreme(plan, answer_of)
     if function in (Aggregate.SUM, Aggregate.AVG) and breaks is not None:
         return _sum(plan, answer_of, breaks)
-    if function is Aggregate.FIRST:
+    if function is Aggregate.FIRST and not aggregate.skip:
         return _first(plan, answer_of)
-    return _reduced(plan, answer_of)
+    return _reduced(plan, answer_of, aggregate.skip)
 
 
 def _windowed(
@@ -124,12 +124,12 @@ def _total(
 
 
 def _reduced(
-    plan: AggregatePlan, answer_of: Callable[[Value], Answered]
+    plan: AggregatePlan, answer_of: Callable[[Value], Answered], skip: int
 ) -> Callable[[View, int], tuple[Answered, int]]:
     function, within, limit = plan.function, plan.within, plan.limit
 
     def reduced(values: Sequence[Value]) -> Value:
-        value = reduce_values(function, values)
+        value = reduce_values(function, values, skip)
         return value if limit is None else min(value, limit)
 
     of_nothing = answer_of(reduced(()))
