@@ -331,10 +331,10 @@ def nth(condition: Condition, world: World) -> Any:
     """Return the property of the n-th event of the window."""
     source = condition["nth"]
     events = in_window(source["event"], condition, world, source.get("where", {}))
-    return value_of(events[source["n"] - 1], source["of"]) if len(events) >= source["n"] else None
+    return read_of(events[source["n"] - 1], source["of"]) if len(events) >= source["n"] else None
 
 
-def value_of(event: Event, of: Any) -> Any:
+def read_of(event: Event, of: Any) -> Any:
     """Return a property of an event, or what several come to."""
     if isinstance(of, str):
         return clean(event.get(of))
@@ -373,8 +373,8 @@ def aggregate(name: str, condition: Condition, world: World) -> Any:
     events = in_window(source["event"], condition, world, source.get("where", {}))
     if name in ("first", "last"):
         chosen = events[0 if name == "first" else -1] if events else {}
-        return value_of(chosen, source["of"])
-    values = [value_of(event, source["of"]) for event in events]
+        return read_of(chosen, source["of"])
+    values = [read_of(event, source["of"]) for event in events]
     if name == "distinct":
         return len({(kind(value), value) for value in values if kind(value) in SCALARS})
     numbers = [value for value in values if kind(value) == "number"]

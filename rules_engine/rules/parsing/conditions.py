@@ -299,7 +299,7 @@ class ConditionParser:
         aggregate = self.events.aggregate(node, form.head)
         return None if aggregate is None else self._compared(node, form, aggregate)
 
-    def _compared(self, node: Mapping, form: Form, aggregate: EventAggregate) -> Condition:
+    def _compared(self, node: Mapping, form: Form, aggregate: EventAggregate) -> Condition | None:
         entry = single_operator(node, form.keys, f"`{form.head}`")
         operator = check_operator(entry, aggregate, aggregate.type)
         if aggregate.of_type is None and aggregate.type is None and not isinstance(entry.value, Mapping):
