@@ -211,7 +211,7 @@ def value_of(side: Condition, world: World) -> Any:
         return len(in_window(side["did"], side, world))
     if "count" in side:
         return len(in_window(side["count"]["event"], side, world, side["count"].get("where", {})))
-    return aggregate(next(name for name in AGGREGATES if name in side), side, world)
+    return next(value for name, value in COUNTED.items() if name in side)(side, world)
 
 
 def and_(values: Iterable[Truth]) -> Truth:
