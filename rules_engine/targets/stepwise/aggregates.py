@@ -168,7 +168,7 @@ def _sum(
     function, within, column = plan.function, plan.within, plan.source.column
     assert within is not None, "a sum without a start is a total"
     assert column is not None, plan
-    reduced = _reduced(plan, answer_of)
+    reduced = _reduced(plan, answer_of, 0)
 
     def answer(view: View, now: int) -> tuple[Answered, int]:
         stream = view.reader.stream(plan.source)
