@@ -124,7 +124,7 @@ class EventTime:
 
 @dataclass(frozen=True, slots=True)
 class ComputedValue:
-    """What numbers of the event at hand come to: properties by name, and constants."""
+    """Arithmetic on numbers of the event at hand: properties by name, and constants."""
 
     operation: Operation
     terms: tuple[str | float, ...]
