@@ -15,7 +15,8 @@ import typer
 from rules_engine.cli.commands import LazyGroup
 from rules_engine.cli.common import output
 from rules_engine.cli.interrupts import INTERRUPTED, WATCH
-from rules_engine.errors import SegmentsError, of_the_system
+from rules_engine.errors import ProjectError, SegmentsError, of_the_system
+from rules_engine.installed import CLIENT, WHOLE, is_whole, own_version
 
 
 class _Segments(LazyGroup):
@@ -31,6 +32,11 @@ class _Segments(LazyGroup):
                 WATCH.leave()
             output.show_error(of_the_system(error) if isinstance(error, OSError) else error)
             raise typer.Exit(1) from None
+        except ModuleNotFoundError as error:
+            if is_whole():
+                raise
+            output.show_error(_beyond_the_client(ctx.invoked_subcommand, error))
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             if WATCH.on:
                 WATCH.leave()
@@ -38,6 +44,13 @@ class _Segments(LazyGroup):
             raise typer.Exit(INTERRUPTED) from None
         finally:
             _flush()
+
+
+def _beyond_the_client(command: str, error: ModuleNotFoundError) -> ProjectError:
+    return ProjectError(
+        f"`segments {command}` needs {error.name}, which {CLIENT} does not bring",
+        hint=f"where this is to run, uninstall {CLIENT} and install {WHOLE}",
+    )
 
 
 def _flush() -> None:
@@ -57,9 +70,7 @@ app = typer.Typer(
 
 def _version(requested: bool) -> None:
     if requested:
-        from importlib.metadata import version
-
-        output.say(f"segments {version('feast-segments')}")
+        output.say(f"segments {own_version()}")
         raise typer.Exit
 
 

@@ -23,6 +23,7 @@ from rules_engine.events.declarations.events_yaml import EventDeclarations, read
 from rules_engine.features.offline.view_columns import ViewColumns
 from rules_engine.files import files_below, write_atomically
 from rules_engine.folders import Project
+from rules_engine.installed import own_version
 from rules_engine.rules.catalog import Catalog, EventType, Feature
 from rules_engine.rules.codec import decode, encode
 
@@ -142,7 +143,7 @@ def _read(path: Path, fingerprint: str) -> tuple[Catalog, list[ViewSource]] | No
 
 def feature_files(folder: Path) -> str:
     """Return a hash that changes with every file that Feast would load, with their place, and with Feast's version."""
-    digest = hashlib.sha256(f"{version('feast-segments')} {version('feast')} {folder}".encode())
+    digest = hashlib.sha256(f"{own_version()} {version('feast')} {folder}".encode())
     for path in _loaded_files(folder):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)

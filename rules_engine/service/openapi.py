@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
+from rules_engine.installed import own_version
 from rules_engine.service.documented import KEY_PLACES, PROBLEM, answer, keyed, operation
 from rules_engine.service.problems import Reply, json_reply
 from rules_engine.service.requests import HttpRequest
@@ -32,7 +32,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "feast-segments",
-            "version": version("feast-segments"),
+            "version": own_version(),
             "description": "Who is in which segment, why, and until when.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

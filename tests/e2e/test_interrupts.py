@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from rules_engine.redis.embedded import EmbeddedStore
+from tests.e2e.conftest import agreeing
 
 INTERRUPTED = (130, "interrupted\n")
 
@@ -102,12 +102,10 @@ pytestmark = pytest.mark.usefixtures("interruptible")
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("shops") / "shop"
-    try:
-        assert segments("init", root)[0] == 0
+    assert segments("init", root)[0] == 0
+    with agreeing(root):
         assert segments("apply", "--repo", root)[0] == 0
         yield root
-    finally:
-        EmbeddedStore(root).stop()
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,8 @@ from rules_engine.ml.propensity.fit import Material
 from rules_engine.ml.propensity.model import MODELS
 from rules_engine.ml.propensity.project import ModelProject
 from rules_engine.ml.versions.store import VersionStore
-from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.sdk import SegmentClient
-from tests.e2e.conftest import ROOT, Demo
+from tests.e2e.conftest import ROOT, Demo, agreeing
 
 pytestmark = pytest.mark.slow
 
@@ -41,12 +40,10 @@ def shop(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proje
     for folder in ("feature_repo", "segments"):
         shutil.copytree(demo.root / folder, root / folder)
     project = Project.open(root)
-    try:
+    with agreeing(root):
         apply_project(project)
         materialize(project, views=["purchase_history", "rfm"])
         yield project
-    finally:
-        EmbeddedStore(root).stop()
 
 
 def run(project: Project, command: str, code: int = 0) -> str:

@@ -73,9 +73,16 @@ class RunningService:
 MakeService = Callable[..., RunningService]
 
 
-def start(root: Path, stderr: Path, arguments: tuple[str, ...], environment: Mapping[str, str]) -> RunningService:
+def start(
+    root: Path,
+    stderr: Path,
+    arguments: tuple[str, ...],
+    environment: Mapping[str, str],
+    *,
+    interpreter: str = sys.executable,
+) -> RunningService:
     """Start `segments serve`, and wait until it answers."""
-    command = [sys.executable, "-m", "rules_engine", "serve", "--repo", str(root), *arguments]
+    command = [interpreter, "-m", "rules_engine", "serve", "--repo", str(root), *arguments]
     port = [] if "--uds" in arguments or "--port" in arguments else ["--port", "0"]
     # Feast, which tests load, sets this for itself and for all that it starts.
     own = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}

@@ -14,7 +14,7 @@ from tests.docs_pages import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
-OURS = {name: service for name, service in SERVICES.items() if service.get("build") == "."}
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
@@ -22,6 +22,13 @@ def test_a_command_is_one_of_ours(name: str) -> None:
     command = [sys.executable, "-m", "rules_engine", *OURS[name]["command"], "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_only_answers_has_the_small_image() -> None:
+    targets = {name: service["build"]["target"] for name, service in OURS.items() if service["build"] != "."}
+    assert targets == {"service": "client"}
+    for target in targets.values():
+        assert re.search(rf"^FROM base AS {target}$", DOCKERFILE, re.MULTILINE)
 
 
 def test_the_service_stops_only_after_it_has_drained() -> None:
