@@ -18,6 +18,7 @@ from rules_engine.errors import (
     UnknownNameError,
     UnsupportedError,
 )
+from rules_engine.installed import CLIENT, WHOLE, is_whole
 from rules_engine.rules.settings.nodes import Role
 from rules_engine.service.core import Service
 from rules_engine.service.keys import authorize, secret_in
@@ -117,8 +118,15 @@ class Endpoint:
         except Problem:
             raise
         except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and not is_whole():
+                raise _beyond_the_client(error) from error
             _log.exception("a request failed", extra={"route": route.path})
             raise Problem(500, "internal", "the service failed to answer; its log says where") from error
+
+
+def _beyond_the_client(error: ModuleNotFoundError) -> Problem:
+    message = f"this needs {error.name}, which {CLIENT} does not bring"
+    return Problem(501, "not-installed", message, f"let a service with {WHOLE} answer it")
 
 
 #: By error, the status and the code of its problem; the first that fits counts.

@@ -121,6 +121,16 @@ def test_the_service_answers_and_takes_events_and_traits(service: RunningService
     assert service.evaluate("keen", "slim")["value"] is True
 
 
+def test_what_needs_feast_is_refused(service: RunningService) -> None:
+    asked = {"features": ["profile:age"], "entities": {"user_id": ["ada"]}}
+    refused = service.post("/get-online-features", json=asked)
+    assert (refused.status_code, refused.json()["code"]) == (501, "not-installed")
+    assert "feast-segments-client does not bring" in refused.text
+    console = service.get("/console")
+    assert console.status_code == 501
+    assert "feast-segments-client does not bring" in console.text
+
+
 @pytest.mark.parametrize("command", ["validate", "plan", "evaluate", "run --once", "parity"])
 def test_a_command_that_needs_more_says_what_to_install(installed: Path, shop_project: Project, command: str) -> None:
     done = python(installed, "-m", "rules_engine", *command.split(), "--repo", str(shop_project.root))
