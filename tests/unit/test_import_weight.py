@@ -13,8 +13,8 @@ import pytest
 
 HEAVY = {"duckdb", "feast", "lifetimes", "matplotlib", "numpy", "pandas", "pyarrow", "sklearn", "sqlglot"}
 SERVER = {
-    "anyio", "click", "dotenv", "h11", "httptools", "jinja2", "markupsafe", "prometheus_client", "pythonjsonlogger", "sniffio",
-    "starlette", "typing_extensions", "uvicorn", "uvloop", "watchfiles", "websockets",
+    "anyio", "click", "dotenv", "h11", "httptools", "jinja2", "markupsafe", "prometheus_client", "pythonjsonlogger",
+    "sniffio", "starlette", "typing_extensions", "uvicorn", "uvloop", "watchfiles", "websockets",
 }  # fmt: skip
 LIGHT = {"hiredis", "mmh3", "orjson", "re2", "yaml"}
 TERMINAL = {
