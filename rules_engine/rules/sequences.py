@@ -126,13 +126,18 @@ class _Search:
         ats = self._happened[leg.step].ats
         if self._shared:
             return [at for at in dict.fromkeys(ats) if self._begins(first, at)]
-        if leg.gaps or leg.forbidden or (first + 1 < len(self._legs) and self._legs[first + 1].within is not None):
-            return [at for at in ats if self._goes_on(first, at)]
-        # Nothing bounds what follows: only whether something does matters.
         if first + 1 == len(self._legs):
-            return ats
+            complete = ats[: bisect_right(ats, self._now - leg.pause)]
+            return [at for at in complete if self._is_quiet(leg, at)] if leg.gaps else complete
         later = self.begins[first + 1]
-        return ats[: bisect_left(ats, later[-1])] if later else ()
+        if not later:
+            return ()
+        within = self._legs[first + 1].within
+        start = 0 if within is None else bisect_left(ats, later[0] - leg.pause - within)
+        ats = ats[start : bisect_left(ats, later[-1] - leg.pause)]
+        if leg.gaps or leg.forbidden:
+            return [at for at in ats if self._goes_on(first, at)]
+        return ats if within is None else _soon_followed(ats, later, within)
 
     def _begins(self, first: int, at: int) -> bool:
         """Say whether a run that begins with this leg at the instant can be taken, and all that follows it."""
@@ -183,6 +188,21 @@ class _Search:
         """Say whether nothing came in the gaps after an instant."""
         # What came at the instant itself is looked at with the run.
         return all(self._happened[step].is_clear(at + max(begin, 1), at + end) for step, begin, end in leg.gaps)
+
+
+def _soon_followed(ats: Sequence[int], later: Sequence[int], within: int) -> list[int]:
+    """Return the instants that a later one follows in time; the last of ``later`` is later than all of them.
+
+    >>> _soon_followed([1, 5, 7], [6, 20], within=3)
+    [5]
+    """
+    followed, place = [], 0
+    for at in ats:
+        while later[place] <= at:
+            place += 1
+        if later[place] - at <= within:
+            followed.append(at)
+    return followed
 
 
 def each_has_its_own(choices: Sequence[Collection[Hashable]]) -> bool:
