@@ -31,6 +31,7 @@ from rules_engine.stream.intake import Arrived
 from rules_engine.stream.loading import LoadedEntities, LoadedEntity
 from rules_engine.stream.timers import Timers
 from rules_engine.stream.work import Work
+from rules_engine.targets.stepwise.view import View
 from rules_engine.triggers.encoding import encode_record
 from rules_engine.triggers.machine import Machine
 from rules_engine.triggers.record import Outgoing, Record
@@ -104,8 +105,8 @@ class EntitySteps:
     def __init__(self, rules: Rules, pipe: Pipe, timers: Timers, publish: Publish, confirm: Publish) -> None:
         plan = rules.plan
         self.rules = TriggerRules.of(rules)
-        self._requirements = rules.events.requirements
-        self._outlooks = rules.events.outlooks
+        self._requirements = self.rules.events.requirements
+        self._outlooks = self.rules.events.outlooks
         self._latest = plan.now
         self._pipe = pipe
         self._timers = timers
@@ -195,16 +196,18 @@ class EntitySteps:
             # These events were processed before; a state made for new definitions may lack them.
             repeated = [entry.event for entry in arrived if entry.stream_id <= before.last_id]
             old, arrived = update(old, repeated, self._requirements), arrived[len(repeated) :]
+        view = None
         if not self._has_rules:
             state, record, due, changed = self._only_kept(old, arrived), before, None, False
         else:
             machine = Machine(self.rules, before, features, old, swept=swept)
+            machine.expect([entry.event for entry in arrived])
             for entry in arrived:
                 machine.event(entry.event, entry.arrival, entry.stream_id)
             machine.timers(work.until)
             if work.look is not None:
                 machine.look(work.until, work.look, work.views)
-            state, record, due = machine.state, machine.record, machine.next_due
+            state, view, record, due = machine.state, machine.view, machine.record, machine.next_due
             changed = _matters(before, record)
         changed_events = changed_places(loaded.state, state)
         state = self._pruned(loaded.state, state, record)
@@ -212,9 +215,9 @@ class EntitySteps:
         stored = loaded.stored
         raw_state = stored.state
         if state is not loaded.state:
-            raw_state = self._encoded(state, stored.state, changed_events)
+            raw_state = self._encoded(state, stored.state, changed_events, view)
         elif work.look is not None and raw_state and not self._outlooks.is_of_these(raw_state):
-            raw_state = self._encoded(state, b"", ())
+            raw_state = self._encoded(state, b"", (), view)
         if raw_state is stored.state and not changed and not digests:
             return _Step(work, loaded, due, None)
         raw_record = encode_record(record) if changed else stored.record
@@ -227,10 +230,10 @@ class EntitySteps:
     def _only_kept(self, state: EventState, arrived: Iterable[Arrived]) -> EventState:
         return update(state, [entry.event for entry in arrived], self._requirements)
 
-    def _encoded(self, state: EventState, stored: bytes, changed: Collection[int]) -> bytes:
+    def _encoded(self, state: EventState, stored: bytes, changed: Collection[int], view: View | None) -> bytes:
         if is_empty(state):
             return b""
-        outlook = self._outlooks.renewed(stored, state, _now(self._latest), changed)
+        outlook = self._outlooks.renewed(stored, state, _now(self._latest), changed, view)
         return encode_state(state, self._requirements) + outlook
 
     def _pruned(self, old: EventState, new: EventState, record: Record) -> EventState:

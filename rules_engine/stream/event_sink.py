@@ -72,6 +72,11 @@ class EventSink:
         return self.rules.now(None)
 
     @property
+    def received(self) -> int:
+        """Return the instant at which an event that comes now is received."""
+        return max(self.now, now_micros())
+
+    @property
     def declarations(self) -> EventDeclarations:
         """Return the events as they were declared when the definitions were applied."""
         return declarations_of(self.rules.plan)
@@ -80,13 +85,13 @@ class EventSink:
         """Return the key of an entity's record, which triggers keep."""
         return sibling_key(self._key(entity), RECORD)
 
-    def check(self, raw: Mapping[str, Any]) -> Logged | Rejection:
-        """Return the event, or the reason why it is refused."""
+    def check(self, raw: Mapping[str, Any], received: int | None = None) -> Logged | Rejection:
+        """Return the event, or the reason why it is refused; ``received`` is when it came, if that is not now."""
         entity = check_entity(raw.get("entity"))
         if isinstance(entity, Rejection):
             return entity
         parts = raw.get("event"), raw.get("at"), raw.get("event_id"), raw.get("properties")
-        event = self._validator.check(*parts, received=max(self.now, now_micros()))
+        event = self._validator.check(*parts, received=self.received if received is None else received)
         return event if isinstance(event, Rejection) else (entity, event)
 
     def take(self, events: Sequence[Logged], new: Sequence[Logged]) -> None:

@@ -159,13 +159,16 @@ def stream_id(identity: bytes) -> StreamId:
 def checked(
     partition: int,
     entries: Iterable[Entry],
-    check: Callable[[Mapping[str, Any]], Logged | Rejection],
+    check: Callable[[Mapping[str, Any], int], Logged | Rejection],
+    received: int,
     latest: int | None = None,
 ) -> Checked:
     """Check the entries of a partition.
 
     Parameters
     ----------
+    received
+        the instant at which they were received.
     latest
         the instant that counts as now in a project whose clock is fixed: nothing arrives later.
     """
@@ -179,7 +182,7 @@ def checked(
             continue
         data = _field(fields, FIELD)
         content = decode_raw(data)
-        outcome = Rejection("invalid-event", content) if isinstance(content, str) else check(content)
+        outcome = Rejection("invalid-event", content) if isinstance(content, str) else check(content, received)
         if not isinstance(outcome, Rejection) and partition_of(outcome[0]) != partition:
             outcome = Rejection(
                 "wrong-partition", f"events of this entity belong to partition {partition_of(outcome[0])}"

@@ -269,8 +269,9 @@ class Worker:
 
     def _process(self, waiting: Mapping[int, PartitionWork], leases: Mapping[int, bytes]) -> int:
         desk, began = self._desk, time.perf_counter()
+        received = desk.sink.received
         batches = {
-            partition: checked(partition, work.entries, desk.sink.check, desk.latest)
+            partition: checked(partition, work.entries, desk.sink.check, received, desk.latest)
             for partition, work in waiting.items()
         }
         works = works_of(waiting, batches, desk.steps.rules)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from enum import Flag
 
-from rules_engine.rules.aggregates import AGGREGATES
+from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.nodes import AllOf, AnyOf, Condition, EventAggregate, Not, Predicate, SegmentRef, Sequence
 from rules_engine.rules.program import Program
 from rules_engine.rules.walk import event_matches
@@ -22,8 +23,51 @@ class Effect(Flag):
     EITHER = 3
 
 
-def effect(program: Program, condition: Condition, event: str) -> Effect:
+#: How many answers of :meth:`Bounds.of` are remembered.
+_REMEMBERED = 1_000
+
+
+class Bounds:
+    """Bounds of what events can do to the segments of groups. Safe to share between threads.
+
+    Parameters
+    ----------
+    program
+        the segments.
+    groups
+        the names of the segments in each group.
+    """
+
+    def __init__(self, program: Program, groups: Mapping[str, Collection[str]]) -> None:
+        self._program = program
+        self._groups = groups
+        self._remembered: dict[tuple[str, Collection[str]], tuple[frozenset[str], frozenset[str]]] = {}
+
+    def of(self, group: str, events: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the segments of a group that events of these names can only make true, and those only not true."""
+        key = group, events
+        bounds = self._remembered.get(key)
+        if bounds is None:
+            bounds = self._only(group, Effect.RISES, events), self._only(group, Effect.FALLS, events)
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = bounds
+        return bounds
+
+    def _only(self, group: str, does: Effect, events: Collection[str]) -> frozenset[str]:
+        program = self._program
+        conditions = {name: program.segment(name).when for name in self._groups[group]}
+        return frozenset(
+            name
+            for name, condition in conditions.items()
+            if all(effect(program, condition, event) in does for event in events)
+        )
+
+
+def effect(program: Program, condition: Condition, event: str, positive: bool = True) -> Effect:
     """Return an upper bound of what one more event of that name can do to a condition.
+
+    Asked is whether the condition is true; with ``positive`` False, whether it is false.
 
     >>> from rules_engine.rules.aggregates import Aggregate
     >>> from rules_engine.rules.nodes import EventMatch
@@ -35,16 +79,17 @@ def effect(program: Program, condition: Condition, event: str) -> Effect:
         case AllOf(conditions) | AnyOf(conditions):
             combined = Effect.NONE
             for inner in conditions:
-                combined |= effect(program, inner, event)
+                combined |= effect(program, inner, event, positive)
             return combined
         case Not(inner):
-            return _turned(effect(program, inner, event))
+            return effect(program, inner, event, not positive)
         case SegmentRef(name):
-            return effect(program, program.segment(name).when, event)
+            return effect(program, program.segment(name).when, event, positive)
         case Sequence():
-            return _of_sequence(condition, event)
+            does = _of_sequence(condition, event)
+            return does if positive else _turned(does)
         case Predicate(operand=EventAggregate() as aggregate) if aggregate.match.event == event:
-            return _of_aggregate(condition, aggregate)
+            return _of_aggregate(condition, aggregate, positive)
         case Predicate() if any(match.event == event for match in event_matches(condition)):
             return Effect.EITHER
     return Effect.NONE
@@ -54,9 +99,16 @@ def _turned(change: Effect) -> Effect:
     return {Effect.RISES: Effect.FALLS, Effect.FALLS: Effect.RISES}.get(change, change)
 
 
-def _of_aggregate(predicate: Predicate, aggregate: EventAggregate) -> Effect:
-    if aggregate.function not in _COUNTING:
-        return Effect.EITHER
+def _of_aggregate(predicate: Predicate, aggregate: EventAggregate, positive: bool) -> Effect:
+    if aggregate.function in _COUNTING:
+        does = _of_count(predicate)
+        return does if positive else _turned(does)
+    # The greatest value can only grow, and the least one shrink; of none they are missing, and no comparison is true.
+    operators = {Aggregate.MAX: _MORE, Aggregate.MIN: _LESS}.get(aggregate.function, ())
+    return Effect.RISES if positive and predicate.operator in operators and not predicate.or_missing else Effect.EITHER
+
+
+def _of_count(predicate: Predicate) -> Effect:
     is_of_none = predicate.argument == 0  # as in `did_not`, and a count is never below it
     if predicate.operator in _MORE or (predicate.operator == "not_equals" and is_of_none):
         return Effect.RISES

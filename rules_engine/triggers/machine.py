@@ -6,15 +6,15 @@ in batches of any size, and however often a batch is repeated. docs/adr/0009-tra
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 
 from rules_engine.clock import DAY, SECOND
-from rules_engine.events.state.entity_state import EventState, update
+from rules_engine.events.state.entity_state import EventState
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.triggers.nodes import OnEvent
-from rules_engine.targets.stepwise.view import FOREVER
+from rules_engine.targets.stepwise.view import FOREVER, View
 from rules_engine.triggers.instances import Instances, Moment, Start
 from rules_engine.triggers.payload import properties_of
 from rules_engine.triggers.record import (
@@ -26,6 +26,7 @@ from rules_engine.triggers.record import (
     Transition,
 )
 from rules_engine.triggers.rules import TriggerRules
+from rules_engine.triggers.sight import Sight
 
 #: How long events that may start triggers are remembered.
 SEEN_FOR = 7 * DAY
@@ -60,11 +61,6 @@ class Machine:
         the segments for which all entities have been looked at once. An entity without a record was no member of these.
         In the other segments, an entity that is a member is taken to have been a member before.
 
-    Attributes
-    ----------
-    state
-        the event state after the steps.
-
     The logical clock is the greatest instant at which the entity was evaluated. Every step evaluates at the instant it
     names or at the clock, whichever is later, so that the clock never goes back.
     """
@@ -78,11 +74,11 @@ class Machine:
         *,
         swept: Collection[str] = (),
     ) -> None:
-        self.state = state
         self._rules = rules
         self._initial = record
         self._features = features
-        self._view = rules.view(features, state)
+        self._sight = Sight(rules, features, state)
+        self._pruned_at = state.pruned_at
         self._looked: dict[str, tuple[int, Collection[str], int]] = {}
         self._clock = record.at
         self._last_id = record.last_id
@@ -101,6 +97,10 @@ class Machine:
             self._fresh = (record.fresh & rules.names).difference(swept)
 
     # --- steps ------------------------------------------------------------------------------------------------------
+
+    def expect(self, events: Sequence[Event]) -> None:
+        """Say which events come next, so that what none of them can change is looked at once; see :class:`Sight`."""
+        self._sight.expect(events)
 
     def event(self, event: Event, arrival: int, stream_id: StreamId | None = None) -> bool:
         """Process an event that arrived. Return False if it was processed before.
@@ -123,7 +123,8 @@ class Machine:
         at = self._instant(arrival)
         is_new = self._is_new
         self._adopt(at)
-        self._keep(event)
+        self._sight.add(event)
+        self._looked.clear()
         groups = self._rules.groups if is_new else {event.name, *self._due(at)}
         self._evaluate(at, groups, cause_of(event), event)
         return True
@@ -159,6 +160,16 @@ class Machine:
         self._evaluate(at, groups, cause, looks=True)
 
     # --- results ----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> EventState:
+        """Return the event state after the steps."""
+        return self._sight.view.reader.state
+
+    @property
+    def view(self) -> View:
+        """Return what conditions are judged on after the steps."""
+        return self._sight.view
 
     @property
     def record(self) -> Record:
@@ -197,7 +208,7 @@ class Machine:
 
     def _instant(self, at: int) -> int:
         """Return the instant of an evaluation: never before the clock, nor before the state can answer."""
-        pruned_at, clock = self.state.pruned_at, self._clock
+        pruned_at, clock = self._pruned_at, self._clock
         if pruned_at is not None and pruned_at > at:
             at = pruned_at
         return clock if clock is not None and clock > at else at
@@ -205,14 +216,6 @@ class Machine:
     def _due(self, at: int) -> list[str]:
         """Return the groups and hidden segments whose evaluation is due at an instant."""
         return [group for group, due in self._dues.items() if due <= at]
-
-    def _keep(self, event: Event) -> None:
-        state = update(self.state, (event,), self._rules.events.requirements)
-        if state is not self.state:
-            self.state = state
-            before, self._view = self._view, self._rules.view(self._features, state)
-            self._view.fixed = before.fixed
-            self._looked.clear()
 
     def _adopt(self, at: int) -> None:
         """Compare with definitions that are new to the record, before anything else happens at an instant."""
@@ -256,18 +259,18 @@ class Machine:
             began += self._started_by(event, at)
         created = self._instances.begin(began, at)
         if self._instances.pending:
-            self._instances.settle(Moment(at, before, event, looks), created, self._view)
+            self._instances.settle(Moment(at, before, event, looks), created, self._sight.view)
 
     def _moves(self, at: int, groups: Iterable[str], cause: str, grown: str | None) -> list[Transition]:
         """Return the memberships that begin and end at an instant; ``grown`` is the name of the event that came."""
         moves: list[tuple[str, bool]] = []
         for group in groups:
-            names = self._rules.groups.get(group)
+            names: Collection[str] | None = self._rules.groups.get(group)
             if names is None:
                 continue
             members, due = self._members, self._dues.get(group, FOREVER)
             if group == grown and due > at:
-                holding, until = self._rules.look_after(group, members, due, self._view, at)
+                names, holding, until = self._sight.look_after(group, members, due, at)
             else:
                 holding, until = self._look(group, at)
             self._note_due(group, until)
@@ -275,11 +278,13 @@ class Machine:
                 if name not in members:
                     members[name] = at
                     moves.append((name, True))
-            ended = names.intersection(members).difference(holding)
-            for name in ended:
+            for name in frozenset(names).intersection(members).difference(holding):
                 if members.pop(name) == at:
                     self._repeats[name] = self._repeats.get(name, 0) + 1
                 moves.append((name, False))
+        if not moves:
+            return []
+        self._sight.forget_open()
         return [
             Transition(
                 name,
@@ -297,7 +302,7 @@ class Machine:
         looked = self._looked.get(group)
         if looked is not None and looked[0] == at:
             return looked[1:]
-        holding, until = self._rules.look(group, self._view, at)
+        holding, until = self._rules.look(group, self._sight.view, at)
         self._looked[group] = at, holding, until
         return holding, until
 

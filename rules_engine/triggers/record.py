@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -55,6 +56,7 @@ class SuppressionReason(Enum):
     REMOVED = "removed"  # its definition is gone
 
 
+@lru_cache(maxsize=8_192)  # it is asked for the ledger, and again for the stream of transitions
 def key_of(entity: str, name: str) -> str:
     """Return an idempotency key: equal for the same entity and cause. It reveals neither.
 

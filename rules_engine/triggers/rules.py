@@ -22,12 +22,15 @@ from rules_engine.sdk.event_rules import EventRules
 from rules_engine.targets.stepwise.compile import Checks
 from rules_engine.targets.stepwise.indexed import WORTH, looks_at
 from rules_engine.targets.stepwise.view import FOREVER, View
-from rules_engine.triggers.growth import Effect, effect
+from rules_engine.triggers.growth import Bounds
 from rules_engine.triggers.record import MembershipChange
 
 if TYPE_CHECKING:
     from rules_engine.events.state.entity_state import EventState
     from rules_engine.sdk.rules import Rules
+
+#: A look through the index costs as much as looks at one of so many segments of its group.
+_FEW = 8
 
 #: The group of the segments that read no events.
 NO_EVENT = ""
@@ -88,12 +91,9 @@ class TriggerRules:
         self.groups = _groups(program, self._reads)
         self._checks = Checks(self._program, self.events.layout)
         self._checks_of = {
-            group: tuple(
-                (name, self._checks.segment(name), effect(program, program.segment(name).when, group))
-                for name in sorted(names)
-            )
-            for group, names in self.groups.items()
+            group: {name: self._checks.segment(name) for name in sorted(names)} for group, names in self.groups.items()
         }
+        self._bounds = Bounds(program, self.groups)
         self._looks = looks_at(program, self.events.layout, self.groups, worth)
         self.features = tuple(sorted(self._features()))
         self.fingerprint = _fingerprint(definitions)
@@ -170,44 +170,48 @@ class TriggerRules:
         """Return the features and events of an entity, for evaluation."""
         return View(features, self.events.read(state))
 
-    def look(self, group: str, view: View, at: int) -> tuple[Collection[str], int]:
-        """Return the true segments of a group at an instant, and an instant until which no segment of it changes."""
-        indexed = self._looks.get(group)
-        if indexed is not None and view.reader.is_whole:
-            return indexed(view, at)
-        until, holding = FOREVER, []
-        for name, check, _ in self._checks_of[group]:
-            holds, lasts = check(view, at)
-            if holds:
-                holding.append(name)
-            if lasts < until:
-                until = lasts
-        return holding, until
-
-    def look_after(
-        self, event: str, members: Collection[str], due: int, view: View, at: int
+    def look(
+        self, group: str, view: View, at: int, names: Collection[str] | None = None
     ) -> tuple[Collection[str], int]:
-        """Return the same after one more event; ``members`` were true before it, until ``due`` if it had not come.
+        """Return the true segments of a group at an instant, and an instant until which no segment of it changes.
 
-        Segments that are true and that the event can only make true stay true, for at least as long; and the other way
-        round. They are not evaluated, unless the group is looked at through the index, so the instant may be early.
+        With ``names`` only these segments of the group are looked at.
         """
-        if event in self._looks:
-            return self.look(event, view, at)
-        until, holding = due, []
-        for name, check, does in self._checks_of[event]:
-            if name in members:
-                if does is Effect.RISES:
-                    holding.append(name)
-                    continue
-            elif does is Effect.FALLS:
-                continue
-            holds, lasts = check(view, at)
+        checks, indexed = self._checks_of[group], self._looks.get(group)
+        if indexed is not None and view.reader.is_whole and (names is None or len(names) * _FEW > len(checks)):
+            true, until = indexed(view, at)
+            return (true if names is None else set(true).intersection(names)), until
+        until, holding = FOREVER, []
+        for name in checks if names is None else names:
+            holds, lasts = checks[name](view, at)
             if holds:
                 holding.append(name)
             if lasts < until:
                 until = lasts
         return holding, until
+
+    def open_names(
+        self, group: str, events: Collection[str], members: Collection[str], holding: Collection[str]
+    ) -> Collection[str]:
+        """Return the segments of a group whose answers some events may have changed in between.
+
+        Parameters
+        ----------
+        group
+            the name of the event after which is asked.
+        events
+            the names of all events that come.
+        members
+            the segments that were true before the event.
+        holding
+            the segments that are true after all events.
+        """
+        rise, fall = self._bounds.of(group, (group,))
+        all_rise, all_fall = self._bounds.of(group, events)
+        inside = self.groups[group].intersection(members)
+        stay_true = rise | all_fall.intersection(holding)
+        stay_false = fall | all_rise.difference(holding)
+        return (inside - stay_true) | (self.groups[group] - inside - stay_false)
 
     def check(self, name: str, view: View, at: int) -> tuple[bool, int]:
         """Say whether a segment, hidden or not, is true at an instant, and until which instant at least it stays so."""

@@ -7,6 +7,7 @@ What a worker announces twice, because it was killed in between, has the same ``
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -20,6 +21,17 @@ FIELD = b"transition"
 
 #: How many transitions are kept; the oldest go first.
 MAX_KEPT = 100_000
+
+#: How many transitions one call adds.
+_AT_ONCE = 1_000
+
+#: KEYS: the stream. ARGV: how many entries to keep, the field, and the transitions.
+_ANNOUNCE = """\
+for i = 3, #ARGV do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', ARGV[2], ARGV[i]) end
+return #ARGV - 2"""
+
+#: Many transitions have one instant: that at which a batch of events arrived.
+_written = lru_cache(maxsize=1_024)(format_instant)
 
 
 def transitions_key(project: str) -> bytes:
@@ -51,9 +63,9 @@ def announce(client: Any, project: str, transitions: Iterable[tuple[str, Transit
         return
     key = transitions_key(project)
     with client.pipeline(transaction=False) as pipeline:
-        for entity, transition in news:
-            content = encode_transition(entity, transition)
-            pipeline.execute_command("XADD", key, "MAXLEN", "~", MAX_KEPT, "*", FIELD, content)
+        for start in range(0, len(news), _AT_ONCE):
+            contents = [encode_transition(entity, transition) for entity, transition in news[start : start + _AT_ONCE]]
+            pipeline.execute_command("EVAL", _ANNOUNCE, 1, key, MAX_KEPT, FIELD, *contents)
         pipeline.execute()
 
 
@@ -67,7 +79,7 @@ def encode_transition(entity: str, transition: Transition) -> bytes:
         "entity": entity,
         "segment": transition.segment,
         "change": transition.change.value,
-        "at": format_instant(transition.at),
+        "at": _written(transition.at),
         "cause": transition.cause,
         "definitions_version": transition.version,
         "key": transition.key(entity),

@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from hypothesis import assume, given, settings
@@ -261,10 +262,13 @@ class Runner:
                 self.batch([step for step in batch if step[1][0] in ("event", "timers")])
 
     def batch(self, batch: Sequence[tuple[int, tuple[Any, ...]]]) -> None:
-        machine = self.machine()
-        for number, step in batch:
+        machine, coming = self.machine(), list[Event]()
+        for place, (number, step) in enumerate(batch):
             if step[0] == "event":
-                self.log.append(self.event_of(step[1]))
+                if not coming:
+                    coming = self.coming(batch[place:])
+                    machine.expect(coming)
+                self.log.append(coming.pop(0))
                 machine.event(self.log[-1], to_micros(step[2]), (number, 0))
             elif step[0] == "define":
                 self.commit(machine)
@@ -284,6 +288,12 @@ class Runner:
             if machine.record.rules == self.rules.fingerprint:
                 assert machine.record.next_due == machine.next_due
         self.commit(machine)
+
+    def coming(self, batch: Sequence[tuple[int, tuple[Any, ...]]]) -> list[Event]:
+        """Some of the events that come next in a batch, one at least, as a worker knows them."""
+        steps = takewhile(lambda step: step[0] in ("event", "timers"), (step for _, step in batch))
+        events = [self.event_of(step[1]) for step in steps if step[0] == "event"]
+        return events[: self.chance.choice((1, 2, len(events)))]
 
     def machine(self) -> Machine:
         return Machine(self.rules, self.record, self.features, self.state, swept=self.plot.swept)

@@ -148,7 +148,7 @@ def check_entity(entity: object) -> str | Rejection:
 
 def has_surrogates(text: str) -> bool:
     """Return whether a text holds half a surrogate pair, which no encoding has."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _instant(at: object, latest: int) -> int:

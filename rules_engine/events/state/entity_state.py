@@ -25,6 +25,9 @@ DIGEST_SIZE = 8
 #: One kept event: its instant, its key, its mask, and the values of the columns.
 Row = tuple[int, bytes, int, *tuple[Value, ...]]
 
+#: The same with the place of its event's requirement.
+PlacedRow = tuple[int, Row]
+
 _order = itemgetter(0, 1)
 
 
@@ -129,18 +132,33 @@ def update(state: EventState, events: Iterable[Event], requirements: StateRequir
     >>> state.kept[0].ats, update(state, [Event("view", 3, "a")], requirements) == state
     ((3, 5), True)
     """
+    placed = (placed_row(event, requirements) for event in events)
+    return add_rows(state, (row for row in placed if row is not None), requirements)
+
+
+def placed_row(event: Event, requirements: StateRequirements) -> PlacedRow | None:
+    """Return an event as it is kept; None if nothing needs it."""
+    place = requirements.places.get(event.name)
+    if place is None:
+        return None
+    row = _row(event, requirements.events[place])
+    return None if row is None else (place, row)
+
+
+def add_rows(state: EventState, placed: Iterable[PlacedRow], requirements: StateRequirements) -> EventState:
+    """Add events to a state, in any order, as :func:`placed_row` gave them. It stays the same if it has all of them."""
     rows: dict[int, list[Row]] = {}
-    for event in events:
-        place = requirements.places.get(event.name)
-        row = _row(event, requirements.events[place]) if place is not None else None
-        if place is not None and row is not None:
-            rows.setdefault(place, []).append(row)
+    for place, row in placed:
+        rows.setdefault(place, []).append(row)
     if not rows:
         return state
     kept = list(state.kept)
+    is_changed = False
     for place, new_rows in rows.items():
-        kept[place] = _with_rows(kept[place], new_rows, requirements.events[place])
-    return EventState(state.fingerprint, tuple(kept), state.pruned_at)
+        before = kept[place]
+        kept[place] = after = _with_rows(before, new_rows, requirements.events[place])
+        is_changed = is_changed or after is not before
+    return EventState(state.fingerprint, tuple(kept), state.pruned_at) if is_changed else state
 
 
 def _row(event: Event, requirement: EventRequirement) -> Row | None:
@@ -151,10 +169,11 @@ def _row(event: Event, requirement: EventRequirement) -> Row | None:
             mask |= bit
     if not mask:
         return None
-    values = (
-        conform(read_value(column.name, event.properties, event.at), column.type) if mask & bits else None
-        for column, bits in zip(requirement.columns, requirement.column_bits, strict=True)
-    )
+    properties, at = event.properties, event.at
+    values = [
+        conform(read_value(column.name, properties, at), column.type) if mask & bits else None
+        for column, bits in requirement.columns_with_bits
+    ]
     return (event.at, event_key(event, requirement), mask, *values)
 
 

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
+from itertools import count
 
 from rules_engine.clock import format_instant
 from rules_engine.errors import DataError
@@ -85,6 +86,8 @@ class StateLayout:
             **{aggregate: _aggregate_plan(requirements, aggregate) for aggregate in requirements.limits},
             **{sequence: _sequence_plan(requirements, sequence) for sequence in requirements.sequences},
         }
+        self._numbers: dict[tuple[Predicate | Sequence, bool], int] = {}
+        self._unused = count()
         # The same condition object is looked up many times, and hashing its tree costs more than the answer.
         self._remembered: dict[int, tuple[EventAggregate | Sequence, ReadingPlan]] = {}
 
@@ -98,6 +101,10 @@ class StateLayout:
             self._remembered.clear()
         self._remembered[id(condition)] = condition, plan
         return plan
+
+    def number(self, condition: Predicate | Sequence, positive: bool) -> int:
+        """Return the number of the question whether a condition is true, or whether it is false: no other has it."""
+        return self._numbers.setdefault((condition, positive), next(self._unused))
 
     def places_of(self, condition: EventAggregate | Sequence) -> frozenset[int]:
         """Return the places of the requirements whose events a condition reads."""
@@ -219,6 +226,15 @@ class StateReader:
     def requirements(self) -> StateRequirements:
         """Return the requirements that the state was kept for."""
         return self._layout.requirements
+
+    def grown(self, state: EventState) -> StateReader:
+        """Return the reader of a state to which events were added; what was read of the others it need not read."""
+        reader = StateReader(state, self._layout)
+        kept = state.kept
+        for key, stream in self.streams.items():
+            if kept[key[0]] is stream.kept:
+                reader.streams[key] = stream
+        return reader
 
     def aggregate(self, aggregate: EventAggregate, now: int) -> Value:
         """Return the aggregate's value; None if it is missing, :class:`Undecided` if more events came than are kept.

@@ -135,9 +135,9 @@ class EventRequirement:
         return tuple(dict.fromkeys(need.column for need in self.needs if need.column is not None))
 
     @cached_property
-    def column_bits(self) -> tuple[int, ...]:
-        """Return, by column, the bits of the events that need its value."""
-        return tuple(self._bits_with(column) for column in self.columns)
+    def columns_with_bits(self) -> tuple[tuple[KeptColumn, int], ...]:
+        """Return each column with the bits of the events that need its value."""
+        return tuple((column, self._bits_with(column)) for column in self.columns)
 
     def _bits_with(self, column: KeptColumn) -> int:
         matches = {need.match for need in self.needs if need.column == column}

@@ -80,9 +80,26 @@ class Checks:
             case SegmentRef(name):
                 return _remembered(self.segment(name, positive), (name, positive))
             case SequenceNode():
-                return check_sequence(self._layout, condition, positive)
+                return self._lasting(condition, positive, check_sequence(self._layout, condition, positive))
+            case Predicate(operand=EventAggregate() as aggregate):
+                check = check_aggregate(self._layout, condition, aggregate, positive)
+                return self._lasting(condition, positive, check)
             case Predicate():
                 return _predicate(self._layout, condition, positive)
+
+    def _lasting(self, condition: Predicate | SequenceNode, positive: bool, check: Check) -> Check:
+        """Return a check of a condition on events that is asked only where its last answer has ended."""
+        number = self._layout.number(condition, positive)
+
+        def answer(view: View, now: int) -> Answer:
+            remembered = view.remembered.get(number)
+            if remembered is not None and remembered[0] <= now < remembered[1][1]:
+                return remembered[1]
+            result = check(view, now)
+            view.remembered[number] = now, result
+            return result
+
+        return answer
 
 
 def _cost(condition: Condition) -> int:
@@ -153,8 +170,6 @@ def _predicate(layout: StateLayout, predicate: Predicate, positive: bool) -> Che
             return check_clock(predicate, operand, positive)
         case BucketRef():
             return check_bucket(predicate, operand, positive)
-        case EventAggregate():
-            return check_aggregate(layout, predicate, operand, positive)
         case TwoSides():
             return check_comparison(layout, predicate, operand, positive)
     raise TypeError(f"{operand} is not read here")

@@ -109,9 +109,11 @@ class Outlooks:
         There is none where more events came than the state keeps and an answer is not known therefore: that it is so
         is to be told to those who ask, and the state tells it.
         """
-        return self._outlook(state, begins_at, {}, (), ())
+        return self._outlook(state, begins_at, {}, (), (), self._view(state))
 
-    def renewed(self, stored: bytes, state: EventState, begins_at: int, changed: Collection[int]) -> bytes:
+    def renewed(
+        self, stored: bytes, state: EventState, begins_at: int, changed: Collection[int], view: View | None = None
+    ) -> bytes:
         """Return the same as :meth:`of`, made of an earlier outlook as far as nothing happened to it.
 
         Parameters
@@ -122,25 +124,39 @@ class Outlooks:
             what is to be stored.
         changed
             the places of the requirements of which events came.
+        view
+            on the same events, or on more, as the state was before it was pruned; conditions were judged on it.
         """
+        if view is None or not view.reader.is_whole or any(kept.lost for kept in state.kept):
+            view = self._view(state)
+        else:
+            view = view.without_features()
         earlier = read_outlook(stored, self.stamp, len(self.conditions))
         if earlier is None or earlier.ends_at < FOREVER or begins_at < earlier.begins_at:
-            return self.of(state, begins_at)
+            return self._outlook(state, begins_at, {}, (), (), view)
         kept = {place: 0 for place, reads in enumerate(self._reads) if reads.isdisjoint(changed)}
-        return self._outlook(state, begins_at, kept, unpacked(earlier.at(begins_at)), earlier.changes(begins_at))
+        return self._outlook(state, begins_at, kept, unpacked(earlier.at(begins_at)), earlier.changes(begins_at), view)
 
     def is_of_these(self, stored: bytes) -> bool:
         """Say whether what is stored ends with an outlook of these conditions."""
         return stamp_of(stored) == self.stamp
 
+    def _view(self, state: EventState) -> View:
+        return View(_NOBODY, StateReader(state, self._layout))
+
     def _outlook(
-        self, state: EventState, begins_at: int, kept: Collection[int], answers: Sequence[int], later: Iterable[Change]
+        self,
+        state: EventState,
+        begins_at: int,
+        kept: Collection[int],
+        answers: Sequence[int],
+        later: Iterable[Change],
+        view: View,
     ) -> bytes:
         """Make an outlook; ``kept`` are the places of conditions whose answers and later changes are known."""
         if len(self._checks) > MAX_CONDITIONS or (state.pruned_at is not None and begins_at < state.pruned_at):
             return b""
-        reader = StateReader(state, self._layout)
-        view = View(_NOBODY, reader)
+        reader = view.reader
         current = list(answers) or [UNKNOWN] * len(self._checks)
         changes = [change for change in later if change[1] in kept]
         until = FOREVER

@@ -62,7 +62,7 @@ class _Sequence:
                 until = min(until, stream.ats[end])
             past.append(_Past(stream, end))
         starts = past[self._places[0]].ats
-        if not starts:
+        if not starts or not past[self._places[self._last_did]].ats:
             return False, until
         holds, lasts = self._without_events(lambda begin: [events.begin(begin) for events in past], now, starts)
         return holds, min(until, lasts)

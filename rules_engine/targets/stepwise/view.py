@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 
+from rules_engine.events.state.entity_state import EventState
 from rules_engine.events.state.reading import StateReader
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.nodes import (
@@ -32,9 +33,11 @@ class View:
     fixed
         the conjunctions that its features leave, and until when, for looks at many segments; None before the first.
         It is the same whatever events come.
+    remembered
+        by number of an event condition: from when its answer holds, and the answer.
     """
 
-    __slots__ = ("answers", "entity", "expires_at", "fixed", "reader", "streams", "values")
+    __slots__ = ("answers", "entity", "expires_at", "fixed", "reader", "remembered", "streams", "values")
 
     def __init__(self, features: EntityFeatures, reader: StateReader) -> None:
         self.entity = features.entity or None
@@ -44,6 +47,23 @@ class View:
         self.streams = reader.streams
         self.fixed: tuple[int, int] | None = None
         self.answers: dict[tuple[str, bool], tuple[int, Answer]] = {}
+        self.remembered: dict[int, tuple[int, Answer]] = {}
+
+    def grown(self, state: EventState) -> View:
+        """Return a view of the same features and of a state to which events were added."""
+        view = View.__new__(View)
+        view.entity = self.entity
+        view.values, view.expires_at, view.fixed = self.values, self.expires_at, self.fixed
+        view.reader = reader = self.reader.grown(state)
+        view.streams = reader.streams
+        view.answers, view.remembered = {}, {}
+        return view
+
+    def without_features(self) -> View:
+        """Return a view of the same events alone, which has what was remembered of them."""
+        view = View(EntityFeatures(""), self.reader)
+        view.remembered = self.remembered
+        return view
 
     def feature(self, ref: FeatureRef, now: int) -> tuple[Value, int]:
         """Return a feature's value, None if missing or past its view's ttl, and the instant until which it lasts."""
