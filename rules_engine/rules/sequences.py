@@ -63,9 +63,12 @@ def legs_of(steps: Sequence[SequenceStep]) -> tuple[Leg, ...]:
     return tuple(legs)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepEvents:
-    """The events that a step means, in order: their instants, and what tells each from all other events."""
+    """The events that a step means, in order: their instants, and what tells each from all other events.
+
+    Do not change it. It is not frozen because that takes longer to make, and every look at a sequence makes some.
+    """
 
     ats: Sequence[int]
     ids: Sequence[Hashable]

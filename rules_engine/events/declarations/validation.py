@@ -164,13 +164,6 @@ def _instant(at: object, latest: int) -> int:
 
 
 def _micros(at: object) -> int:
-    try:
-        if isinstance(at, str):
-            return parse_event_instant(at if len(at) <= MAX_INSTANT_LENGTH else _shown(at))
-        if isinstance(at, datetime):
-            return to_micros(at)
-    except (ValueError, OverflowError) as error:
-        raise _Invalid("invalid-instant", f"`at`: {error}") from None
     if isinstance(at, int) and not isinstance(at, bool):
         if at < _LEAST_MICROS:
             raise _Invalid(
@@ -178,6 +171,13 @@ def _micros(at: object) -> int:
                 f"`at` is {_shown(at)}: a number is in microseconds since 1970; better give ISO 8601 text",
             )
         return at
+    try:
+        if isinstance(at, str):
+            return parse_event_instant(at if len(at) <= MAX_INSTANT_LENGTH else _shown(at))
+        if isinstance(at, datetime):
+            return to_micros(at)
+    except (ValueError, OverflowError) as error:
+        raise _Invalid("invalid-instant", f"`at`: {error}") from None
     raise _Invalid("invalid-instant", f"`at` is {_shown(at)}, and an instant is ISO 8601 text with an offset")
 
 
@@ -206,10 +206,11 @@ class _EventCheck:
         present = dict(properties or {})
         _check_size(present)
         values: dict[str, Value] = {}
-        quick = self._quick
+        quick, declared = self._quick, self._validators
         for name, value in present.items():
             check = quick.get(name)
-            if check is not None and check(value) and (value.__class__ is str or value.__class__ is bool):
+            is_plain = value.__class__ is str or value.__class__ is bool
+            if is_plain and (name not in declared if check is None else check(value)):
                 values[name] = value
             elif not _is_missing(value):
                 values[name] = self._value(name, _plain(name, value), check)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rules_engine.events.state.reading import StateLayout
+from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
@@ -83,7 +84,8 @@ class Checks:
                 return self._lasting(condition, positive, check_sequence(self._layout, condition, positive))
             case Predicate(operand=EventAggregate() as aggregate):
                 check = check_aggregate(self._layout, condition, aggregate, positive)
-                return self._lasting(condition, positive, check)
+                # A count is taken as quickly as it is remembered.
+                return check if aggregate.function is Aggregate.COUNT else self._lasting(condition, positive, check)
             case Predicate():
                 return _predicate(self._layout, condition, positive)
 
