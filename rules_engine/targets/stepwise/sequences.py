@@ -53,8 +53,6 @@ class _Sequence:
         self._wait = self._legs[-1].pause
 
     def answer(self, view: View, now: int) -> Answer:
-        if not view.reader.stream(self._sources[self._places[0]]).ats:
-            return False, FOREVER
         until = FOREVER
         past: list[_Past] = []
         for source in self._sources:
@@ -95,9 +93,6 @@ class _Sequence:
         """
         first = 0 if self._within is None else bisect_right(starts, now - self._within)
         if first == len(starts):
-            return None
-        dids = happened[self._last_did].ats
-        if not dids or dids[0] > now - self._wait or (after is not None and dids[-1] <= after):
             return None
         if self._latest_only:
             if starts[-1] != latest:
