@@ -168,7 +168,7 @@ class Machine:
 
     @property
     def view(self) -> View:
-        """Return what conditions are judged on after the steps."""
+        """Return the features and the events after the steps, for evaluation."""
         return self._sight.view
 
     @property

@@ -1,6 +1,6 @@
-"""What an entity is judged on: its features, its events so far, and those that are known to come next.
+"""Holds what conditions are evaluated on: an entity's features, its events so far, and those known to come next.
 
-A worker takes several events of an entity at once, and judges after each of them. Most cannot change most answers: a
+A worker takes several events of an entity at once, and evaluates after each. Most cannot change most answers: a
 segment that more events can only make true, and that is false with all of them, is false after each. So each group of
 segments is looked at once with all events, and after a single event only the segments whose answer that leaves open.
 """
@@ -74,7 +74,7 @@ class Sight:
 
     @property
     def view(self) -> View:
-        """Return what conditions are judged on, with the events so far."""
+        """Return the features and the events so far, for evaluation."""
         new = self._new
         if new:
             self._new = []

@@ -125,7 +125,7 @@ class Outlooks:
         changed
             the places of the requirements of which events came.
         view
-            on the same events, or on more, as the state was before it was pruned; conditions were judged on it.
+            on the same events, or on more, as the state was before it was pruned; answers on it are taken over.
         """
         if view is None or not view.reader.is_whole or any(kept.lost for kept in state.kept):
             view = self._view(state)
