@@ -9,13 +9,16 @@ TYPE_CHECKING = False  # `typing` takes longer to import than Python to start, a
 if TYPE_CHECKING:
     from typing import Any
 
+    from rules_engine.rules.decisions.explaining import DecisionExplanation
     from rules_engine.rules.explanation import Explanation
-    from rules_engine.sdk import AsyncSegmentClient, Membership, SegmentClient
+    from rules_engine.sdk import Assignment, AsyncSegmentClient, Membership, SegmentClient
 
-__all__ = ["AsyncSegmentClient", "Explanation", "Membership", "SegmentClient"]
+__all__ = ["Assignment", "AsyncSegmentClient", "DecisionExplanation", "Explanation", "Membership", "SegmentClient"]
 
 _MODULES = {
+    "Assignment": "rules_engine.sdk",
     "AsyncSegmentClient": "rules_engine.sdk.async_client",
+    "DecisionExplanation": "rules_engine.rules.decisions.explaining",
     "Explanation": "rules_engine.rules.explanation",
     "Membership": "rules_engine.sdk",
     "SegmentClient": "rules_engine.sdk",

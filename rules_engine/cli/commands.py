@@ -45,6 +45,7 @@ COMMANDS = (
     CommandEntry("overlap", "Show how far segments have the same users.", ASK),
     CommandEntry("export", "Write the users of a segment to a file or a table.", ASK),
     CommandEntry("lookup", "Show which segments someone is in.", ASK),
+    CommandEntry("decide", "Show which variants someone gets, and why.", ASK),
     CommandEntry("history", "Show who entered and left segments, when and why.", ASK),
     CommandEntry("triggers", "Show what waits, what fired, and what did not and why.", ASK),
     CommandEntry("explain", "Show why someone is, or is not, in a segment.", ASK),

@@ -18,13 +18,13 @@ _STYLES = {"true": "green", "false": "red", "unknown": "yellow"}
 
 def explain(
     entity: Entity,
-    segment: Annotated[str, typer.Argument(metavar="SEGMENT", help="The segment's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a segment or a decision.")],
     context: Context = None,
     at: At = None,
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
-    """Show why someone is, or is not, in a segment.
+    """Show why someone is, or is not, in a segment; or gets a variant of a decision.
 
     Every condition is shown with what it read, its verdict, and until when it holds; below, the fewest conditions that
     would have to change.
@@ -33,8 +33,9 @@ def explain(
 
     with SegmentClient.from_repo(repo) as client:
         instant = None if at is None else from_micros(at)
-        values = read_context(context, client.program)
-        explanation = client.explain(entity, segment, context=values, at=instant)
+        values = read_context(context, client.conditions)
+        explain_it = client.explain_decision if name in client.decisions else client.explain
+        explanation = explain_it(entity, name, context=values, at=instant)
     if output_format is Format.JSON:
         output.print_json(explanation.to_dict())
         return

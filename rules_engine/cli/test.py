@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def test(
     segments: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="The segments and triggers to test. Default: all.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="The segments, decisions and triggers to test. Default: all."),
     ] = None,
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
@@ -62,13 +63,11 @@ def _show(report: TestReport, of_all: bool) -> None:
 
 
 def _data(report: TestReport) -> dict[str, Any]:
-    from rules_engine.simulation.case_files import Case
-
     return {
         "cases": report.cases,
         "failures": [
             {
-                "segment" if isinstance(failure.case, Case) else "trigger": failure.case.title,
+                failure.case.kind: failure.case.title,
                 "case": failure.case.name,
                 "file": failure.case.span.file,
                 "line": failure.case.span.line,

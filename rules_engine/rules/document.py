@@ -31,6 +31,8 @@ class Scope:
         the kind of each sink that the project's settings configure, by name.
     consent
         the feature that is true for entities with the consent, by name.
+    served
+        by experiment, the variant that each of its arms serves.
     problems
         the problems, in the order in which they were found.
     """
@@ -39,6 +41,7 @@ class Scope:
     names: Mapping[str, Collection[str]] = field(default_factory=dict)
     sinks: dict[str, str | None] = field(default_factory=dict)
     consent: dict[str, FeatureRef | None] = field(default_factory=dict)
+    served: dict[str, Mapping[str, str] | None] = field(default_factory=dict)
     problems: list[Diagnostic] = field(default_factory=list)
 
     @property

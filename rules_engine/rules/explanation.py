@@ -120,7 +120,7 @@ class Explanation:
     blocking: tuple[Reason, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join([self.headline(), *_tree(self.reason, "", ""), *self._nearest_miss()])
+        return "\n".join([self.headline(), *tree(self.reason), *self._nearest_miss()])
 
     def headline(self) -> str:
         """Return the answer in one line."""
@@ -147,12 +147,13 @@ class Explanation:
         }
 
 
-def _tree(reason: Reason, first: str, rest: str) -> list[str]:
+def tree(reason: Reason, first: str = "", rest: str = "") -> list[str]:
+    """Return a reason and its children as the lines of a tree; ``first`` and ``rest`` are what its lines begin with."""
     lines = [f"{first}└─ {reason.line()}"] if not first else [f"{first}{reason.line()}"]
     indent = rest + "   " if not first else rest
     for position, child in enumerate(reason.children):
         last = position == len(reason.children) - 1
-        lines += _tree(child, indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "))
+        lines += tree(child, indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "))
     return lines
 
 

@@ -11,8 +11,11 @@ from typing import TypeVar
 
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.condition_schema import ConditionSchema
+from rules_engine.rules.decisions.kind import DECISION
 from rules_engine.rules.document import DocumentKind
+from rules_engine.rules.experiments.kind import EXPERIMENT
 from rules_engine.rules.groups.kind import GROUP
+from rules_engine.rules.metrics.kind import METRIC
 from rules_engine.rules.schema_parts import Names, SchemaParts
 from rules_engine.rules.segments.kind import SEGMENT
 from rules_engine.rules.settings.kind import PROJECT
@@ -83,5 +86,6 @@ def for_every_kind(
     return table
 
 
-#: Settings come first: other documents name the sinks and consents in them.
-KINDS: Mapping[str, DocumentKind] = registry((PROJECT, SEGMENT, GROUP, TRIGGER))
+#: Settings come first, as other documents name the sinks and consents in them; experiments come before decisions, which
+#: serve their arms.
+KINDS: Mapping[str, DocumentKind] = registry((PROJECT, SEGMENT, GROUP, METRIC, EXPERIMENT, DECISION, TRIGGER))

@@ -14,9 +14,12 @@ from rules_engine.diagnostics import Diagnostic, Severity, Span
 from rules_engine.errors import DefinitionError
 from rules_engine.files import files_below
 from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.decisions.nodes import Decision
 from rules_engine.rules.document import DocumentKind, Scope
+from rules_engine.rules.experiments.nodes import Experiment
 from rules_engine.rules.groups.kind import with_precedence
 from rules_engine.rules.kinds import KINDS
+from rules_engine.rules.metrics.nodes import Metric
 from rules_engine.rules.nodes import Segment
 from rules_engine.rules.program import Program
 from rules_engine.rules.segments.checks import find_too_deep
@@ -52,6 +55,21 @@ class Definitions:
     def triggers(self) -> MappingType[str, Trigger]:
         """Return the triggers by name."""
         return self.values.get("trigger", {})
+
+    @property
+    def decisions(self) -> MappingType[str, Decision]:
+        """Return the decisions by name."""
+        return self.values.get("decision", {})
+
+    @property
+    def experiments(self) -> MappingType[str, Experiment]:
+        """Return the experiments by name."""
+        return self.values.get("experiment", {})
+
+    @property
+    def metrics(self) -> MappingType[str, Metric]:
+        """Return the metrics by name."""
+        return self.values.get("metric", {})
 
 
 def definition_files(folder: Path) -> list[Path]:

@@ -14,11 +14,21 @@ from rules_engine.errors import SegmentsError, StoreError
 from rules_engine.features.online.async_reader import AsyncOnlineReader, open_async_reader
 from rules_engine.features.online.selection import EntityFeatures, checked
 from rules_engine.folders import Project
-from rules_engine.sdk.base_client import BaseClient, OnError, Request, checked_keys, unanswered, wanted_features
+from rules_engine.sdk.assignment import Assignment
+from rules_engine.sdk.base_client import (
+    BaseClient,
+    OnError,
+    Request,
+    checked_keys,
+    unanswered,
+    wanted_decisions,
+    wanted_features,
+)
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 
 if TYPE_CHECKING:
+    from rules_engine.rules.decisions.explaining import DecisionExplanation
     from rules_engine.rules.explanation import Explanation
 
 #: Memberships that are computed before other tasks have their turn.
@@ -95,6 +105,70 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
         read = await self._read(current, unanswered(keys, answers), question)
         rest = iter(await in_turns(lambda features: rules.membership(question, features, context, now, at), read))
         return [next(rest) if answer is None else answer for answer in answers]
+
+    async def decide(
+        self, entity: str, decision: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
+    ) -> Assignment:
+        """Return which variant of a decision an entity gets. See :meth:`SegmentClient.decide`."""
+        return (await self._decide((checked(entity),), (decision,), context, at))[0][0]
+
+    async def decide_many(
+        self,
+        entities: Sequence[str],
+        decision: str,
+        *,
+        context: Mapping[str, Any] | None = None,
+        at: datetime | None = None,
+    ) -> list[Assignment]:
+        """Return which variant of a decision each entity gets. See :meth:`SegmentClient.decide_many`."""
+        return [assignment for (assignment,) in await self._decide(checked_keys(entities), (decision,), context, at)]
+
+    async def decide_all(
+        self,
+        entity: str,
+        decisions: Iterable[str] | None = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        at: datetime | None = None,
+    ) -> dict[str, Assignment]:
+        """Return the assignments of several decisions for an entity. See :meth:`SegmentClient.decide_all`."""
+        assignments = (await self._decide((checked(entity),), wanted_decisions(decisions), context, at))[0]
+        return {assignment.decision: assignment for assignment in assignments}
+
+    async def _decide(
+        self,
+        keys: Sequence[str],
+        decisions: Iterable[str] | None,
+        context: Mapping[str, Any] | None,
+        at: datetime | None,
+    ) -> list[list[Assignment]]:
+        """Give assignments by undecoded rows if the reader has some; of entities of which they do not tell, by all."""
+        current = await self._now()
+        rules = current[0]
+        inquiry, values, now = self._inquiry(rules, decisions, context, at)
+        instant, question = from_micros(now), inquiry.question
+        on_rows = rules.on_rows(question)
+        answers: list[list[Assignment] | None] = [None] * len(keys)
+        try:
+            reader = None if on_rows is None or not keys else (current[1] or await self._reader(current)).undecoded
+            if on_rows is not None and reader is not None:
+                rows = list(zip(keys, await reader.rows(on_rows.layout, keys), strict=True))
+                choosers = inquiry.choosers
+                answers = await in_turns(lambda pair: on_rows.assignments(choosers, *pair, values, now, instant), rows)
+            read = await self._read(current, unanswered(keys, answers), question)
+        except StoreError as error:
+            return self._defaults(keys, inquiry, instant, error)
+        rest = iter(await in_turns(lambda features: rules.assignments(inquiry, features, values, now, instant), read))
+        return [next(rest) if answer is None else answer for answer in answers]
+
+    async def explain_decision(
+        self, entity: str, decision: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
+    ) -> DecisionExplanation:
+        """Explain why an entity gets a variant. See :meth:`SegmentClient.explain_decision`."""
+        current = await self._now()
+        inquiry, values, now = self._inquiry(current[0], (decision,), context, at)
+        (features,) = await self._read(current, (checked(entity),), inquiry.question)
+        return current[0].explain_decision(decision, features, values, now)
 
     async def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None

@@ -13,10 +13,12 @@ from rules_engine.errors import DataError, StoreError
 from rules_engine.features.online.selection import checked
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
+from rules_engine.rules.decisions.nodes import Decision
 from rules_engine.rules.program import Program
 from rules_engine.sdk.applied import Applied
+from rules_engine.sdk.assignment import Assignment
 from rules_engine.sdk.membership import Membership
-from rules_engine.sdk.rules import Question, Rules
+from rules_engine.sdk.rules import Inquiry, Question, Rules
 from rules_engine.sdk.trackers import Trackers
 
 #: What a lookup does when the store cannot be read: raise the error, or answer that the entity is in no segment.
@@ -80,6 +82,16 @@ class BaseClient(Generic[Reader]):
         return self._current[0].program
 
     @property
+    def conditions(self) -> Program:
+        """Return the segments, and the conditions of decisions as hidden segments."""
+        return self._current[0].conditions
+
+    @property
+    def decisions(self) -> Mapping[str, Decision]:
+        """Return the decisions that the client answers from, by name."""
+        return {name: chooser.decision for name, chooser in self._current[0].choosers.items()}
+
+    @property
     def plan(self) -> ReadPlan:
         """Return the read plan that the client answers from; another one once newer definitions are in use."""
         return self._current[0].plan
@@ -104,6 +116,25 @@ class BaseClient(Generic[Reader]):
         keys, _, _, now = request
         return [Membership(key, frozenset(), from_micros(now), error=error) for key in keys]
 
+    def _inquiry(
+        self,
+        rules: Rules,
+        decisions: Iterable[str] | None,
+        context: Mapping[str, Any] | None,
+        at: datetime | None,
+    ) -> tuple[Inquiry, Mapping[str, Any], int]:
+        """Check a caller's context and instant, and resolve the names of decisions; None is all."""
+        return rules.inquiry(decisions), _checked_context(context) if context else _NO_CONTEXT, rules.now(at)
+
+    def _defaults(
+        self, keys: Sequence[str], inquiry: Inquiry, at: datetime, error: StoreError
+    ) -> list[list[Assignment]]:
+        """Give the defaults of decisions and say why, if the client is to go on without the store; else raise."""
+        if self._on_error == "raise":
+            raise error
+        _log.warning("decided without the online store: %s", error)
+        return [[Assignment.failed(chooser, key, at, error) for chooser in inquiry.choosers] for key in keys]
+
     def _open_check(self) -> None:
         if self._closed:
             raise RuntimeError("the client is closed")
@@ -120,7 +151,7 @@ def checked_keys(entities: Sequence[str]) -> list[str]:
     return [checked(entity) for entity in _several("entities", "keys", "key", entities)]
 
 
-def unanswered(keys: Sequence[str], answers: Sequence[Membership | None]) -> list[str]:
+def unanswered(keys: Sequence[str], answers: Sequence[object | None]) -> list[str]:
     """Return the keys of the entities that have no answer yet."""
     return [key for key, answer in zip(keys, answers, strict=True) if answer is None]
 
@@ -134,6 +165,17 @@ def wanted_features(names: Iterable[str] | None) -> list[str] | None:
         if they are a single name.
     """
     return None if names is None else list(_several("names", "features", "feature", names))
+
+
+def wanted_decisions(names: Iterable[str] | None) -> list[str] | None:
+    """Return the names of the decisions that a caller asks for, None for all of them.
+
+    Raises
+    ------
+    TypeError
+        if they are a single name.
+    """
+    return None if names is None else list(_several("decisions", "names", "name", names))
 
 
 def _several(parameter: str, what: str, what_each: str, values: Any) -> Any:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,11 +16,21 @@ from rules_engine.features.online.opening import open_reader
 from rules_engine.features.online.reader import OnlineReader
 from rules_engine.features.online.selection import EntityFeatures, checked
 from rules_engine.folders import Project
-from rules_engine.sdk.base_client import BaseClient, OnError, Request, checked_keys, unanswered, wanted_features
+from rules_engine.sdk.assignment import Assignment
+from rules_engine.sdk.base_client import (
+    BaseClient,
+    OnError,
+    Request,
+    checked_keys,
+    unanswered,
+    wanted_decisions,
+    wanted_features,
+)
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.rules import Question, Rules
 
 if TYPE_CHECKING:
+    from rules_engine.rules.decisions.explaining import DecisionExplanation
     from rules_engine.rules.explanation import Explanation
 
 _Current = tuple[Rules, OnlineReader | None]
@@ -138,6 +149,97 @@ class SegmentClient(BaseClient[OnlineReader]):
         read = self._read(current, unanswered(keys, answers), question)
         rest = (rules.membership(question, features, context, now, instant) for features in read)
         return [next(rest) if answer is None else answer for answer in answers]
+
+    def decide(
+        self, entity: str, decision: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
+    ) -> Assignment:
+        """Return which variant of a decision an entity gets, with its value and the reason.
+
+        One round trip to the store; only what the conditions of the rules need is read. If the store cannot be read
+        and the client was made with ``on_error="no_match"``, it is the default.
+
+        Parameters
+        ----------
+        entity
+            its key, on which shares and experiments depend.
+        decision
+            its name.
+        context, at
+            as for :meth:`lookup`.
+
+        Raises
+        ------
+        UnknownNameError
+            if there is no such decision.
+        StoreError
+            if the store cannot be read, unless the client was made with ``on_error="no_match"``.
+        """
+        return self._decide((checked(entity),), (decision,), context, at)[0][0]
+
+    def decide_many(
+        self,
+        entities: Sequence[str],
+        decision: str,
+        *,
+        context: Mapping[str, Any] | None = None,
+        at: datetime | None = None,
+    ) -> list[Assignment]:
+        """Return which variant of a decision each entity gets, in order. See :meth:`decide`."""
+        return [assignment for (assignment,) in self._decide(checked_keys(entities), (decision,), context, at)]
+
+    def decide_all(
+        self,
+        entity: str,
+        decisions: Iterable[str] | None = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        at: datetime | None = None,
+    ) -> dict[str, Assignment]:
+        """Return the assignments of several decisions for an entity by name, of all by default, in one round trip."""
+        assignments = self._decide((checked(entity),), wanted_decisions(decisions), context, at)[0]
+        return {assignment.decision: assignment for assignment in assignments}
+
+    def _decide(
+        self,
+        keys: Sequence[str],
+        decisions: Iterable[str] | None,
+        context: Mapping[str, Any] | None,
+        at: datetime | None,
+    ) -> list[list[Assignment]]:
+        """Give assignments by undecoded rows if the reader has some; of entities of which they do not tell, by all."""
+        current = self._now()
+        rules = current[0]
+        inquiry, values, now = self._inquiry(rules, decisions, context, at)
+        instant, question = from_micros(now), inquiry.question
+        on_rows = rules.on_rows(question)
+        answers: list[list[Assignment] | None] = [None] * len(keys)
+        try:
+            reader = None if on_rows is None or not keys else (current[1] or self._reader(current)).undecoded
+            if on_rows is not None and reader is not None:
+                decide = partial(on_rows.assignments, inquiry.choosers, context=values, now=now, at=instant)
+                answers = reader.answers(on_rows.layout, keys, decide)
+            read = self._read(current, unanswered(keys, answers), question)
+        except StoreError as error:
+            return self._defaults(keys, inquiry, instant, error)
+        rest = (rules.assignments(inquiry, features, values, now, instant) for features in read)
+        return [next(rest) if answer is None else answer for answer in answers]
+
+    def explain_decision(
+        self, entity: str, decision: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None
+    ) -> DecisionExplanation:
+        """Explain why an entity gets a variant; ``str()`` gives the rules in order, with values and verdicts.
+
+        Raises
+        ------
+        UnknownNameError
+            if there is no such decision.
+        StoreError
+            if the store cannot be read.
+        """
+        current = self._now()
+        inquiry, values, now = self._inquiry(current[0], (decision,), context, at)
+        (features,) = self._read(current, (checked(entity),), inquiry.question)
+        return current[0].explain_decision(decision, features, values, now)
 
     def is_member(
         self, entity: str, segment: str, *, context: Mapping[str, Any] | None = None, at: datetime | None = None

@@ -13,6 +13,8 @@ from rules_engine.events.state.requirements import StateRequirements, requiremen
 from rules_engine.events.state.store import state_name
 from rules_engine.events.state.waiting import decode_current
 from rules_engine.rules.catalog import EVENT_VIEW
+from rules_engine.rules.decisions.codec import decode_decisions
+from rules_engine.rules.decisions.nodes import with_decisions
 from rules_engine.rules.nodes import EventAggregate, Predicate, Sequence
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
@@ -22,14 +24,14 @@ from rules_engine.targets.stepwise.outlooks import Outlooks
 
 
 class EventRules:
-    """Holds what a program, the named windowed features and the triggers need of events. Immutable, safe to share.
+    """Holds what segments, decisions, named windowed features and triggers need of events. Immutable, safe to share.
 
     Parameters
     ----------
     program
         the segments.
     definitions
-        what the read plan carries: of it, the declared events and the triggers.
+        what the read plan carries: of it, the declared events, the decisions and the triggers.
 
     Attributes
     ----------
@@ -46,6 +48,7 @@ class EventRules:
     """
 
     def __init__(self, program: Program, definitions: Mapping[str, Any]) -> None:
+        program = with_decisions(program, decode_decisions(definitions).values())
         declared = definitions.get("events")
         features = {} if declared is None else decode_features(declared)
         self.requirements = _requirements(program, features, definitions)

@@ -19,10 +19,12 @@ from rules_engine.clock import LAST_INSTANT, from_micros
 from rules_engine.events.state.outlook import FOREVER, Outlook, read_outlook
 from rules_engine.features.online.decode import Decoder
 from rules_engine.features.online.row_layout import Row, RowInstants, RowLayout
+from rules_engine.rules.decisions.choosing import Chooser, Course
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.nodes import ClockRef, FeatureRef, Predicate
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.types import STRING, Value
+from rules_engine.sdk.assignment import Assignment, assignments_of
 from rules_engine.sdk.membership import Membership
 from rules_engine.targets.index.event_values import LoggedEvents
 from rules_engine.targets.index.foreseen import AnswerMasks, Following, Foreseen
@@ -43,6 +45,10 @@ _DOUBLE = Struct("<d").unpack_from
 
 #: From a value to the mask of the conjunctions that allow it.
 _Mask = Callable[[Value], int]
+
+
+class _NotToldError(Exception):
+    """Raised inside where an outlook ends before the instant that is looked at."""
 
 
 class _Masks(dict[bytes | None, int]):
@@ -173,6 +179,43 @@ class RowRules:
             return Membership(entity, segments, at, from_micros(change))
         return Membership(entity, segments, at, partial(self._changes_at, entity, row, context, now, answers))
 
+    def assignments(
+        self, choosers: Sequence[Chooser], entity: str, row: Row, context: Mapping[str, Any], now: int, at: datetime
+    ) -> list[Assignment] | None:
+        """Return which variants an entity gets; None if the row does not tell, because events have to be looked at.
+
+        Raises
+        ------
+        StoreDataError
+            if a value is not what the plan says.
+        """
+        outlook, ends_at = None, FOREVER
+        if self._answers is not None:
+            answers = self._read_answers(row[-1], now)
+            if answers is None:
+                return None
+            outlook = answers[1]
+            ends_at = FOREVER if outlook is None else outlook.ends_at
+        course = Course(
+            lambda instant: self._at(entity, row, context, instant, self._answers_at(outlook, instant, ends_at)),
+            lambda instant: self.change(entity, row, context, instant, self._answers_at(outlook, instant, ends_at)),
+        )
+        assignments = assignments_of(choosers, entity, course, now, at)
+        return assignments if ends_at == FOREVER or _are_told(assignments, from_micros(ends_at)) else None
+
+    def _at(
+        self, entity: str, row: Row, context: Mapping[str, Any], now: int, answers: _Answers | None
+    ) -> frozenset[str]:
+        return self._names(entity, self._alive(row, now), row, context, now, answers)
+
+    def _answers_at(self, outlook: Outlook | None, now: int, ends_at: int) -> _Answers | None:
+        """Return what the outlook of a row says at an instant."""
+        if self._outlooks is None:
+            return None
+        if now >= ends_at:
+            raise _NotToldError
+        return (self._outlooks.of_nothing, None) if outlook is None else (outlook.at(now), outlook)
+
     def _changes_at(
         self, entity: str, row: Row, context: Mapping[str, Any], now: int, answers: _Answers | None
     ) -> datetime | None:
@@ -300,6 +343,14 @@ class RowRules:
         if self._outlooks is not None and answers is not None:
             events = Foreseen(self._outlooks.places, *answers)
         return self._index.match_until(self.inputs(entity, row, context), now, self._segments, events=events)[1]
+
+
+def _are_told(assignments: Sequence[Assignment], ends_at: datetime) -> bool:
+    """Say whether all assignments change before their outlook ends: later than that it does not tell."""
+    try:
+        return all(assignment.changes_at is not None and assignment.changes_at < ends_at for assignment in assignments)
+    except _NotToldError:
+        return False
 
 
 def _is_of_events(table: Late) -> bool:

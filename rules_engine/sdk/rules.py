@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from rules_engine.clock import format_instant, from_micros, now_micros, to_micros
-from rules_engine.errors import DataError, ProjectError, StoreDataError
+from rules_engine.errors import DataError, ProjectError, StoreDataError, UnknownNameError
 from rules_engine.events.state.outlook import longest
 from rules_engine.features.online.row_layout import RowLayouts
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.read_plan import ReadPlan
+from rules_engine.rules.decisions.choosing import Chooser, Course, choosers
+from rules_engine.rules.decisions.codec import decode_decisions
+from rules_engine.rules.decisions.nodes import with_decisions
+from rules_engine.rules.experiments.codec import decode_experiments
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.segments.codec import decode_program
+from rules_engine.rules.settings.codec import decode_holdout
 from rules_engine.rules.types import Kind, Value, ValueType, from_feast_name
 from rules_engine.rules.undecided import Undecided
 from rules_engine.rules.walk import dependencies, mixes_events, walk
+from rules_engine.sdk.assignment import Assignment, assignments_of
 from rules_engine.sdk.membership import Membership
 from rules_engine.sdk.row_rules import RowRules
 from rules_engine.targets.index.rule_index import RuleIndex
 
 if TYPE_CHECKING:
     from rules_engine.events.declarations.events_yaml import EventDeclarations
+    from rules_engine.rules.decisions.explaining import DecisionExplanation
     from rules_engine.rules.explanation import Explanation
     from rules_engine.rules.load import Definitions
     from rules_engine.sdk.event_rules import EventRules, LazyState
@@ -66,6 +73,14 @@ class Question:
     mixes_events: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """Holds the decisions that are asked for, and what the conditions of their rules ask of the store."""
+
+    choosers: tuple[Chooser, ...]
+    question: Question
+
+
 class Rules:
     """Answers by the definitions of a read plan. Immutable, and safe to share between threads.
 
@@ -79,10 +94,17 @@ class Rules:
         self.plan = plan
         try:
             self.program = decode_program(plan.definitions["segments"])
+            decisions = decode_decisions(plan.definitions)
+            #: What decides on variants, by the name of the decision.
+            self.choosers = choosers(
+                decisions.values(), decode_experiments(plan.definitions), decode_holdout(plan.definitions)
+            )
+            #: The segments, and the conditions of decisions as hidden segments.
+            self.conditions = with_decisions(self.program, decisions.values())
             #: The named windowed features. What reads events is loaded only where events are declared or asked for.
             self._windowed = {} if plan.definitions.get("events") is None else self.events.features
             self._scores = _scores(plan.definitions.get("models"))
-            self._index = RuleIndex(self.program, by_answers=True)
+            self._index = RuleIndex(self.conditions, by_answers=True)
             self._types = {
                 f"{view.name}:{feature.name}": from_feast_name(feature.type)
                 for view in plan.views
@@ -91,7 +113,10 @@ class Rules:
         except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             hint = "write it anew with `segments apply`"
             raise ProjectError(f"the definitions in the read plan cannot be read: {error}", hint=hint) from error
+        #: None stands for all segments; without decisions, the index has no others.
+        self._all = None if self.conditions is self.program else frozenset(self.program.names)
         self._questions: dict[frozenset[str] | None, Question] = {}
+        self._inquiries: dict[tuple[str, ...], Inquiry] = {}
         self._layouts = RowLayouts(plan)
         self._row_rules: dict[frozenset[str] | None, RowRules] = {}
 
@@ -121,8 +146,13 @@ class Rules:
         return question
 
     def _question(self, names: frozenset[str] | None) -> Question:
-        reached = self.program.closure(self.program.names if names is None else sorted(names))
-        conditions = [self.program.segment(name).when for name in reached]
+        self.program.closure(() if names is None else sorted(names))  # refuses names of no segment
+        return self._question_of(self._all if names is None else names)
+
+    def _question_of(self, names: frozenset[str] | None) -> Question:
+        """Return the question for segments, hidden ones among them; None is all that there are."""
+        reached = self.conditions.closure(self.conditions.names if names is None else sorted(names))
+        conditions = [self.conditions.segment(name).when for name in reached]
         mixed = any(mixes_events(node) for condition in conditions for node in walk(condition))
         needed = [dependencies(condition) for condition in conditions]
         features = sorted({feature for read in needed for feature in read.features})
@@ -192,10 +222,64 @@ class Rules:
             return frozenset()
         from rules_engine.rules.evaluate import Evaluation
 
-        evaluation = Evaluation(self.program, replace(inputs, events=events.log()), now)
+        evaluation = Evaluation(self.conditions, replace(inputs, events=events.log()), now)
         names = self.program.names if question.segments is None else question.segments
         unknown = [name for name in names if evaluation.segment(name) is None]
-        return frozenset(name for name in unknown if events.lacks(self.program, name, now))
+        return frozenset(name for name in unknown if events.lacks(self.conditions, name, now))
+
+    # --- decisions --------------------------------------------------------------------------------------------------
+
+    def chooser(self, decision: str) -> Chooser:
+        """Return what decides on the variants of a decision.
+
+        Raises
+        ------
+        UnknownNameError
+            if there is no such decision.
+        """
+        chooser = self.choosers.get(decision)
+        if chooser is None:
+            from rules_engine.diagnostics import listing, nearest
+
+            some = f"there is {listing(self.choosers)}" if self.choosers else "no decision was applied"
+            hint = "it is a segment: ask `lookup`" if decision in self.program.segments else None
+            hint = hint or nearest(decision, self.choosers) or some
+            raise UnknownNameError(f"there is no decision `{decision}`", hint=hint)
+        return chooser
+
+    def inquiry(self, decisions: Iterable[str] | None) -> Inquiry:
+        """Return what some decisions ask of the store, all of them for None: the conditions of their rules.
+
+        Raises
+        ------
+        UnknownNameError
+            if a decision does not exist.
+        """
+        names = tuple(self.choosers) if decisions is None else tuple(decisions)
+        inquiry = self._inquiries.get(names)
+        if inquiry is None:
+            if len(self._inquiries) >= _QUESTIONS_KEPT:
+                self._inquiries.clear()
+            choosers = tuple(map(self.chooser, names))
+            conditions = frozenset[str]().union(*(chooser.conditions for chooser in choosers))
+            question = self._question_of(conditions) if conditions else Question(conditions, ())
+            inquiry = self._inquiries[names] = Inquiry(choosers, question)
+        return inquiry
+
+    def assignments(
+        self, inquiry: Inquiry, features: EntityFeatures, context: Mapping[str, Any], now: int, at: datetime
+    ) -> list[Assignment]:
+        """Return which variants an entity gets; ``at`` is ``now`` as a datetime."""
+        question = inquiry.question
+        inputs = _inputs(self._filled(question.scored, features, now), context)
+        events = None if question.state_name is None else self.events.values(features.event_state)
+        index, names = self._index, question.segments
+        course = Course(
+            lambda instant: index.match(inputs, instant, names, events=events),
+            lambda instant: index.match_until(inputs, instant, names, events=events)[1],
+        )
+        unknown = None if events is None else partial(self._undecided, question, inputs, events, now)
+        return assignments_of(inquiry.choosers, features.entity, course, now, at, unknown)
 
     def explain(self, segment: str, features: EntityFeatures, context: Mapping[str, Any], now: int) -> Explanation:
         """Explain why an entity is, or is not, in a segment."""
@@ -206,6 +290,18 @@ class Rules:
         if question.state_name is not None:
             inputs = replace(inputs, events=self.events.log(features.event_state))
         return explain(self.program, segment, inputs, now, features.entity)
+
+    def explain_decision(
+        self, decision: str, features: EntityFeatures, context: Mapping[str, Any], now: int
+    ) -> DecisionExplanation:
+        """Explain why an entity gets a variant."""
+        from rules_engine.rules.decisions.explaining import explain_decision
+
+        question = self.inquiry((decision,)).question
+        inputs = _inputs(self._filled(question.scored, features, now), context)
+        if question.state_name is not None:
+            inputs = replace(inputs, events=self.events.log(features.event_state))
+        return explain_decision(self.conditions, self.chooser(decision), inputs, now, features.entity)
 
     def sources(self, names: Iterable[str] | None) -> tuple[list[str] | None, bytes | None]:
         """Return what to read for some features: features of Feast (None is all), and the name of the event state."""

@@ -1,4 +1,4 @@
-"""Read and check the cases of ``*.test.yaml`` files, of segments and of triggers, with every problem in them."""
+"""Read and check the cases of ``*.test.yaml`` files, of all kinds of documents, with every problem in them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from rules_engine.definitions.envelope import check_schema
 from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar, to_plain
 from rules_engine.diagnostics import Diagnostic, Span, listing, nearest
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
+from rules_engine.rules.decisions.nodes import with_decisions
 from rules_engine.rules.document import DocumentKind
 from rules_engine.rules.inputs import Event, Inputs, in_order
 from rules_engine.rules.kinds import KINDS, for_every_kind
 from rules_engine.rules.load import Definitions, read_file
 from rules_engine.rules.nodes import ContextRef, Predicate
-from rules_engine.rules.parsing.literals import Refusal, describe, duration, literal
+from rules_engine.rules.parsing.literals import Refusal, describe, literal
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import Kind, Value, ValueType, conform, stored
 from rules_engine.rules.walk import walk
 from rules_engine.sdk.rules import encode_definitions
+from rules_engine.simulation.case_parts import entries, instant, items, moment, moments
+from rules_engine.simulation.decision_tests import DecisionCase, read_decision_case
 from rules_engine.triggers.record import SuppressionReason
 from rules_engine.triggers.rules import TriggerRules
 
@@ -49,8 +52,13 @@ class Case:
 
     @property
     def title(self) -> str:
-        """Return the name of the segment or trigger that the case tests."""
+        """Return the name of what the case tests."""
         return self.segment
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of document that the case tests."""
+        return "segment"
 
     @property
     def start(self) -> int:
@@ -93,11 +101,16 @@ class TriggerCase:
 
     @property
     def title(self) -> str:
-        """Return the name of the segment or trigger that the case tests."""
+        """Return the name of what the case tests."""
         return self.trigger
 
+    @property
+    def kind(self) -> str:
+        """Return the kind of document that the case tests."""
+        return "trigger"
 
-AnyCase = Case | TriggerCase
+
+AnyCase = Case | TriggerCase | DecisionCase
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -130,7 +143,7 @@ class _CaseReader:
     def __init__(self, definitions: Definitions, catalog: Catalog) -> None:
         self._definitions = definitions
         self._catalog = catalog
-        self._times = _context_times(definitions.program)
+        self._times = _context_times(with_decisions(definitions.program, definitions.decisions.values()))
         self.problems: list[Diagnostic] = []
 
     @cached_property
@@ -182,7 +195,7 @@ class _CaseReader:
         inputs = self._inputs(node, start)
         expected = {key: _outcomes(node, key, start) for key in ("fires", "cancelled", "suppressed")}
         named = [outcome.at for outcomes in expected.values() for outcome in outcomes]
-        named += [_moment(node.entry("until").value, start)] if "until" in node else []  # type: ignore[arg-type]
+        named += [moment(node.entry("until").value, start)] if "until" in node else []  # type: ignore[arg-type]
         end = max([start, *named, *(event.at for event in inputs.events)])
         if end == start:
             raise _no_end(node, "add e.g. `until: {after: 1d}`")
@@ -191,12 +204,16 @@ class _CaseReader:
             trigger, str(to_plain(title)), title.span, inputs, inputs.entity, start, end, **expected, rules=self._rules
         )
 
+    def decision_case(self, node: Mapping, decision: str) -> DecisionCase:
+        start = self._start(node)
+        return read_decision_case(node, decision, start, self._inputs(node, start), self._definitions)
+
     def segment_case(self, node: Mapping, segment: str) -> Case:
         start = self._start(node)
         points = [(start, _VERDICTS[to_plain(node.entry("expect").value)])]
-        later = _items(node, "then")
-        points += [(_moment(item, start), _VERDICTS[to_plain(item.entry("expect").value)]) for item in later]
-        enters, exits = _moments(node, "enters", start), _moments(node, "exits", start)
+        later = items(node, "then")
+        points += [(moment(item, start), _VERDICTS[to_plain(item.entry("expect").value)]) for item in later]
+        enters, exits = moments(node, "enters", start), moments(node, "exits", start)
         if (enters == () or exits == ()) and not (later or enters or exits):
             raise _no_end(node, "add e.g. `then: [{after: 1d, expect: false}]`")
         return Case(
@@ -211,15 +228,15 @@ class _CaseReader:
 
     def _start(self, node: Mapping) -> int:
         if "at" in node:
-            return _instant(node.entry("at").value)
+            return instant(node.entry("at").value)
         now = self._definitions.settings.now
         return now if now is not None else now_micros()
 
     def _inputs(self, node: Mapping, start: int) -> Inputs:
-        features = {entry.key: self._feature(entry) for entry in _entries(node, "features")}
-        context = {entry.key: self._context(entry) for entry in _entries(node, "context")}
-        events = [self._event(item, position, start) for position, item in enumerate(_items(node, "events"))]
-        observed = {entry.key: self._observed(entry, start) for entry in _entries(node, "updated_at")}
+        features = {entry.key: self._feature(entry) for entry in entries(node, "features")}
+        context = {entry.key: self._context(entry) for entry in entries(node, "context")}
+        events = [self._event(item, position, start) for position, item in enumerate(items(node, "events"))]
+        observed = {entry.key: self._observed(entry, start) for entry in entries(node, "updated_at")}
         ttl = self._catalog.ttl
         expires = {view: at + ttl[view] + 1 for view, at in observed.items() if view in ttl}
         return Inputs(features, context, in_order(events), observed, expires, _entity(node))
@@ -231,12 +248,12 @@ class _CaseReader:
             message = f"there is no feature view `{entry.key}`"
             raise Refusal("unknown-feature", Scalar(entry.key, entry.key_span), message, hint)
         assert isinstance(entry.value, Mapping)
-        return _moment(entry.value, start)
+        return moment(entry.value, start)
 
     def _context(self, entry: Entry) -> Any:
         """Return a context value as a caller would pass it: a time, which YAML has no form of, as a datetime."""
         is_time = entry.key in self._times and to_plain(entry.value) is not None
-        return from_micros(_instant(entry.value)) if is_time else to_plain(entry.value)
+        return from_micros(instant(entry.value)) if is_time else to_plain(entry.value)
 
     def _feature(self, entry: Entry) -> Value:
         feature = self._catalog.features.get(entry.key)
@@ -268,13 +285,17 @@ class _CaseReader:
                 raise Refusal("unknown-property", Scalar(entry.key, entry.key_span), message, hint)
             properties[entry.key] = _typed(entry.value, declared.properties.get(entry.key) if declared else None)
         event_id = to_plain(node.entry("event_id").value) if "event_id" in node else f"{position:012d}"
-        return Event(str(to_plain(name)), _moment(node, start), event_id, properties)
+        return Event(str(to_plain(name)), moment(node, start), event_id, properties)
 
 
 #: By kind of document, what reads one case of its tests.
 _CASES: MappingType[str, Callable[[_CaseReader, Mapping, str], AnyCase]] = for_every_kind(
     "cases of tests",
-    {"segment": _CaseReader.segment_case, "trigger": _CaseReader.trigger_case},
+    {
+        "segment": _CaseReader.segment_case,
+        "decision": _CaseReader.decision_case,
+        "trigger": _CaseReader.trigger_case,
+    },
     among=lambda kind: kind.case is not None,
 )
 
@@ -312,43 +333,18 @@ def _no_end(node: Mapping, hint: str) -> Refusal:
     return Refusal("missing-key", node, message, hint)
 
 
-def _items(node: Mapping, key: str) -> list[Mapping]:
-    value = node.get(key)
-    return [item for item in value.items if isinstance(item, Mapping)] if isinstance(value, Items) else []
-
-
 def _entity(node: Mapping) -> str | None:
     return str(to_plain(node.entry("entity").value)) if "entity" in node else None
-
-
-def _entries(node: Mapping, key: str) -> tuple[Entry, ...]:
-    value = node.get(key)
-    return value.entries if isinstance(value, Mapping) else ()
-
-
-def _moments(node: Mapping, key: str, start: int) -> tuple[int, ...] | None:
-    return tuple(_moment(item, start) for item in _items(node, key)) if key in node else None
 
 
 def _outcomes(node: Mapping, key: str, start: int) -> tuple[ExpectedStep, ...]:
     """Return what is expected of a trigger, in order."""
     steps = []
-    for item in _items(node, key):
+    for item in items(node, key):
         reason = SuppressionReason(to_plain(item.entry("reason").value)) if "reason" in item else None
-        payload = tuple((entry.key, to_plain(entry.value)) for entry in _entries(item, "payload"))
-        steps.append(ExpectedStep(_moment(item, start), reason, payload))
+        payload = tuple((entry.key, to_plain(entry.value)) for entry in entries(item, "payload"))
+        steps.append(ExpectedStep(moment(item, start), reason, payload))
     return tuple(sorted(steps, key=lambda step: step.at))
-
-
-def _moment(node: Mapping, start: int) -> int:
-    """Return the instant that ``at``, ``after`` or ``ago`` names."""
-    if "at" in node:
-        return _instant(node.entry("at").value)
-    return start - duration(node.entry("ago").value) if "ago" in node else start + duration(node.entry("after").value)
-
-
-def _instant(node: Node) -> int:
-    return int(literal(node, ValueType(Kind.TIME), False))
 
 
 def _typed(node: Node, value_type: ValueType | None) -> Value:

@@ -1,4 +1,4 @@
-"""Run the ``*.test.yaml`` files of a project on a simulated clock: segments with the plain evaluator, triggers too.
+"""Run the ``*.test.yaml`` files of a project on a simulated clock: of segments, decisions and triggers.
 
 No store and no Feast are needed: a case brings its features, context and events, and says what is expected when.
 """
@@ -21,6 +21,7 @@ from rules_engine.rules.load import TEST_SUFFIX, Definitions
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.simulation.case_files import AnyCase, Case, TriggerCase, load_cases
+from rules_engine.simulation.decision_tests import decision_differences
 from rules_engine.simulation.trigger_tests import differences
 
 _WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
@@ -41,7 +42,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class TestReport:
-    """Holds the outcome of all cases. ``untested`` are the segments and triggers that no file tests."""
+    """Holds the outcome of all cases. ``untested`` are the segments, decisions and triggers that no file tests."""
 
     __test__ = False  # not a test class, whatever its name looks like to pytest
 
@@ -53,25 +54,30 @@ class TestReport:
 
 
 def run_tests(folder: Path, definitions: Definitions, catalog: Catalog, only: Sequence[str] = ()) -> TestReport:
-    """Run every case of the test files below a folder, or those of the named segments and triggers.
+    """Run every case of the test files below a folder, or those of the named segments, decisions and triggers.
 
     Raises
     ------
     DefinitionError
         with every problem of the test files themselves.
     UnknownNameError
-        if ``only`` names a segment or trigger that does not exist.
+        if ``only`` names something that does not exist.
     """
-    names = [*definitions.program.names, *(f"trigger {name}" for name in sorted(definitions.triggers))]
+    names = [
+        *definitions.program.names,
+        *(f"decision {name}" for name in sorted(definitions.decisions)),
+        *(f"trigger {name}" for name in sorted(definitions.triggers)),
+    ]
+    known_names = {*definitions.program.segments, *definitions.decisions, *definitions.triggers}
     for name in only:
-        if name not in definitions.program.segments and name not in definitions.triggers:
-            known_names = {*definitions.program.segments, *definitions.triggers}
-            raise UnknownNameError(f"there is no segment or trigger `{name}`", hint=nearest(name, known_names))
+        if name not in known_names:
+            message = f"there is no segment, decision or trigger `{name}`"
+            raise UnknownNameError(message, hint=nearest(name, known_names))
     files = [path for path in files_below(folder) if path.name.endswith((TEST_SUFFIX, ".test.yml"))]
     cases, problems = load_cases(files, folder.parent, definitions, catalog)
     if problems:
         raise DefinitionError(problems)
-    tested = {case.title if isinstance(case, Case) else f"trigger {case.title}" for case in cases}
+    tested = {case.title if case.kind == "segment" else f"{case.kind} {case.title}" for case in cases}
     chosen = [case for case in cases if not only or case.title in only]
     failures = [failure for case in chosen for failure in run_case(case, definitions.program)]
     untested = tuple(name for name in names if name not in tested)
@@ -82,9 +88,10 @@ def run_tests(folder: Path, definitions: Definitions, catalog: Catalog, only: Se
 
 
 def run_case(case: AnyCase, program: Program) -> Iterator[Failure]:
-    """Return the differences between what a case expects and what the segment answers, or the trigger does."""
-    if isinstance(case, TriggerCase):
-        for message, happened in differences(case):
+    """Return the differences between what a case expects and what is answered, or what the trigger does."""
+    if not isinstance(case, Case):
+        different = differences(case) if isinstance(case, TriggerCase) else decision_differences(case)
+        for message, happened in different:
             yield Failure(case, message, happened)
         return
     for at, expected in case.points:

@@ -14,8 +14,15 @@ import rules_engine
 from rules_engine import errors, testing
 
 PUBLIC = {
-    "rules_engine": ["AsyncSegmentClient", "Explanation", "Membership", "SegmentClient"],
-    "rules_engine.sdk": ["AsyncSegmentClient", "Membership", "OnError", "SegmentClient"],
+    "rules_engine": [
+        "Assignment",
+        "AsyncSegmentClient",
+        "DecisionExplanation",
+        "Explanation",
+        "Membership",
+        "SegmentClient",
+    ],
+    "rules_engine.sdk": ["Assignment", "AsyncSegmentClient", "Membership", "OnError", "SegmentClient"],
 }
 
 _ASK = "context: 'Mapping[str, Any] | None' = None"
@@ -26,6 +33,14 @@ _SEGMENTS = "segments: 'Iterable[str] | None' = None"
 CLIENT = {
     "__init__": f"(self, project: 'Project', *, {_OPEN}) -> 'None'",
     "close": "(self) -> 'None'",
+    "conditions": "property",
+    "decide": f"(self, entity: 'str', decision: 'str', *, {_ASK}, {_AT}) -> 'Assignment'",
+    "decide_all": (
+        f"(self, entity: 'str', decisions: 'Iterable[str] | None' = None, *, {_ASK}, {_AT}) -> 'dict[str, Assignment]'"
+    ),
+    "decide_many": f"(self, entities: 'Sequence[str]', decision: 'str', *, {_ASK}, {_AT}) -> 'list[Assignment]'",
+    "decisions": "property",
+    "explain_decision": f"(self, entity: 'str', decision: 'str', *, {_ASK}, {_AT}) -> 'DecisionExplanation'",
     "explain": f"(self, entity: 'str', segment: 'str', *, {_ASK}, {_AT}) -> 'Explanation'",
     "features": f"(self, entity: 'str', names: 'Iterable[str] | None' = None, *, {_AT}) -> 'dict[str, Any]'",
     "from_repo": f"(path: 'str | Path' = '.', *, {_OPEN}) -> 'Self'",

@@ -1,4 +1,4 @@
-"""Consents, sinks and the service's settings as JSON and back: a read plan carries them beside the segments."""
+"""A project's settings as JSON and back: a read plan carries them beside the segments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EARLIER_SINKS = {"WebhookSettings": "webhook", "KafkaSettings": "kafka", "FileS
 
 
 def encode_settings(settings: Settings) -> dict[str, Any]:
-    """Return consents, sinks and the service's settings as plain JSON data, to be put beside the segments.
+    """Return consents, sinks, the service's settings and the holdout as plain JSON data, to be put beside the segments.
 
     >>> from rules_engine.sinks.kinds.file import FileSettings
     >>> sinks = {"audit": FileSettings("audit", "audit.jsonl")}
@@ -33,6 +33,7 @@ def encode_settings(settings: Settings) -> dict[str, Any]:
         | encode_part("frequency", frequency)
         | ({"sinks": sinks} if sinks else {})
         | ({"service": service} if service else {})
+        | ({"holdout": {"share": settings.holdout}} if settings.holdout else {})
     )
 
 
@@ -70,7 +71,9 @@ def decode_settings(definitions: Mapping[str, Any]) -> Settings:
     """
     consent, sinks = decode_consent(definitions), decode_sinks(definitions)
     service, frequency = decode_service(definitions), decode_frequency(definitions)
-    return Settings(consent=consent, sinks=sinks, service=service, frequency=frequency)
+    return Settings(
+        consent=consent, sinks=sinks, service=service, frequency=frequency, holdout=decode_holdout(definitions)
+    )
 
 
 def decode_frequency(definitions: Mapping[str, Any]) -> tuple[Frequency, ...]:
@@ -82,6 +85,11 @@ def decode_frequency(definitions: Mapping[str, Any]) -> tuple[Frequency, ...]:
         if the data was not written by :func:`encode_settings`.
     """
     return tuple(decode_part("frequency", definitions, (Frequency,)).values())
+
+
+def decode_holdout(definitions: Mapping[str, Any]) -> float:
+    """Return the share of entities that take part in no experiment, from 0 to 1."""
+    return float(definitions.get("holdout", {}).get("share", 0.0))
 
 
 def decode_consent(definitions: Mapping[str, Any]) -> dict[str, FeatureRef]:

@@ -21,5 +21,6 @@ PROJECT = DocumentKind(
         "sinks": "sinks",
         "settings of the service": "service",
         "frequency limits": "frequency",
+        "holdout": "holdout",
     },
 )

@@ -75,7 +75,8 @@ class Settings:
     """Holds what the ``project:`` document says. ``now`` is in microseconds; None is the wall clock.
 
     ``consent`` has by name the feature that is true where somebody consented; ``sinks`` where actions may go;
-    ``service`` who may ask over HTTP; ``frequency`` how often triggers may fire for one person.
+    ``service`` who may ask over HTTP; ``frequency`` how often triggers may fire for one person; ``holdout`` the share
+    of entities that take part in no experiment, from 0 to 1.
     """
 
     name: str = ""
@@ -84,3 +85,4 @@ class Settings:
     sinks: Mapping[str, SinkSettings] = field(default_factory=dict)
     service: ServiceSettings = field(default_factory=ServiceSettings)
     frequency: tuple[Frequency, ...] = ()
+    holdout: float = 0.0

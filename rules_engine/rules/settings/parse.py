@@ -12,8 +12,9 @@ from rules_engine.diagnostics import Diagnostic
 from rules_engine.rules.document import Scope
 from rules_engine.rules.nodes import FeatureRef
 from rules_engine.rules.parsing.conditions import ConditionParser
-from rules_engine.rules.parsing.document_keys import check_name
+from rules_engine.rules.parsing.document_keys import check_name, keys_of
 from rules_engine.rules.parsing.literals import Refusal, describe
+from rules_engine.rules.parsing.weights import fraction, percent
 from rules_engine.rules.settings.codec import decode_service
 from rules_engine.rules.settings.frequency import Frequency, frequencies
 from rules_engine.rules.settings.nodes import ServiceSettings, Settings
@@ -21,6 +22,9 @@ from rules_engine.rules.settings.schema import SERVICE
 from rules_engine.rules.settings.sinks import sink_kind, sink_settings
 from rules_engine.rules.types import BOOLEAN
 from rules_engine.sinks.settings import SinkSettings
+
+#: The largest share of entities, in percent, that may take part in no experiment.
+MOST_HELD_OUT = 50
 
 _T = TypeVar("_T")
 _N = TypeVar("_N", Node, Entry)
@@ -36,6 +40,7 @@ def parse_settings(document: Mapping, scope: Scope) -> Settings:
         parser.sinks(document),
         parser.service(document),
         parser.frequency(document),
+        parser.holdout(document),
     )
 
 
@@ -74,6 +79,11 @@ class _SettingsParser:
             return ServiceSettings()
         return decode_service({"service": to_plain(node)})
 
+    def holdout(self, document: Mapping) -> float:
+        """Return the share of entities that take part in no experiment; nobody if it is not given or refused."""
+        node = document.get("holdout")
+        return (self._collected(_holdout, node) if node is not None else None) or 0.0
+
     def _entries(self, document: Mapping, key: str, what: str) -> tuple[Entry, ...]:
         value = document.get(key)
         if value is None or isinstance(value, Mapping):
@@ -100,6 +110,14 @@ class _SettingsParser:
     def _sink(self, entry: Entry) -> SinkSettings | None:
         check_name(entry, "a sink")
         return sink_settings(entry, self._scope.problems)
+
+
+def _holdout(node: Node) -> float:
+    value = keys_of(node, "holdout", ("percent",)).entry("percent").value
+    share = percent(value, "the share held out")
+    if not 0 < share <= MOST_HELD_OUT:
+        raise Refusal("invalid-percent", value, f"the share held out is above 0 and at most {MOST_HELD_OUT}")
+    return fraction(share)
 
 
 def _instant(node: Node) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rules_engine.rules.schema_parts import NAME, JsonSchema, SchemaParts, feature_schema
+from rules_engine.rules.schema_parts import NAME, JsonSchema, SchemaParts, feature_schema, mapping_schema
 from rules_engine.rules.settings.frequency import SCHEMA
 from rules_engine.rules.settings.nodes import Role
 from rules_engine.rules.settings.sinks import sink_schemas
@@ -77,6 +77,10 @@ ENVELOPE: JsonSchema = {
             "description": "How often triggers may fire for one person, all of them or those with a tag.",
         },
         "service": SERVICE,
+        "holdout": {
+            "x-kind": "global_holdout",
+            "description": "The share of users who take part in no experiment, to compare with all of them.",
+        },
     },
 }
 
@@ -91,4 +95,5 @@ def describe_parts(parts: SchemaParts) -> dict[str, JsonSchema]:
             "propertyNames": NAME,
             "additionalProperties": {"type": "object", "anyOf": sink_schemas()},
         },
+        "global_holdout": mapping_schema({"percent": {"type": "number", "exclusiveMinimum": 0, "maximum": 50}}),
     }

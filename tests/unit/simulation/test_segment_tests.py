@@ -106,7 +106,7 @@ def test_only_the_named_segments(tmp_path: Path) -> None:
     texts = [f"test: {name}\ncases: [{{name: x, expect: unknown}}]\n" for name in ("adults", "high_scores")]
     report = run(tmp_path, *texts, only=("adults",))
     assert (report.cases, report.failures) == (1, ())
-    with pytest.raises(UnknownNameError, match="there is no segment or trigger `adult`"):
+    with pytest.raises(UnknownNameError, match="there is no segment, decision or trigger `adult`"):
         run(tmp_path, only=("adult",))
 
 
