@@ -348,8 +348,13 @@ class StateReader:
         return self._lost((plan.source,), source, now)
 
     def events_behind(self, source: EventAggregate | Sequence) -> int:
-        """Return how many events are looked at to answer a condition, at most."""
+        """Return how many events are looked at to answer a condition, about.
+
+        Of those in pieces an aggregate over a rolling window needs only what is remembered.
+        """
         plan = self._layout.plan(source)
+        if isinstance(plan, AggregatePlan) and isinstance(source, EventAggregate) and source.window is None:
+            return len(self.state.kept[plan.source.stream[0]].ats)
         sources = plan.sources if isinstance(plan, SequencePlan) else (plan.source,)
         return sum(len(self.stream(place).ats) for place in sources)
 
