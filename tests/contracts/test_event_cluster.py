@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import orjson
+import pytest
 import redis
 
 from rules_engine.clock import from_micros, to_micros
 from rules_engine.delivery.metrics import MetricsRegistry
 from rules_engine.delivery.queues import queue_key
 from rules_engine.deploy.backfill import Backfill
+from rules_engine.events.state.requirements import requirements_of
 from rules_engine.events.streams import encode_raw, partition_of, stream_keys
 from rules_engine.folders import Project
 from rules_engine.read_plan import Connection, ReadPlan
 from rules_engine.redis.feast_layout import KeyMaker, sibling_key
 from rules_engine.rules.catalog import Catalog
 from rules_engine.rules.load import load_text
-from rules_engine.sdk import SegmentClient
+from rules_engine.sdk import SegmentClient, event_rules
 from rules_engine.sdk.rules import Rules, encode_definitions
 from rules_engine.stream.kafka_bridge import KafkaBridge
 from rules_engine.stream.kafka_source import KafkaSource
@@ -41,7 +44,12 @@ def plan_of(port: int, text: str) -> ReadPlan:
     return ReadPlan("shop", "user", "user_id", 3, connection, (), definitions, 0, to_micros(NOW))
 
 
-def test_events_in_a_cluster(tmp_path: Path, masters: list[redis.Redis]) -> None:  # noqa: F811
+def test_events_in_a_cluster(
+    tmp_path: Path,
+    masters: list[redis.Redis],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(event_rules, "requirements_of", partial(requirements_of, piece=2))
     port = masters[0].connection_pool.connection_kwargs["port"]
     project = Project(tmp_path)
     put_into_effect(plan_of(port, SEGMENTS + TRIGGER), project)
@@ -71,6 +79,7 @@ def test_events_in_a_cluster(tmp_path: Path, masters: list[redis.Redis]) -> None
         assert cluster.xlen(queue_key("shop", "stream:actions")) == carts == progress.fired
         key = KeyMaker("shop", "user_id", 3)("u1")
         assert cluster.exists(sibling_key(key, b"triggers")) == 1
+        assert cluster.keys("*:pieces", target_nodes=redis.RedisCluster.PRIMARIES)
     assert len(Ledger.of(project).transitions(limit=1000)) > 12
     plan = plan_of(port, SEGMENTS + "---\nsegment: viewed\nwhen: {did: view, within: 20d, count: {at_least: 4}}\n")
     backfill = Backfill(project, plan)
