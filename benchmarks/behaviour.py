@@ -53,8 +53,8 @@ DEMO_FEATURES = 10
 ROUNDS, CALLS, IN_A_TURN = 5, 500, 50
 #: How often an answer is explained.
 EXPLAINED = 5
-#: How many events more a writer takes in, a second apart.
-MORE = 2_000
+#: How many events more a writer takes in, a second apart: a fifth of those that there are, at least and at most these.
+LEAST_MORE, MOST_MORE = 50, 2_000
 
 Work = Callable[[], object]
 
@@ -157,7 +157,8 @@ class Bench:
         chance, sent = random.Random(1), 0
         names = named_pieces(state, requirements).keys()
         began = time.process_time()
-        for place in range(MORE):
+        more = min(MOST_MORE, max(LEAST_MORE, len(events) // 5))
+        for place in range(more):
             at = now + place * SECOND
             event = Event(chance.choice(NAMES), at, f"more{place}", drawn_properties(chance))
             new = update(state, [event], requirements)
@@ -170,7 +171,7 @@ class Bench:
             state, stored = new, encode_state(new, requirements) + outlook
             sent += len(stored) + sum(len(part) for part in pieces if isinstance(part, bytes))
         seconds = time.process_time() - began
-        return {"ms for one more event": seconds * 1e3 / MORE, "bytes sent for it": sent / MORE}
+        return {"ms for one more event": seconds * 1e3 / more, "bytes sent for it": sent / more}
 
     def check(self, client: SegmentClient, user: str, number: int, filled: int) -> None:
         """The answers of lookups against the plain evaluator over all events."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Sequence
 
-from rules_engine.events.state.reading import SequencePlan, StateLayout, Stream
+from rules_engine.events.state.reading import SequencePlan, StateLayout
+from rules_engine.events.state.stream import Stream
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.sequences import StepEvents, completing, identity_of, legs_of
 from rules_engine.targets.stepwise.view import FOREVER, LOOK_AHEAD, NEVER, Answer, Check, View, next_instant
