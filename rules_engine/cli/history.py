@@ -11,6 +11,7 @@ from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo, in
 from rules_engine.clock import format_instant, to_micros
 from rules_engine.errors import UnknownNameError
 from rules_engine.folders import Project
+from rules_engine.triggers.causes import cause_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -56,7 +57,7 @@ def history(
     headers = ["at", "entity", "change", "segment", "why", "version"]
     names = ["at", "entity", "change", "segment", "cause", "definitions_version"]
     output.table(
-        headers, [[cause(row[name]) if name == "cause" else text(row[name]) for name in names] for row in rows]
+        headers, [[cause_text(row[name]) if name == "cause" else text(row[name]) for name in names] for row in rows]
     )
 
 
@@ -83,18 +84,3 @@ def shown(value: Any) -> Any:
 def text(value: Any) -> str:
     """Return a value of the ledger as a cell of a table."""
     return "" if value is None else str(shown(value))
-
-
-def cause(value: str) -> str:
-    """Return a cause as people read it: the instant in it, which is in microseconds, as ISO 8601.
-
-    >>> cause("enter:abandoned:1659391257552000")
-    'enter:abandoned:2022-08-01T22:00:57.552000Z'
-    >>> cause("event:visit:a1")
-    'event:visit:a1'
-    """
-    kind, _, rest = value.partition(":")
-    name, _, at = rest.rpartition(":")
-    if kind in ("enter", "exit") and name and at.lstrip("-").isdigit():
-        return f"{kind}:{name}:{format_instant(int(at))}"
-    return value

@@ -11,9 +11,9 @@ import typer
 from rules_engine.cli.common import output
 from rules_engine.cli.common.event_options import AtUnit, EventName, Mapping, Names, Unit, mapped_by
 from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo, Segments, instant
-from rules_engine.cli.history import cause
 from rules_engine.clock import format_instant
 from rules_engine.folders import Project
+from rules_engine.triggers.causes import cause_text
 
 if TYPE_CHECKING:
     from rules_engine.simulation.simulate import Happening, Simulation
@@ -159,7 +159,7 @@ def _show_reasons(simulation: Simulation) -> None:
 
 def _action(happening: Happening) -> list[str]:
     row = happening.row()
-    return [str(row["at"]), str(row["name"]), str(row["entity"]), cause(str(row["cause"])), str(row["payload"])]
+    return [str(row["at"]), str(row["name"]), str(row["entity"]), cause_text(str(row["cause"])), str(row["payload"])]
 
 
 def _data(simulation: Simulation) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import typer
 
 from rules_engine.cli.common import output
 from rules_engine.cli.common.options import HERE, Format, OutputFormat, Repo
-from rules_engine.cli.history import From, Limit, To, cause, shown, text
+from rules_engine.cli.history import From, Limit, To, shown, text
 from rules_engine.clock import format_instant, to_micros
 from rules_engine.errors import UnknownNameError
 from rules_engine.folders import Project
+from rules_engine.triggers.causes import cause_text
 
 app = typer.Typer(add_completion=False)
 
@@ -70,7 +71,9 @@ def triggers(
         output.say("Triggers work on what `segments apply` applied, while `segments run` runs.")
         return
     names = ["at", "trigger", "entity", "state", "reason", "due", "cause"]
-    output.table(names, [[cause(row[name]) if name == "cause" else text(row[name]) for name in names] for row in rows])
+    output.table(
+        names, [[cause_text(row[name]) if name == "cause" else text(row[name]) for name in names] for row in rows]
+    )
     _say_that_time_stands_still(project, rows)
 
 

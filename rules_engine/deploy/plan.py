@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,21 +68,70 @@ def make_plan(
     applied = applied_plan(project)
     before = Program({}) if applied is None else applied_program(applied.definitions)
     after = decode_program(stages.definitions["segments"])
-    starts, features = _starts(decode_triggers(stages.definitions).values()), repo.catalog().features.keys()
+    movements, users = compare(
+        repo,
+        before,
+        after,
+        decode_triggers(stages.definitions).values(),
+        now,
+        out=out,
+        progress=progress,
+        examples=examples,
+        explained=explained,
+    )
+    if applied is not None and not movements and not stages.differs:
+        note_unchanged(project, files, applied, newest_number(project))
+    return ProjectPlan(now, stages, movements, users)
+
+
+def compare(
+    repo: FeastRepo,
+    before: Program,
+    after: Program,
+    triggers: Iterable[Trigger],
+    as_of: int,
+    *,
+    keys: Sequence[str] | None = None,
+    out: Path | None = None,
+    progress: Progress = lambda _users, _done: None,
+    examples: int = 1,
+    explained: int | None = None,
+) -> tuple[tuple[Movement, ...], int]:
+    """Evaluate the segments that differ between two programs by both, and return who moves, and among how many users.
+
+    Parameters
+    ----------
+    repo
+        the project's open Feast repository.
+    before, after
+        the programs.
+    triggers
+        those that go with the second program.
+    as_of
+        the instant, in microseconds.
+    keys
+        only these users; None for all.
+    out, progress, examples, explained
+        as for :func:`make_plan`.
+
+    Raises
+    ------
+    ProjectError, DataError
+        if the offline store cannot be used.
+    """
+    starts, features = _starts(triggers), repo.catalog().features.keys()
     movements = [
         _uncounted(name, kind, before, after, features, starts.get(name, ()))
         for name, kind in differences(before, after).items()
     ]
     while True:
         counted = {movement.segment: movement.kind for movement in movements if movement.uncounted is None}
-        tally = _Tally(repo, before, after, counted, now, examples)
+        tally = _Tally(repo, before, after, counted, as_of, examples, keys)
         try:
             if counted or out is not None:
                 tally.run(out, progress)
-            if applied is not None and not movements and not stages.differs:
-                note_unchanged(project, files, applied, newest_number(project))
             counted_movements = [tally.result(movement) for movement in movements]
-            return ProjectPlan(now, stages, _explained(counted_movements, tally, explained), tally.users)
+            return _explained(counted_movements, tally, explained), tally.users
         except FeatureColumnError as error:  # it stops only the segments that read the column
             movements = [_without(movement, error, before, after) for movement in movements]
             if not any(movement.segment in counted and movement.uncounted for movement in movements):
@@ -142,7 +191,14 @@ class _Tally:
     """Evaluates both programs while the entities are read once."""
 
     def __init__(
-        self, repo: FeastRepo, before: Program, after: Program, kinds: Mapping[str, str], as_of: int, examples: int
+        self,
+        repo: FeastRepo,
+        before: Program,
+        after: Program,
+        kinds: Mapping[str, str],
+        as_of: int,
+        examples: int,
+        keys: Sequence[str] | None = None,
     ) -> None:
         old = [name for name in kinds if name in before.segments]
         new = [name for name in kinds if name in after.segments]
@@ -152,6 +208,7 @@ class _Tally:
         self._counts = {name: _Count() for name in kinds}
         self._as_of = as_of
         self._examples = examples
+        self._keys = keys
         self.users = 0
 
     def run(self, out: Path | None, progress: Progress) -> None:
@@ -167,7 +224,7 @@ class _Tally:
                 file.write(pa.record_batch(columns, schema=schema))
 
     def _moves(self, progress: Progress) -> Iterator[tuple[str, str, pa.Array]]:
-        for crowd in self._reading.at(self._as_of):
+        for crowd in self._reading.at(self._as_of, self._keys):
             old, new = self._before.answer(crowd, self._as_of), self._after.answer(crowd, self._as_of)
             self.users += len(old.entities)
             for name, count in self._counts.items():

@@ -43,8 +43,19 @@ def _back(sink: EventSink, key: bytes, good: Mapping[bytes, tuple[str, bytes]]) 
 
 def refused_events(sink: EventSink, limit: int) -> tuple[int, list[dict[str, Any]]]:
     """Return how many refused events are kept, and the newest of them."""
-    key = refused_key(sink.rules.plan.project)
-    total, newest = sink.on_store(lambda: (sink.client.xlen(key), sink.client.xrevrange(key, count=limit)))
+    return sink.on_store(lambda: read_refused(sink.client, sink.rules.plan.project, limit))
+
+
+def read_refused(client: Any, project: str, limit: int) -> tuple[int, list[dict[str, Any]]]:
+    """Return how many refused events of a project are kept, and the newest of them.
+
+    Raises
+    ------
+    redis.RedisError
+        if the store cannot be read.
+    """
+    key = refused_key(project)
+    total, newest = client.xlen(key), client.xrevrange(key, count=limit)
     shown = []
     for identity, fields in newest:
         content = decode_raw(fields.get(FIELD))

@@ -19,6 +19,7 @@ from rules_engine.batch.engine import BatchRules, readable
 from rules_engine.batch.events import BatchEvents
 from rules_engine.batch.through_time import RulesThroughTime
 from rules_engine.clock import now_micros
+from rules_engine.deploy.movements import Movement
 from rules_engine.errors import ProjectError
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.features.offline.history import Instants
@@ -264,3 +265,31 @@ def tests(root: Path, files: str) -> dict[str, tuple[int, int]]:
         total, failed = outcomes.get(case.title, (0, 0))
         outcomes[case.title] = total + 1, failed + any(True for _ in run_case(case, loaded.definitions.program))
     return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """Say what applying the files would do, as `segments plan` does: its lines, and by segment who moves."""
+
+    plan: str
+    lines: tuple[str, ...]
+    movements: tuple[Movement, ...]
+
+
+def pending(root: Path, version: str, files: str) -> PendingChange:
+    """Return what applying the files would do.
+
+    Parameters
+    ----------
+    files
+        a hash of the files, so that others are another question.
+    """
+    del version, files
+    from rules_engine.deploy.plan import make_plan
+    from rules_engine.deploy.stages import Register
+
+    plan = make_plan(Project.open(root), examples=0)
+    if not plan.changes_anything:
+        return PendingChange(plan.stages.id, (), ())
+    shown = [stage for stage in plan.stages.stages if not isinstance(stage, Register) or stage.change]
+    return PendingChange(plan.stages.id, tuple("; ".join(stage.lines()) for stage in shown), plan.movements)

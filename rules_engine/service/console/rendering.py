@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from rules_engine.clock import DAY, HOUR, MINUTE, SECOND, format_instant, to_micros
 from rules_engine.diagnostics import printable
 from rules_engine.service.console import charts
+from rules_engine.triggers.causes import cause_text
 
 _HERE = Path(__file__).parent
 
@@ -73,6 +74,9 @@ def environment() -> Environment:
         bytes=file_size,
         part=path_part,
         lines=text_lines,
+        raw=raw_text,
+        whole=whole_value,
+        cause=cause_text,
         count=count,
     )
     return templates
@@ -121,6 +125,16 @@ def text_lines(text: str) -> Markup:
     """
     lines = (printable(line.replace("\t", "\ue000")).replace("\\ue000", "\t") for line in text.split("\n"))
     return Markup("\n").join(escape(line) for line in lines)
+
+
+def raw_text(text: str) -> Markup:
+    """Return a text as it is, escaped: for a field in which it is edited, and must stay what it was."""
+    return Markup("\n{}").format(text)  # a browser takes the first line break of a field for its own
+
+
+def whole_value(text: str) -> Markup:
+    """Return a text as it is, escaped: for the value of a field, which is sent back."""
+    return escape(text)
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -192,7 +206,11 @@ def instant(value: int | datetime | str | None) -> Markup:
     """
     if value is None:
         return Markup("\N{EN DASH}")
-    text = value if isinstance(value, str) else format_instant(value if isinstance(value, int) else to_micros(value))
+    text = (
+        value.replace("+00:00", "Z")
+        if isinstance(value, str)
+        else format_instant(value if isinstance(value, int) else to_micros(value))
+    )
     if not text.endswith("Z"):
         return Markup("{}").format(text)
     shown = text.replace("T", " ").partition(".")[0].removesuffix("Z")

@@ -71,48 +71,61 @@ function keepFresh() {
   }, REFRESH);
 }
 
-// A form whose answer is shown below it, while somebody types or moves a threshold.
+// A form whose answer is shown beside it, while somebody types or moves a threshold.
 function answerWhileTyping(form) {
   let waiting, running;
-  const text = form.elements.text;
 
-  async function ask(moved) {
+  async function ask({ moved = false, everybody = false } = {}) {
     running?.abort();
     running = new AbortController();
     const fields = new URLSearchParams(new FormData(form));
-    if (moved) fields.set("moved", moved);
-    document.getElementById("answer").classList.add("is-stale");
+    if (everybody) fields.set("everybody", "1");
+    else document.getElementById("answer").classList.add("is-stale");
+    let page;
     try {
-      const page = await pageAt(form.action, { method: "POST", body: fields, signal: running.signal });
-      const fresh = page.querySelector("form[data-live-form]");
-      if (moved && fresh) text.value = fresh.elements.text.value;
-      for (const id of ["answer", ...(moved ? [] : ["thresholds"])]) {
-        const [old, part] = [document.getElementById(id), page.getElementById(id)];
-        if (old && part) {
-          prepare(part);
-          old.replaceWith(part);
-        }
-      }
-      if (moved && fresh) for (const was of form.querySelectorAll("[name^='was.']")) was.value = fresh.elements[was.name]?.value ?? was.value;
-      if (document.querySelector("#answer [data-more]")) ask(null);
+      page = await pageAt(form.action, { method: "POST", body: fields, signal: running.signal });
     } catch (error) {
       if (error.name !== "AbortError") announce("The service does not answer.");
+      return;
+    }
+    show(page, moved);
+    const more = document.querySelector("#answer [data-more]");
+    if (more) ask({ everybody: more.dataset.more === "everybody" });
+  }
+
+  function show(page, moved) {
+    const fresh = page.querySelector("form[data-live-form]");
+    const open = [...document.querySelectorAll("#answer details[open]")].map((each) => each.id);
+    const answer = fresh ? page.getElementById("answer") : page.querySelector(".note");
+    answer.id = "answer";
+    prepare(answer);
+    document.getElementById("answer").replaceWith(answer);
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    if (!fresh) return;
+    if (moved) {
+      form.elements.text.value = fresh.elements.text.value;
+      for (const was of form.querySelectorAll("[name^='was.']")) was.value = fresh.elements[was.name]?.value ?? was.value;
+    } else if (!form.querySelector("#thresholds :focus")) {
+      form.querySelector("#thresholds").replaceWith(page.getElementById("thresholds"));
     }
   }
 
   form.addEventListener("input", (event) => {
     const field = event.target;
-    if (field.dataset.mirror) form.elements[field.dataset.mirror].value = field.value + (field.dataset.unit ?? "");
-    const moved = field.dataset.mirror ?? (field.name?.startsWith("threshold.") ? field.name : null);
+    if (field.dataset.mirror) form.elements[field.dataset.mirror].value = field.value + field.dataset.unit;
+    const slider = field.name && form.querySelector(`[data-mirror="${CSS.escape(field.name)}"]`);
+    if (slider) slider.value = Number.parseFloat(field.value);
+    const moved = Boolean(field.dataset.mirror) || field.name.startsWith("threshold.");
     clearTimeout(waiting);
-    waiting = setTimeout(() => ask(moved), PATIENCE);
+    waiting = setTimeout(() => ask({ moved }), PATIENCE);
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     clearTimeout(waiting);
-    ask(null);
+    ask();
   });
-  if (document.querySelector("#answer [data-more]")) ask(null);
+  const more = document.querySelector("#answer [data-more]");
+  if (more) ask({ everybody: more.dataset.more === "everybody" });
 }
 
 document.addEventListener("click", async (event) => {
