@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def compare(
     triggers: Iterable[Trigger],
     as_of: int,
     *,
-    keys: Sequence[str] | None = None,
+    reader_of: Callable[..., EntityReader] = EntityReader,
     out: Path | None = None,
     progress: Progress = lambda _users, _done: None,
     examples: int = 1,
@@ -109,8 +109,8 @@ def compare(
         those that go with the second program.
     as_of
         the instant, in microseconds.
-    keys
-        only these users; None for all.
+    reader_of
+        makes what reads the users, of the repository and the rules.
     out, progress, examples, explained
         as for :func:`make_plan`.
 
@@ -126,7 +126,7 @@ def compare(
     ]
     while True:
         counted = {movement.segment: movement.kind for movement in movements if movement.uncounted is None}
-        tally = _Tally(repo, before, after, counted, as_of, examples, keys)
+        tally = _Tally(repo, before, after, counted, as_of, examples, reader_of)
         try:
             if counted or out is not None:
                 tally.run(out, progress)
@@ -198,17 +198,16 @@ class _Tally:
         kinds: Mapping[str, str],
         as_of: int,
         examples: int,
-        keys: Sequence[str] | None = None,
+        reader_of: Callable[..., EntityReader],
     ) -> None:
         old = [name for name in kinds if name in before.segments]
         new = [name for name in kinds if name in after.segments]
-        self._reading = EntityReader(repo, (before, old), (after, new))
+        self._reading = reader_of(repo, (before, old), (after, new))
         self._before = BatchRules(repo, before, old, reader=self._reading)
         self._after = BatchRules(repo, after, new, reader=self._reading)
         self._counts = {name: _Count() for name in kinds}
         self._as_of = as_of
         self._examples = examples
-        self._keys = keys
         self.users = 0
 
     def run(self, out: Path | None, progress: Progress) -> None:
@@ -224,7 +223,7 @@ class _Tally:
                 file.write(pa.record_batch(columns, schema=schema))
 
     def _moves(self, progress: Progress) -> Iterator[tuple[str, str, pa.Array]]:
-        for crowd in self._reading.at(self._as_of, self._keys):
+        for crowd in self._reading.at(self._as_of):
             old, new = self._before.answer(crowd, self._as_of), self._after.answer(crowd, self._as_of)
             self.users += len(old.entities)
             for name, count in self._counts.items():

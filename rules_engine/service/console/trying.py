@@ -7,15 +7,15 @@ very many users, a sample of them is asked first.
 from __future__ import annotations
 
 import difflib
-import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
 
+from rules_engine.batch.entities import EntityReader
 from rules_engine.definitions.source import Items, Mapping, Node, Scalar, read_documents
 from rules_engine.deploy.lint.characters import lint_characters
 from rules_engine.deploy.lint.warnings import lint
@@ -29,10 +29,8 @@ from rules_engine.rules.load import definition_files, load_documents, read_file
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.program import Program
 from rules_engine.rules.walk import dependencies
-from rules_engine.service.console.counting import Opened, open_applied
-
-#: So many users are asked at once; of more, a sample of this size comes first.
-SAMPLE = 50_000
+from rules_engine.service.console.counting import open_applied
+from rules_engine.service.console.sampling import SampleReader, sample_users
 
 #: Examples of each move.
 EXAMPLES = 3
@@ -170,14 +168,16 @@ def try_change(root: Path, version: str, file: str, text: str, everybody: bool) 
     except DefinitionError as error:
         return TriedChange(_own_first([*error.diagnostics, *characters], file), patch=patch)
     warnings = _own_first([*(each for each in lint(definitions) if each.span.file == file), *characters], file)
-    after, now = definitions.program, opened.now
-    keys, users = (None, 0) if everybody else _sample(root, version, opened)
+    after, triggers = definitions.program, definitions.triggers.values()
+    sample = sample_users(root, version)
+    now = opened.now if everybody else sample.as_of
+    reading: Callable[..., EntityReader] = EntityReader if everybody else partial(SampleReader, sample)
     movements, evaluated = compare(
-        opened.repo, opened.program, after, definitions.triggers.values(), now, keys=keys, examples=EXAMPLES
+        opened.repo, opened.program, after, triggers, now, examples=EXAMPLES, reader_of=reading
     )
     reads = tuple(_reads(after, movement.segment) for movement in movements if movement.segment in after.segments)
-    users = max(users, evaluated)
-    return TriedChange(warnings, now, movements, users if keys is None else len(keys), users, reads, patch)
+    drawn = max(sample.users, evaluated) if everybody else len(sample.keys)
+    return TriedChange(warnings, now, movements, drawn, max(sample.users, drawn), reads, patch)
 
 
 def _others(project: Project, file: str) -> tuple[list[Node], list[Diagnostic]]:
@@ -210,30 +210,6 @@ def _reads(program: Program, segment: str) -> tuple[str, tuple[str, ...], int]:
     features = sorted({feature for condition in conditions for feature in dependencies(condition).features})
     events = {event for condition in conditions for event in dependencies(condition).events}
     return segment, tuple(features), len(events)
-
-
-@lru_cache(maxsize=1)
-def _all_keys(root: Path, version: str, now: int) -> tuple[tuple[str, ...] | None, int]:
-    """Return the keys of a random sample of all users, None where they are few enough, and how many there are."""
-    from rules_engine.batch.entities import EntityReader
-
-    opened = open_applied(root, version)
-    entropy = random.Random(0)  # noqa: S311  # the same sample each time, so that changes compare
-    kept: list[str] = []
-    users = 0
-    for keys in EntityReader(opened.repo, (opened.program, opened.program.names)).entities(now):
-        for key in keys.to_pylist():
-            users += 1
-            if len(kept) < SAMPLE:
-                kept.append(key)
-            elif (place := entropy.randrange(users)) < SAMPLE:
-                kept[place] = key
-    return (None if users <= SAMPLE else tuple(kept)), users
-
-
-def _sample(root: Path, version: str, opened: Opened) -> tuple[tuple[str, ...] | None, int]:
-    hour = 3_600_000_000
-    return _all_keys(root, version, opened.now // hour * hour if opened.plan.now is None else opened.now)
 
 
 # --- thresholds -----------------------------------------------------------------------------------------------------
