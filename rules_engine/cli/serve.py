@@ -37,6 +37,9 @@ def serve(
     ] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log lines of JSON.")] = False,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request, without its user.")] = False,
+    telemetry: Annotated[
+        bool, typer.Option("--telemetry", help="Send traces and evaluations where OTEL_EXPORTER_OTLP_ENDPOINT says.")
+    ] = False,
     repo: Repo = HERE,
 ) -> None:
     """Answer over HTTP.
@@ -61,6 +64,7 @@ def serve(
         drain=drain,
         json_logs=json_logs,
         access_log=access_log,
+        telemetry=telemetry,
         certificate=certificate,
         private_key=private_key,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ from rules_engine.service.client import ServiceClient
 from rules_engine.service.keys import Key, KeyRing
 from rules_engine.service.metrics import SHARED, RequestMetrics
 from rules_engine.service.push.hub import Hub
+from rules_engine.service.telemetry import Telemetry
 
 _log = logging.getLogger("rules_engine.service")
 
@@ -37,6 +39,8 @@ class Service:
         how many processes share the requests: each takes its part of a key's rate.
     access_log
         whether every request is logged, and not only those that failed here.
+    telemetry
+        what sends traces and events of evaluations; None for nothing.
 
     Raises
     ------
@@ -57,8 +61,17 @@ class Service:
         called when the process ends.
     """
 
-    def __init__(self, project: Project, *, dev: bool = False, workers: int = 1, access_log: bool = False) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        dev: bool = False,
+        workers: int = 1,
+        access_log: bool = False,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self.project = project
+        self.telemetry = telemetry
         self.dev = dev
         self.client = ServiceClient(project)
         self.hub = Hub(project, self.client.plan)
@@ -172,6 +185,8 @@ class Service:
             await end()
         await self.client.close()
         await self.hub.close()
+        if self.telemetry is not None:
+            await asyncio.to_thread(self.telemetry.close)
 
 
 class _Applied:

@@ -70,7 +70,10 @@ async def evaluate_flag(request: HttpRequest) -> Reply:
     membership, plan = await request.service.ask(request.key, entity, context, [flag])
     if flag in membership.undecided:
         raise Problem(400, "undecided", _UNDECIDED)
-    return json_reply(_success(flag, flag in membership.segments) | {"metadata": _metadata(membership, plan)})
+    result = _success(flag, flag in membership.segments)
+    if request.service.telemetry is not None:
+        request.service.telemetry.evaluated(flag, result["variant"], result["reason"], plan.definitions_version)
+    return json_reply(result | {"metadata": _metadata(membership, plan)})
 
 
 async def evaluate_flags(request: HttpRequest) -> Reply:

@@ -28,6 +28,7 @@ from rules_engine.service.core import Service, open_keys, read_settings
 from rules_engine.service.metrics import SHARED
 from rules_engine.service.openapi import with_document
 from rules_engine.service.routes import Route
+from rules_engine.service.telemetry import Telemetry
 from rules_engine.service.tracking import routes as tracking
 from rules_engine.stream.logs import set_up_logs
 
@@ -60,6 +61,8 @@ class ServeOptions:
         whether log lines are JSON.
     access_log
         whether every request is logged.
+    telemetry
+        whether traces and evaluations are sent to an OpenTelemetry collector.
     certificate, private_key
         files for TLS.
     """
@@ -73,6 +76,7 @@ class ServeOptions:
     drain: float = 5.0
     json_logs: bool = False
     access_log: bool = False
+    telemetry: bool = False
     certificate: Path | None = None
     private_key: Path | None = None
 
@@ -101,6 +105,8 @@ def serve(options: ServeOptions, started: Callable[[str], None]) -> None:
         if the address cannot be used.
     """
     settings = read_settings(Project(options.root))
+    if options.telemetry:
+        Telemetry().close()  # refused here, and not in each process
     if options.dev:
         _check_is_local(options)
     else:
@@ -145,7 +151,11 @@ class _Factory:
     def open(self, background: Background) -> Service:
         options = self.options
         service = Service(
-            Project(options.root), dev=options.dev, workers=options.workers, access_log=options.access_log
+            Project(options.root),
+            dev=options.dev,
+            workers=options.workers,
+            access_log=options.access_log,
+            telemetry=Telemetry() if options.telemetry else None,
         )
         service.at_end.append(background.close)
         _end_streams_first(service)

@@ -89,15 +89,23 @@ class Endpoint:
         started = time.perf_counter()
         service = self._service()
         request = HttpRequest(service, scope)
-        try:
-            reply = await self._answer(request, receive)
-        except Problem as problem:
-            reply = self._route.refusal(request, problem)
+        if service.telemetry is None:
+            reply = await self._reply(request, receive)
+        else:
+            with service.telemetry.request(scope["method"], self._route.path, scope["headers"]) as span:
+                reply = await self._reply(request, receive)
+                service.telemetry.answered(span, getattr(reply, "status_code", 200))
         if service.draining and isinstance(reply, Reply):
             reply.headers.append(_CLOSE)
         seconds = time.perf_counter() - started
         service.note(self._route.path, scope["method"], getattr(reply, "status_code", 200), seconds)
         await reply(scope, receive, send)
+
+    async def _reply(self, request: HttpRequest, receive: Receive) -> Any:
+        try:
+            return await self._answer(request, receive)
+        except Problem as problem:
+            return self._route.refusal(request, problem)
 
     async def _answer(self, request: HttpRequest, receive: Receive) -> Any:
         route = self._route
