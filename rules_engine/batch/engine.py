@@ -123,6 +123,10 @@ class BatchRules:
         """
         yield from _side_by_side(lambda crowd: self.answer(crowd, as_of), self._reader.at(as_of, keys))
 
+    def not_joined(self, batch: pa.RecordBatch, as_of: int) -> pa.RecordBatch:
+        """Return rows of entities without those that were joined to somebody by an instant."""
+        return self._reader.not_joined(batch, as_of)
+
     def answer(self, crowd: Crowd, as_of: int) -> Answered:
         """Return the answers of some users who were read as of that instant."""
         return Answered(crowd.batch.column(self.key), self._matches(crowd, as_of), crowd.done)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rules_engine.batch.events import BatchEvents, sources_of
 from rules_engine.features.offline.point_in_time import OfflineUsers, row_instant
 from rules_engine.rules.inputs import Event, Inputs
 from rules_engine.rules.program import Program
 from rules_engine.rules.walk import dependencies, reads_samples
+from rules_engine.stream.event_sink import event_log
 from rules_engine.targets.columns.arrays import micros, python_value
 from rules_engine.targets.columns.codes import EventColumn
 
@@ -56,7 +58,7 @@ class EntityReader:
     """Reads all entities of a project with what some segments read of them.
 
     Every entity counts that has a row in a feature view that is served online, however old; and if the segments read
-    events, every entity that did one of those, however long ago.
+    events, every entity that did one of those, however long ago. An id that was joined to a person counts until then.
 
     Parameters
     ----------
@@ -82,6 +84,7 @@ class EntityReader:
         self._bare = OfflineUsers(repo, ())
         sources = [source for program, names in rules for source in sources_of(program, names)]
         self._events = BatchEvents(repo, sources) if sources else None
+        self._joins = event_log(repo.project).joins()
         self.key = self._users.key
         conditions = [program.segment(name).when for program, names in rules for name in program.closure(names)]
         self._needs_keys = any(map(reads_samples, conditions))
@@ -101,9 +104,25 @@ class EntityReader:
         """
         facts = None if self._events is None else self._events.facts(as_of, keys)
         others = None if facts is None else facts.entities
-        for part in self._users.batches(as_of, keys, others, to_count=to_count and not self._needs_keys):
-            events = {} if facts is None or part.places is None else facts.of(part.places)
-            yield Crowd(part.batch, self._expiry(part.batch), events, part.done)
+        is_joined = self._is_joined(as_of)
+        without_keys = to_count and not self._needs_keys and is_joined is None
+        for part in self._users.batches(as_of, keys, others, to_count=without_keys):
+            batch, places = part.batch, part.places
+            if is_joined is not None:
+                remain = pc.invert(is_joined(batch.column(self.key)))
+                batch, places = batch.filter(remain), None if places is None else places[remain.to_numpy(False)]
+            events = {} if facts is None or places is None else facts.of(places)
+            yield Crowd(batch, self._expiry(batch), events, part.done)
+
+    def not_joined(self, batch: pa.RecordBatch, as_of: int) -> pa.RecordBatch:
+        """Return rows of entities without those that were joined to somebody by an instant."""
+        is_joined = self._is_joined(as_of)
+        return batch if is_joined is None else batch.filter(pc.invert(is_joined(batch.column(self.key))))
+
+    def _is_joined(self, as_of: int) -> Callable[[pa.Array], pa.Array] | None:
+        """Return what tells of entities whether they were joined to somebody by an instant; None if nobody was."""
+        joined = pa.array(self._joins.joined(as_of), pa.large_string())
+        return (lambda keys: pc.is_in(keys.cast(pa.large_string()), value_set=joined)) if len(joined) else None
 
     def entities(self, as_of: int) -> Iterator[pa.Array]:
         """Yield the keys of all entities as of an instant; in any order.
@@ -115,7 +134,7 @@ class EntityReader:
         """
         others = None if self._events is None else self._events.entities(as_of)
         for part in self._bare.batches(as_of, others=others):
-            yield part.batch.column(self.key)
+            yield self.not_joined(part.batch, as_of).column(self.key)
 
     def _expiry(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         expires_at = {}
@@ -132,7 +151,8 @@ class EntityReader:
         by_entity = {}
         for crowd in self.at(as_of, entities):
             for row, entity in enumerate(crowd.batch.column(self.key).to_pylist()):
-                by_entity[entity] = self._inputs(entity, crowd.batch, row, events.get(entity, ()))
+                read = self._inputs(entity, crowd.batch, row, events.get(entity, ()))
+                by_entity[entity] = replace(read, joined=self._joins.into(entity, as_of))
         return by_entity
 
     def _inputs(self, entity: str, batch: pa.RecordBatch, row: int, events: tuple[Event, ...]) -> Inputs:

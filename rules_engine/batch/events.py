@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rules_engine.batch.piece_events import PieceEvents
+from rules_engine.events.log.attribution import Attribution
 from rules_engine.events.log.offline import EventPiece, Integers, OfflineEvents, Source
 from rules_engine.features.feast.repo import FeastRepo
 from rules_engine.rules.aggregates import Aggregate
@@ -123,7 +124,9 @@ class BatchEvents:
         ProjectError
             if the event log cannot be read.
         """
-        return EventHistory(self._log.pieces(last, keys, first), self._log.names, self._sources)
+        attribution = self._log.attribution(first, last)
+        pieces = self._log.pieces(last, keys, first, attribution)
+        return EventHistory(pieces, self._log.names, self._sources, attribution)
 
     def events(self, as_of: int, keys: Sequence[str]) -> dict[str, tuple[Event, ...]]:
         """Return the events of some users, in order, as far back as the conditions look. Who has none is absent."""
@@ -146,9 +149,18 @@ class EventHistory:
         of the events, by the numbers in the pieces.
     sources
         the conditions.
+    attribution
+        for whom events count as of each instant.
     """
 
-    def __init__(self, pieces: Iterable[EventPiece], names: Sequence[str], sources: Sequence[Source]) -> None:
+    def __init__(
+        self,
+        pieces: Iterable[EventPiece],
+        names: Sequence[str],
+        sources: Sequence[Source],
+        attribution: Attribution,
+    ) -> None:
+        self._attribution = attribution
         self._readers = [_PieceReader(piece, names, 0) for piece in pieces]
         self._sources = sources
         no_keys = pa.array([], pa.large_string())
@@ -157,7 +169,8 @@ class EventHistory:
     def at(self, as_of: int, entities: pa.Array) -> dict[Source, EventColumn]:
         """Return by condition the values for entities, whether or not they have events."""
         readers = [reader.at(as_of) for reader in self._readers]
-        places = pc.index_in(entities.cast(pa.large_string()), value_set=self._entities)
+        owners = self._attribution.owners(entities.cast(pa.large_string()), as_of)
+        places = pc.index_in(owners, value_set=self._entities)
         rows = pc.fill_null(places, len(self._entities))
         columns = {}
         for source in self._sources:

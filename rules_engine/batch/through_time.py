@@ -88,7 +88,7 @@ class RulesThroughTime:
         if self._events is not None:
             log = self._events.history(instants.first, instants.last, group.entities.to_pylist())
         for number, at in enumerate(instants):
-            batch = group.at(number)
+            batch = self._rules.not_joined(group.at(number), at)
             events = {} if log is None else log.at(at, batch.column(0))
             done = before + (group.done - before) * (number + 1) / len(instants)
             yield iter([self._rules.answer(Crowd(batch, self._expiry(batch), events, done), at)])

@@ -182,8 +182,10 @@ def _from_log(
     }
     if len(ats):
         entities = pc.unique(keys)
-        for piece in log.pieces(int(ats.max()), entities.to_pylist(), int(ats.min())):
-            owners = pc.index_in(keys, value_set=piece.entities).fill_null(-1).to_numpy().astype(np.int64)
+        attribution = log.attribution(int(ats.min()), int(ats.max()))
+        owned = pa.array(map(attribution.owner, keys.to_pylist(), ats.tolist()), keys.type) if log.joins else keys
+        for piece in log.pieces(int(ats.max()), entities.to_pylist(), int(ats.min()), attribution):
+            owners = pc.index_in(owned, value_set=piece.entities).fill_null(-1).to_numpy().astype(np.int64)
             rows = np.flatnonzero(owners >= 0)
             reader = _Windows(piece, log.names, owners[rows], ats[rows])
             for name, aggregate in aggregates.items():

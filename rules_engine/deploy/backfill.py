@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rules_engine.clock import DAY, MINUTE, now_micros
-from rules_engine.events.log.event_log import EventLog
+from rules_engine.events.join_registry import JoinRegistry
+from rules_engine.events.joins import Joins
+from rules_engine.events.log.event_log import EventLog, Logged
 from rules_engine.events.state.store import BATCH, CLOCK_SKEW, state_name
 from rules_engine.events.state.stored import pieces_key
-from rules_engine.events.streams import FIELD, decode_raw, stream_keys
+from rules_engine.events.state.waiting import waiting_events
+from rules_engine.events.streams import ENTITY, FIELD, HANDED_ON, decode_raw, stream_keys
 from rules_engine.folders import Project
 from rules_engine.read_plan import ReadPlan
 from rules_engine.redis.server import is_direct
@@ -29,6 +32,7 @@ from rules_engine.redis.store_mark import StoreMark
 from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import EventSink, event_log, grouped
+from rules_engine.stream.joining import decide
 from rules_engine.stream.leases import LIFETIME, using_key, workers_key
 from rules_engine.stream.rebuilding import rebuild_noted
 
@@ -89,6 +93,7 @@ class Backfill:
         self._sink: EventSink | None = None
         self._began = now_micros()
         self._events = 0
+        self._joins: Joins | None = None
         self._waiting: set[tuple[str, str]] = set()
         self._files_before: set[Path] = set()
 
@@ -138,9 +143,11 @@ class Backfill:
         if not self.is_needed or self._is_kept():
             return
         self._await_workers()
+        self._restore_joins()
         self._take_stream()
         for day in self._log.days():
             self._take_day(day, stored_from=self._began - _SKEW)
+        self._note_new_joins()
         rebuild_noted(self._project, self._open())
         self._expire_others()
         self._on_mark(lambda mark: mark.note_states(self._name))  # last of all, as it says that the states are complete
@@ -187,18 +194,42 @@ class Backfill:
     def _take_day(self, day: int, stored_from: int | None = None) -> None:
         skip = self._files_before if stored_from is not None else ()
         events = self._log.read(day, self._names, stored_from, skip)
-        if self._waiting:
-            events = [(entity, event) for entity, event in events if (entity, event.id) not in self._waiting]
         self._events += len(events)
+        joins = self._joins_of_before()
+        attributed = (joins.attributed(entity, event) for entity, event in self._not_waiting(events))
+        groups = grouped(self._not_waiting(attributed))
         # The log is read up to the end of this day, so states are pruned as of then, but not as of the future.
-        self._keep(grouped(events), min(self._open().now, (day + 1) * DAY + CLOCK_SKEW))
+        self._keep(groups, min(self._open().now, (day + 1) * DAY + CLOCK_SKEW))
+
+    def _not_waiting(self, events: Iterable[Logged]) -> Iterable[Logged]:
+        return (logged for logged in events if (logged[0], logged[1].id) not in self._waiting)
 
     def _keep(self, groups: dict[str, list[Event]], now: int) -> None:
-        sink = self._open()
+        sink, joins = self._open(), self._joins_of_before()
         entities = list(groups)
         for start in range(0, len(entities), BATCH):
             some = {entity: groups[entity] for entity in entities[start : start + BATCH]}
-            sink.keep(some, now)
+            sink.keep(some, now, {entity: joins.into(entity) for entity in some} if joins else None)
+
+    # --- joins ------------------------------------------------------------------------------------------------------
+
+    def _joins_of_before(self) -> Joins:
+        """Return the joins that were logged before the states were begun, also after an interruption."""
+        if self._joins is None:
+            self._joins = self._log.joins(stored_until=self._began)
+        return self._joins
+
+    def _note_new_joins(self) -> None:
+        """Note to be rebuilt whoever was joined meanwhile: the state was handed over for the old definitions."""
+        earlier, joins = self._joins_of_before(), self._log.joins()
+        self._open().note_to_rebuild(join.entity for join in joins if join.entity not in earlier)
+
+    def _restore_joins(self) -> None:
+        """Put the joins into a store that lost them, and into the streams, so that workers make nobody of the ids."""
+        sink, joins = self._open(), self._log.joins()
+        registry = JoinRegistry(self._rules.plan.project)
+        if sink.on_store(lambda: sink.client.execute_command(*registry.count())) < len(joins):
+            decide(sink, [(join.entity, join.event) for join in joins], to_stream=True)
 
     def _await_workers(self) -> None:
         """Wait until no worker uses the old definitions: then every event is in the streams or in the log."""
@@ -230,7 +261,7 @@ class Backfill:
         self._append(events)
         return None if len(entries) < _STREAM_PIECE else b"(" + entries[-1][0]
 
-    def _append(self, events: Iterable[tuple[str, Event]]) -> None:
+    def _append(self, events: Iterable[Logged]) -> None:
         sink = self._open()
         with sink.client.pipeline(transaction=False) as pipeline:
             for entity, event in events:
@@ -238,8 +269,15 @@ class Backfill:
                     pipeline.execute_command(*command)
             pipeline.execute()
 
-    def _checked(self, entries: Iterable[dict[bytes, bytes]]) -> Iterable[tuple[str, Event]]:
+    def _checked(self, entries: Iterable[dict[bytes, bytes]]) -> Iterable[Logged]:
+        """Yield the events; a state that was handed over was kept for the old definitions."""
         for fields in entries:
+            handed_on = fields.get(HANDED_ON)
+            if handed_on:
+                yield from (
+                    (fields[ENTITY].decode(), event) for event in waiting_events(handed_on) if isinstance(event, Event)
+                )
+                continue
             raw = decode_raw(fields.get(FIELD))
             event = None if isinstance(raw, str) else self._open().check(raw)
             if isinstance(event, tuple):

@@ -6,6 +6,8 @@ What waits is what is in the streams: a worker deletes an entry when it is done 
 
 An entry has one field, ``event``: a JSON object with ``entity``, ``event``, ``at``, ``event_id`` and ``properties``.
 Whoever can write to Redis may add entries; they are checked when they are read. The keys of a project lie in one slot.
+Workers also add what they hand on to a person from an id that was joined: ``handed_on``, as it waits behind a state
+(:mod:`rules_engine.events.state.waiting`), and the key of the person as ``entity``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from rules_engine.redis.feast_layout import project_key
 
 #: The field of an entry that holds the event.
 FIELD = b"event"
+
+#: The fields of an entry that a worker handed on: what it is, and for whom.
+HANDED_ON, ENTITY = b"handed_on", b"entity"
 
 #: Into how many streams entities are divided. Never to be changed: events of an entity would overtake each other.
 PARTITIONS = 16

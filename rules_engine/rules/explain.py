@@ -38,7 +38,7 @@ from rules_engine.rules.program import Program
 from rules_engine.rules.sequences import first_events
 from rules_engine.rules.types import FLOAT, Kind, Value, conform
 from rules_engine.rules.undecided import Undecided
-from rules_engine.rules.walk import parts
+from rules_engine.rules.walk import dependencies, parts
 
 
 def explain(program: Program, segment: str, inputs: Inputs, now: int, entity: str = "") -> Explanation:
@@ -62,7 +62,15 @@ def explain(program: Program, segment: str, inputs: Inputs, now: int, entity: st
     reason = explainer.of_segment(segment)
     blocking = () if reason.verdict is True else tuple(explainer.blocking(when, True))
     change = _instant(changes_at(program, when, inputs, now))
-    return Explanation(entity, segment, reason.verdict, from_micros(now), change, reason, blocking)
+    joined = _joined(program, segment, inputs)
+    return Explanation(entity, segment, reason.verdict, from_micros(now), change, reason, blocking, joined)
+
+
+def _joined(program: Program, segment: str, inputs: Inputs) -> tuple[tuple[str, datetime], ...]:
+    """Return the ids that were joined to the entity, the newest first; none if the segment reads no events."""
+    reads_events = any(dependencies(program.segment(name).when).events for name in program.closure([segment]))
+    newest = sorted(inputs.joined.items(), key=lambda join: (-join[1], join[0])) if reads_events else ()
+    return tuple((entity, from_micros(at)) for entity, at in newest)
 
 
 class _Explainer:

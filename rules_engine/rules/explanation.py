@@ -14,6 +14,9 @@ from rules_engine.rules.predicates import Truth
 #: The most events of a condition that are named: the latest ones.
 MAX_EVENTS = 5
 
+#: So many joined ids are named in the text.
+MAX_JOINS = 5
+
 _MICROSECOND = timedelta(microseconds=1)
 
 _WORDS: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
@@ -95,7 +98,9 @@ class Reason:
             "missing": self.missing,
             "age_seconds": None if self.age is None else self.age.total_seconds(),
             "distance": self.distance,
-            "events": [{"event": event.name, "at": format_instant(event.at), "id": event.id} for event in self.events],
+            "events": [
+                {"event": event.name, "at": format_instant(event.at), "id": event.spelled_id} for event in self.events
+            ],
             "event_count": self.event_count,
             "note": self.note,
             "changes_at": None if self.changes_at is None else _text(self.changes_at),
@@ -108,7 +113,8 @@ class Explanation:
     """The reason why an entity is, or is not, in a segment at an instant. ``str()`` of it is a tree.
 
     ``blocking`` is the nearest miss: the fewest conditions whose change would make the entity a member; empty for a
-    member.
+    member. ``joined`` has the ids that were joined to the entity, each with the instant of the join, the newest first;
+    what they did counts.
     """
 
     entity: str
@@ -118,15 +124,23 @@ class Explanation:
     changes_at: datetime | None
     reason: Reason
     blocking: tuple[Reason, ...] = ()
+    joined: tuple[tuple[str, datetime], ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join([self.headline(), *tree(self.reason), *self._nearest_miss()])
+        return "\n".join([self.headline(), *self._joins(), *tree(self.reason), *self._nearest_miss()])
 
     def headline(self) -> str:
         """Return the answer in one line."""
         answer = {True: "is in", False: "is not in", None: "is not known to be in"}[self.verdict]
         until = f", until {_text(self.changes_at)}" if self.changes_at is not None else ""
         return printable(f"{self.entity} {answer} {self.segment} at {_text(self.at)}{until}")
+
+    def _joins(self) -> list[str]:
+        if not self.joined:
+            return []
+        shown = [f"{entity} since {_text(at)}" for entity, at in self.joined[:MAX_JOINS]]
+        others = [f"{len(self.joined) - MAX_JOINS} others"] if len(self.joined) > MAX_JOINS else []
+        return [printable(f"counts what joined ids did: {', '.join([*shown, *others])}")]
 
     def _nearest_miss(self) -> list[str]:
         if not self.blocking:
@@ -142,6 +156,7 @@ class Explanation:
             "verdict": self.verdict,
             "at": _text(self.at),
             "changes_at": None if self.changes_at is None else _text(self.changes_at),
+            "joined": {entity: _text(at) for entity, at in self.joined},
             "reason": self.reason.to_dict(),
             "nearest_miss": [reason.to_dict() for reason in self.blocking],
         }

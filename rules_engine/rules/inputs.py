@@ -10,12 +10,17 @@ from rules_engine.rules.nodes import EventAggregate, EventMatch, Sequence
 from rules_engine.rules.one_event import selects
 from rules_engine.rules.types import Value
 
+#: What separates an event's id from the ids by which it came to a person to whom they were joined. Neither ids of
+#: events nor keys of entities contain it.
+VIA = "\0"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that the entity did. ``at`` is in microseconds; events are ordered by ``(at, id)``.
 
-    Two events of one entity with the same ``id`` are the same event, however often it is delivered.
+    Two events of one entity with the same ``id`` are the same event, however often it is delivered. The id of what
+    an id did that was joined to the entity ends with that id, so that it differs from the entity's own events.
     """
 
     name: str
@@ -26,6 +31,16 @@ class Event:
     @property
     def order(self) -> tuple[int, str]:
         return self.at, self.id
+
+    @property
+    def spelled_id(self) -> str:
+        r"""Return the id as people read it.
+
+        >>> Event("view", 5, "view:a").spelled_id, Event("view", 5, "view:a\0anon\0u1").spelled_id
+        ('view:a', 'view:a by anon')
+        """
+        own, *via = self.id.split(VIA)
+        return f"{own} by {via[0]}" if via else own
 
     def is_meant_by(self, match: EventMatch) -> bool:
         """Say whether the event is one of those that a match means."""
@@ -80,6 +95,9 @@ class Inputs:
         the first instant at which the values of a view are past their ttl, and so missing, by view.
     entity
         its key, on which samples depend; None if it is nobody in particular.
+    joined
+        the ids that were joined to it and whose events are among them, with the instants of the joins in microseconds.
+        Only for explanations.
     """
 
     features: Mapping[str, Value] = field(default_factory=dict)
@@ -88,6 +106,7 @@ class Inputs:
     updated_at: Mapping[str, int] = field(default_factory=dict)
     expires_at: Mapping[str, int] = field(default_factory=dict)
     entity: str | None = None
+    joined: Mapping[str, int] = field(default_factory=dict)
 
 
 def in_order(events: Iterable[Event]) -> tuple[Event, ...]:

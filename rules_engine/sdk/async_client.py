@@ -263,6 +263,12 @@ class AsyncSegmentClient(BaseClient[AsyncOnlineReader]):
         tracker = await asyncio.to_thread(self._trackers.of, rules)
         return await asyncio.to_thread(tracker.track, checked(entity), event, properties, instant, event_id)
 
+    async def alias(self, previous_id: str, entity: str, *, at: datetime | None = None) -> str:
+        """Join the id under which somebody was seen before to an entity. See :meth:`SegmentClient.alias`."""
+        rules = (await self._now())[0]
+        tracker = await asyncio.to_thread(self._trackers.of, rules)
+        return await asyncio.to_thread(tracker.join, checked(previous_id), checked(entity), rules.now(at))
+
     async def close(self) -> None:
         """Close the connections. A closed client raises RuntimeError when it needs the store."""
         async with self._lock():

@@ -344,6 +344,36 @@ class SegmentClient(BaseClient[OnlineReader]):
         instant = rules.now(at)
         return self._trackers.of(rules).track(checked(entity), event, properties, instant, event_id)
 
+    def alias(self, previous_id: str, entity: str, *, at: datetime | None = None) -> str:
+        """Join the id under which somebody was seen before to the entity that it turned out to be, for good.
+
+        From then on what was and will be reported under the id counts for the entity: when this returns, every lookup
+        sees it. The id itself is nobody any more. An id is joined once: a later join to another entity changes nothing.
+
+        Parameters
+        ----------
+        previous_id
+            for instance the anonymous id of a browser.
+        entity
+            the key of the entity.
+        at
+            from when on; by default now.
+
+        Returns
+        -------
+        str
+            the entity that the id is joined to: the given one, or the one that it was joined to before.
+
+        Raises
+        ------
+        DataError
+            if the entity is joined to the id, or too many joins would follow one another.
+        StoreError
+            if the store cannot be reached.
+        """
+        rules = self._now()[0]
+        return self._trackers.of(rules).join(checked(previous_id), checked(entity), rules.now(at))
+
     # --- the store --------------------------------------------------------------------------------------------------
 
     def _now(self) -> _Current:

@@ -288,7 +288,8 @@ class Rules:
         question = self.question([segment])
         inputs = _inputs(self._filled(question.scored, features, now), context)
         if question.state_name is not None:
-            inputs = replace(inputs, events=self.events.log(features.event_state))
+            events = self.events.log(features.event_state)
+            inputs = replace(inputs, events=events, joined=events.joined)
         return explain(self.program, segment, inputs, now, features.entity)
 
     def explain_decision(

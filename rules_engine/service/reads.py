@@ -48,6 +48,7 @@ _EXPLANATION = schema(
         "at": INSTANT,
         "changes_at": _OPTIONAL_INSTANT,
         "reason": {"type": "object"},
+        "joined": {"type": "object", "additionalProperties": INSTANT},
         "nearest_miss": array({"type": "object"}),
         "text": _TEXT,
     }

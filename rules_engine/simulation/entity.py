@@ -5,13 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from operator import attrgetter
+from operator import itemgetter
 
 from rules_engine.events.state.entity_state import empty_state, update
 from rules_engine.events.state.pruning import prune
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
 from rules_engine.simulation.feature_changes import FeatureChange
+from rules_engine.simulation.recorded import Recorded, arrivals
 from rules_engine.triggers.machine import Machine
 from rules_engine.triggers.record import Outgoing, Record
 from rules_engine.triggers.rules import TriggerRules
@@ -70,8 +71,8 @@ class Simulated:
             machine.look(start, START)
             self._keep(machine)
 
-    def run(self, events: Sequence[Event], end: int, changes: Sequence[FeatureChange] = ()) -> Iterator[Outgoing]:
-        """Do events in the order in which they are given, each arriving when it happened, and what is due by the end.
+    def run(self, events: Sequence[Recorded], end: int, changes: Sequence[FeatureChange] = ()) -> Iterator[Outgoing]:
+        """Do events in the order in which they arrive, and what is due by the end.
 
         Parameters
         ----------
@@ -83,7 +84,7 @@ class Simulated:
         yield from self._taken()
         done = 0
         for change in changes:
-            upto = bisect_left(events, change.at, lo=done, key=attrgetter("at"))
+            upto = bisect_left(events, change.at, lo=done, key=itemgetter(0))
             yield from self._events(events[done:upto])
             done = upto
             yield from self._timers(change.at)  # what is due before is judged with the features of before
@@ -101,12 +102,12 @@ class Simulated:
         self._keep(machine)
         yield from self._taken()
 
-    def _events(self, events: Iterable[Event]) -> Iterator[Outgoing]:
-        waiting = iter(events)
+    def _events(self, events: Iterable[Recorded]) -> Iterator[Outgoing]:
+        waiting = arrivals(events, self._rules.events.requirements)
         while some := list(islice(waiting, _PRUNE_EVERY)):
             machine = self._machine()
-            for event in some:
-                machine.event(event, event.at)
+            for arrival, event in some:
+                machine.event(event, arrival)
             self._keep(machine)
             yield from self._taken()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from rules_engine.diagnostics import listing, nearest
 from rules_engine.errors import DataError, UnknownNameError
 from rules_engine.events.declarations.events_yaml import EventDeclarations, read_events
 from rules_engine.events.declarations.validation import EventValidator, Rejection, check_entity
+from rules_engine.events.joins import JOIN, Join, Joins, join_of
 from rules_engine.events.log.event_log import EventLog
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.folders import Project
@@ -31,6 +33,7 @@ from rules_engine.rules.program import Program
 from rules_engine.sdk.rules import encode_definitions
 from rules_engine.simulation.entity import Simulated
 from rules_engine.simulation.feature_changes import FeatureChange, FeatureChanges
+from rules_engine.simulation.recorded import Recorded, is_nobody, recorded
 from rules_engine.simulation.spool import Spool
 from rules_engine.stream.event_sink import event_log
 from rules_engine.stream.files.mapping import Mapped, file_events
@@ -213,10 +216,14 @@ class Simulator:
         DataError
             if the file cannot be read, or there are no events.
         """
-        with Spool() as spool:
+        with ExitStack() as spools:
             refused: Counter[str] = Counter()
+            spool, joins = spools.enter_context(Spool()), list[Join]()
             for entity, event in self._events(source, mapped or Mapped(), end, refused):
-                spool.add(entity, event)
+                if event.name == JOIN:
+                    joins.append(join_of(entity, event))
+                else:
+                    spool.add(entity, event)
                 if spool.events % 10_000 == 0:
                     progress(f"Read {spool.events:,} events")
             if spool.first is None or spool.last is None:
@@ -226,6 +233,9 @@ class Simulator:
             )
             if simulation.end < simulation.start:
                 raise DataError(f"the end, {format_instant(simulation.end)}, is before the start")
+            simulation.events = spool.events
+            if joins:
+                spool = _with_joins(spool, joins, spools.enter_context(Spool()))
             simulation.segments = {name: SegmentCounts() for name in sorted(self.names)}
             simulation.triggers = {name: TriggerCounts() for name in sorted(self.rules.triggers)}
             for entity in () if self._features is None else self._features.entities(simulation.end):
@@ -237,10 +247,12 @@ class Simulator:
         self, spool: Spool, simulation: Simulation, tell: Callable[[Happening], None], progress: Report, shown: int
     ) -> None:
         first: list[tuple[int, int, Happening]] = []  # a heap: the latest of the earliest actions is on top
-        place = 0
+        place = done = 0
         for entity, events, changes in self._with_features(spool.entities(), simulation):
+            done += len(events)
+            if is_nobody(item for item in events if item[0] < simulation.start):
+                continue
             simulation.entities += 1
-            simulation.events += len(events)
             for step in self._entity(entity, events, changes, simulation):
                 happening = Happening(entity, step)
                 simulation.add(happening)
@@ -250,13 +262,13 @@ class Simulator:
                     heapq.heappush(first, (-step.at, place, happening))
                     if len(first) > shown:
                         heapq.heappop(first)
-            progress(f"Simulated {simulation.events:,} of {spool.events:,} events")
+            progress(f"Simulated {done:,} of {spool.events:,} events")
         simulation.actions = [happening for _, _, happening in sorted(first, reverse=True)]
 
     def _entity(
-        self, entity: str, events: list[Event], changes: list[FeatureChange], simulation: Simulation
+        self, entity: str, events: list[Recorded], changes: list[FeatureChange], simulation: Simulation
     ) -> Iterator[Outgoing]:
-        before = [event for event in events if event.at < simulation.start]
+        before = [event for arrival, event in events if arrival < simulation.start]
         is_known = bool(changes) and changes[0].at <= simulation.start
         features = changes[0].features if is_known else EntityFeatures(entity)
         simulated = Simulated(self.rules, features, before, simulation.start, is_known=is_known)
@@ -281,6 +293,7 @@ class Simulator:
 
     def _logged(self, end: int | None) -> Iterator[tuple[str, Event]]:
         log: EventLog = event_log(self._project)
+        yield from ((join.entity, join.event) for join in log.joins())
         for day in log.days():
             if end is None or day * DAY <= end:
                 yield from log.read(day, self._declared.events)
@@ -305,8 +318,8 @@ class Simulator:
                 yield entity, event
 
     def _with_features(
-        self, entities: Iterator[tuple[str, list[Event]]], simulation: Simulation
-    ) -> Iterator[tuple[str, list[Event], list[FeatureChange]]]:
+        self, entities: Iterator[tuple[str, list[Recorded]]], simulation: Simulation
+    ) -> Iterator[tuple[str, list[Recorded], list[FeatureChange]]]:
         """Yield every entity with its events and its features over time."""
         while some := list(islice(entities, BATCH)):
             changes: dict[str, list[FeatureChange]] = {}
@@ -314,6 +327,18 @@ class Simulator:
                 changes = self._features.read([entity for entity, _ in some], simulation.start, simulation.end)
             for entity, events in some:
                 yield entity, events, changes.get(entity, [])
+
+
+def _with_joins(events: Spool, joins: Iterable[Join], into: Spool) -> Spool:
+    """Return the events as they arrive at all for whom they count; of several joins of an id the earliest counts."""
+    taken = Joins(sorted(joins, key=lambda join: join.at))
+    for entity, items in events.entities():
+        for _, event in items:
+            for owner, (arrival, handed_on) in recorded(entity, event, taken):
+                into.add(owner, handed_on, arrival)
+    for join in taken:
+        into.add(join.entity, join.event)
+    return into
 
 
 def choose(definitions: Definitions, segments: Collection[str] | None, triggers: Collection[str] | None) -> Definitions:

@@ -14,6 +14,7 @@ import orjson
 
 from rules_engine.events.state.packing import pack_value, unpack_value
 from rules_engine.rules.inputs import Event
+from rules_engine.simulation.recorded import Recorded
 
 #: Events that are held in memory before any goes to disk.
 IN_MEMORY = 200_000
@@ -27,14 +28,14 @@ class Spool:
 
     >>> with Spool() as spool:
     ...     spool.add("b", Event("visit", 2, "visit:2"))
-    ...     spool.add("b", Event("visit", 1, "visit:1"))
-    ...     [(entity, [event.at for event in events]) for entity, events in spool.entities()]
-    [('b', [1, 2])]
+    ...     spool.add("b", Event("visit", 1, "visit:1"), arrival=3)
+    ...     [(entity, [(arrival, event.at) for arrival, event in events]) for entity, events in spool.entities()]
+    [('b', [(2, 2), (3, 1)])]
     """
 
     def __init__(self, in_memory: int = IN_MEMORY) -> None:
         self._limit = in_memory
-        self._in_memory: list[tuple[str, Event | None]] = []
+        self._in_memory: list[tuple[str, Recorded | None]] = []
         self._open = ExitStack()
         self._files: list[BinaryIO] = []
         self.first: int | None = None
@@ -49,24 +50,24 @@ class Spool:
     ) -> None:
         self._open.close()
 
-    def add(self, entity: str, event: Event) -> None:
-        """Take an event."""
+    def add(self, entity: str, event: Event, arrival: int | None = None) -> None:
+        """Take an event, which arrives when it happened if nothing else is said."""
         self.events += 1
         self.first = event.at if self.first is None else min(self.first, event.at)
         self.last = event.at if self.last is None else max(self.last, event.at)
-        self._hold(entity, event)
+        self._hold(entity, (event.at if arrival is None else arrival, event))
 
     def know(self, entity: str) -> None:
         """Take an entity that is to be given back also without any event."""
         self._hold(entity, None)
 
-    def _hold(self, entity: str, event: Event | None) -> None:
+    def _hold(self, entity: str, event: Recorded | None) -> None:
         self._in_memory.append((entity, event))
         if len(self._in_memory) >= self._limit:
             self._spill()
 
-    def entities(self) -> Iterator[tuple[str, list[Event]]]:
-        """Yield every entity with its events, ordered by instant and id."""
+    def entities(self) -> Iterator[tuple[str, list[Recorded]]]:
+        """Yield every entity with its events, ordered by arrival, instant and id."""
         if not self._files:
             yield from _by_entity(self._in_memory)
             return
@@ -85,28 +86,29 @@ class Spool:
         self._in_memory = []
 
 
-def _by_entity(events: Iterable[tuple[str, Event | None]]) -> Iterator[tuple[str, list[Event]]]:
-    by_entity: dict[str, list[Event]] = {}
+def _by_entity(events: Iterable[tuple[str, Recorded | None]]) -> Iterator[tuple[str, list[Recorded]]]:
+    by_entity: dict[str, list[Recorded]] = {}
     for entity, event in events:
         of_entity = by_entity.setdefault(entity, [])
         if event is not None:
             of_entity.append(event)
     for entity in sorted(by_entity):
-        yield entity, sorted(by_entity[entity], key=lambda event: event.order)
+        yield entity, sorted(by_entity[entity], key=lambda item: (item[0], *item[1].order))
 
 
-def _encoded(entity: str, event: Event | None) -> bytes:
-    if event is None:
+def _encoded(entity: str, item: Recorded | None) -> bytes:
+    if item is None:
         return orjson.dumps([pack_value(entity)], option=orjson.OPT_APPEND_NEWLINE)
+    arrival, event = item
     properties = {name: pack_value(value) for name, value in event.properties.items()}
-    packed = [pack_value(entity), event.name, event.at, pack_value(event.id), properties]
+    packed = [pack_value(entity), arrival, event.name, event.at, pack_value(event.id), properties]
     return orjson.dumps(packed, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _decoded(line: bytes) -> tuple[str, Event | None]:
+def _decoded(line: bytes) -> tuple[str, Recorded | None]:
     entity, *of_event = orjson.loads(line)
     if not of_event:
         return unpack_value(entity), None
-    name, at, identity, properties = of_event
+    arrival, name, at, identity, properties = of_event
     values = {key: unpack_value(value) for key, value in properties.items()}
-    return unpack_value(entity), Event(name, at, unpack_value(identity), values)
+    return unpack_value(entity), (arrival, Event(name, at, unpack_value(identity), values))

@@ -36,7 +36,7 @@ def happened(case: TriggerCase) -> list[Outgoing]:
     features = EntityFeatures(entity, inputs.features, inputs.updated_at, inputs.expires_at)
     before = [event for event in inputs.events if event.at <= case.start]
     user = Simulated(case.rules, features, before, case.start, is_known=True)
-    return list(user.run(inputs.events[len(before) :], case.end))
+    return list(user.run([(event.at, event) for event in inputs.events[len(before) :]], case.end))
 
 
 def _not_held_out(case: TriggerCase) -> str:

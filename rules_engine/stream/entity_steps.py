@@ -15,16 +15,18 @@ from dataclasses import dataclass, field, replace
 
 from rules_engine.delivery.queues import REMEMBERED_AFTERWARDS
 from rules_engine.errors import StoreTimeoutError
+from rules_engine.events.joins import JOIN
 from rules_engine.events.state.encoding import encode_state, named_pieces
-from rules_engine.events.state.entity_state import EventState, changed_places, event_key, update
+from rules_engine.events.state.entity_state import EventState, changed_places, event_key
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.store import CLOCK_SKEW, is_empty, is_late, is_worth_pruning, lifetime, pieces_written
-from rules_engine.events.state.waiting import waiting_digest
-from rules_engine.events.streams import rebuild_key
+from rules_engine.events.state.waiting import Handover, taken_in, waiting_digest
+from rules_engine.events.streams import ENTITY, HANDED_ON, partition_of, rebuild_key, stream_key
 from rules_engine.features.online.row_layout import RowLayout, RowLayouts
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.redis.feast_layout import KeyMaker
 from rules_engine.redis.pipe import Command, Pipe
+from rules_engine.rules.inputs import Event
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.commit import Commits, Replacement, StoredEntity
 from rules_engine.stream.intake import Arrived
@@ -108,6 +110,7 @@ class EntitySteps:
         self._requirements = self.rules.events.requirements
         self._outlooks = self.rules.events.outlooks
         self._latest = plan.now
+        self._project = plan.project
         self._pipe = pipe
         self._timers = timers
         self._publish, self._confirm = publish, confirm
@@ -195,13 +198,15 @@ class EntitySteps:
         if before.last_id is not None and arrived and arrived[0].stream_id <= before.last_id:
             # These events were processed before; a state made for new definitions may lack them.
             repeated = [entry.event for entry in arrived if entry.stream_id <= before.last_id]
-            old, arrived = update(old, repeated, self._requirements), arrived[len(repeated) :]
-        view = None
-        if not self._has_rules:
+            old = old if before.person is not None else taken_in(old, repeated, self._requirements)
+            arrived = arrived[len(repeated) :]
+        view, is_about_joins = None, _is_about_joins(before, arrived)
+        if not self._has_rules and not is_about_joins:
             state, record, due, changed = self._only_kept(old, arrived), before, None, False
         else:
             machine = Machine(self.rules, before, features, old, swept=swept)
-            machine.expect([entry.event for entry in arrived])
+            if not is_about_joins:
+                machine.expect([entry.event for entry in arrived if isinstance(entry.event, Event)])
             for entry in arrived:
                 machine.event(entry.event, entry.arrival, entry.stream_id)
             machine.timers(work.until)
@@ -228,7 +233,7 @@ class EntitySteps:
         return _Step(work, after, due, change, is_late(loaded.state, state))
 
     def _only_kept(self, state: EventState, arrived: Iterable[Arrived]) -> EventState:
-        return update(state, [entry.event for entry in arrived], self._requirements)
+        return taken_in(state, [entry.event for entry in arrived], self._requirements)
 
     def _encoded(self, state: EventState, stored: bytes, changed: Collection[int], view: View | None) -> bytes:
         if is_empty(state):
@@ -249,8 +254,12 @@ class EntitySteps:
     def _digests(self, work: Work, loaded: LoadedEntity, state: EventState) -> bytes:
         """Return the digests of the waiting events that need not wait any longer, because the state contains them."""
         places = self._requirements.places
-        digests = [waiting_digest(entry.event) for entry in work.arrived if entry.event.name in places]
+        arrived = (entry.event for entry in work.arrived)
+        digests = [waiting_digest(event) for event in arrived if isinstance(event, Handover) or event.name in places]
         for event in loaded.waiting:  # in a cluster an event may have been appended after it was processed
+            if isinstance(event, Handover):
+                digests += [waiting_digest(event)] if event.via[0] in state.joined else []
+                continue
             place = places.get(event.name)
             if place is None or state.kept[place].has(event_key(event, self._requirements.events[place])):
                 digests.append(waiting_digest(event))
@@ -263,7 +272,7 @@ class EntitySteps:
         changed = [step for step in steps if step.change is not None]
         dues: dict[int, dict[str, int]] = {}
         for step in changed:
-            due = _AT_ONCE if step.loaded.record.outbox else step.due
+            due = step.due if step.loaded.record.is_published else _AT_ONCE
             if due is not None:
                 dues.setdefault(step.work.partition, {})[step.work.entity] = due
         changes = [step.change for step in changed if step.change is not None]
@@ -278,7 +287,7 @@ class EntitySteps:
 
     def _tell(self, steps: Iterable[_Step], outcome: StepsTaken, started: float) -> None:
         """Publish the outboxes, then clear them in the records, which were read at ``started``."""
-        telling = [step for step in steps if step.loaded.record.outbox]
+        telling = [step for step in steps if not step.loaded.record.is_published]
         if not telling:
             return
         if time.time() - started > REMEMBERED_AFTERWARDS / 2:
@@ -286,6 +295,7 @@ class EntitySteps:
             raise StoreTimeoutError("this worker was suspended for minutes; its work is started over")
         outgoing = [(step.work.entity, item) for step in telling for item in step.loaded.record.outbox]
         self._publish(outgoing)
+        self._hand_on(step.loaded.record for step in telling)
         outcome.published += outgoing
         changes = []
         for step in telling:
@@ -304,6 +314,24 @@ class EntitySteps:
         for entity in overtaken:
             self._loaded.drop(entity)
         self._confirm([(entity, item) for entity, item in outgoing if entity not in overtaken])
+
+    def _hand_on(self, records: Iterable[Record]) -> None:
+        """Put what joined entities hand on into the streams of their persons. Doing it twice has the effect of once."""
+        commands: list[Command] = []
+        for record in records:
+            if record.person is not None:
+                stream = stream_key(self._project, partition_of(record.person))
+                fields = ENTITY, record.person, HANDED_ON
+                commands += [("XADD", stream, "*", *fields, entry) for entry in record.handed_on]
+        if commands:
+            self._pipe.run(commands)
+
+
+def _is_about_joins(record: Record, arrived: Iterable[Arrived]) -> bool:
+    """Say whether an entity is or will be joined to a person, or somebody else to it."""
+    return record.person is not None or any(
+        isinstance(entry.event, Handover) or entry.event.name == JOIN for entry in arrived
+    )
 
 
 def _matters(before: Record, record: Record) -> bool:

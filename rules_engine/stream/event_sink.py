@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rules_engine.clock import now_micros
 from rules_engine.errors import StoreUnavailableError
 from rules_engine.events.declarations.events_yaml import EventDeclarations
 from rules_engine.events.declarations.validation import EventValidator, Rejection, check_entity
+from rules_engine.events.join_registry import JoinRegistry
+from rules_engine.events.joins import passed
 from rules_engine.events.log.event_log import EventLog, Logged
 from rules_engine.events.refused import Refused
 from rules_engine.events.state.store import StateStore
@@ -65,6 +67,7 @@ class EventSink:
         self._validator = EventValidator(declarations_of(plan))
         self.states: StateStore = open_states(rules, self.client)
         self._key = KeyMaker(plan.project, plan.join_key, plan.key_version)
+        self._registry = JoinRegistry(plan.project)
 
     @property
     def now(self) -> int:
@@ -111,24 +114,51 @@ class EventSink:
             if the store cannot be written; call it again then.
         """
         self.log(new)
-        self.keep(grouped(events), self.now)
+        paths = self._paths(events)
+        self.keep(grouped(_passed(events, paths)), self.now)
+        later = self._paths(events)
+        if later != paths:  # what joined them has handed over a state that may lack these events
+            joined = [logged for logged in events if later.get(logged[0]) != paths.get(logged[0])]
+            self.keep(grouped(_passed(joined, later)), self.now)
 
-    def keep(self, groups: Mapping[str, Sequence[Event]], now: int) -> None:
+    def _paths(self, events: Sequence[Logged]) -> dict[str, list[str]]:
+        """Return of each entity that is joined to somebody the ids that its events pass."""
+        entities = dict.fromkeys(entity for entity, _ in events)
+        return self.on_store(lambda: self._registry.paths(self.client, entities))
+
+    def note_to_rebuild(self, entities: Iterable[str]) -> None:
+        """Note entities whose states have to be rebuilt from the log.
+
+        Raises
+        ------
+        StoreError
+            if the store cannot be written.
+        """
+        names = [entity.encode("utf-8", "surrogatepass") for entity in entities]
+        if names:
+            self.on_store(lambda: self.client.sadd(rebuild_key(self.rules.plan.project), *names))
+
+    def keep(
+        self,
+        groups: Mapping[str, Sequence[Event]],
+        now: int,
+        joined: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
         """Put logged events into the states, and note which states have to be rebuilt from the log.
+
+        Parameters
+        ----------
+        groups
+            by entity, the events that count for it.
+        joined
+            by entity, the ids whose events are among them, with the instants of their joins.
 
         Raises
         ------
         StoreError
             if the store cannot be written; call it again then.
         """
-
-        def update() -> None:
-            late = self.states.update(groups, now)
-            if late:
-                names = [entity.encode("utf-8", "surrogatepass") for entity in late]
-                self.client.sadd(rebuild_key(self.rules.plan.project), *names)
-
-        self.on_store(update)
+        self.note_to_rebuild(self.on_store(lambda: self.states.update(groups, now, joined)))
 
     def log(self, events: Sequence[Logged]) -> None:
         """Log events."""
@@ -188,6 +218,13 @@ class EventSink:
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
+
+
+def _passed(events: Iterable[Logged], paths: Mapping[str, Sequence[str]]) -> Iterator[Logged]:
+    """Yield events with the entities for whom they count."""
+    for entity, event in events:
+        path = paths.get(entity)
+        yield (entity, event) if path is None else passed(event, path)
 
 
 def grouped(events: Iterable[Logged]) -> dict[str, list[Event]]:

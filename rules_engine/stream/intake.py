@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rules_engine.errors import StoreDataError
 from rules_engine.events.declarations.validation import Rejection
 from rules_engine.events.log.event_log import Logged
 from rules_engine.events.looks import LOOK, Look, decode_look
 from rules_engine.events.refused import Refused
-from rules_engine.events.streams import FIELD, decode_raw, partition_of, stream_key
+from rules_engine.events.state.waiting import Waiting, waiting_events
+from rules_engine.events.streams import ENTITY, FIELD, HANDED_ON, decode_raw, partition_of, stream_key
 from rules_engine.redis.pipe import Pipe, Script
 from rules_engine.rules.inputs import Event
 from rules_engine.stream.leases import leases_key
@@ -50,12 +52,16 @@ class PartitionWork:
 
 @dataclass(slots=True)
 class Arrived:
-    """An event of a stream, with the id of its entry and the instant at which that arrived."""
+    """An event of a stream, or a state that is handed over, with the id of its entry and the instant of its arrival.
+
+    What a worker handed on was logged where it came from.
+    """
 
     entity: str
-    event: Event
+    event: Waiting
     arrival: int
     stream_id: StreamId
+    is_handed_on: bool = False
 
 
 @dataclass(slots=True)
@@ -70,7 +76,9 @@ class Checked:
     @property
     def logged(self) -> Iterable[Logged]:
         """Return the events as the log takes them."""
-        return ((arrived.entity, arrived.event) for arrived in self.events)
+        for arrived in self.events:
+            if not arrived.is_handed_on and isinstance(arrived.event, Event):
+                yield arrived.entity, arrived.event
 
 
 class Intake:
@@ -180,9 +188,11 @@ def checked(
             request = decode_look(look, partition)
             batch.looks += [] if request is None else [request]
             continue
-        data = _field(fields, FIELD)
-        content = decode_raw(data)
-        outcome = Rejection("invalid-event", content) if isinstance(content, str) else check(content, received)
+        at = stream_id(identity)
+        arrival = at[0] * 1000 if latest is None else min(at[0] * 1000, latest)
+        handed_on = _field(fields, HANDED_ON)
+        data = handed_on or _field(fields, FIELD)
+        outcome = _handed_on(data, _field(fields, ENTITY)) if handed_on else _reported(data, check, received)
         if not isinstance(outcome, Rejection) and partition_of(outcome[0]) != partition:
             outcome = Rejection(
                 "wrong-partition", f"events of this entity belong to partition {partition_of(outcome[0])}"
@@ -190,10 +200,23 @@ def checked(
         if isinstance(outcome, Rejection):
             batch.refused.append((identity, Refused(data, outcome)))
             continue
-        at = stream_id(identity)
-        arrival = at[0] * 1000 if latest is None else min(at[0] * 1000, latest)
-        batch.events.append(Arrived(*outcome, arrival, at))
+        batch.events.append(Arrived(*outcome, arrival, at, bool(handed_on)))
     return batch
+
+
+def _reported(
+    data: bytes, check: Callable[[Mapping[str, Any], int], Logged | Rejection], received: int
+) -> Logged | Rejection:
+    content = decode_raw(data)
+    return Rejection("invalid-event", content) if isinstance(content, str) else check(content, received)
+
+
+def _handed_on(data: bytes, entity: bytes) -> tuple[str, Waiting] | Rejection:
+    try:
+        (event,) = waiting_events(data)
+        return entity.decode("utf-8"), event
+    except (StoreDataError, ValueError) as error:
+        return Rejection("invalid-event", f"what was handed on is damaged: {error}")
 
 
 def _field(fields: Any, name: bytes) -> bytes:

@@ -13,9 +13,8 @@ from rules_engine.events.state.entity_state import EventState, empty_state
 from rules_engine.events.state.requirements import StateRequirements
 from rules_engine.events.state.store import hiding
 from rules_engine.events.state.stored import reading
-from rules_engine.events.state.waiting import split, waiting_events, without_pieces
+from rules_engine.events.state.waiting import Waiting, split, waiting_events, without_pieces
 from rules_engine.redis.pipe import Command, Pipe
-from rules_engine.rules.inputs import Event
 from rules_engine.stream.commit import Commits, StoredEntity
 from rules_engine.triggers.encoding import decode_record
 from rules_engine.triggers.record import Record
@@ -34,7 +33,7 @@ class LoadedEntity:
     stored: StoredEntity
     state: EventState
     record: Record
-    waiting: list[Event] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
 
     @property
     def older(self) -> int:

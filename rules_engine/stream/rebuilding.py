@@ -14,6 +14,7 @@ from typing import Any
 
 from rules_engine.clock import LAST_INSTANT
 from rules_engine.errors import StoreDataError
+from rules_engine.events.joins import Joins
 from rules_engine.events.log.event_log import decode_properties
 from rules_engine.events.log.offline import EventPiece, OfflineEvents, Source
 from rules_engine.events.state.store import BATCH, CLOCK_SKEW
@@ -73,7 +74,8 @@ def rebuild_states(project: Project, sink: EventSink, entities: Collection[str])
     ProjectError
         if the event log cannot be read.
     """
-    waiting = set(entities)
+    joins = event_log(project).joins()
+    waiting = {*entities, *map(joins.owner, entities)}
     _drop_damaged_records(sink, sorted(waiting))
     key = rebuild_key(sink.rules.plan.project)
     for _ in range(_ATTEMPTS):
@@ -98,13 +100,15 @@ def _rebuild_once(project: Project, sink: EventSink, entities: list[str]) -> set
     sources: list[Source] = [*requirements.limits, *requirements.sequences]
     offline = OfflineEvents(log, sources, project.state_dir)
     missing = set(entities)
+    joins = offline.joins
     for piece in offline.pieces(LAST_INSTANT, entities, sink.now - CLOCK_SKEW):
         for groups in _groups(piece, offline.names):
             missing -= groups.keys()
-            _rebuild(sink, groups)
-    _rebuild(sink, {entity: [] for entity in missing})
+            _rebuild(sink, groups, joins)
+    _rebuild(sink, {entity: [] for entity in missing}, joins)
     rebuilt = set(entities)
-    groups = grouped(logged for logged in log.added(names, earlier) if logged[0] in rebuilt)
+    added = (joins.attributed(entity, event) for entity, event in log.added(names, earlier))
+    groups = grouped(logged for logged in added if logged[0] in rebuilt)
     return sink.on_store(lambda: sink.states.update(groups, sink.now))
 
 
@@ -128,8 +132,9 @@ def _drop_unreadable(client: Any, keys: Sequence[bytes]) -> None:
         pipeline.execute()
 
 
-def _rebuild(sink: EventSink, groups: Mapping[str, Sequence[Event]]) -> None:
-    sink.on_store(lambda: sink.states.rebuild(groups, sink.now))
+def _rebuild(sink: EventSink, groups: Mapping[str, Sequence[Event]], joins: Joins) -> None:
+    joined = {entity: joins.into(entity) for entity in groups}
+    sink.on_store(lambda: sink.states.rebuild(groups, sink.now, joined))
 
 
 def _groups(piece: EventPiece, names: tuple[str, ...]) -> Iterator[dict[str, list[Event]]]:

@@ -32,6 +32,7 @@ from rules_engine.stream.desk import Desk
 from rules_engine.stream.entity_steps import StepsTaken
 from rules_engine.stream.event_sink import grouped
 from rules_engine.stream.intake import Checked, PartitionWork, checked
+from rules_engine.stream.joining import with_joins_decided
 from rules_engine.stream.leases import Leases
 from rules_engine.stream.work import works_of
 from rules_engine.stream.worker_metrics import WorkerMetrics
@@ -274,6 +275,7 @@ class Worker:
             partition: checked(partition, work.entries, desk.sink.check, received, desk.latest)
             for partition, work in waiting.items()
         }
+        with_joins_decided(desk.sink, batches.values())
         works = works_of(waiting, batches, desk.steps.rules)
         if not works and not any(batch.ids for batch in batches.values()):
             return 0
@@ -306,7 +308,7 @@ class Worker:
         self, waiting: Mapping[int, PartitionWork], batches: Mapping[int, Checked], outcome: StepsTaken, seconds: float
     ) -> None:
         progress = self.progress
-        accepted = sum(len(batch.events) for batch in batches.values())
+        accepted = sum(not arrived.is_handed_on for batch in batches.values() for arrived in batch.events)
         refused = sum(len(batch.refused) for batch in batches.values())
         published = outcome.published
         self._metrics.round(seconds, accepted, refused, published)

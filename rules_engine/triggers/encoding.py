@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import zlib
 from typing import Any
@@ -40,7 +41,7 @@ def encode_record(record: Record) -> bytes:
     True
     """
     body, flags = orjson.dumps(_pack(record)), 0
-    if len(body) > _PLAIN and not record.outbox:  # a record with an outbox is replaced in a moment
+    if len(body) > _PLAIN and record.is_published:  # a record that is not is replaced in a moment
         compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
         body, flags = compressor.compress(body) + compressor.flush(), _DEFLATED
     return _HEADER.pack(RECORD_VERSION, flags, zlib.crc32(body)) + body
@@ -93,6 +94,8 @@ def _pack(record: Record) -> list[Any]:
         sorted(record.fresh),
         record.repeats,
         [_pack_outgoing(item) for item in record.outbox],
+        record.person,
+        [base64.b64encode(entry).decode() for entry in record.handed_on],
     ]
     while packed and not packed[-1]:
         packed.pop()
@@ -100,7 +103,7 @@ def _pack(record: Record) -> list[Any]:
 
 
 def _unpack(packed: list[Any]) -> Record:
-    rules, at, last_id, members, dues, pending, fired, seen, fresh, repeats, outbox = (
+    rules, at, last_id, members, dues, pending, fired, seen, fresh, repeats, outbox, person, handed_on = (
         *packed,
         *_EMPTY[len(packed) :],
     )
@@ -117,10 +120,12 @@ def _unpack(packed: list[Any]) -> Record:
         fresh=frozenset(fresh),
         repeats=repeats,
         outbox=tuple([_unpack_outgoing(item) for item in outbox]),
+        person=person,
+        handed_on=tuple(map(base64.b64decode, handed_on)),
     )
 
 
-_EMPTY: tuple[Any, ...] = (0, None, None, {}, {}, (), {}, (), (), {}, ())
+_EMPTY: tuple[Any, ...] = (0, None, None, {}, {}, (), {}, (), (), {}, (), None, ())
 
 
 def _pack_pending(pending: Pending) -> list[Any]:

@@ -79,8 +79,16 @@ class Instances:
         counted = {limit.counted_as for limit in self._rules.frequency}
         self.fired = {name: fired for name, fired in self.fired.items() if name in defined or name in counted}
         removed = [instance for instance in self.pending if instance.trigger not in defined]
-        for instance in sorted(removed, key=lambda instance: instance.order):
-            self._end(instance, State.CANCELLED, at, SuppressionReason.REMOVED)
+        self._cancel(removed, at, SuppressionReason.REMOVED)
+
+    def leave(self, at: int) -> None:
+        """Cancel all instances: the entity was joined to a person, whose triggers see what it did."""
+        self.fired = {}
+        self._cancel(self.pending, at, SuppressionReason.JOINED)
+
+    def _cancel(self, instances: Iterable[Pending], at: int, reason: SuppressionReason) -> None:
+        for instance in sorted(instances, key=lambda instance: instance.order):
+            self._end(instance, State.CANCELLED, at, reason)
 
     def begin(self, began: Iterable[Start], at: int) -> list[Pending]:
         """Make instances of the triggers that started. Return those that wait."""

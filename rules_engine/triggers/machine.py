@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 
 from rules_engine.clock import DAY, SECOND
-from rules_engine.events.state.entity_state import EventState
+from rules_engine.events.joins import JOIN, join_of
+from rules_engine.events.state.entity_state import EventState, empty_state
+from rules_engine.events.state.waiting import Handover, Waiting, encode_waiting, passed_on, received, whole_state
 from rules_engine.features.online.selection import EntityFeatures
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.triggers.nodes import OnEvent
@@ -36,12 +38,24 @@ TIMER, APPLY, BASELINE = "timer", "apply", "baseline"
 
 
 def cause_of(event: Event) -> str:
-    """Return the name of an event as a cause. The id of a checked event already begins with the event's name.
+    r"""Return the name of an event as a cause. The id of a checked event already begins with the event's name.
 
     >>> cause_of(Event("visit", 0, "visit:a1")), cause_of(Event("visit", 0, "a1"))
     ('event:visit:a1', 'event:visit:a1')
+    >>> cause_of(Event("visit", 0, "visit:a1\0anon"))
+    'event:visit:a1 by anon'
     """
-    return f"event:{event.id}" if event.id.startswith(f"{event.name}:") else f"event:{event.name}:{event.id}"
+    identity = event.spelled_id
+    return f"event:{identity}" if event.id.startswith(f"{event.name}:") else f"event:{event.name}:{identity}"
+
+
+def join_cause(entity: str) -> str:
+    """Return the cause of what changes because of a join: it names the other one.
+
+    >>> join_cause("anon")
+    'join:anon'
+    """
+    return f"join:{entity}"
 
 
 class Machine:
@@ -87,6 +101,8 @@ class Machine:
         self._seen = dict(record.seen)
         self._repeats = dict(record.repeats)
         self._outbox: list[Outgoing] = list(record.outbox)
+        self._person = record.person
+        self._handed_on = list(record.handed_on)
         self._instances = Instances(rules, features, record, self._dues, self._outbox)
         self._is_new = record.at is None
         self._is_adopted = record.rules == rules.fingerprint
@@ -102,14 +118,16 @@ class Machine:
         """Say which events come next, so that what none of them can change is looked at once; see :class:`Sight`."""
         self._sight.expect(events)
 
-    def event(self, event: Event, arrival: int, stream_id: StreamId | None = None) -> bool:
+    def event(self, event: Waiting, arrival: int, stream_id: StreamId | None = None) -> bool:
         """Process an event that arrived. Return False if it was processed before.
 
         Timers before its arrival come first. Then the entity is evaluated with the event, at its arrival. An event of
-        the future counts from its own instant on.
+        the future counts from its own instant on. An entity that was joined to a person hands the event on.
 
         Parameters
         ----------
+        event
+            the event, or the state of an id that was joined to the entity.
         arrival
             the instant in microseconds.
         stream_id
@@ -119,14 +137,22 @@ class Machine:
             if self._last_id is not None and stream_id <= self._last_id:
                 return False
             self._last_id = stream_id
+        if self._person is not None:
+            self._hand_on(event)
+            return True
         self.timers(arrival)
         at = self._instant(arrival)
         is_new = self._is_new
         self._adopt(at)
-        self._sight.add(event)
-        self._looked.clear()
-        groups = self._rules.groups if is_new else {event.name, *self._due(at)}
-        self._evaluate(at, groups, cause_of(event), event)
+        if isinstance(event, Handover):
+            self._receive(event, at)
+        elif event.name == JOIN:
+            self._leave(event, at)
+        else:
+            self._sight.add(event)
+            self._looked.clear()
+            groups = self._rules.groups if is_new else {event.name, *self._due(at)}
+            self._evaluate(at, groups, cause_of(event), event)
         return True
 
     def timers(self, until: int) -> None:
@@ -151,6 +177,8 @@ class Machine:
         views
             the feature views that changed; None for anything.
         """
+        if self._person is not None:
+            return
         self.timers(at)
         at = self._instant(at)
         is_new = self._is_new
@@ -186,6 +214,8 @@ class Machine:
             fresh=self._fresh,
             repeats=self._repeats,
             outbox=tuple(self._outbox),
+            person=self._person,
+            handed_on=tuple(self._handed_on),
         )
 
     @property
@@ -217,6 +247,37 @@ class Machine:
         """Return the groups and hidden segments whose evaluation is due at an instant."""
         return [group for group, due in self._dues.items() if due <= at]
 
+    # --- joins ------------------------------------------------------------------------------------------------------
+
+    def _receive(self, handover: Handover, at: int) -> None:
+        """Take over what an id did that was joined to the entity."""
+        self._see(received(self.state, handover, self._rules.events.requirements))
+        self._evaluate(self._instant(at), self._rules.groups, join_cause(handover.via[0]), looks=True)
+
+    def _leave(self, event: Event, at: int) -> None:
+        """End all memberships and waiting triggers, and hand the state over to the person: the entity is nobody now."""
+        requirements, person = self._rules.events.requirements, join_of(self._features.entity, event).person
+        self._begin(at)
+        self._dues.clear()
+        ended = [self._ended(name, at) for name in tuple(self._members)]
+        self._outbox += self._transitions(ended, at, join_cause(person))
+        self._instances.leave(at)
+        self._seen.clear()
+        self._person = person
+        self._hand_on(Handover((), event.at, whole_state(self.state, requirements)))
+        self._see(empty_state(requirements))
+
+    def _see(self, state: EventState) -> None:
+        """Replace the state of the entity by another one."""
+        self._sight = Sight(self._rules, self._features, state)
+        self._pruned_at = state.pruned_at
+        self._looked.clear()
+
+    def _hand_on(self, event: Waiting) -> None:
+        """Hand something on to the person to whom the entity was joined."""
+        if not isinstance(event, Event) or event.name != JOIN:
+            self._handed_on.append(encode_waiting(passed_on(event, self._features.entity)))
+
     def _adopt(self, at: int) -> None:
         """Compare with definitions that are new to the record, before anything else happens at an instant."""
         if self._unknown:
@@ -245,12 +306,8 @@ class Machine:
         self, at: int, groups: Iterable[str], cause: str, event: Event | None = None, *, looks: bool = False
     ) -> None:
         """Evaluate memberships and waiting triggers at an instant, because of one cause."""
-        before = self._clock
-        if at != before:
-            self._clock = at
-            self._repeats = {}
         grown = None if event is None or self._is_new else event.name
-        self._is_new = False
+        before = self._begin(at)
         began: list[Start] = []
         for move in self._moves(at, groups, cause, grown):
             self._outbox.append(move)
@@ -260,6 +317,15 @@ class Machine:
         created = self._instances.begin(began, at)
         if self._instances.pending:
             self._instances.settle(Moment(at, before, event, looks), created, self._sight.view)
+
+    def _begin(self, at: int) -> int | None:
+        """Move the clock to an instant. Return the one before."""
+        before = self._clock
+        if at != before:
+            self._clock = at
+            self._repeats = {}
+        self._is_new = False
+        return before
 
     def _moves(self, at: int, groups: Iterable[str], cause: str, grown: str | None) -> list[Transition]:
         """Return the memberships that begin and end at an instant; ``grown`` is the name of the event that came."""
@@ -278,13 +344,20 @@ class Machine:
                 if name not in members:
                     members[name] = at
                     moves.append((name, True))
-            for name in frozenset(names).intersection(members).difference(holding):
-                if members.pop(name) == at:
-                    self._repeats[name] = self._repeats.get(name, 0) + 1
-                moves.append((name, False))
+            moves += [self._ended(name, at) for name in frozenset(names).intersection(members).difference(holding)]
         if not moves:
             return []
         self._sight.forget_open()
+        return self._transitions(moves, at, cause)
+
+    def _ended(self, name: str, at: int) -> tuple[str, bool]:
+        """End a membership."""
+        if self._members.pop(name) == at:
+            self._repeats[name] = self._repeats.get(name, 0) + 1
+        return name, False
+
+    def _transitions(self, moves: Iterable[tuple[str, bool]], at: int, cause: str) -> list[Transition]:
+        """Return the transitions of memberships that began (True) and ended (False)."""
         return [
             Transition(
                 name,

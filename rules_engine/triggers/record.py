@@ -54,6 +54,7 @@ class SuppressionReason(Enum):
     FREQUENCY = "frequency"
     TOO_MANY = "too_many"  # others wait for the same entity
     REMOVED = "removed"  # its definition is gone
+    JOINED = "joined"  # the entity was joined to a person
 
 
 @lru_cache(maxsize=8_192)  # it is asked for the ledger, and again for the stream of transitions
@@ -76,7 +77,7 @@ class Transition:
     at
         the instant in microseconds.
     cause
-        ``event:NAME:ID``, ``timer``, or the cause of a look, e.g. ``apply`` or ``materialize``.
+        ``event:NAME:ID``, ``timer``, ``join:ENTITY``, or the cause of a look, e.g. ``apply`` or ``materialize``.
     version
         of the definitions.
     number
@@ -219,6 +220,10 @@ class Record:
         how often each segment was left at the instant at which it was entered, if that is ``at``.
     outbox
         the transitions and trigger steps that are not published yet.
+    person
+        to whom the entity was joined; it is nobody since, and its events are handed on. None: to nobody.
+    handed_on
+        events, and the state of the entity, that are not handed on to that person yet, as they are appended.
     """
 
     rules: int = 0
@@ -232,6 +237,8 @@ class Record:
     fresh: frozenset[str] = frozenset()
     repeats: Mapping[str, int] = field(default_factory=dict)
     outbox: tuple[Outgoing, ...] = ()
+    person: str | None = None
+    handed_on: tuple[bytes, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -240,8 +247,13 @@ class Record:
         >>> Record(rules=7, at=3).is_empty, Record(members={"vip": 3}).is_empty
         (True, False)
         """
-        contents = self.last_id, self.members, self.dues, self.pending, self.fired, self.seen, self.outbox
+        contents = self.last_id, self.members, self.dues, self.pending, self.fired, self.seen, self.outbox, self.person
         return not any(contents)
+
+    @property
+    def is_published(self) -> bool:
+        """Say whether nothing is left to publish or to hand on."""
+        return not self.outbox and not self.handed_on
 
     @property
     def next_due(self) -> int | None:
@@ -252,4 +264,4 @@ class Record:
 
     def published(self) -> Record:
         """Return the record with nothing left to publish."""
-        return replace(self, outbox=()) if self.outbox else self
+        return self if self.is_published else replace(self, outbox=(), handed_on=())

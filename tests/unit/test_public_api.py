@@ -32,6 +32,7 @@ _SEGMENTS = "segments: 'Iterable[str] | None' = None"
 
 CLIENT = {
     "__init__": f"(self, project: 'Project', *, {_OPEN}) -> 'None'",
+    "alias": f"(self, previous_id: 'str', entity: 'str', *, {_AT}) -> 'str'",
     "close": "(self) -> 'None'",
     "conditions": "property",
     "decide": f"(self, entity: 'str', decision: 'str', *, {_ASK}, {_AT}) -> 'Assignment'",

@@ -75,6 +75,8 @@ class SparkBatch:
         if there is no such segment.
     MissingExtraError
         if PySpark is not installed.
+    UnsupportedError
+        if ids were joined to persons.
     """
 
     def __init__(
@@ -85,6 +87,11 @@ class SparkBatch:
         self._context = dict(context or {})
         self._sources = sources_of(opened.program, self.names)
         self._users = OfflineUsers(opened.repo, features_read(opened.program, self.names))
+        if event_log(opened.repo.project).joins():
+            raise UnsupportedError(
+                "ids were joined to persons, and evaluation on Spark does not know of joins",
+                hint="evaluate without `--engine spark`",
+            )
         self.key = self._users.key
         self._session = _session(opened.repo)
 

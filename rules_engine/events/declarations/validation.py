@@ -15,8 +15,10 @@ from rules_engine.diagnostics import listing, nearest
 from rules_engine.events.declarations.events_yaml import EventDeclaration, EventDeclarations
 from rules_engine.events.declarations.names import snake_case
 from rules_engine.events.declarations.schemas import parse_event_instant, quick_check, schema_validator
-from rules_engine.rules.inputs import Event
-from rules_engine.rules.types import INTEGER, Kind, Value, ValueType
+from rules_engine.events.joins import JOIN, PERSON
+from rules_engine.rules.catalog import EventType
+from rules_engine.rules.inputs import VIA, Event
+from rules_engine.rules.types import INTEGER, STRING, Kind, Value, ValueType
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -32,6 +34,14 @@ MAX_INSTANT_LENGTH = 64
 #: A whole number below this is an instant in seconds or milliseconds: in microseconds it would lie before 1973.
 _LEAST_MICROS = 10**14
 _INT64 = range(-(2**63), 2**63)
+
+#: The event that every project has: an entity is joined to a person, once to each.
+_JOIN = EventDeclaration(
+    EventType(JOIN, {PERSON: STRING}),
+    {PERSON: {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}},
+    required=(PERSON,),
+    id_property=PERSON,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,10 @@ class EventValidator:
     """
 
     def __init__(self, declarations: EventDeclarations, *, max_ahead: int = MAX_AHEAD) -> None:
-        self._checks = {name: _EventCheck(declaration) for name, declaration in declarations.events.items()}
+        self._declared = tuple(declarations.events)
+        self._checks = {
+            declaration.type.name: _EventCheck(declaration) for declaration in (*declarations.events.values(), _JOIN)
+        }
         self._by_name = event_names(declarations)
         self._max_ahead = max_ahead
 
@@ -103,8 +116,8 @@ class EventValidator:
     def _check_of(self, name: object) -> _EventCheck:
         check = self._checks.get(self._by_name.get(name, name)) if isinstance(name, str) else None
         if check is None:
-            fallback = f"the events are {listing(self._checks)}" if self._checks else "no event is declared"
-            hint = (nearest(name, self._checks) if isinstance(name, str) else None) or fallback
+            fallback = f"the events are {listing(self._declared)}" if self._declared else "no event is declared"
+            hint = (nearest(name, self._declared) if isinstance(name, str) else None) or fallback
             raise _Invalid("unknown-event", f"there is no event {_shown(name)}; {hint}")
         return check
 
@@ -141,8 +154,9 @@ def check_entity(entity: object) -> str | Rejection:
     """
     if not isinstance(entity, str) or not entity:
         return Rejection("missing-entity", "an event belongs to an `entity`, whose key is a string that is not empty")
-    if len(entity) > MAX_ENTITY_LENGTH or has_surrogates(entity):
-        return Rejection("invalid-entity", f"the key of an entity is a text of at most {MAX_ENTITY_LENGTH} characters")
+    if len(entity) > MAX_ENTITY_LENGTH or has_surrogates(entity) or VIA in entity:
+        message = f"the key of an entity is a text of at most {MAX_ENTITY_LENGTH} characters, none of them U+0000"
+        return Rejection("invalid-entity", message)
     return entity
 
 
@@ -243,8 +257,8 @@ class _EventCheck:
         ):
             raise _Invalid("invalid-id", f"`event_id` is a string or an integer, not {_shown(identity)}")
         text = str(identity)
-        if len(text) > MAX_ID_LENGTH or has_surrogates(text):
-            raise _Invalid("invalid-id", f"an id is a text of at most {MAX_ID_LENGTH} characters")
+        if len(text) > MAX_ID_LENGTH or has_surrogates(text) or VIA in text:
+            raise _Invalid("invalid-id", f"an id is a text of at most {MAX_ID_LENGTH} characters, none of them U+0000")
         return text
 
 

@@ -23,6 +23,7 @@ import orjson
 import pyarrow as pa
 
 from rules_engine.clock import DAY, LAST_INSTANT, from_micros, to_micros
+from rules_engine.events.joins import JOIN, Joins, join_of
 from rules_engine.events.log.day_files import add_file, compact, files_of, stable_tables
 from rules_engine.files import entries
 from rules_engine.rules.inputs import Event
@@ -118,6 +119,16 @@ class EventLog:
         tables = stable_tables(self._folder(name, day), columns=["entity", "event_id"])
         pairs = (zip(table["entity"].to_pylist(), table["event_id"].to_pylist(), strict=True) for table in tables)
         return set(chain.from_iterable(pairs))
+
+    def joins(self, stored_until: int = LAST_INSTANT) -> Joins:
+        """Return all joins, or those that were stored up to an instant, in microseconds."""
+        rows: list[tuple[int, Logged]] = []
+        for folder in entries(self.folder / f"event={JOIN}", "day=*"):
+            for table in stable_tables(folder):
+                stored = table["stored_at"].cast(pa.int64()).to_pylist()
+                rows += zip(stored, _rows(table, JOIN), strict=True)
+        rows.sort(key=lambda row: row[0])
+        return Joins(join_of(entity, event) for stored, (entity, event) in rows if stored <= stored_until)
 
     def all_files(self, names: Iterable[str]) -> set[Path]:
         """Return the present files of some events, of all days."""

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 
 from rules_engine.clock import DAY
 from rules_engine.errors import ProjectError, pass_interrupt
+from rules_engine.events.joins import Joins
+from rules_engine.events.log.attribution import Attribution
 from rules_engine.events.log.event_log import EventLog
 from rules_engine.events.log.sorting import SEEN, Files, InMemory, OutsideMemory, Starts, quoted
 from rules_engine.rules.nodes import EventAggregate
@@ -92,6 +94,8 @@ class OfflineEvents:
     ----------
     names
         of the events that are read, sorted.
+    joins
+        the joins that the log has.
     """
 
     def __init__(self, log: EventLog, sources: Iterable[Source], spill: Path) -> None:
@@ -99,8 +103,19 @@ class OfflineEvents:
         self._spans = spans(sources)
         self._spill = spill
         self.names = tuple(self._spans)
+        self.joins: Joins = log.joins()
 
-    def pieces(self, as_of: int, keys: Sequence[str] | None = None, first: int | None = None) -> Iterator[EventPiece]:
+    def attribution(self, first: int, last: int) -> Attribution:
+        """Return for whom events count as of each instant between two."""
+        return Attribution(self.joins, first, last)
+
+    def pieces(
+        self,
+        as_of: int,
+        keys: Sequence[str] | None = None,
+        first: int | None = None,
+        attribution: Attribution | None = None,
+    ) -> Iterator[EventPiece]:
         """Yield the events of all entities, or of some, as far back as the conditions look.
 
         Events after the instant are left out. Of several deliveries of one id the first that was stored counts.
@@ -109,6 +124,8 @@ class OfflineEvents:
         ----------
         first
             an earlier instant, if the conditions are evaluated as of that one too.
+        attribution
+            for whom events count; by default for those for whom they count as of the instant.
 
         Raises
         ------
@@ -117,12 +134,15 @@ class OfflineEvents:
         """
         earliest = as_of if first is None else first
         starts = {name: None if span is None else earliest - span for name, span in self._spans.items()}
+        owned = attribution or self.attribution(as_of, as_of)
+        reported = None if keys is None else owned.reported(keys)
+        table = owned.table(keys)
         with self._engine() as engine:
-            batches = _retried(lambda: engine.events(self._files(starts, as_of), starts, as_of, keys))
+            batches = _retried(lambda: engine.events(self._files(starts, as_of), starts, as_of, reported, table))
             yield from _pieces(batches)
 
     def entities(self, as_of: int, keys: Sequence[str] | None = None) -> pa.Array:
-        """Return the entities that have one of the events at or before the instant: all, or only those in ``keys``.
+        """Return the entities for whom one of the events counts at or before the instant: all, or those in ``keys``.
 
         Raises
         ------
@@ -130,12 +150,17 @@ class OfflineEvents:
             if the log cannot be read.
         """
         ever = dict.fromkeys(self.names)
+        owned = self.attribution(as_of, as_of)
+        reported = None if keys is None else owned.reported(keys)
+        table = owned.table(keys)
         with self._engine() as engine:
-            batches = _retried(lambda: engine.entities(self._files(ever, as_of), as_of, keys))
+            batches = _retried(lambda: engine.entities(self._files(ever, as_of), as_of, reported, table))
             return pa.concat_arrays([_no_keys(), *(batch.column(0).cast(pa.large_string()) for batch in batches)])
 
     def first_seen(self, as_of: int) -> pa.Table:
-        """Return the entities that have one of the events until the instant (``entity``) and their first time (``at``).
+        """Return for whom one of the events counts by the instant (``entity``), and from when on (``at``).
+
+        An id that was joined to a person by then is among them, from its own first event on.
 
         Raises
         ------
@@ -146,7 +171,22 @@ class OfflineEvents:
         with self._engine() as engine:
             batches = [*_retried(lambda: engine.first_seen(self._files(ever, as_of), as_of))]
         every = pa.Table.from_batches(batches, SEEN) if batches else SEEN.empty_table()
+        every = pa.concat_tables([every, self._seen_by_joins(every, as_of)])
         return every.group_by("entity").aggregate([("at", "min")]).rename_columns(SEEN.names)
+
+    def _seen_by_joins(self, seen: pa.Table, as_of: int) -> pa.Table:
+        """Return who has an event because of a join, from when on."""
+        joined = seen.filter(pc.is_in(seen["entity"], value_set=pa.array(self.joins.joined(as_of), pa.large_string())))
+        rows = [
+            (owner, max(row["at"], begin))
+            for row in joined.to_pylist()
+            for owner, _, begin in self.joins.stations(row["entity"])[1:]
+            if begin <= as_of
+        ]
+        columns = zip(*rows, strict=True) if rows else ((), ())
+        return pa.table(
+            [pa.array(column, field.type) for column, field in zip(columns, SEEN, strict=True)], schema=SEEN
+        )
 
     def rows(self, as_of: int, first: int) -> int:
         """Estimate how many events :meth:`pieces` reads: those in its files."""

@@ -29,23 +29,46 @@ _READ = ["entity", "event_id", "at", "stored_at", "properties"]
 class OutsideMemory:
     """Sorts with DuckDB, on disk where needed."""
 
+    # `keys` are entities as they were reported. `attributed` says for whom the events of entities count that are not
+    # here; None: all events count for whom they were reported.
+
     def __init__(self, names: Sequence[str], connection: Any) -> None:
         self._names = names
         self._connection = connection
 
-    def events(self, files: Files, starts: Starts, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    def events(
+        self,
+        files: Files,
+        starts: Starts,
+        as_of: int,
+        keys: Sequence[str] | None,
+        attributed: pa.Table | None = None,
+    ) -> Iterator[pa.RecordBatch]:
         parts = [
             f'SELECT entity, {self._names.index(name)}::BIGINT AS name, epoch_us("at") AS "at", event_id, properties, '  # noqa: S608  # texts are quoted
             f"epoch_us(stored_at) AS stored, file_row_number AS line FROM {_files_sql(paths)} "
             f"WHERE {_when(starts[name], as_of)} AND {_which(keys)}"
             for name, paths in files.items()
         ]
-        return self._run(parts, 'ORDER BY entity, "at", event_id, stored, line', keys)
+        rows = " UNION ALL ".join(parts)
+        if attributed is not None:
+            self._connection.register("attributed", attributed)
+            rows = (
+                "SELECT coalesce(owner, entity) AS entity, name, \"at\", event_id || coalesce(suffix, '') AS event_id, "  # noqa: S608  # no text of others
+                f"properties, stored, line FROM ({rows}) LEFT JOIN attributed ON entity = reported"
+            )
+        return self._run(parts and [rows], 'ORDER BY entity, "at", event_id, stored, line', keys)
 
-    def entities(self, files: Files, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    def entities(
+        self, files: Files, as_of: int, keys: Sequence[str] | None, attributed: pa.Table | None = None
+    ) -> Iterator[pa.RecordBatch]:
         every = chain.from_iterable(files.values())
         which = f"{_when(None, as_of)} AND {_which(keys)}"
         parts = [f"SELECT DISTINCT entity FROM {_files_sql(every)} WHERE {which}"] if files else []  # noqa: S608  # texts are quoted
+        if attributed is not None and parts:
+            self._connection.register("attributed", attributed)
+            owned = "SELECT DISTINCT coalesce(owner, entity) AS entity"
+            parts = [f"{owned} FROM ({parts[0]}) LEFT JOIN attributed ON entity = reported"]
         return self._run(parts, "ORDER BY entity", keys)
 
     def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
@@ -95,25 +118,47 @@ class InMemory:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
 
-    def events(self, files: Files, starts: Starts, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    def events(
+        self,
+        files: Files,
+        starts: Starts,
+        as_of: int,
+        keys: Sequence[str] | None,
+        attributed: pa.Table | None = None,
+    ) -> Iterator[pa.RecordBatch]:
         tables = []
         for name, paths in files.items():
             number = self._names.index(name)
             tables += [_read(file, number, starts[name], as_of, keys) for file in paths]
         if not tables:
             return iter(())
-        return iter(pa.concat_tables(tables).sort_by(_ORDER).to_batches(PIECE))
+        return iter(_attributed(pa.concat_tables(tables), attributed).sort_by(_ORDER).to_batches(PIECE))
 
-    def entities(self, files: Files, as_of: int, keys: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        every = [_read(file, 0, None, as_of, keys)["entity"] for paths in files.values() for file in paths]
-        unique = pc.unique(pa.chunked_array([chunk for column in every for chunk in column.chunks], pa.string())).sort()
-        return iter([pa.record_batch({"entity": unique})])
+    def entities(
+        self, files: Files, as_of: int, keys: Sequence[str] | None, attributed: pa.Table | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        every = [_read(file, 0, None, as_of, keys) for paths in files.values() for file in paths]
+        if not every:
+            return iter(())
+        owners = _attributed(pa.concat_tables(every), attributed)["entity"]
+        return iter([pa.record_batch({"entity": pc.unique(owners).sort()})])
 
     def first_seen(self, files: Files, as_of: int) -> Iterator[pa.RecordBatch]:
         for paths in files.values():
             for file in paths:
                 read = _read(file, 0, None, as_of, None).group_by("entity").aggregate([("at", "min")])
                 yield from read.rename_columns(SEEN.names).cast(SEEN).to_batches()
+
+
+def _attributed(rows: pa.Table, attributed: pa.Table | None) -> pa.Table:
+    """Return events with for whom they count, and with the ids that they have there."""
+    if attributed is None:
+        return rows
+    joined = rows.join(attributed, keys="entity", right_keys="reported", join_type="left outer")
+    owners = pc.coalesce(joined["owner"], joined["entity"])
+    ids = pc.binary_join_element_wise(joined["event_id"], pc.fill_null(joined["suffix"], ""), "")
+    joined = joined.set_column(joined.schema.get_field_index("entity"), "entity", owners)
+    return joined.set_column(joined.schema.get_field_index("event_id"), "event_id", ids).select(rows.column_names)
 
 
 def _read(file: Path, name: int, start: int | None, as_of: int, keys: Sequence[str] | None) -> pa.Table:

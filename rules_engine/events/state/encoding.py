@@ -74,11 +74,12 @@ def _digests(rows: EventRows, requirement: EventRequirement) -> bytes:
 
 def _to_json(state: EventState, requirements: StateRequirements) -> bytes:
     pairs = list(zip(state.kept, requirements.events, strict=True))
+    head = [state.pruned_at, list(state.joined.items())] if state.joined else state.pruned_at
     try:
-        return orjson.dumps([state.pruned_at, *(_pack_kept(kept, requirement) for kept, requirement in pairs)])
+        return orjson.dumps([head, *(_pack_kept(kept, requirement) for kept, requirement in pairs)])
     except TypeError:  # a value that JSON has no place for: an integer beyond 64 bits, bytes, half a surrogate pair
         packed = (_pack_kept(kept, requirement, exotic=True) for kept, requirement in pairs)
-        return orjson.dumps([state.pruned_at, *packed])
+        return orjson.dumps([head, *packed])
 
 
 def _deflated(body: bytes) -> tuple[bytes, int]:
@@ -174,7 +175,8 @@ def _inflated(body: bytes) -> bytes:
 def _decode_payload(
     text: bytes, digests: bytes, requirements: StateRequirements, pieces: Mapping[bytes, bytes]
 ) -> EventState:
-    pruned_at, *packed = orjson.loads(text)
+    head, *packed = orjson.loads(text)
+    pruned_at, joined = head if isinstance(head, list) else (head, ())
     exotic = b"{" in text
     kept, read = [], 0
     for item, requirement in zip(packed, requirements.events, strict=True):
@@ -188,7 +190,7 @@ def _decode_payload(
         read += 0 if requirement.whole_ids else DIGEST_SIZE * len(rows.ats)
     if read != len(digests):
         raise ValueError("it does not hold one id for each event")
-    return EventState(requirements.fingerprint, tuple(kept), pruned_at)
+    return EventState(requirements.fingerprint, tuple(kept), pruned_at, dict(joined))
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from operator import itemgetter
 from rules_engine.events.state.pieces import NOTHING_OLDER, EventRows, Older, joined
 from rules_engine.events.state.requirements import EventRequirement, StateRequirements
 from rules_engine.events.state.totals import Total
-from rules_engine.rules.inputs import Event
+from rules_engine.rules.inputs import VIA, Event
 from rules_engine.rules.one_event import read_value
 from rules_engine.rules.types import Value, conform
 
@@ -97,11 +97,14 @@ class EventState:
     pruned_at
         events that are not needed from this instant on were dropped, so earlier instants cannot be answered; None:
         nothing was dropped.
+    joined
+        the ids whose events are among them, with the instants of their joins: the newest hundred.
     """
 
     fingerprint: int
     kept: tuple[Kept, ...]
     pruned_at: int | None = None
+    joined: Mapping[str, int] = field(default_factory=dict)
 
 
 def empty_state(requirements: StateRequirements) -> EventState:
@@ -158,7 +161,7 @@ def add_rows(state: EventState, placed: Iterable[PlacedRow], requirements: State
         before = kept[place]
         kept[place] = after = _with_rows(before, new_rows, requirements.events[place])
         is_changed = is_changed or after is not before
-    return EventState(state.fingerprint, tuple(kept), state.pruned_at) if is_changed else state
+    return EventState(state.fingerprint, tuple(kept), state.pruned_at, state.joined) if is_changed else state
 
 
 def _row(event: Event, requirement: EventRequirement) -> Row | None:
@@ -179,7 +182,17 @@ def _row(event: Event, requirement: EventRequirement) -> Row | None:
 
 def event_key(event: Event, requirement: EventRequirement) -> bytes:
     """Return the stored form of the event's id: all of it if ids decide which of two events is first, else a digest."""
-    whole = event.id.encode("utf-8", "surrogatepass")
+    own, *via = event.id.split(VIA)
+    whole = own.encode("utf-8", "surrogatepass")
+    key = whole if requirement.whole_ids else digest_of(whole)
+    for entity in via:
+        key = handed_on_key(key, entity, requirement)
+    return key
+
+
+def handed_on_key(key: bytes, entity: str, requirement: EventRequirement) -> bytes:
+    """Return the stored form of an id when an entity's event is handed on to the person to whom that is joined."""
+    whole = key + f"{VIA}{entity}".encode("utf-8", "surrogatepass")
     return whole if requirement.whole_ids else digest_of(whole)
 
 

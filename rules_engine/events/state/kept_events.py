@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -51,6 +51,11 @@ class StateEvents(KeptEvents):
         return events
 
     _reader: StateReader
+
+    @property
+    def joined(self) -> Mapping[str, int]:
+        """Return the ids whose events are among them, with the instants of their joins."""
+        return self._reader.state.joined
 
     def aggregate_value(self, aggregate: EventAggregate, now: int) -> Value:
         return self._reader.aggregate(aggregate, now)

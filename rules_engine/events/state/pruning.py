@@ -45,7 +45,7 @@ def prune(state: EventState, requirements: StateRequirements, now: int) -> Event
     """
     if state.pruned_at is not None:
         now = max(now, state.pruned_at)
-    whole = [_without_pieces(kept) for kept in state.kept]
+    whole = [all_together(kept) for kept in state.kept]
     starts = _latest_starts(whole, requirements, now)
     pruned = [
         _prune_kept(_settle(kept, requirement, requirements, now), requirement, requirements.bound, now, starts)
@@ -53,16 +53,16 @@ def prune(state: EventState, requirements: StateRequirements, now: int) -> Event
         else kept
         for kept, requirement in zip(whole, requirements.events, strict=True)
     ]
-    packed = [_with_pieces(kept, before, requirements.piece) for kept, before in zip(pruned, state.kept, strict=True)]
-    return EventState(state.fingerprint, tuple(packed), now)
+    packed = [in_pieces(kept, before, requirements.piece) for kept, before in zip(pruned, state.kept, strict=True)]
+    return EventState(state.fingerprint, tuple(packed), now, state.joined)
 
 
-def _without_pieces(kept: Kept) -> Kept:
+def all_together(kept: Kept) -> Kept:
     """Return the same with all events in one place."""
     return replace(kept.with_rows(kept.rows), older=NOTHING_OLDER) if kept.older.pieces else kept
 
 
-def _with_pieces(kept: Kept, before: Kept, size: int) -> Kept:
+def in_pieces(kept: Kept, before: Kept, size: int) -> Kept:
     """Return the same with older events in pieces, in those that there were as far as they are needed."""
     if not before.older.pieces and len(kept.ats) <= size + size // 2:
         return kept
@@ -101,8 +101,12 @@ def _settle(kept: Kept, requirement: EventRequirement, requirements: StateRequir
         return kept
     start = _NEVER if kept.settled is None else kept.settled
     until = max(start, now - requirements.lateness, _overflow(kept, requirement, start, now, requirements.bound))
-    if until == start:
-        return kept
+    return kept if until == start else settled(kept, requirement, until)
+
+
+def settled(kept: Kept, requirement: EventRequirement, until: int) -> Kept:
+    """Return the events with those up to an instant, which is later than the last one, in the totals."""
+    start = _NEVER if kept.settled is None else kept.settled
     totals = []
     for place, total in zip(requirement.totals, kept.totals, strict=True):
         rows = [row for row in _rows(kept, place.bit, start) if kept.ats[row] <= until]

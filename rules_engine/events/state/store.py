@@ -21,10 +21,12 @@ from rules_engine.errors import StoreDataError, StoreTimeoutError
 from rules_engine.events.declarations.validation import MAX_AHEAD
 from rules_engine.events.state.encoding import decode_state, encode_piece, encode_state, named_pieces
 from rules_engine.events.state.entity_state import EventState, changed_places, empty_state, update
+from rules_engine.events.state.merging import with_joined
 from rules_engine.events.state.pruning import prune
 from rules_engine.events.state.requirements import StateRequirements
 from rules_engine.events.state.stored import WRITE_PIECES, pieces_key, reading
 from rules_engine.events.state.waiting import (
+    Waiting,
     decode_current,
     digests,
     encode_waiting,
@@ -156,18 +158,27 @@ class StateStore:
         """Return the states of entities, in order, with the events that wait behind them."""
         return [decode_current(raw, self.requirements) for raw in self._get(entities)]
 
-    def reported(self, entity: str, event: Event) -> list[tuple[bytes | str, ...]]:
+    def stored(self, entities: Sequence[str]) -> list[bytes]:
+        """Return the states of entities as they are stored, with what waits behind them."""
+        return [raw or b"" for raw in self._get(entities)] if entities else []
+
+    def reported(self, entity: str, event: Waiting) -> list[tuple[bytes | str, ...]]:
         """Return the commands that append an event to its entity's state; none if nothing needs the event.
 
         The state does not expire until the worker has taken in the event.
         """
-        if event.name not in self.requirements.places:
+        if isinstance(event, Event) and event.name not in self.requirements.places:
             return []
         key = self._key(entity)
         append: list[tuple[bytes | str, ...]] = [("APPEND", key, encode_waiting(event))]
         return [*append, ("PERSIST", key), ("PERSIST", pieces_key(key))] if self._lifetime else append
 
-    def update(self, events: Mapping[str, Sequence[Event]], now: int) -> set[str]:
+    def update(
+        self,
+        events: Mapping[str, Sequence[Event]],
+        now: int,
+        joined: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> set[str]:
         """Add events to the states of their entities.
 
         When it returns, every reader sees the events. Order does not matter, and events that a state already has change
@@ -179,6 +190,8 @@ class StateStore:
             by entity.
         now
             the present; parts that no answer from a minute before it on needs may be dropped.
+        joined
+            by entity, the ids whose events are among them, with the instants of their joins.
 
         Returns
         -------
@@ -204,7 +217,7 @@ class StateStore:
                 to_rebuild.add(entity)
                 damaged.append(entity)
                 return None
-            new = update(old, events[entity], self.requirements)
+            new = _joined(update(old, events[entity], self.requirements), entity, joined)
             if not differs(old, new):
                 return None
             if is_late(old, new):
@@ -224,7 +237,12 @@ class StateStore:
             pipeline.execute()
         return to_rebuild
 
-    def rebuild(self, events: Mapping[str, Sequence[Event]], now: int) -> None:
+    def rebuild(
+        self,
+        events: Mapping[str, Sequence[Event]],
+        now: int,
+        joined: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
         """Replace the states of entities, damaged ones too, by states made from all their events.
 
         Events that were appended to a state go on waiting for the worker.
@@ -233,7 +251,7 @@ class StateStore:
         ----------
         events
             by entity: all its events in the log, as far back as the definitions look.
-        now
+        now, joined
             as for :meth:`update`.
 
         Raises
@@ -246,7 +264,7 @@ class StateStore:
             pieces, stored, waiting = _readable_parts(raw)
             judged = [event for event in events[entity] if waiting_digest(event) not in waiting]
             state = update(empty_state(self.requirements), judged, self.requirements)
-            state = prune(state, self.requirements, now - CLOCK_SKEW)
+            state = _joined(prune(state, self.requirements, now - CLOCK_SKEW), entity, joined)
             outlook = b"" if is_empty(state) else self._outlooks.of(state, now)
             return self._proposal(pieces, stored, state, outlook)
 
@@ -342,7 +360,13 @@ def is_empty(state: EventState) -> bool:
 
 def differs(old: EventState, new: EventState) -> bool:
     """Say whether a state differs from the one that it was made from."""
-    return any(map(operator.is_not, old.kept, new.kept))
+    return old.joined != new.joined or any(map(operator.is_not, old.kept, new.kept))
+
+
+def _joined(state: EventState, entity: str, joined: Mapping[str, Mapping[str, int]] | None) -> EventState:
+    """Return a state that knows the ids whose events are part of it."""
+    ids = (joined or {}).get(entity)
+    return state if not ids else with_joined(state, ids)
 
 
 def _events_of(state: EventState) -> int:

@@ -59,6 +59,21 @@ class Total:
             tuple(sorted({*self.endless, *(number for number in numbers if math.isinf(number))})),
         )
 
+    def also(self, other: Total) -> Total:
+        """Return the total of these events and others.
+
+        >>> Total().plus([1, 0.5]).also(Total().plus([2, None])).sum([])
+        3.5
+        """
+        return Total(
+            self.events + other.events,
+            self.values + other.values,
+            self.integers + other.integers,
+            self.floats + other.floats,
+            self.exact + other.exact,
+            tuple(sorted({*self.endless, *other.endless})),
+        )
+
     def sum(self, values: Sequence[int | float]) -> int | float | None:
         """Return the sum with further values: what the sum over all the values would be."""
         if not self.floats and all(isinstance(value, int) for value in values):

@@ -103,11 +103,13 @@ def _rows(repo: FeastRepo, view_name: str, start: int, end: int) -> pa.Table:
 def _events(repo: FeastRepo, target: Target, catalog: Catalog, start: int, end: int) -> pa.Table:
     match = event_match(target.to_plain(), catalog).match
     log = event_log(repo.project)
+    joins = log.joins()
     tables = [_NOTHING.empty_table()]
     for day in log.days():
         if day * DAY > end or (day + 1) * DAY <= start:
             continue
-        events = [(user, event) for user, event in log.read(day, [match.event]) if _counts(event, match, start, end)]
+        owned = (joins.attributed(user, event, end) for user, event in log.read(day, [match.event]))
+        events = [(user, event) for user, event in owned if _counts(event, match, start, end)]
         columns = [[user for user, _ in events], [event.at for _, event in events]]
         tables.append(pa.table([pa.array(*pair) for pair in zip(columns, _NOTHING.types, strict=True)], _NOTHING))
     return pa.concat_tables(tables)

@@ -5,9 +5,11 @@ See https://segment.com/docs/connections/spec/. A message belongs to its ``userI
 ====================  ======================================================================
 ``track``             the event that it names
 ``page``, ``screen``  an event ``page`` or ``screen`` with ``name`` and ``category`` as properties
-``identify``          traits, and an event ``identify`` if one is declared
+``identify``          traits, and an event ``identify`` if one is declared; with a ``userId``, the
+                      ``anonymousId`` is joined to it
 ``group``             an event ``group``: the group's traits, and ``group_id``
-``alias``             an event ``alias`` with ``previous_id``
+``alias``             ``previousId`` is joined to the ``userId``, and an event ``alias`` with
+                      ``previous_id`` if one is declared
 ====================  ======================================================================
 """
 
@@ -78,7 +80,11 @@ def read_message(content: object, kind: str | None, arrival: Arrival, words: Voc
         if read is None:
             raise UnclearMessageError("unknown-type", f"a message is one of {', '.join(_KINDS)}")
         event, properties, traits = read(message, words)
-        return Report(_entity(message), event, _instant(message, arrival), _identity(message), properties, traits)
+        previous = _previous(kind or str(message.get("type")), message)
+        if previous is not None and not words.declares(str(event)):
+            event = None
+        at, identity = _instant(message, arrival), _identity(message)
+        return Report(_entity(message), event, at, identity, properties, traits, previous)
     except UnclearMessageError as unclear:
         return refused(content, unclear.rejection)
 
@@ -159,14 +165,31 @@ _KINDS: Mapping[str, Callable[[Message, Vocabulary], _Content]] = {
 
 def _entity(message: Message) -> str:
     for key in ("userId", "anonymousId"):
-        value = message.get(key)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        if value is not None and value != "":
-            if not isinstance(value, str):
-                raise UnclearMessageError("invalid-entity", f"`{key}` is a string or a whole number")
+        if (value := _key(message, key)) is not None:
             return value
     raise UnclearMessageError("missing-entity", "a message belongs to a `userId` or an `anonymousId`")
+
+
+def _previous(kind: str, message: Message) -> str | None:
+    """Return the id that a message joins to its `userId`; None if it joins none."""
+    key = _JOINING.get(kind)
+    return None if key is None or _key(message, "userId") is None else _key(message, key)
+
+
+#: By kind of message: what holds the id that it joins to the ``userId``.
+_JOINING = {"identify": "anonymousId", "alias": "previousId"}
+
+
+def _key(message: Message, key: str) -> str | None:
+    """Return the key of an entity; None if the message has none there."""
+    value = message.get(key)
+    if value is None or value == "":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise UnclearMessageError("invalid-entity", f"`{key}` is a string or a whole number")
+    return value
 
 
 def _instant(message: Message, arrival: Arrival) -> int:

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -16,14 +16,17 @@ import orjson
 from rules_engine.clock import DAY
 from rules_engine.errors import DataError
 from rules_engine.events.declarations.validation import Rejection
+from rules_engine.events.joins import JOIN
 from rules_engine.events.log.event_log import EventLog, Logged
 from rules_engine.events.refused import Refused, as_bytes
 from rules_engine.events.streams import encode_raw
 from rules_engine.files import write_atomically
 from rules_engine.folders import Project
+from rules_engine.rules.inputs import Event
 from rules_engine.stream.event_sink import EventSink, event_log
 from rules_engine.stream.files.mapping import FileEvent, Mapped, file_events
 from rules_engine.stream.files.rows import BadRow
+from rules_engine.stream.joining import decide, join_entry
 from rules_engine.stream.rebuilding import rebuild_noted
 from rules_engine.stream.reevaluation import look_again
 
@@ -130,7 +133,6 @@ class _Taking:
             outcome = row.rejection if isinstance(row, BadRow) else sink.check(row.raw)
             if isinstance(outcome, Rejection):
                 refused.append(Refused(row.raw if isinstance(row, BadRow) else as_bytes(row.raw), outcome))
-                report.reasons[outcome.code] = report.reasons.get(outcome.code, 0) + 1
                 continue
             assert isinstance(row, FileEvent), "a row that is accepted was read"
             events.append(outcome)
@@ -141,14 +143,35 @@ class _Taking:
         if raws:
             sink.report(raws)
         elif events:
+            events = self._with_joins_decided(events, refused)
             new = self._logged.new(events)
             report.known += len(events) - len(new)
             sink.take(events, new)
             self._logged.add(new)
         sink.refuse(refused, self._source)
+        for event in refused:
+            report.reasons[event.rejection.code] = report.reasons.get(event.rejection.code, 0) + 1
         report.rows += len(batch)
         report.accepted += len(events)
         report.refused += len(refused)
+
+    def _with_joins_decided(self, events: Sequence[Logged], refused: list[Refused]) -> list[Logged]:
+        """Return the events with the joins as they count; workers hear of them, and states are rebuilt from the log."""
+        sink = self._sink
+        joins = [(entity, _dated(event, sink.now)) for entity, event in events if event.name == JOIN]
+        outcomes = decide(sink, joins, to_stream=True)
+        refused += [
+            Refused(join_entry(*join), outcome)
+            for join, outcome in zip(joins, outcomes, strict=True)
+            if isinstance(outcome, Rejection)
+        ]
+        decided = [outcome for outcome in outcomes if not isinstance(outcome, Rejection)]
+        sink.note_to_rebuild(entity for entity, _ in decided)
+        return [*(logged for logged in events if logged[1].name != JOIN), *decided]
+
+
+def _dated(join: Event, now: int) -> Event:
+    return replace(join, at=min(join.at, now))
 
 
 class _LoggedEvents:

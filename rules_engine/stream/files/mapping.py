@@ -20,6 +20,7 @@ from rules_engine.errors import DataError
 from rules_engine.events.declarations.events_yaml import EventDeclaration
 from rules_engine.events.declarations.schemas import parse_event_instant
 from rules_engine.events.declarations.validation import Rejection
+from rules_engine.events.joins import JOIN
 from rules_engine.events.log.event_log import COLUMNS as LOG_COLUMNS
 from rules_engine.events.refused import as_bytes
 from rules_engine.rules.types import Kind, ValueType
@@ -34,7 +35,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]{1,330}(\.[0-9]{0,330})?|\.[0-9]{1,330})([eE][
 #: A number as programs write it: without a leading plus or zero, which texts such as telephone numbers have.
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,330})(\.[0-9]{1,330})?([eE][+-]?[0-9]{1,3})?\Z", re.ASCII)
 _INSTANT_START = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
-_FOLDER = re.compile(r"event=([a-z][a-z0-9_]*)\Z")
+_FOLDER = re.compile(r"event=(\$?[a-z][a-z0-9_]*)\Z")
 
 #: Whole numbers up to here are exact as floats.
 _EXACT = 2**53
@@ -169,7 +170,7 @@ class _Maker:
         self._is_text = rows.is_text
         self._is_log = rows.columns == LOG_COLUMNS
         self._types = {name: event.type.properties for name, event in declared.items()}
-        self._own_ids = {name for name, event in declared.items() if event.id_property is not None}
+        self._own_ids = {JOIN, *(name for name, event in declared.items() if event.id_property is not None)}
         self._parts = {mapped.entity, mapped.at, mapped.event_id} | ({mapped.event} if mapped.name is None else set())
 
     def __call__(self, row: dict[str, Any]) -> FileEvent | BadRow:

@@ -310,6 +310,7 @@ def test_json() -> None:
         "verdict": False,
         "at": "2026-03-02T12:00:00Z",
         "changes_at": None,
+        "joined": {},
         "reason": {
             **leaf,
             "condition": "all",

@@ -79,7 +79,7 @@ def test_what_each_kind_says() -> None:
     group = read({"userId": "u", "type": "group", "groupId": "g", "traits": {"size": 5}})
     assert (group.event, group.properties) == ("group", {"size": 5, "group_id": "g"})
     alias = read({"userId": "u", "type": "alias", "previousId": "a"})
-    assert (alias.event, alias.properties) == ("alias", {"previous_id": "a"})
+    assert (alias.entity, alias.previous_id, alias.event) == ("u", "a", None)
 
 
 def test_traits_may_be_in_the_context_as_rudderstack_sends_them() -> None:
