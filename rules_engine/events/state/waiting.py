@@ -57,7 +57,7 @@ _EVENT, _PACKED, _STATE = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What is kept of an id that was joined to a person, on its way to that person.
+    """Holds what is kept of an id that was joined to a person, on its way to that person.
 
     Attributes
     ----------
