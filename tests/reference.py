@@ -22,12 +22,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tests.reference_calendar import unit_number
 from tests.reference_moments import candidates
 from tests.reference_sides import right_side, two_sides
 from tests.reference_values import (
@@ -311,13 +312,6 @@ def lies_in(window: Any, at: datetime, now: datetime) -> bool:
     return ("from" not in window or at >= datetime.fromisoformat(window["from"])) and (
         "to" not in window or at < datetime.fromisoformat(window["to"])
     )
-
-
-def unit_number(unit: str, day: date, first_day: int) -> int:
-    """Count calendar units up to the one that a day lies in."""
-    months = day.year * 12 + day.month - 1
-    numbers = {"day": day.toordinal(), "week": (day.toordinal() - 1 - first_day) // 7, "month": months}
-    return numbers.get(unit, months // 3 if unit == "quarter" else day.year)
 
 
 def first_time(condition: Condition, world: World) -> bool:

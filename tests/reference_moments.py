@@ -9,6 +9,7 @@ from itertools import combinations_with_replacement
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tests.reference_calendar import reach
 from tests.reference_values import (
     RELATIVE_TIME,
     Condition,
@@ -64,12 +65,13 @@ def data_moments(nodes: list[Mapping[str, Any]], world: World) -> set[datetime]:
 
 def calendar_moments(nodes: list[Mapping[str, Any]], world: World) -> Iterator[datetime]:
     """Yield the local midnights after now, until every event has left every calendar window."""
-    days = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
     windows = [node for node in nodes if "calendar" in node]
-    latest = max([world.now, *(event["at"] for event in world.events)])
+    times = find_times([world.features, world.context])
+    latest = max([world.now, *(event["at"] for event in world.events), *times])
     for window in windows:
-        units = 2 if window.get("last", "this") == "this" else window["last"] + 2
-        end = latest + timedelta(days=units * days[window["calendar"]])
+        end = latest + reach(window)
+        if any("anniversary_in" in node for node in nodes):
+            end = max(end, world.now + timedelta(days=3 * 366))
         for number in range((end - world.now).days + 2):
             day = (world.now + timedelta(days=number)).date()
             yield from boundaries(ZoneInfo(window.get("timezone", "UTC")), day, {0})

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from tests.reference_values import COMPARE, ORDER_OPERATORS, Condition, Truth, clean, kind
+from tests.reference_values import COMPARE, ORDER_OPERATORS, RELATIVE_TIME, Condition, Truth, clean, kind
 
 
 def right_side(test: Condition) -> Mapping[str, Any] | None:
     """Return what follows an operator, if it is another value."""
-    return next((test[name] for name in test if name in COMPARE and isinstance(test[name], Mapping)), None)
+    names = [name for name in test if name in COMPARE and name not in RELATIVE_TIME]
+    return next((test[name] for name in names if isinstance(test[name], Mapping)), None)
 
 
 def two_sides(test: Condition, left: Any, value_of: Callable[[Condition], Any]) -> Truth:

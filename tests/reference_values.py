@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tests.reference_calendar import has_anniversary, in_units
+
 Truth = bool | None
 Condition = Mapping[str, Any]
 Event = Mapping[str, Any]
 
-RELATIVE_TIME = ("in_last", "not_in_last", "in_next")
+RELATIVE_TIME = ("in_last", "not_in_last", "in_next", "in_calendar", "anniversary_in")
 STRING_OPERATORS = ("contains", "starts_with", "ends_with", "matches")
 ORDER_OPERATORS = ("greater_than", "at_least", "less_than", "at_most", "between")
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -162,6 +164,8 @@ COMPARE: dict[str, Callable[[Any, Any, datetime], bool]] = {
     "in_last": within_last,
     "not_in_last": lambda value, literal, now: not within_last(value, literal, now),
     "in_next": lambda value, literal, now: now < value <= now + length(literal),
+    "in_calendar": lambda value, literal, now: in_units(literal, value, now),
+    "anniversary_in": lambda value, literal, now: has_anniversary(literal, value, now),
     "contains": lambda value, literal, _: literal in value,
     "starts_with": lambda value, literal, _: value.startswith(literal),
     "ends_with": lambda value, literal, _: value.endswith(literal),

@@ -132,11 +132,11 @@ def candidates(conditions: Iterable[Condition], inputs: Inputs, now: int) -> set
             else:
                 instants.update(sequence_instants(condition, events))
         elif isinstance(condition, Predicate):
-            instants.update(_predicate_instants(condition, inputs))
+            instants.update(_predicate_instants(condition, inputs, now))
     return {instant for instant in instants if instant > now}
 
 
-def _predicate_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
+def _predicate_instants(predicate: Predicate, inputs: Inputs, now: int) -> Iterator[int]:
     for operand in operands(predicate):
         if isinstance(operand, EventAggregate) and isinstance(inputs.events, KeptEvents):
             yield from inputs.events.instants(operand)
@@ -145,15 +145,15 @@ def _predicate_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
                 yield from operand.turns(event.at)
         elif isinstance(operand, FeatureRef) and operand.view in inputs.expires_at:
             yield inputs.expires_at[operand.view]
-    yield from _value_instants(predicate, inputs)
+    yield from _value_instants(predicate, inputs, now)
 
 
-def _value_instants(predicate: Predicate, inputs: Inputs) -> Iterator[int]:
+def _value_instants(predicate: Predicate, inputs: Inputs, now: int) -> Iterator[int]:
     """Yield the instants at which the answer of an operator such as ``in_last`` changes for the value."""
     boundaries = OPERATORS[predicate.operator].boundaries
     value = Evaluation(Program({}), inputs, _BEFORE_EXPIRY).value(predicate) if boundaries else None
     if boundaries is not None and value is not None:
-        yield from boundaries(value, predicate.argument)
+        yield from boundaries(value, predicate.argument, now)
 
 
 def clocks_of(conditions: Iterable[Condition], inputs: Inputs) -> Callable[[int, int], Iterator[int]] | None:

@@ -11,6 +11,7 @@ from typing import Any
 from rules_engine.rules import nodes
 from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.arithmetic import Operation
+from rules_engine.rules.calendar_spans import CalendarSpan
 from rules_engine.rules.types import Kind, ValueType
 from rules_engine.rules.windows import AgoWindow, BeforeWindow, CalendarWindow, FixedWindow
 
@@ -40,6 +41,7 @@ CLASSES: dict[str, type] = {
         FixedWindow,
         CalendarWindow,
         BeforeWindow,
+        CalendarSpan,
     )
 }
 ENUMS: dict[str, type[Enum]] = {

@@ -31,69 +31,7 @@ from rules_engine.rules.right_side_schema import RIGHT_SIDE, property_side, righ
 from rules_engine.rules.schema_parts import JsonSchema, feature_schema, mapping_schema
 from rules_engine.rules.text import MAX_PATTERN_LENGTH
 from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
-from rules_engine.rules.windows import MAX_UNITS, UNITS
-
-_DURATION: JsonSchema = {
-    "type": "string",
-    "pattern": "^0*[1-9][0-9]*[smhdw]$",
-    "description": "A whole number and one of s, m, h, d, w, e.g. 30m or 7d.",
-    "examples": ["30m", "24h", "7d", "30d"],
-}
-_WINDOW: JsonSchema = {
-    "type": "string",
-    "pattern": "^(0*[1-9][0-9]*[smhdw]|ever)$",
-    "description": "How far back to look: a duration such as 30m, 24h or 30d, or `ever`.",
-    "examples": ["1h", "24h", "7d", "30d", "ever"],
-}
-_INSTANT: JsonSchema = {"type": "string", "description": "An instant with an offset, e.g. 2026-01-01T00:00:00Z."}
-_FIXED_ZONE: JsonSchema = {"type": "string", "description": "An IANA name, e.g. Europe/Oslo; without it UTC."}
-_EVENT_WINDOW: JsonSchema = {
-    "description": "When the events happened: a duration such as 30d, `ever`, some time ago, between instants, "
-    "or in units of the calendar.",
-    "anyOf": [
-        _WINDOW,
-        {
-            "type": "object",
-            "properties": {
-                "between_ago": {
-                    "type": "array",
-                    "items": _WINDOW,
-                    "minItems": 2,
-                    "maxItems": 2,
-                    "description": "Two durations, the nearer one first, e.g. [30d, 60d].",
-                }
-            },
-            "required": ["between_ago"],
-            "additionalProperties": False,
-        },
-        {
-            "type": "object",
-            "properties": {
-                "from": {**_INSTANT, "description": "The first instant; without it there is no start."},
-                "to": {
-                    **_INSTANT,
-                    "description": "The instant before which the window ends; without it there is no end.",
-                },
-            },
-            "minProperties": 1,
-            "additionalProperties": False,
-        },
-        {
-            "type": "object",
-            "properties": {
-                "calendar": {"enum": list(UNITS), "description": "The unit."},
-                "last": {
-                    "anyOf": [{"const": "this"}, {"type": "integer", "minimum": 1, "maximum": MAX_UNITS}],
-                    "description": "How many whole units before this one; `this`, or nothing, is this one up to now.",
-                },
-                "timezone": _FIXED_ZONE,
-                "first_day": {"enum": list(WEEKDAYS), "description": "The first day of weeks; without it Monday."},
-            },
-            "required": ["calendar"],
-            "additionalProperties": False,
-        },
-    ],
-}
+from rules_engine.rules.window_schema import CALENDAR_SPAN, DURATION, EVENT_WINDOW, FIXED_ZONE, WINDOW
 
 _COMPUTED = "What numbers of the event come to: properties and constants, e.g. {product: [quantity, price]}."
 
@@ -132,12 +70,12 @@ class ConditionSchema:
             "segment_name": {"type": "string", "examples": self._segments},
             "event_name": self._event_name(),
             **{_where_of(name): self._where(name) for name in (None, *sorted(self._catalog.events))},
-            "duration": _DURATION,
-            "window": _EVENT_WINDOW,
+            "duration": DURATION,
+            "window": EVENT_WINDOW,
             **right_side_definitions(
                 feature_schema(self._catalog, None),
                 [self._source_of(event) for event in self._event_names()],
-                _EVENT_WINDOW,
+                EVENT_WINDOW,
             ),
         }
 
@@ -226,7 +164,7 @@ class ConditionSchema:
         return [*sorted(self._catalog.events)] if self._catalog.closed else [None]
 
     def _did(self, form: Form, event: str | None) -> JsonSchema:
-        properties = {form.head: _name(event), "within": _EVENT_WINDOW, "where": self.where(event)}
+        properties = {form.head: _name(event), "within": EVENT_WINDOW, "where": self.where(event)}
         if "count" in form.optional:
             operators = {key: _argument(OPERATORS[key], INTEGER, RIGHT_SIDE) for key in sorted(COUNT_OPERATORS)}
             properties["count"] = {
@@ -242,7 +180,7 @@ class ConditionSchema:
     def _aggregate(self, form: Form, event: str | None) -> JsonSchema:
         inner = self._source_of(event)
         options = {key: value for key, value in _FLAG_OPTIONS.items() if key in form.optional}
-        return _object(form, {form.head: inner, "within": _EVENT_WINDOW, **_operators(None), **options}, operator=True)
+        return _object(form, {form.head: inner, "within": EVENT_WINDOW, **_operators(None), **options}, operator=True)
 
     def _source_of(self, event: str | None) -> JsonSchema:
         """Return what an aggregate is of: an event and its property."""
@@ -277,8 +215,8 @@ class ConditionSchema:
         )
 
     def _days(self, form: Form, event: str | None) -> JsonSchema:
-        inner = mapping_schema({"event": _name(event), "where": self.where(event), "timezone": _FIXED_ZONE}, ("event",))
-        return _object(form, {form.head: inner, "within": _EVENT_WINDOW, **_operators(INTEGER)}, operator=True)
+        inner = mapping_schema({"event": _name(event), "where": self.where(event), "timezone": FIXED_ZONE}, ("event",))
+        return _object(form, {form.head: inner, "within": EVENT_WINDOW, **_operators(INTEGER)}, operator=True)
 
     def where(self, event: str | None) -> JsonSchema:
         """Return the schema of ``where`` for an event; None is any event."""
@@ -319,7 +257,7 @@ class ConditionSchema:
         properties = {
             form.head: {"type": "array", "minItems": 2, "items": {"anyOf": steps}},
             "within": {
-                **_WINDOW,
+                **WINDOW,
                 "description": "How long it stays true, from the first step's event; else for ever.",
             },
             "match_on": {"type": "string", "description": "A property on which every step's event agrees."},
@@ -331,7 +269,7 @@ class ConditionSchema:
         return _object(form, properties)
 
     def _step(self, head: str, event: str | None) -> JsonSchema:
-        within = {**_DURATION, "description": "Counted from where the step before it matched; of `did_not`, a gap."}
+        within = {**DURATION, "description": "Counted from where the step before it matched; of `did_not`, a gap."}
         name = _name(event)
         if head == "did_not":  # of several events each has its own properties, so `where` is not offered for them
             name = {"anyOf": [name, {"type": "array", "minItems": 1, "items": self._any_event()}]}
@@ -358,7 +296,7 @@ def _event_instant() -> JsonSchema:
         comparison = {**mapping_schema(operators, ()), "oneOf": [{"required": [key]} for key in operators]}
         parts[part] = {"anyOf": [_literal(value_type), comparison]}
     described = "The local time at which the event happened."
-    return {**mapping_schema({**parts, "timezone": _FIXED_ZONE}, (), described), "minProperties": 1}
+    return {**mapping_schema({**parts, "timezone": FIXED_ZONE}, (), described), "minProperties": 1}
 
 
 def _object(form: Form, properties: JsonSchema, operator: bool = False) -> JsonSchema:
@@ -404,7 +342,8 @@ def _argument(operator: Operator, value_type: ValueType | None, side: JsonSchema
         Argument.LITERALS: {"type": "array", "minItems": 1, "items": literal},
         Argument.PAIR: {"type": "array", "minItems": 2, "maxItems": 2, "items": literal},
         Argument.FLAG: {"type": "boolean"},
-        Argument.DURATION: _DURATION,
+        Argument.DURATION: DURATION,
+        Argument.CALENDAR: CALENDAR_SPAN,
         Argument.TEXT: {"type": "string", "minLength": 1},
         Argument.PATTERN: {"type": "string", "maxLength": MAX_PATTERN_LENGTH},
     }

@@ -41,6 +41,8 @@ def format_argument(operator: str, argument: Any, value_type: ValueType | None =
     shape = OPERATORS[operator].argument
     if shape is Argument.DURATION:
         return format_duration(argument)
+    if shape is Argument.CALENDAR:
+        return str(argument)
     if shape is Argument.PATTERN:
         return json.dumps(argument.removeprefix("(?i)"), ensure_ascii=False)
     if shape in (Argument.FLAG, Argument.TEXT):

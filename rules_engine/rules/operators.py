@@ -30,12 +30,13 @@ class Argument(Enum):
     PAIR = "a list of two values, low and high"
     FLAG = "true or false"
     DURATION = "a duration, e.g. 30m or 7d"
+    CALENDAR = "units of the calendar, e.g. {calendar: month, next: 1}"
     TEXT = "a string"
     PATTERN = "a regular expression"
 
 
 Meaning = Callable[[Value, Any, int], bool]
-Boundaries = Callable[[int, Any], Iterable[int]]
+Boundaries = Callable[[int, Any, int], Iterable[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class Operator:
     meaning
         ``(value, argument, now) -> bool`` for a value that is not missing.
     boundaries
-        for an operator that reads the clock: the instants at which its answer on a value may change.
+        for an operator that reads the clock, ``(value, argument, now) ->`` the instants, ascending, at which its answer
+        on a value may change; some of them may be past.
     on_lists
         True if the operand is a list; ``exists`` takes both.
     foldable
@@ -141,17 +143,28 @@ _TABLE = (
     Operator(
         "in_last", Argument.DURATION, TIMES, lambda v, a, now: now - a < v <= now,
         "lies in the window (now - W, now]", "{feature: user:last_seen, in_last: 30d}",
-        boundaries=lambda v, a: (v, v + a),
+        boundaries=lambda v, a, _: (v, v + a),
     ),
     Operator(
         "not_in_last", Argument.DURATION, TIMES, lambda v, a, now: not now - a < v <= now,
         "lies outside the window (now - W, now]", "{feature: user:last_seen, not_in_last: 30d}",
-        boundaries=lambda v, a: (v, v + a),
+        boundaries=lambda v, a, _: (v, v + a),
     ),
     Operator(
         "in_next", Argument.DURATION, TIMES, lambda v, a, now: now < v <= now + a,
         "lies in the window (now, now + W]", "{feature: user:renewal, in_next: 14d}",
-        boundaries=lambda v, a: (v - a, v),
+        boundaries=lambda v, a, _: (v - a, v),
+    ),
+    Operator(
+        "in_calendar", Argument.CALENDAR, TIMES, lambda v, a, now: a.contains(v, now),
+        "lies in these units of the calendar", "{feature: user:renewal, in_calendar: {calendar: month, next: 1}}",
+        boundaries=lambda v, a, _: a.turns(v),
+    ),
+    Operator(
+        "anniversary_in", Argument.CALENDAR, TIMES, lambda v, a, now: a.contains_anniversary(v, now),
+        "is a date, in UTC, of which an anniversary lies in these units of the calendar",
+        "{feature: user:born, anniversary_in: {calendar: day, next: 7}}",
+        boundaries=lambda v, a, now: a.anniversary_turns(v, now),
     ),
     Operator(
         "includes", Argument.LITERAL, SCALAR, lambda v, a, _: a in v,

@@ -115,33 +115,35 @@ class CalendarWindow:
         >>> from_micros(after + 1).date().isoformat(), from_micros(until).date().isoformat()
         ('2024-04-01', '2024-04-30')
         """
-        number = self._number(now)
+        number = self.number(now)
         if not self.last:
-            return self._start(number) - 1, now
-        return self._start(number - self.last) - 1, self._start(number) - 1
+            return self.start(number) - 1, now
+        return self.start(number - self.last) - 1, self.start(number) - 1
 
     def stay(self, at: int) -> tuple[int, int]:
         """Return when an event of this instant is in the window."""
-        number = self._number(at)
-        enters = self._start(number + 1) if self.last else at
-        return enters, self._start(number + 1 + self.last)
+        number = self.number(at)
+        enters = self.start(number + 1) if self.last else at
+        return enters, self.start(number + 1 + self.last)
 
-    def _number(self, at: int) -> int:
+    def number(self, at: int) -> int:
         """Return the number of the unit that an instant lies in."""
         zone = find_zone(self.timezone)
         assert zone is not None, self.timezone
-        number = UNITS[self.unit].number(from_micros(at).astimezone(zone).date().toordinal(), self._shift())
-        while self._start(number) > at:  # where clocks are put back over midnight, a day shows twice
+        number = UNITS[self.unit].number(from_micros(at).astimezone(zone).date().toordinal(), self.shift)
+        while self.start(number) > at:  # where clocks are put back over midnight, a day shows twice
             number -= 1
-        while self._start(number + 1) <= at:
+        while self.start(number + 1) <= at:
             number += 1
         return number
 
-    def _start(self, number: int) -> int:
+    def start(self, number: int) -> int:
         """Return the first instant of a unit."""
-        return _start_of_day(UNITS[self.unit].first_day(number, self._shift()), self.timezone)
+        return _start_of_day(UNITS[self.unit].first_day(number, self.shift), self.timezone)
 
-    def _shift(self) -> int:
+    @property
+    def shift(self) -> int:
+        """Return how many days after Monday weeks begin."""
         return WEEKDAYS.index(self.first_day)
 
     def __str__(self) -> str:

@@ -29,10 +29,11 @@ from rules_engine.rules.nodes import (
     Sequence,
 )
 from rules_engine.rules.operators import OPERATORS
+from rules_engine.rules.parsing.arguments import convert_argument
 from rules_engine.rules.parsing.constants import constant_problem
 from rules_engine.rules.parsing.counting import distinct_days, first_time, nth
 from rules_engine.rules.parsing.event_operands import EventParser
-from rules_engine.rules.parsing.literals import Refusal, convert_argument, describe, infer_type, literal
+from rules_engine.rules.parsing.literals import Refusal, describe, infer_type, literal
 from rules_engine.rules.parsing.operand_checks import (
     at_key,
     boolean_option,

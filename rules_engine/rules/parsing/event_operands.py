@@ -21,10 +21,10 @@ from rules_engine.rules.nodes import (
     SequenceStep,
 )
 from rules_engine.rules.operators import COUNT_OPERATORS, OPERATORS
+from rules_engine.rules.parsing.arguments import convert_argument
 from rules_engine.rules.parsing.arithmetic import operation_in
 from rules_engine.rules.parsing.literals import (
     Refusal,
-    convert_argument,
     describe,
     duration,
     literal,

@@ -10,7 +10,7 @@ from rules_engine.definitions.source import Items, Node, Scalar
 from rules_engine.diagnostics import Diagnostic, nearest
 from rules_engine.rules.forms import WEEKDAYS
 from rules_engine.rules.operators import Argument, Operator
-from rules_engine.rules.text import MAX_PATTERN_LENGTH, fold_case, pattern_problem
+from rules_engine.rules.text import fold_case
 from rules_engine.rules.types import BOOLEAN, FLOAT, INTEGER, STRING, TIME, Kind, ValueType
 
 _EXAMPLES = {
@@ -69,7 +69,7 @@ def infer_type(operator: Operator, node: Node) -> ValueType | None:
     """
     if operator.argument is Argument.FLAG:
         return None
-    if operator.argument is Argument.DURATION or operator.name in ("before", "after"):
+    if operator.argument in (Argument.DURATION, Argument.CALENDAR) or operator.name in ("before", "after"):
         return TIME
     first = node.items[0] if isinstance(node, Items) and node.items else node
     value = first.value if isinstance(first, Scalar) else None
@@ -88,77 +88,14 @@ def _scalar_type(value: Any) -> ValueType | None:
     return None
 
 
-def convert_argument(operator: Operator, node: Node, value_type: ValueType | None, ignore_case: bool) -> Any:
-    """Return the argument of a predicate, ready to be compared.
+def refuse_null(node: Node) -> None:
+    """Refuse null, which nothing is equal to.
 
     Raises
     ------
     Refusal
-        if it is not what the operator takes, or not of the operand's type.
+        if the node is null.
     """
-    match operator.argument:
-        case Argument.FLAG:
-            return _flag(operator, node)
-        case Argument.DURATION:
-            return duration(node)
-        case Argument.TEXT:
-            text = _text(operator, node)
-            return fold_case(text) if ignore_case else text
-        case Argument.PATTERN:
-            return ("(?i)" if ignore_case else "") + _pattern(operator, node)
-        case Argument.LITERAL:
-            return literal(node, value_type, ignore_case)
-        case Argument.LITERALS:
-            return _literals(operator, node, value_type, ignore_case)
-        case Argument.PAIR:
-            return _pair(operator, node, value_type)
-
-
-def _flag(operator: Operator, node: Node) -> bool:
-    if isinstance(node, Scalar) and isinstance(node.value, bool):
-        return node.value
-    raise Refusal("literal-type", node, f"`{operator.name}` takes `true` or `false`, not {describe(node)}")
-
-
-def _text(operator: Operator, node: Node) -> str:
-    if not isinstance(node, Scalar) or isinstance(node.value, bool) or not isinstance(node.value, str):
-        _refuse_null(node)
-        raise Refusal("literal-type", node, f"`{operator.name}` takes a string, not {describe(node)}", "quote it")
-    return node.value
-
-
-def _pattern(operator: Operator, node: Node) -> str:
-    pattern = _text(operator, node)
-    if len(pattern) > MAX_PATTERN_LENGTH:
-        message = f"the regular expression has {len(pattern)} characters; at most {MAX_PATTERN_LENGTH} are allowed"
-        raise Refusal("regex-too-long", node, message)
-    problem = pattern_problem(pattern)
-    if problem is not None:
-        raise Refusal(problem.code, node, f"this regular expression cannot be used: {problem.message}")
-    return pattern
-
-
-def _literals(operator: Operator, node: Node, value_type: ValueType | None, ignore_case: bool) -> tuple[Any, ...]:
-    if not isinstance(node, Items):
-        raise Refusal("wrong-shape", node, f"`{operator.name}` takes a list, not {describe(node)}", "write `[...]`")
-    if not node.items:
-        raise Refusal("empty-list", node, f"`{operator.name}` takes at least one value; an empty list decides nothing")
-    return tuple(literal(item, value_type, ignore_case) for item in node.items)
-
-
-def _pair(operator: Operator, node: Node, value_type: ValueType | None) -> tuple[Any, Any]:
-    if not isinstance(node, Items) or len(node.items) != 2:
-        raise Refusal("wrong-shape", node, f"`{operator.name}` takes a list of two values, `[low, high]`")
-    low, high = (literal(item, value_type, False) for item in node.items)
-    if low > high:
-        hint = "write the lower value first"
-        if value_type and value_type.kind is Kind.TIME_OF_DAY:
-            hint = "over midnight, write `any:` of `at_least` and `at_most`"
-        raise Refusal("between-order", node, "nothing is between a high and a lower value", hint)
-    return low, high
-
-
-def _refuse_null(node: Node) -> None:
     if isinstance(node, Scalar) and node.value is None:
         raise Refusal(
             "null-literal", node, "nothing is equal to a missing value", "use `exists: false`, or `or_missing: true`"
@@ -173,7 +110,7 @@ def literal(node: Node, value_type: ValueType | None, ignore_case: bool) -> Any:
     Refusal
         if it is null, not finite, of another type, or not in the type's format.
     """
-    _refuse_null(node)
+    refuse_null(node)
     if not isinstance(node, Scalar):
         raise Refusal("literal-type", node, f"a single value is expected here, not {describe(node)}")
     value = node.value

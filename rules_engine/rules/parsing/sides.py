@@ -11,7 +11,7 @@ from rules_engine.definitions.source import Mapping as MappingNode
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.rules.forms import SCALED_OPTIONAL, TWO_SIDED
 from rules_engine.rules.nodes import Predicate, Side, Source, TwoSides
-from rules_engine.rules.operators import OPERATORS, Operator
+from rules_engine.rules.operators import OPERATORS, Argument, Operator
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.parsing.operand_checks import at_key, boolean_option, check_operator
 from rules_engine.rules.types import FLOAT, INTEGER, TIME, ValueType
@@ -57,7 +57,7 @@ def is_side(operator: Operator, node: Node) -> bool:
     Refusal
         if it is, and the operator compares with none.
     """
-    if not isinstance(node, MappingNode):
+    if not isinstance(node, MappingNode) or operator.argument is Argument.CALENDAR:
         return False
     if operator.name not in TWO_SIDED:
         hint = f"{listing(TWO_SIDED)} do"

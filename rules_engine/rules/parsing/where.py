@@ -10,7 +10,8 @@ from rules_engine.rules.catalog import Catalog, EventType
 from rules_engine.rules.forms import EVENT_INSTANT, PROPERTY_OPTIONS, TIME_OPTIONS, TIME_PARTS, WHERE_GROUPS
 from rules_engine.rules.nodes import AllOf, AnyOf, Condition, EventTime, Not, Predicate, PropertyRef, Source, TimePart
 from rules_engine.rules.operators import OPERATORS
-from rules_engine.rules.parsing.literals import Refusal, convert_argument, describe, infer_type, literal
+from rules_engine.rules.parsing.arguments import convert_argument
+from rules_engine.rules.parsing.literals import Refusal, describe, infer_type, literal
 from rules_engine.rules.parsing.operand_checks import (
     at_key,
     boolean_option,

@@ -65,17 +65,24 @@ def _fixed(node: Mapping) -> FixedWindow:
 
 
 def _calendar(node: Mapping) -> CalendarWindow:
-    unit = _choice(node.entry("calendar"), tuple(UNITS))
+    unit = choice(node.entry("calendar"), tuple(UNITS))
     zone = fixed_zone(node.entry("timezone").value) if "timezone" in node else "UTC"
-    last = _last(node.entry("last").value) if "last" in node else 0
+    last = units(node.entry("last")) if "last" in node else 0
     if "first_day" not in node:
         return CalendarWindow(unit, last, zone)
     if unit != "week":
         raise at_key("option-not-allowed", node.entry("first_day"), "`first_day` is for weeks", "remove it")
-    return CalendarWindow(unit, last, zone, _choice(node.entry("first_day"), WEEKDAYS))
+    return CalendarWindow(unit, last, zone, choice(node.entry("first_day"), WEEKDAYS))
 
 
-def _choice(entry: Entry, choices: tuple[str, ...]) -> str:
+def choice(entry: Entry, choices: tuple[str, ...]) -> str:
+    """Return one of some words.
+
+    Raises
+    ------
+    Refusal
+        if it is another one.
+    """
     value = entry.value.value if isinstance(entry.value, Scalar) else None
     if not isinstance(value, str) or value not in choices:
         near = nearest(value, choices) if isinstance(value, str) else None
@@ -84,13 +91,22 @@ def _choice(entry: Entry, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _last(node: Node) -> int:
+def units(entry: Entry) -> int:
+    """Return how many whole units `last` or `next` means; 0 for `this`.
+
+    Raises
+    ------
+    Refusal
+        if it is no such number.
+    """
+    node = entry.value
     value = node.value if isinstance(node, Scalar) else None
     if value == "this":
         return 0
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_UNITS:
-        message = f"`last` is `this` or a whole number from 1 to {MAX_UNITS:,}, not {describe(node)}"
-        raise Refusal("invalid-choice", node, message, "write e.g. `last: 1` for the whole unit before this one")
+        message = f"`{entry.key}` is `this` or a whole number from 1 to {MAX_UNITS:,}, not {describe(node)}"
+        side = "before" if entry.key == "last" else "after"
+        raise Refusal("invalid-choice", node, message, f"write e.g. `{entry.key}: 1` for the unit {side} this one")
     return value
 
 

@@ -75,6 +75,8 @@ _SCALARS = {
     "in_last": _Scalar(_age_in_last, Reading.AGE),
     "not_in_last": _Scalar(lambda line, window: _age_in_last(line, window).complement(), Reading.AGE),
     "in_next": _Scalar(_age_in_next, Reading.AGE),
+    "in_calendar": _Scalar(_tested, Reading.TEST),
+    "anniversary_in": _Scalar(_tested, Reading.TEST),
     "starts_with": _Scalar(_prefix),
     "ends_with": _Scalar(lambda line, suffix: _prefix(line, suffix[::-1]), Reading.REVERSED),
     "contains": _Scalar(_tested, Reading.TEST),

@@ -99,7 +99,7 @@ class _Watch:
         self._timed = [table for table in self._plan.timed if table.mentions & relevant]
         self._masks = [self._look(table, now) for table in self._timed]
         for position, table in enumerate(self._timed):
-            for at in self._changes_of(table):
+            for at in self._changes_of(table, now):
                 if at > now:
                     self._due.setdefault(at, set()).add(position)
         self._combine()
@@ -153,8 +153,8 @@ class _Watch:
     def _look(self, table: Table, at: int) -> int:
         return table.mask(self._request(at).raw(table.slot), at)
 
-    def _changes_of(self, table: Table) -> Iterable[int]:
-        """Return the instants at which a table's value may change, expiries aside."""
+    def _changes_of(self, table: Table, now: int) -> Iterable[int]:
+        """Return the instants after now at which a table's value may change, expiries aside; also others."""
         source = table.slot.source
         if isinstance(source, EventAggregate | Predicate | Sequence):
             return self._events.instants(source)
@@ -170,7 +170,7 @@ class _Watch:
             return [value + edge for edge in table.edges]
         assert table.slot.test is not None, table.slot
         boundaries = OPERATORS[table.slot.test.operator].boundaries
-        return boundaries(value, table.slot.test.argument) if boundaries else ()
+        return boundaries(value, table.slot.test.argument, now) if boundaries else ()
 
     def _zone(self, table: Table) -> str | None:
         """Return the zone whose time a clock reads, expired or not."""

@@ -29,11 +29,11 @@ def local_time_of(time: EventTime, at: Sql, now: int) -> Stored:
     local = _local(time.timezone, at, now)
     match time.part:
         case TimePart.TIME_OF_DAY:
-            return Stored(ValueType(Kind.TIME_OF_DAY), _remainder(local, DAY))
+            return Stored(ValueType(Kind.TIME_OF_DAY), remainder(local, DAY))
         case TimePart.DAY:
-            return Stored(INTEGER, exp.Sub(this=_term(local), expression=_remainder(local.copy(), DAY)))
+            return Stored(INTEGER, exp.Sub(this=_term(local), expression=remainder(local.copy(), DAY)))
         case TimePart.DAY_OF_WEEK:
-            passed = _remainder(exp.Add(this=_term(local), expression=integer(_SINCE_MONDAY)), 7 * DAY)
+            passed = remainder(exp.Add(this=_term(local), expression=integer(_SINCE_MONDAY)), 7 * DAY)
             days = [
                 (compare(exp.LT, passed.copy(), integer((number + 1) * DAY)), exp.Literal.string(day))
                 for number, day in enumerate(WEEKDAYS)
@@ -50,7 +50,7 @@ def _local(zone: str, at: Sql, now: int) -> Sql:
     return exp.Add(this=at, expression=case(*branches, default=last))
 
 
-def _remainder(value: Sql, divisor: int) -> Sql:
+def remainder(value: Sql, divisor: int) -> Sql:
     """Return the remainder from 0 on, also of what is below 0."""
     truncated = exp.Mod(this=_term(value), expression=integer(divisor))
     shifted = exp.Paren(this=exp.Add(this=truncated, expression=integer(divisor)))

@@ -16,6 +16,7 @@ from rules_engine.errors import UnsupportedError
 from rules_engine.rules.nodes import Predicate
 from rules_engine.rules.operators import require_complete
 from rules_engine.rules.types import Kind
+from rules_engine.targets.sql.calendar import is_at_one_of
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.expressions import (
     Sql,
@@ -148,6 +149,15 @@ def _in_next(judged: Judged, stored: Stored) -> Sql:
     return all_of([after, at_most(judged.engine, stored, judged.now + judged.argument)])
 
 
+def _in_calendar(judged: Judged, stored: Stored) -> Sql:
+    start, end = judged.argument.bounds(judged.now)
+    return all_of([at_least(judged.engine, stored, start), at_most(judged.engine, stored, end, strict=True)])
+
+
+def _anniversary_in(judged: Judged, stored: Stored) -> Sql:
+    return is_at_one_of(stored.read(), judged.argument.places(judged.now))
+
+
 # --- strings --------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +220,8 @@ LOWERINGS: dict[str, Callable[[Judged], Sql]] = {
     "in_last": _per_form(_in_last),
     "not_in_last": _per_form(lambda judged, stored: negation(_in_last(judged, stored))),
     "in_next": _per_form(_in_next),
+    "in_calendar": _per_form(_in_calendar),
+    "anniversary_in": _per_form(_anniversary_in),
     "includes": lambda judged: _includes(judged, judged.argument),
     "includes_any": _includes_any,
     "includes_all": lambda judged: all_of([_includes(judged, element) for element in judged.argument]),

@@ -27,7 +27,7 @@ def _lasts(predicate: Predicate, value: Value, now: int, until: int) -> int:
     boundaries = OPERATORS[predicate.operator].boundaries
     if boundaries is None or value is None:
         return until
-    return min([until, *(at for at in boundaries(value, predicate.argument) if at > now)])
+    return min(until, next((at for at in boundaries(value, predicate.argument, now) if at > now), until))
 
 
 def check_feature(predicate: Predicate, ref: FeatureRef, positive: bool) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
 
 from rules_engine.clock import LAST_INSTANT
 from rules_engine.events.state.reading import StateLayout
@@ -165,7 +166,9 @@ def _changes(table: Table, value: Value, now: int) -> Iterable[int]:
         return [value + edge for edge in table.edges[cell : cell + 1]]
     test = table.slot.test
     boundaries = None if test is None else OPERATORS[test.operator].boundaries
-    return () if test is None or boundaries is None else [at for at in boundaries(value, test.argument) if at > now]
+    if test is None or boundaries is None:
+        return ()
+    return islice((at for at in boundaries(value, test.argument, now) if at > now), 1)
 
 
 def _of_clock(clock: ClockRef, table: Table) -> _Masks:

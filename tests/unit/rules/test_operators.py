@@ -92,7 +92,7 @@ def test_every_row_is_written_for_people() -> None:
 def test_options_and_boundaries_stand_where_they_mean_something() -> None:
     for operator in OPERATORS.values():
         assert not operator.foldable or Kind.STRING in operator.kinds
-        assert (operator.boundaries is not None) is (operator.argument is Argument.DURATION)
+        assert (operator.boundaries is not None) is (operator.argument in (Argument.DURATION, Argument.CALENDAR))
         assert operator.argument is not Argument.DURATION or operator.kinds == {Kind.TIME}
     assert [name for name, operator in OPERATORS.items() if operator.missing == "known"] == ["exists"]
 
@@ -170,7 +170,7 @@ def test_a_moving_window_changes_at_its_boundaries_only(value: int, width: int, 
     for name in ("in_last", "not_in_last", "in_next"):
         operator = OPERATORS[name]
         assert operator.boundaries is not None
-        edges = sorted(operator.boundaries(value, width))
+        edges = sorted(operator.boundaries(value, width, now))
         for edge in edges:
             assert operator.meaning(value, width, edge - 1) is not operator.meaning(value, width, edge)
         inside = [edge for edge in edges if edge <= now]
