@@ -45,20 +45,25 @@ def right_side_definitions(features: JsonSchema, sources: Sequence[JsonSchema], 
             mapping_schema({name: of, "within": window}, description=f"{summary.capitalize()}.")
             for name, of, summary in aggregates
         ]
+    return {"right_value": {"anyOf": values}, "right_side": {"anyOf": [*values, _scaled(_VALUE)]}}
+
+
+def _scaled(value: JsonSchema) -> JsonSchema:
+    """Return the schema of a value that is multiplied or divided."""
     times, divided_by = SCALED_OPTIONAL
-    scaled = mapping_schema(
+    return mapping_schema(
         {
-            "of": _VALUE,
+            "of": value,
             times: {**_FACTOR, "description": "What the value is multiplied by."},
-            divided_by: {"anyOf": [_FACTOR, _VALUE], "description": "What it is divided by: a number or a value."},
+            divided_by: {"anyOf": [_FACTOR, value], "description": "What it is divided by: a number or a value."},
         },
         ("of",),
         "A value, multiplied or divided.",
     )
-    return {"right_value": {"anyOf": values}, "right_side": {"anyOf": [*values, scaled]}}
 
 
 def property_side(properties: Collection[str]) -> JsonSchema:
     """Return the schema of another property of the same event; without names, of any."""
     name: JsonSchema = {"enum": sorted(properties)} if properties else {"type": "string"}
-    return mapping_schema({"property": name}, description="Another property of the same event.")
+    value = mapping_schema({"property": name}, description="Another property of the same event.")
+    return {"anyOf": [value, _scaled(value)]}
