@@ -1,4 +1,4 @@
-"""What follows an operator: read as the operator takes it."""
+"""Reads what follows an operator, as the operator takes it."""
 
 from __future__ import annotations
 

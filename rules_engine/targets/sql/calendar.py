@@ -55,5 +55,7 @@ def _is_between(place: Sql, first: int, last: int) -> Sql:
 def _runs(places: Collection[int]) -> Iterator[tuple[int, int]]:
     """Yield the first and last of neighbouring places."""
     ordered = sorted(places)
-    gaps = [(one, other) for one, other in pairwise(ordered) if other > one + 1]
-    yield from zip([ordered[0], *(other for _, other in gaps)], [*(one for one, _ in gaps), ordered[-1]], strict=True)
+    gaps = [(before, after) for before, after in pairwise(ordered) if after > before + 1]
+    yield from zip(
+        [ordered[0], *(after for _, after in gaps)], [*(before for before, _ in gaps), ordered[-1]], strict=True
+    )

@@ -34,7 +34,13 @@ POOL: dict[Kind, list[Any]] = {
     Kind.INTEGER: [0, 17, 18, 64, 65],
     Kind.FLOAT: [0.0, 17.5, 100.0],
     Kind.STRING: ["", "NO", "US", "FI", "free", "pro", "a@example.edu", "+4712345678", "+1900", "no.edu"],
-    Kind.TIME: [0, 1_700_000_000_000_000, 1_772_452_800_000_000 - HOUR, 1_772_452_800_000_000 + DAY],
+    Kind.TIME: [
+        0,
+        1_700_000_000_000_000,
+        1_772_452_800_000_000 - HOUR,
+        1_772_452_800_000_000 + DAY,
+        1_772_452_800_000_000 + 40 * DAY,
+    ],
 }
 NOW = 1_772_452_800_000_000
 
@@ -110,7 +116,7 @@ ORDERED = "equals not_equals in not_in exists greater_than at_least less_than at
         (
             Kind.TIME,
             False,
-            f"{ORDERED} before after in_last not_in_last in_next",
+            f"{ORDERED} before after in_last not_in_last in_next in_calendar anniversary_in",
         ),
         (Kind.TIME_OF_DAY, False, ORDERED),
         (Kind.DAY_OF_WEEK, False, "equals not_equals in not_in exists"),

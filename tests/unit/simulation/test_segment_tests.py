@@ -264,7 +264,7 @@ def test_clock_conditions_end_with_the_case(tmp_path: Path) -> None:
         ("{name: x, updated_at: {user: 2026-01-01T00:00:00Z}, expect: true}", "wrong-shape", 34, None),
         ("{name: x, events: [{event: look, ago: 1d}], expect: true}", "unknown-event", 32, "the events are `add_to_cart`, `purchase`, `view`, `visit`"),
         ("{name: x, events: [{event: veiw, ago: 1d}], expect: true}", "unknown-event", 32, "did you mean `view`?"),
-        ("{name: x, events: [{event: view, ago: 1d, colour: red}], expect: true}", "unknown-property", 47, "it has `category`, `price`, `sku`"),
+        ("{name: x, events: [{event: view, ago: 1d, colour: red}], expect: true}", "unknown-property", 47, "it has `category`, `list_price`, `price`, `sku`"),
         ("{name: x, events: [{event: view, ago: 1d, price: red}], expect: true}", "literal-type", 54, None),
         ("{name: x, events: [{event: view}], expect: true}", "missing-key", 24, None),
         ("{name: x, events: [{event: view, ago: 1d, at: 2026-01-01T00:00:00Z}], expect: true}", "missing-key", 24, None),
