@@ -17,12 +17,14 @@ from rules_engine.clock import now_micros, parse_duration, to_micros
 from rules_engine.definitions.source import Node, from_plain, read_documents
 from rules_engine.diagnostics import Diagnostic
 from rules_engine.errors import DataError, DefinitionError
+from rules_engine.events.declarations.properties import property_type
 from rules_engine.rules.catalog import Catalog, EventType, Feature
 from rules_engine.rules.changes import changes_at as next_change
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Event, Inputs, in_order
 from rules_engine.rules.nodes import Condition, Segment
 from rules_engine.rules.parsing.conditions import ConditionParser
+from rules_engine.rules.parsing.literals import Refusal
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
 from rules_engine.rules.types import (
@@ -73,12 +75,13 @@ class Scenario:
         segments: Mapping[str, ConditionLike] | None = None,
         updated_at: Mapping[str, datetime] | None = None,
         ttl: Mapping[str, str] | None = None,
+        properties: Mapping[str, Mapping[str, Any]] | None = None,
         entity: str | None = None,
     ) -> None:
         lifetimes = {view: parse_duration(text) for view, text in (ttl or {}).items()}
         plain_events = [dict(event) for event in events]
         self.now = now_micros() if now is None else _instant(now)
-        self.catalog = _catalog(features or {}, types or {}, plain_events, lifetimes)
+        self.catalog = _catalog(features or {}, types or {}, plain_events, lifetimes, properties or {})
         self.program = _program({**(segments or {}), CONDITION: condition}, self.catalog)
         observed = {view: _instant(at) for view, at in (updated_at or {}).items()}
         self.inputs = Inputs(
@@ -100,7 +103,8 @@ class Scenario:
     def _event(self, content: Mapping[str, Any], position: int) -> Event:
         """Return an event; a property that is declared as a time is kept only if it is a datetime."""
         event = _event(content, position)
-        times = self.catalog.events[event.name].properties if event.name in self.catalog.events else {}
+        declared = self.catalog.events[event.name].properties if event.name in self.catalog.events else {}
+        times = (name for name, value_type in declared.items() if value_type == TIME)
         wrong = {name for name in times if not isinstance(content.get(name), datetime)}
         properties = {name: value for name, value in event.properties.items() if name not in wrong}
         return Event(event.name, event.at, event.id, properties)
@@ -124,6 +128,7 @@ def evaluate(
     types: Mapping[str, str] | None = None,
     segments: Mapping[str, ConditionLike] | None = None,
     entity: str | None = None,
+    properties: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> bool | None:
     """Return the answer of a condition on the given values: True, False, or None for unknown.
 
@@ -146,6 +151,9 @@ def evaluate(
         conditions of other segments by name, for ``in_segment``.
     entity
         the key by which ``sample`` draws; without one, who is in a sample is unknown.
+    properties
+        by event the JSON Schemas of its properties, as in events.yaml, e.g.
+        ``{"purchase": {"amount": {"type": "number", "multipleOf": 0.01}}}``.
 
     Raises
     ------
@@ -159,7 +167,9 @@ def evaluate(
     >>> evaluate(abandoned, events=[cart], now=now)
     True
     """
-    scenario = Scenario(condition, features, context, events, now, types=types, segments=segments, entity=entity)
+    scenario = Scenario(
+        condition, features, context, events, now, types=types, segments=segments, entity=entity, properties=properties
+    )
     return scenario.truth()
 
 
@@ -173,6 +183,7 @@ def evaluate_sql(
     types: Mapping[str, str] | None = None,
     segments: Mapping[str, ConditionLike] | None = None,
     entity: str | None = None,
+    properties: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> bool | None:
     """Return the same as :func:`evaluate`, through the SQL target on DuckDB (needs the extra ``duckdb``).
 
@@ -181,7 +192,9 @@ def evaluate_sql(
     """
     from rules_engine.targets.sql import evaluate_duckdb
 
-    scenario = Scenario(condition, features, context, events, now, types=types, segments=segments, entity=entity)
+    scenario = Scenario(
+        condition, features, context, events, now, types=types, segments=segments, entity=entity, properties=properties
+    )
     answers = evaluate_duckdb(scenario.program, [("entity", scenario.inputs)], scenario.now)
     return answers["entity"][CONDITION]
 
@@ -191,6 +204,7 @@ def _catalog(
     types: Mapping[str, str],
     events: list[dict[str, Any]],
     ttl: Mapping[str, int],
+    schemas: Mapping[str, Mapping[str, Any]],
 ) -> Catalog:
     declared = {}
     for key in {**features, **types}:
@@ -198,7 +212,7 @@ def _catalog(
         value_type, feast_type = _named_type(key, types[key]) if key in types else (_inferred_type(features[key]), "")
         if value_type is not None or key in types:
             declared[key] = Feature(view, name, value_type, feast_type)
-    times: dict[str, dict[str, ValueType]] = {}
+    times: dict[str, dict[str, ValueType]] = {event: _property_types(listed) for event, listed in schemas.items()}
     for event in events:
         for name, value in event.items():
             if isinstance(value, datetime) and name != "at":
@@ -206,6 +220,13 @@ def _catalog(
     return Catalog(
         declared, ttl, {name: EventType(name, properties) for name, properties in times.items()}, closed=False
     )
+
+
+def _property_types(schemas: Mapping[str, Any]) -> dict[str, ValueType]:
+    try:
+        return {name: property_type(from_plain(schema)) for name, schema in schemas.items()}
+    except Refusal as refusal:
+        raise DefinitionError([refusal.diagnostic]) from None
 
 
 def _named_type(key: str, name: str) -> tuple[ValueType | None, str]:

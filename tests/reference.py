@@ -68,6 +68,7 @@ def reference_evaluate(
     updated_at: Mapping[str, datetime] | None = None,
     ttl: Mapping[str, str | timedelta] | None = None,
     entity: str | None = None,
+    properties: Mapping[str, Any] | None = None,
 ) -> Truth:
     """Return True, False or None (unknown) for `condition` at `now`.
 
@@ -92,7 +93,9 @@ def reference_evaluate(
     entity
         The key, by which samples are drawn.
     """
-    return truth(condition, make_world(now, features, context, events, types, segments, updated_at, ttl, entity))
+    return truth(
+        condition, make_world(now, features, context, events, types, segments, updated_at, ttl, entity, properties)
+    )
 
 
 def reference_changes_at(
@@ -107,9 +110,10 @@ def reference_changes_at(
     updated_at: Mapping[str, datetime] | None = None,
     ttl: Mapping[str, str | timedelta] | None = None,
     entity: str | None = None,
+    properties: Mapping[str, Any] | None = None,
 ) -> datetime | None:
     """Return the first instant after `now` at which the answer differs from the answer now, or None."""
-    world = make_world(now, features, context, events, types, segments, updated_at, ttl, entity)
+    world = make_world(now, features, context, events, types, segments, updated_at, ttl, entity, properties)
     answer = truth(condition, world)
     for instant in candidates(condition, world):
         if truth(condition, replace(world, now=instant)) is not answer:
@@ -127,6 +131,7 @@ def make_world(
     updated_at: Mapping[str, datetime] | None,
     ttl: Mapping[str, str | timedelta] | None,
     entity: str | None = None,
+    properties: Mapping[str, Any] | None = None,
 ) -> World:
     lives = {view: life if isinstance(life, timedelta) else duration(life) for view, life in (ttl or {}).items()}
     return World(
@@ -139,6 +144,7 @@ def make_world(
         updated_at=updated_at or {},
         ttl={view: life for view, life in lives.items() if life is not None},
         entity=entity,
+        properties=properties or {},
     )
 
 
@@ -372,6 +378,9 @@ def aggregate(name: str, condition: Condition, world: World) -> Any:
     if name == "distinct":
         return len({(kind(value), value) for value in values if kind(value) in SCALARS})
     numbers = [value for value in values if kind(value) == "number"]
+    if name in ("sum", "avg") and "multipleOf" in world.properties.get(source["event"], {}).get(source["of"], {}):
+        exact = sum(Fraction(str(number)) for number in numbers)
+        return float(exact) if name == "sum" else float(round(exact / len(numbers), 8)) if numbers else None
     if name == "sum":
         return total(numbers)
     if not numbers:

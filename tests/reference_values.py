@@ -36,6 +36,7 @@ class World:
     updated_at: Mapping[str, datetime] = field(default_factory=dict)
     ttl: Mapping[str, timedelta] = field(default_factory=dict)
     entity: str | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fnv(text: str) -> int:

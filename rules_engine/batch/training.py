@@ -31,7 +31,7 @@ from rules_engine.rules.aggregates import AGGREGATES, Aggregate
 from rules_engine.rules.catalog import EVENT_VIEW
 from rules_engine.rules.events import reduce_values
 from rules_engine.rules.nodes import EventAggregate
-from rules_engine.rules.types import Kind, Value
+from rules_engine.rules.types import Kind, Value, conform
 from rules_engine.stream.event_sink import event_log
 
 Integers = npt.NDArray[np.int64]
@@ -213,7 +213,8 @@ class _Windows:
         assert aggregate.of is not None, aggregate
         values = self._events.values(aggregate.of, aggregate.of_type, rows)
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            yield reduce_values(aggregate.function, values[start:end], aggregate.skip)
+            value = reduce_values(aggregate.function, values[start:end], aggregate.skip)
+            yield conform(value, aggregate.type)
 
     def _bounds(self, rows: Integers, aggregate: EventAggregate) -> tuple[Integers, Integers]:
         """Find by row where its window begins and ends among these events, which are in order of entity and instant."""

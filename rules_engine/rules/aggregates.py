@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
 
@@ -17,6 +17,9 @@ from rules_engine.rules.types import FLOAT, INTEGER, Kind, Value, ValueType
 NUMBERS = frozenset({Kind.INTEGER, Kind.FLOAT})
 NUMBERS_AND_TIMES = NUMBERS | {Kind.TIME}
 ANY = frozenset(Kind)
+
+#: How many decimals a mean of decimal numbers has beyond those.
+MEAN_DECIMALS = 6
 
 
 class Aggregate(Enum):
@@ -85,6 +88,8 @@ class Aggregation:
 
     def type_of_value(self, of_type: ValueType | None) -> ValueType | None:
         """Return the type of the value for a property of this type."""
+        if self.result is Result.FLOAT and of_type is not None and of_type.decimals is not None:
+            return replace(FLOAT, decimals=of_type.decimals + MEAN_DECIMALS)
         return {Result.COUNT: INTEGER, Result.FLOAT: FLOAT, Result.PROPERTY: of_type}[self.result]
 
     def takes(self, of_type: ValueType) -> bool:

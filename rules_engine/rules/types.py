@@ -34,18 +34,28 @@ class Kind(Enum):
         return self in (Kind.INTEGER, Kind.FLOAT)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ValueType:
     """The type of a feature, a context value or an event property: a kind, or a list of one.
 
-    >>> str(ValueType(Kind.STRING, is_list=True))
-    'list of string'
+    A float with ``decimals`` is a decimal number of so many places: it is read as the float nearest to it.
+
+    >>> str(ValueType(Kind.STRING, is_list=True)), str(ValueType(Kind.FLOAT, decimals=2))
+    ('list of string', 'float with 2 decimals')
     """
 
     kind: Kind
     is_list: bool = False
+    decimals: int | None = None
+
+    def __repr__(self) -> str:
+        # The fingerprints of stored states hold this text: it stays as it was where there are no decimals.
+        decimals = "" if self.decimals is None else f", decimals={self.decimals}"
+        return f"ValueType(kind={self.kind!r}, is_list={self.is_list!r}{decimals})"
 
     def __str__(self) -> str:
+        if self.decimals is not None:
+            return f"{self.kind.value} with {self.decimals} decimals"
         return f"list of {self.kind.value}" if self.is_list else self.kind.value
 
 
@@ -55,6 +65,9 @@ FLOAT = ValueType(Kind.FLOAT)
 STRING = ValueType(Kind.STRING)
 BYTES = ValueType(Kind.BYTES)
 TIME = ValueType(Kind.TIME)
+
+#: Whole numbers up to here are floats without loss.
+EXACT = 2.0**53
 
 _FEAST_KINDS = {
     "Int32": Kind.INTEGER,
@@ -117,11 +130,27 @@ def conform(value: Value, value_type: ValueType | None) -> Value:
         return tuple(value) if isinstance(value, list) else value
     holds = _HOLDS[value_type.kind]
     if not value_type.is_list:
-        return value if holds(value) else None
+        if not holds(value):
+            return None
+        return value if value_type.decimals is None else to_decimals(value, value_type.decimals)
     if not isinstance(value, list | tuple):
         return None
     elements = tuple(element for element in value if not _is_null(element))
     return elements if all(map(holds, elements)) else None
+
+
+def to_decimals(value: int | float, decimals: int) -> int | float:
+    """Return the float nearest to a number that is rounded to so many decimals; a whole number as it is.
+
+    Every engine does these steps alike. Numbers of more than 2**53 units are left as they are.
+
+    >>> to_decimals(0.7 + 0.1, 2), to_decimals(1.1 + 2.2, 2), to_decimals(5, 2)
+    (0.8, 3.3, 5)
+    """
+    scale = 10.0**decimals
+    if isinstance(value, int) or not abs(value * scale) < EXACT:
+        return value
+    return math.floor(value * scale + 0.5) / scale
 
 
 def stored(value: Value, value_type: ValueType | None) -> Value:

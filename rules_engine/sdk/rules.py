@@ -21,7 +21,7 @@ from rules_engine.rules.experiments.codec import decode_experiments
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.segments.codec import decode_program
 from rules_engine.rules.settings.codec import decode_holdout
-from rules_engine.rules.types import Kind, Value, ValueType, from_feast_name
+from rules_engine.rules.types import Kind, Value, ValueType, conform, from_feast_name
 from rules_engine.rules.undecided import Undecided
 from rules_engine.rules.walk import dependencies, mixes_events, walk
 from rules_engine.sdk.assignment import Assignment, assignments_of
@@ -329,7 +329,11 @@ class Rules:
             if events is not None and name in self._windowed:
                 aggregate = self._windowed[name]
                 value = events.aggregate(aggregate, now)
-                values[name] = None if isinstance(value, Undecided) else _public(name, value, aggregate.of_type)
+                values[name] = (
+                    None
+                    if isinstance(value, Undecided)
+                    else _public(name, conform(value, aggregate.type), aggregate.of_type)
+                )
                 continue
             missing = name.partition(":")[0] in expired
             values[name] = None if missing else _public(name, stored.values.get(name), self._types[name])

@@ -76,7 +76,7 @@ def _value(
         case EventAggregate():
             shown = None if AGGREGATES[value.function].is_count else value.of_type
             result = reader.aggregate(value, at)
-            return None if isinstance(result, Undecided) else as_json(result, shown)
+            return None if isinstance(result, Undecided) else as_json(conform(result, value.type), shown)
 
 
 def as_json(value: Value, value_type: ValueType | None) -> Any:

@@ -18,7 +18,20 @@ HERE = Path(__file__).parent
 NOON = "2024-01-01T12:00:00Z"
 VERDICTS: dict[Any, bool | None] = {True: True, False: False, "unknown": None}
 KEYS = {
-    *("name", "types", "segments", "condition", "features", "context", "events", "updated_at", "ttl", "now", "entity"),
+    *(
+        "name",
+        "types",
+        "segments",
+        "condition",
+        "features",
+        "context",
+        "events",
+        "updated_at",
+        "ttl",
+        "now",
+        "entity",
+        "properties",
+    ),
     *("expect", "changes_at", "rows", "is"),
 }
 
@@ -62,6 +75,7 @@ class Case:
     updated_at: Mapping[str, datetime] = field(default_factory=dict)
     ttl: Mapping[str, str] = field(default_factory=dict)
     entity: str | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
     judges_change: bool = False
     changes_at: datetime | None = None
 
@@ -72,7 +86,17 @@ class Case:
         """Return what the condition is judged on, as keyword arguments; only what the case gives."""
         given = {
             name: getattr(self, name)
-            for name in ("features", "context", "events", "types", "segments", "updated_at", "ttl", "entity")
+            for name in (
+                "features",
+                "context",
+                "events",
+                "types",
+                "segments",
+                "updated_at",
+                "ttl",
+                "entity",
+                "properties",
+            )
             if getattr(self, name)
         }
         return {**given, "now": self.now}
@@ -126,6 +150,7 @@ def read_case(data: Mapping[str, Any], file: str) -> Case:
         updated_at={view: instant(text) for view, text in data.get("updated_at", {}).items()},
         ttl=data.get("ttl", {}),
         entity=data.get("entity"),
+        properties=data.get("properties", {}),
         judges_change="changes_at" in data,
         changes_at=None if change in (None, "never") else instant(change),
     )

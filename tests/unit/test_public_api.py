@@ -83,7 +83,7 @@ ERRORS = {
 }
 
 EVALUATE = [
-    "condition", "features", "context", "events", "now", "types", "segments", "entity",
+    "condition", "features", "context", "events", "now", "types", "segments", "entity", "properties",
 ]  # fmt: skip
 
 

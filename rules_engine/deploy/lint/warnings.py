@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from rules_engine.deploy.lint.amounts import lint_amounts
 from rules_engine.deploy.lint.segments import lint_segments
 from rules_engine.deploy.lint.settings import lint_settings
 from rules_engine.deploy.lint.triggers import lint_triggers
@@ -11,7 +12,12 @@ from rules_engine.diagnostics import Diagnostic
 from rules_engine.rules.load import Definitions
 
 #: The warnings of each kind that has any.
-_LINTS: tuple[Callable[[Definitions], Iterable[Diagnostic]], ...] = (lint_settings, lint_segments, lint_triggers)
+_LINTS: tuple[Callable[[Definitions], Iterable[Diagnostic]], ...] = (
+    lint_settings,
+    lint_segments,
+    lint_amounts,
+    lint_triggers,
+)
 
 
 def lint(definitions: Definitions) -> list[Diagnostic]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from rules_engine.definitions.source import Entry, Items, Mapping, Node, Scalar, to_plain
@@ -23,6 +25,9 @@ RESERVED = frozenset({"event", "event_id", "at", "after", "ago", "entity"})
 
 #: Names that mean something else in `where`.
 _WORDS_OF_WHERE = frozenset(WHERE_WORDS) - RESERVED
+
+#: The most decimals of a decimal number: amounts up to nine million then have a place in a float.
+MAX_DECIMALS = 9
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
 _TYPES = {"boolean": BOOLEAN, "integer": INTEGER, "number": FLOAT, "string": STRING}
@@ -71,6 +76,8 @@ def property_type(node: Node) -> ValueType:
     >>> from rules_engine.definitions.source import from_plain
     >>> str(property_type(from_plain({"type": "string", "format": "date-time"})))
     'time'
+    >>> str(property_type(from_plain({"type": "number", "multipleOf": 0.01})))
+    'float with 2 decimals'
     >>> str(property_type(from_plain({"type": "array", "items": {"type": "integer"}})))
     'list of integer'
     """
@@ -85,7 +92,16 @@ def property_type(node: Node) -> ValueType:
         return list_type
     _check_pattern(node)
     _check_choices(node)
+    if name == "number" and "multipleOf" in node:
+        return replace(FLOAT, decimals=_decimals(node.entry("multipleOf").value))
     return TIME if _format(node) == "date-time" else _TYPES[name]
+
+
+def _decimals(node: Node) -> int | None:
+    """Return how many decimals multiples of a number have; None for more than are kept."""
+    exponent = Decimal(str(to_plain(node))).normalize().as_tuple().exponent
+    places = max(0, -exponent) if isinstance(exponent, int) else MAX_DECIMALS + 1
+    return places if places <= MAX_DECIMALS else None
 
 
 def _type_names(node: Mapping) -> list[Any]:

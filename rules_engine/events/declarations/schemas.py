@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ def _validator_class() -> type[Validator]:
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
-    return extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-any-return, no-untyped-call]
+    return extend(Draft202012Validator, {"pattern": _pattern, "multipleOf": _multiple_of})  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _pattern(_validator: Validator, pattern: str, value: object, _schema: object) -> Iterator[ValidationError]:
@@ -118,6 +119,16 @@ def _pattern(_validator: Validator, pattern: str, value: object, _schema: object
 
     if isinstance(value, str) and compile_pattern(pattern).search(value) is None:
         yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _multiple_of(_validator: Validator, unit: float, value: object, _schema: object) -> Iterator[ValidationError]:
+    """Compare numbers as they are written in decimals: 0.29 is 29 times 0.01, which floats deny."""
+    from jsonschema.exceptions import ValidationError
+
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return
+    if Fraction(str(value)) % Fraction(str(unit)):
+        yield ValidationError(f"{value!r} is not a multiple of {unit!r}")
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from rules_engine.definitions.source import Entry, Node, Scalar
@@ -85,7 +85,7 @@ def two_sided(left: Left, entry: Entry, values: Values, typed: Typed) -> Predica
         return None
     side, right_type = parsed
     value_type = _common_type(left, right_type, entry)
-    if not side.is_plain and value_type not in (None, FLOAT):
+    if not side.is_plain and value_type is not None and not value_type.kind.is_number:
         raise Refusal(
             "operator-type", entry.value, f"only numbers are multiplied and divided, and this is a {value_type}"
         )
@@ -112,7 +112,14 @@ def _common_type(left: Left, right: ValueType | None, entry: Entry) -> ValueType
             return TIME
         return None if entry.key in ("equals", "not_equals") else FLOAT
     check_operator(entry, left.operand, value_type)
-    return FLOAT if value_type.kind.is_number else value_type
+    return _number_type(left.type, right) if value_type.kind.is_number else value_type
+
+
+def _number_type(first: ValueType | None, second: ValueType | None) -> ValueType:
+    """Return the type of two numbers: decimal if both are."""
+    decimals = [None if value_type is None else value_type.decimals for value_type in (first, second)]
+    places = [each for each in decimals if each is not None]
+    return replace(FLOAT, decimals=max(places)) if len(places) == len(decimals) else FLOAT
 
 
 def _agree(first: ValueType, second: ValueType) -> bool:

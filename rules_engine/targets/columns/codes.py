@@ -152,6 +152,8 @@ class ColumnTable:
 def _static_masks(table: Table) -> list[int] | None:
     """Return the masks of a table, except that of a missing value; None if they depend on the column."""
     slot = table.slot
+    if slot.type is not None and slot.type.decimals is not None:
+        return None
     if isinstance(table, Words) and slot.reading is Reading.PLAIN:
         return [*table.words.values(), table.other]
     is_vectorised = slot.line in (None, lines.TRUTH, lines.NUMBERS, lines.WHOLE, lines.COUNTS)

@@ -21,7 +21,7 @@ from rules_engine.targets.sql.expressions import (
     negation,
     truth,
 )
-from rules_engine.targets.sql.values import INTEGERS, Stored, integral_part, literal, not_above, not_below, readable
+from rules_engine.targets.sql.values import INTEGERS, Stored, integral_part, literal, not_above, not_below, read_as
 
 #: The forms in which an operand that is read as a type is stored.
 Forms = Callable[[Operand, ValueType | None], Sequence[Stored]]
@@ -41,7 +41,7 @@ _MIRRORED = {exp.GT: exp.LT, exp.GTE: exp.LTE, exp.LT: exp.GT, exp.LTE: exp.GTE}
 
 def lower_comparison(engine: Engine, predicate: Predicate, comparison: TwoSides, forms: Forms) -> Sql:
     """Return a predicate on a comparison: NULL where a side is missing, or TRUE there with ``or_missing``."""
-    lefts = _readable(forms, comparison.left, comparison.type)
+    lefts = _readable(engine, forms, comparison.left, comparison.type)
     rights = _side(engine, comparison, forms)
     numbers = (Kind.INTEGER, Kind.FLOAT) if comparison.type is None else (*INTEGERS, Kind.FLOAT)
     pairs = [(left, right) for left in lefts for right in rights if _is_comparable(left, right, numbers)]
@@ -54,13 +54,13 @@ def lower_comparison(engine: Engine, predicate: Predicate, comparison: TwoSides,
 
 def _side(engine: Engine, comparison: TwoSides, forms: Forms) -> list[Stored]:
     side = comparison.right
-    values = _readable(forms, side.value, comparison.type)
+    values = _readable(engine, forms, side.value, comparison.type)
     return values if side.is_plain or not values else _scaled(engine, side, values, forms)
 
 
-def _readable(forms: Forms, operand: Operand, value_type: ValueType | None) -> list[Stored]:
+def _readable(engine: Engine, forms: Forms, operand: Operand, value_type: ValueType | None) -> list[Stored]:
     """Return the forms of single values that an operand may have."""
-    stored = readable(forms(operand, value_type), value_type)
+    stored = read_as(engine, forms(operand, value_type), value_type)
     return [form for form in stored if form.type is not None and not form.type.is_list]
 
 
@@ -71,7 +71,7 @@ def _scaled(engine: Engine, side: Side, values: Sequence[Stored], forms: Forms) 
     if side.over != 1:
         scaled = _quotient(scaled, engine.double(float(side.over)))
     if side.divisor is not None:
-        divisors = _readable(forms, side.divisor, FLOAT)
+        divisors = _readable(engine, forms, side.divisor, FLOAT)
         if not divisors:
             return []
         divisor = exp.Nullif(this=_as_double(engine, divisors), expression=engine.double(0.0))

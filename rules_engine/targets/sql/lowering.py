@@ -29,7 +29,7 @@ from rules_engine.targets.sql.expressions import (
     negation,
     truth,
 )
-from rules_engine.targets.sql.values import INTEGERS, Stored, at_least, at_most, literal, literals, readable
+from rules_engine.targets.sql.values import INTEGERS, Stored, at_least, at_most, literal, literals, read_as
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def lower_predicate(engine: Engine, now: int, predicate: Predicate, values: Sequ
     >>> lower_predicate(Engine(), 0, adult, [Stored(INTEGER, exp.column("age"))]).sql()
     'COALESCE(age >= 18, TRUE)'
     """
-    judged = Judged(engine, now, predicate, readable(values, predicate.operand_type))
+    judged = Judged(engine, now, predicate, read_as(engine, values, predicate.operand_type))
     if predicate.operator == "exists":
         return LOWERINGS["exists"](judged)
     if predicate.operand_type is None:

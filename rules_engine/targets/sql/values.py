@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlglot import exp
 
 from rules_engine.clock import format_instant, to_micros
 from rules_engine.errors import UnsupportedError
-from rules_engine.rules.types import Kind, ValueType
+from rules_engine.rules.types import EXACT, Kind, ValueType
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.expressions import Sql, all_of, call, case, cast, compare, if_present
 
@@ -83,6 +83,24 @@ def readable(values: Iterable[Stored], value_type: ValueType | None) -> list[Sto
     if value_type is None:
         return list(values)
     return [value for value in values if value.reads_as(value_type)]
+
+
+def read_as(engine: Engine, values: Iterable[Stored], value_type: ValueType | None) -> list[Stored]:
+    """Return the forms that may hold a value of a type, as the type reads them: decimal numbers are rounded."""
+    forms = readable(values, value_type)
+    if value_type is None or value_type.decimals is None:
+        return forms
+    scale = 10.0**value_type.decimals
+    return [_rounded(engine, form, scale) if form.is_scalar({Kind.FLOAT}) else form for form in forms]
+
+
+def _rounded(engine: Engine, form: Stored, scale: float) -> Stored:
+    """Return a float as :func:`rules_engine.rules.types.to_decimals` does."""
+    scaled = exp.Mul(this=form.read(), expression=engine.double(scale))
+    whole = call("FLOOR", exp.Add(this=scaled, expression=engine.double(0.5)))
+    rounded = exp.Div(this=cast(whole, "DOUBLE"), expression=engine.double(scale), typed=True, safe=False)
+    is_exact = compare(exp.LT, call("ABS", scaled.copy()), engine.double(EXACT))
+    return replace(form, sql=case((is_exact, rounded), default=form.read()))
 
 
 def require_scalars(values: Iterable[Stored], what: str) -> None:

@@ -249,3 +249,18 @@ ANYTHING = st.recursive(
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(("name", "at", "event_id", "properties"), ANYTHING)))
 def test_nothing_that_a_sender_gives_raises(given_event: dict[str, Any]) -> None:
     assert isinstance(check(**given_event), Event | Rejection)
+
+
+def test_a_multiple_is_one_of_decimals() -> None:
+    amount = schema_validator({"type": "number", "multipleOf": 0.01})
+    assert all(amount.is_valid(value) for value in (0.29, 0.7, 19.99, 4.35, 1_000_000.01, 5, -0.29))
+    assert not any(amount.is_valid(value) for value in (0.295, 1e-3, 0.1 + 0.2))
+    assert schema_validator({"type": "number", "multipleOf": 2.5}).is_valid(7.5)
+
+
+def test_a_multiple_of_cents_is_a_decimal_number() -> None:
+    units = ("0.01", "0.05", "0.25", "1", "2.5", "1e-9", "1e-10")
+    text = "".join(f"p{place}: {{type: number, multipleOf: {unit}}}, " for place, unit in enumerate(units))
+    declared = parse_events(f"events: {{buy: {{properties: {{{text}}}, retention: 1d}}}}")
+    found = [declared.events["buy"].type.properties[f"p{place}"].decimals for place in range(len(units))]
+    assert found == [2, 2, 2, 0, 1, 9, None]
