@@ -379,7 +379,7 @@ def aggregate(name: str, condition: Condition, world: World) -> Any:
         return len({(kind(value), value) for value in values if kind(value) in SCALARS})
     numbers = [value for value in values if kind(value) == "number"]
     if name in ("sum", "avg") and "multipleOf" in world.properties.get(source["event"], {}).get(source["of"], {}):
-        exact = sum(Fraction(str(number)) for number in numbers)
+        exact = sum((Fraction(str(number)) for number in numbers), Fraction(0))
         return float(exact) if name == "sum" else float(round(exact / len(numbers), 8)) if numbers else None
     if name == "sum":
         return total(numbers)

@@ -211,7 +211,7 @@ class ConditionSchema:
         keys = {"event": _name(event), "n": number, "of": self._of(event), "where": self.where(event)}
         inner = mapping_schema(keys, NTH_REQUIRED)
         return _object(
-            form, {form.head: inner, "within": _EVENT_WINDOW, **_operators(None), **_FLAG_OPTIONS}, operator=True
+            form, {form.head: inner, "within": EVENT_WINDOW, **_operators(None), **_FLAG_OPTIONS}, operator=True
         )
 
     def _days(self, form: Form, event: str | None) -> JsonSchema:
