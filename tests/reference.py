@@ -378,7 +378,7 @@ def aggregate(name: str, condition: Condition, world: World) -> Any:
     if name == "distinct":
         return len({(kind(value), value) for value in values if kind(value) in SCALARS})
     numbers = [value for value in values if kind(value) == "number"]
-    if name in ("sum", "avg") and "multipleOf" in world.properties.get(source["event"], {}).get(source["of"], {}):
+    if name in ("sum", "avg") and is_decimal(source, world):
         exact = sum((Fraction(str(number)) for number in numbers), Fraction(0))
         return float(exact) if name == "sum" else float(round(exact / len(numbers), 8)) if numbers else None
     if name == "sum":
@@ -396,6 +396,12 @@ COUNTED: dict[str, Callable[[Condition, World], Any]] = {
     "nth": nth,
     "distinct_days": distinct_days,
 }
+
+
+def is_decimal(source: Mapping[str, Any], world: World) -> bool:
+    """Tell whether the property of an aggregate is declared as a decimal number."""
+    schemas = world.properties.get(source["event"], {})
+    return isinstance(source["of"], str) and "multipleOf" in schemas.get(source["of"], {})
 
 
 def total(numbers: list[Any]) -> Any:

@@ -37,7 +37,9 @@ def lint_amounts(definitions: Definitions) -> Iterator[Diagnostic]:
 
 def _adds_floats(predicate: Predicate) -> bool:
     operand = predicate.operand
-    return isinstance(operand, EventAggregate) and operand.function in _ADDING and operand.of_type == FLOAT
+    if not isinstance(operand, EventAggregate) or operand.function not in _ADDING:
+        return False
+    return isinstance(operand.of, str) and operand.of_type == FLOAT
 
 
 def _is_decimal(predicate: Predicate) -> bool:
