@@ -77,7 +77,8 @@ def demo(repo: Repo = HERE) -> None:
     explain(someone, _SHOWN, repo=repo)
     _say_what_next(steps, someone, census.members["champions"][0])
     output.say()
-    output.say("To ask over HTTP: ", (steps.line("serve --dev"), "cyan"), f" answers at http://127.0.0.1:{PORT}")
+    address = f"http://127.0.0.1:{PORT}"
+    output.say("To look at it in a browser: ", (steps.line("serve --dev"), "cyan"), f", then open {address}/console")
     output.say(
         f"The demo took {time.perf_counter() - started:.0f} s. The embedded store runs on; `store stop` stops it."
     )

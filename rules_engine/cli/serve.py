@@ -45,7 +45,8 @@ def serve(
     """Answer over HTTP.
 
     Segments are flags of OpenFeature's remote protocol, so the OpenFeature SDK of any language can ask. Keys are
-    environment variables that the `project:` document names; `--dev` needs none. Ctrl-C ends it at once; SIGTERM ends
+    environment variables that the `project:` document names; `--dev` needs none. People look at the console under
+    `/console`. Ctrl-C ends it at once; SIGTERM ends
     it after the requests that are under way, and SIGHUP replaces its processes one by one if there are several.
     """
     from rules_engine.service.process import ServeOptions, serve
@@ -68,4 +69,9 @@ def serve(
         certificate=certificate,
         private_key=private_key,
     )
-    serve(options, lambda address: output.remark(f"serving at {address}; Ctrl-C ends it"))
+    serve(options, lambda address: output.remark(f"serving at {address}; Ctrl-C ends it{_console_at(address)}"))
+
+
+def _console_at(address: str) -> str:
+    """Return where people look; nothing for a Unix socket, which no browser opens."""
+    return "" if address.startswith("unix:") else f"\nThe console is at {address}/console"

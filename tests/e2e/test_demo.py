@@ -264,7 +264,7 @@ def test_the_demo_prints_what_each_step_did(demo: Demo, expected: Mapping[str, s
         "ok: 40 cases in 13 test files",
         "is in next_champions at 1998-07-01T00:00:00Z",
         "What to try next",
-        "To ask over HTTP: .venv/bin/segments serve --dev answers at http://127.0.0.1:8080",
+        "To look at it in a browser: .venv/bin/segments serve --dev, then open http://127.0.0.1:8080/console",
     ):
         assert part in demo.output
     assert "Warning" not in demo.output

@@ -6,15 +6,20 @@ import re
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from rules_engine.folders import Project
+from rules_engine.read_plan import ReadPlan
 from rules_engine.service.console.background import Background
 from rules_engine.service.console.routes import routes
 from rules_engine.service.console.sessions import COOKIE
+from rules_engine.service.console.trying import try_change
+from tests.docs_pages import ROOT
 from tests.service import console_shop
 from tests.service.conftest import MakeService, RunningService
 
@@ -198,3 +203,38 @@ def test_a_container_with_the_plan_alone_says_what_it_cannot_show(
 def test_every_page_but_those_for_signing_in_needs_a_key() -> None:
     free = {"/console/sign-in", "/console/static/{name}", "/console/{rest:path}"}
     assert {route.path for route in routes(Background())} > free
+
+
+def test_the_wheel_has_the_templates_and_the_files_that_pages_load() -> None:
+    folder = ROOT / "rules_engine/service/console"
+    needed = {
+        path.relative_to(ROOT).as_posix() for part in ("templates", "static") for path in (folder / part).iterdir()
+    }
+    shipped = {Path(file.distribution_path).as_posix() for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    assert len(needed) >= 10
+    assert needed - shipped == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("profile:age, at_least: 18", "profile:age, at_least: 17"),
+        ("within: 1h, count: {at_least: 2}", "within: 1h, count: {at_least: 1}"),
+        ("within: 1h, count: {at_least: 2}", "within: 1h, count: {at_least: 3}"),
+        ("context: device, equals: mobile", "feature: profile:country, exists: false"),
+    ],
+)
+def test_a_sample_of_all_users_answers_as_all_users_do(console_project: Project, old: str, new: str) -> None:
+    file = "segments/a.yaml"
+    before = (console_project.root / file).read_text(encoding="utf-8")
+    assert old in before
+    version = ReadPlan.load(console_project.read_plan).definitions_version
+    arguments = console_project.root, version, file, before.replace(old, new)
+    sampled, everybody = (try_change(*arguments, each) for each in (False, True))
+    assert not sampled.is_sample
+    numbers = [
+        [(move.segment, move.kind, move.enters, move.leaves, move.stays) for move in outcome.movements]
+        for outcome in (sampled, everybody)
+    ]
+    assert numbers[0] == numbers[1] != []
+    assert sampled.patch.count("\n+") == 2  # the name of the file, and the line
