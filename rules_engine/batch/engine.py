@@ -13,14 +13,17 @@ import pyarrow as pa
 
 from rules_engine.batch.entities import Crowd, EntityReader, features_read
 from rules_engine.clock import now_micros
-from rules_engine.errors import FeatureColumnError
+from rules_engine.diagnostics import listing, nearest
+from rules_engine.errors import FeatureColumnError, UnknownNameError
 from rules_engine.folders import Project
 from rules_engine.project.catalog import project_catalog
 from rules_engine.rules.catalog import Catalog
+from rules_engine.rules.decisions.choosing import Chooser
+from rules_engine.rules.decisions.nodes import with_decisions
 from rules_engine.rules.explain import explain
 from rules_engine.rules.explanation import Explanation
 from rules_engine.rules.inputs import Inputs
-from rules_engine.rules.load import load_folder
+from rules_engine.rules.load import Definitions, load_folder
 from rules_engine.rules.nodes import Not
 from rules_engine.rules.program import Program
 from rules_engine.targets.columns.arrays import Flags
@@ -277,6 +280,7 @@ class BatchProject:
     program: Program
     now: int
     catalog: Catalog
+    definitions: Definitions = field(default_factory=Definitions)
 
     @classmethod
     def open(cls, project: Project, as_of: int | None = None) -> BatchProject:
@@ -296,4 +300,23 @@ class BatchProject:
         definitions = load_folder(project.segments_dir, catalog)
         set_now = definitions.settings.now
         now = as_of if as_of is not None else now_micros() if set_now is None else set_now
-        return cls(repo, definitions.program, now, catalog)
+        return cls(repo, definitions.program, now, catalog, definitions)
+
+    @property
+    def conditions(self) -> Program:
+        """Return the segments, and the conditions of decisions as hidden segments."""
+        return with_decisions(self.program, self.definitions.decisions.values())
+
+    def chooser(self, decision: str) -> Chooser:
+        """Return what decides on the variants of a decision.
+
+        Raises
+        ------
+        UnknownNameError
+            if there is no such decision.
+        """
+        decisions = self.definitions.decisions
+        if decision not in decisions:
+            hint = nearest(decision, decisions) or (f"there is {listing(decisions)}" if decisions else None)
+            raise UnknownNameError(f"there is no decision `{decision}`", hint=hint)
+        return Chooser(decisions[decision], self.definitions.experiments, self.definitions.settings.holdout)

@@ -40,6 +40,9 @@ def evaluate(
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Write a row for each user instead, with a column for each segment.")
     ] = False,
+    decision: Annotated[
+        str | None, typer.Option("--decision", metavar="NAME", help="Say instead which variant everybody gets.")
+    ] = None,
     csv_formulas: CsvFormulas = False,
     context: Context = None,
     engine: Annotated[
@@ -59,11 +62,17 @@ def evaluate(
     from rules_engine.batch.engine import BatchProject, BatchRules, readable
     from rules_engine.batch.evaluate import evaluate as run
 
+    if decision is not None and (segments or matrix or engine is EvaluationEngine.SPARK):
+        message = "stands without --segment, --matrix and --engine spark"
+        raise typer.BadParameter(message, param_hint="--decision")
     if matrix and out is None:
         raise typer.BadParameter("needs --out FILE", param_hint="--matrix")
     with output.working("Opening the project") as show:
         opened = BatchProject.open(Project.open(repo), as_of)
-        values = read_context(context, opened.program)
+        values = read_context(context, opened.conditions)
+        if decision is not None:
+            _decide(opened, decision, values, out, csv_formulas, output_format, show)
+            return
 
         def read(names: tuple[str, ...]) -> Sizes:
             if engine is EvaluationEngine.SPARK:
@@ -96,6 +105,37 @@ def evaluate(
         if out is not None:
             output.say(f"Wrote {out}")
     output.refuse(refused)
+
+
+def _decide(
+    opened: BatchProject,
+    name: str,
+    context: dict[str, Any],
+    out: Path | None,
+    csv_formulas: bool,
+    output_format: Format,
+    show: Callable[[str], None],
+) -> None:
+    """Count who gets which variant of a decision, and write a row for each user."""
+    from rules_engine.batch.decide import BatchDecision
+
+    batch = BatchDecision(opened.repo, opened.program, opened.chooser(name), opened.now, context)
+    counts = batch.count(
+        out,
+        csv_formulas=csv_formulas,
+        progress=lambda users, done: show(f"Decided for {users:,} users ({done:.0%})"),
+    )
+    users, at = sum(counts.values()), format_instant(opened.now)
+    shares = {variant: number / users if users else 0.0 for variant, number in counts.items()}
+    if output_format is Format.JSON:
+        variants = {variant: {"users": number, "share": shares[variant]} for variant, number in counts.items()}
+        output.print_json({"as_of": at, "users": users, "decision": name, "variants": variants})
+        return
+    output.say((output.plural(users, "user"), "bold"), f" as of {at}")
+    rows = [[variant, f"{number:,}", f"{shares[variant]:.1%}"] for variant, number in counts.items()]
+    output.table(["variant", "users", "share"], rows, right=["users", "share"])
+    if out is not None:
+        output.say(f"Wrote {out}")
 
 
 def _on_spark(

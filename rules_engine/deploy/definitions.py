@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from rules_engine.clock import now_micros
+from rules_engine.deploy.running import check_running
 from rules_engine.deploy.schema import write_schema
 from rules_engine.deploy.stages import ApplyReport, ApplyStages
 from rules_engine.errors import DefinitionError, ProjectError
@@ -56,16 +58,20 @@ def project_stages(
     DefinitionError
         with every problem of every file.
     ProjectError, UnsupportedError
-        if the Feast repository cannot be used, or no longer has a feature that the version reads.
+        if the Feast repository cannot be used, or no longer has a feature that the version reads; or if who is in
+        which arm of a running experiment would change.
     UnknownNameError
         if there is no such version.
     StoreError
         if the definitions read events, and the online store is needed to know their states but does not answer.
     """
-    from rules_engine.deploy.stage_finder import find_stages
+    from rules_engine.deploy.stage_finder import applied_plan, find_stages
 
     catalog = project_catalog(project, repo)
     content, now = _of_files(project, catalog) if to is None else _of_version(project, catalog, to)
+    applied = applied_plan(project)
+    if to is None and applied is not None:
+        check_running(applied.definitions, content, now_micros() if now is None else now)
     return find_stages(project, content, now, repo, store_needed=store_needed)
 
 

@@ -16,7 +16,7 @@ from rules_engine.read_plan import ReadPlan
 from rules_engine.rules.settings.codec import decode_service
 from rules_engine.rules.settings.nodes import Role, ServiceSettings
 from rules_engine.rules.walk import context_times
-from rules_engine.sdk import Membership
+from rules_engine.sdk import Assignment, Membership
 from rules_engine.service.client import ServiceClient
 from rules_engine.service.keys import Key, KeyRing
 from rules_engine.service.metrics import SHARED, RequestMetrics
@@ -137,6 +137,43 @@ class Service:
             if self.client.plan is applied.plan:  # else definitions were applied while it was answered
                 return membership, applied.plan
 
+    async def decide(
+        self, key: Key | None, entity: str, context: Mapping[str, Any], decisions: Iterable[str] | None = None
+    ) -> tuple[Mapping[str, Assignment], ReadPlan]:
+        """Return which variants an entity gets, by decision, and the plan by which this was answered.
+
+        Parameters
+        ----------
+        key, entity, context
+            as for :meth:`ask`.
+        decisions
+            the decisions; by default all that the key may see.
+
+        Raises
+        ------
+        UnknownNameError
+            if a decision does not exist, or the key may not see it.
+        DataError
+            if a value of the context is no time.
+        StoreError
+            if the store cannot be read, or does not hold what the answer rests on.
+        """
+        while True:
+            applied = self._follow_plan()
+            names = self.decisions(key) if decisions is None else list(decisions)
+            for name in names:
+                if name not in self.decisions(key):
+                    raise UnknownNameError(f"there is no decision `{name}` that this key may see")
+            values = _read_context(context, applied.times)
+            assignments = await self.client.decide_all(entity, names, context=values) if names else {}
+            if self.client.plan is applied.plan:  # else definitions were applied while it was answered
+                return assignments, applied.plan
+
+    def decisions(self, key: Key | None) -> list[str]:
+        """Return the names of the decisions that a key may see, sorted."""
+        decisions = self._follow_plan().decisions
+        return sorted(name for name, each in decisions.items() if each.public or not _sees_public_only(key))
+
     def read_context(self, context: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the context of a request, with times where some segment reads a value as one.
 
@@ -192,13 +229,14 @@ class Service:
 class _Applied:
     """Holds what follows from the definitions that a client answers from."""
 
-    __slots__ = ("plan", "program", "public", "times")
+    __slots__ = ("decisions", "plan", "program", "public", "times")
 
     def __init__(self, client: ServiceClient) -> None:
         self.plan, self.program = client.plan, client.program
         segments = self.program.segments
         self.public = frozenset(name for name, segment in segments.items() if segment.public)
-        self.times = context_times(segment.when for segment in segments.values())
+        self.decisions = client.decisions
+        self.times = context_times(segment.when for segment in client.conditions.segments.values())
 
 
 def _sees_public_only(key: Key | None) -> bool:

@@ -1,11 +1,12 @@
-"""OpenFeature's remote protocol (OFREP 0.3): segments are boolean flags, so the OpenFeature SDK of any language asks.
+"""OpenFeature's remote protocol (OFREP 0.3), so that the OpenFeature SDK of any language asks.
 
-A flag's value is true if the entity ``targetingKey`` is in the segment. What else the evaluation context holds is the
-``context:`` of conditions.
+A segment is a boolean flag, true if the entity ``targetingKey`` is in it; a decision is a flag of its type. What else
+the evaluation context holds is the ``context:`` of conditions.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -13,8 +14,9 @@ import orjson
 
 from rules_engine.clock import format_instant, to_micros
 from rules_engine.read_plan import ReadPlan
+from rules_engine.rules.decisions.choosing import ChoiceReason
 from rules_engine.rules.settings.nodes import Role
-from rules_engine.sdk import Membership
+from rules_engine.sdk import Assignment
 from rules_engine.service.documented import INSTANT, answer, array, operation, path_parameter, schema
 from rules_engine.service.problems import Problem, Reply, json_reply
 from rules_engine.service.requests import HttpRequest
@@ -38,9 +40,10 @@ _ERROR_CODES = {
 
 
 _TEXT = {"type": "string"}
-_FLAG = schema({"key": _TEXT, "value": {"type": "boolean"}, "reason": _TEXT, "variant": _TEXT})
+_VALUE = {"description": "Absent where the variant has the value null: callers then take their default."}
+_FLAG = schema({"key": _TEXT, "value": _VALUE, "reason": _TEXT, "variant": _TEXT}, optional=("value",))
 _METADATA = schema({"definitions_version": _TEXT, "changes_at": INSTANT}, optional=("changes_at",))
-_SUCCESS = schema({**_FLAG["properties"], "metadata": _METADATA})
+_SUCCESS = schema({**_FLAG["properties"], "metadata": {"type": "object"}}, optional=("value",))
 _FAILURE = schema({"key": _TEXT, "errorCode": _TEXT, "errorDetails": _TEXT}, optional=("key",))
 _FLAGS = schema({"flags": array({"anyOf": [_FLAG, _FAILURE]}), "metadata": _METADATA})
 _ASKED = schema({"context": {**schema({"targetingKey": {"type": "string", "minLength": 1}}), "description": "Who."}})
@@ -49,13 +52,18 @@ _ASKED = schema({"context": {**schema({"targetingKey": {"type": "string", "minLe
 def routes() -> list[Route]:
     """Return the two operations of the protocol."""
     path = "/ofrep/v1/evaluate/flags"
-    key = path_parameter("key", "The segment's name.")
+    key = path_parameter("key", "The name of a segment or a decision.")
     tag = {"name": "If-None-Match", "in": "header", "schema": _TEXT, "description": "The ETag of the answer before."}
     refused = {status: answer("Refused", _FAILURE)["200"] for status in ("4XX", "5XX")}
-    single = operation("Is somebody in a segment", answer("The answer", _SUCCESS) | refused, key, body=_ASKED)
+    single = operation(
+        "Is somebody in a segment, or what do they get", answer("The answer", _SUCCESS) | refused, key, body=_ASKED
+    )
     unchanged = {"304": {"description": "The answer is the same."}}
     every = operation(
-        "Which segments is somebody in", answer("The answers", _FLAGS) | unchanged | refused, tag, body=_ASKED
+        "Which segments is somebody in, and what do they get",
+        answer("The answers", _FLAGS) | unchanged | refused,
+        tag,
+        body=_ASKED,
     )
     return [
         Route("POST", path + "/{key}", evaluate_flag, Role.EVALUATE, single, MAX_BODY, refusal=_refusal),
@@ -64,20 +72,33 @@ def routes() -> list[Route]:
 
 
 async def evaluate_flag(request: HttpRequest) -> Reply:
-    """Answer whether an entity is in one segment."""
+    """Answer whether an entity is in one segment, or with the value that a decision gives it."""
     flag = request.path("key")
     entity, context = _evaluation_context(request)
+    if flag in request.service.decisions(request.key):
+        assignments, plan = await request.service.decide(request.key, entity, context, [flag])
+        assignment = assignments[flag]
+        if assignment.is_undecided:
+            raise Problem(400, "undecided", _UNDECIDED)
+        metadata = {**_metadata(assignment.changes_at, plan), "because": assignment.reason()}
+        return _evaluated(request, _decided(assignment), metadata)
     membership, plan = await request.service.ask(request.key, entity, context, [flag])
     if flag in membership.undecided:
         raise Problem(400, "undecided", _UNDECIDED)
     result = _success(flag, flag in membership.segments)
+    return _evaluated(request, result, _metadata(membership.changes_at, plan))
+
+
+def _evaluated(request: HttpRequest, result: dict[str, Any], metadata: dict[str, Any]) -> Reply:
+    """Answer with the result of an evaluation, and tell it to telemetry."""
     if request.service.telemetry is not None:
-        request.service.telemetry.evaluated(flag, result["variant"], result["reason"], plan.definitions_version)
-    return json_reply(result | {"metadata": _metadata(membership, plan)})
+        version = metadata["definitions_version"]
+        request.service.telemetry.evaluated(result["key"], result["variant"], result["reason"], version)
+    return json_reply(result | {"metadata": metadata})
 
 
 async def evaluate_flags(request: HttpRequest) -> Reply:
-    """Answer which of all segments an entity is in; 304 if the caller has the answer already."""
+    """Answer which segments an entity is in, and what it gets of decisions; 304 if the caller has the answer."""
     entity, context = _evaluation_context(request)
     service = request.service
     membership, plan = await service.ask(request.key, entity, context)
@@ -86,7 +107,14 @@ async def evaluate_flags(request: HttpRequest) -> Reply:
         _success(name, name in membership.segments) if name not in undecided else _failure("GENERAL", _UNDECIDED, name)
         for name in service.visible(request.key)
     ]
-    body = orjson.dumps({"flags": flags, "metadata": _metadata(membership, plan)})
+    assignments, _ = await service.decide(request.key, entity, context)
+    flags += [
+        _failure("GENERAL", _UNDECIDED, name) if assignment.is_undecided else _decided(assignment)
+        for name, assignment in assignments.items()
+    ]
+    changes = [membership.changes_at, *(assignment.changes_at for assignment in assignments.values())]
+    first = min((change for change in changes if change is not None), default=None)
+    body = orjson.dumps({"flags": flags, "metadata": _metadata(first, plan)})
     tag = b'"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
     if _has(request.header(b"if-none-match"), tag):
         return Reply(304, b"", [(b"etag", tag)])
@@ -110,8 +138,18 @@ def _success(flag: str, value: bool) -> dict[str, Any]:
     return {"key": flag, "value": value, "reason": "TARGETING_MATCH", "variant": "in" if value else "out"}
 
 
-def _metadata(membership: Membership, plan: ReadPlan) -> dict[str, Any]:
-    changes_at = membership.changes_at
+def _decided(assignment: Assignment) -> dict[str, Any]:
+    by_bucket = assignment.choice.reason in (ChoiceReason.SPLIT, ChoiceReason.EXPERIMENT)
+    value = assignment.value
+    return {
+        "key": assignment.decision,
+        **({} if value is None else {"value": value}),
+        "reason": "SPLIT" if by_bucket else "TARGETING_MATCH",
+        "variant": assignment.variant,
+    }
+
+
+def _metadata(changes_at: datetime | None, plan: ReadPlan) -> dict[str, Any]:
     until = {} if changes_at is None else {"changes_at": format_instant(to_micros(changes_at))}
     return {"definitions_version": plan.definitions_version, **until}
 

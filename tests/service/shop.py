@@ -88,6 +88,19 @@ when: {context: device, equals: mobile}
 ---
 segment: leaves_soon
 when: {context: departure, in_next: 2h}
+---
+decision: banner
+public: true
+variants: {none: {value: null}, adult: {value: {text: Hello}}, halves: {value: {text: Half}}}
+rules:
+  - {when: {in_segment: adults}, serve: adult}
+  - {when: {context: device, equals: mobile}, serve: {none: 50, halves: 50}}
+default: none
+---
+decision: discount
+variants: {low: {value: 5}, high: {value: 12.5}}
+rules: [{when: {in_segment: norwegians}, serve: high}]
+default: low
 """
 
 FILES = {"feature_repo/definitions.py": _DEFINITIONS, "feature_repo/events.yaml": _EVENTS, "segments/a.yaml": SEGMENTS}

@@ -23,6 +23,30 @@ def test_a_segment_is_a_boolean_flag(service: RunningService) -> None:
     assert (other["value"], other["reason"], other["variant"]) == (False, "TARGETING_MATCH", "out")
 
 
+def test_a_decision_is_a_flag_of_its_type(service: RunningService) -> None:
+    found = service.evaluate("discount", "ada")
+    assert found["metadata"].pop("because") == "rule 1"
+    assert found.pop("metadata").keys() == {"definitions_version", "changes_at"}
+    assert found == {"key": "discount", "value": 12.5, "reason": "TARGETING_MATCH", "variant": "high"}
+    assert service.evaluate("discount", "bob")["value"] == 5
+    assert service.evaluate("banner", "ada", role="evaluate")["value"] == {"text": "Hello"}
+    hidden = service.evaluate("discount", "ada", role="evaluate")
+    assert hidden["errorCode"] == "FLAG_NOT_FOUND"
+
+
+def test_a_variant_without_a_value_leaves_it_to_the_caller(service: RunningService) -> None:
+    found = service.evaluate("banner", "bob")
+    assert "value" not in found
+    assert (found["variant"], found["reason"]) == ("none", "TARGETING_MATCH")
+
+
+def test_shares_are_splits(service: RunningService) -> None:
+    found = [service.evaluate("banner", f"stranger {number}", device="mobile") for number in range(20)]
+    assert {one["reason"] for one in found} == {"SPLIT"}
+    assert {one["variant"] for one in found} == {"none", "halves"}
+    assert "bucket 0." in found[0]["metadata"]["because"]
+
+
 def test_the_context_is_that_of_conditions(service: RunningService) -> None:
     assert service.evaluate("mobile", "ada", device="mobile")["value"] is True
     assert service.evaluate("mobile", "ada")["value"] is False
@@ -81,7 +105,8 @@ def test_all_segments_at_once_are_not_sent_twice(service: RunningService) -> Non
     answer = service.post(FLAGS, "read", json=body)
     found = answer.json()
     values = {flag["key"]: flag["value"] for flag in found["flags"]}
-    assert values == {"adults": True, "norwegians": True, "mobile": True, "keen": False, "leaves_soon": False}
+    segments = {"adults": True, "norwegians": True, "mobile": True, "keen": False, "leaves_soon": False}
+    assert values == {**segments, "banner": {"text": "Hello"}, "discount": 12.5}
     assert found["metadata"]["definitions_version"]
     tag = answer.headers["etag"]
     for given in (tag, f"W/{tag}", f'"other", {tag}', "*"):
@@ -95,7 +120,7 @@ def test_all_segments_at_once_are_not_sent_twice(service: RunningService) -> Non
 def test_a_browser_key_sees_public_segments_only(service: RunningService) -> None:
     body = {"context": {"targetingKey": "ada"}}
     flags = service.post(FLAGS, "evaluate", json=body).json()["flags"]
-    assert [flag["key"] for flag in flags] == ["adults", "keen", "mobile"]
+    assert [flag["key"] for flag in flags] == ["adults", "keen", "mobile", "banner"]
     assert service.evaluate("adults", "ada", role="evaluate")["value"] is True
     hidden = service.evaluate("norwegians", "ada", role="evaluate")
     missing = service.evaluate("absent", "ada", role="evaluate")

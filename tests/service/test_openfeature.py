@@ -45,6 +45,22 @@ def test_segments_are_flags(flags: OpenFeatureClient) -> None:
     assert len(str(details.flag_metadata["definitions_version"])) == 12
 
 
+def test_decisions_are_flags_of_their_types(flags: OpenFeatureClient, shop_project: Project) -> None:
+    check_decisions(flags)
+    api.set_provider(SegmentsProvider(SegmentClient(shop_project)))  # in the same process it is the same
+    check_decisions(api.get_client())
+
+
+def check_decisions(flags: OpenFeatureClient) -> None:
+    assert flags.get_float_value("discount", 0.0, person("ada")) == 12.5
+    assert flags.get_object_value("banner", {}, person("ada")) == {"text": "Hello"}
+    assert flags.get_object_value("banner", {"text": "mine"}, person("bob")) == {"text": "mine"}
+    details = flags.get_object_details("banner", {}, person("some stranger", device="mobile"))
+    assert (details.reason, details.error_code) == ("SPLIT", None)
+    wrong = flags.get_string_details("discount", "none", person("ada"))
+    assert (wrong.value, wrong.error_code) == ("none", ErrorCode.TYPE_MISMATCH)
+
+
 def test_errors_have_the_codes_of_openfeature(flags: OpenFeatureClient) -> None:
     absent = flags.get_boolean_details("absent", True, person("ada"))
     assert (absent.value, absent.error_code) == (True, ErrorCode.FLAG_NOT_FOUND)

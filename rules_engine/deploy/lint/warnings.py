@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from rules_engine.deploy.lint.amounts import lint_amounts
+from rules_engine.deploy.lint.decisions import lint_decisions
 from rules_engine.deploy.lint.segments import lint_segments
 from rules_engine.deploy.lint.settings import lint_settings
 from rules_engine.deploy.lint.triggers import lint_triggers
@@ -16,6 +17,7 @@ _LINTS: tuple[Callable[[Definitions], Iterable[Diagnostic]], ...] = (
     lint_settings,
     lint_segments,
     lint_amounts,
+    lint_decisions,
     lint_triggers,
 )
 

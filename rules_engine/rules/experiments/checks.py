@@ -39,8 +39,9 @@ def _overlap(first: Experiment, second: Experiment) -> bool:
 
 def _at_one_time(first: Experiment, second: Experiment) -> bool:
     """Say whether two experiments may run at one instant; a draft may start at any."""
-    return not (_stops_before(first, second) or _stops_before(second, first))
+    return not (stops_before(first, second) or stops_before(second, first))
 
 
-def _stops_before(first: Experiment, second: Experiment) -> bool:
+def stops_before(first: Experiment, second: Experiment) -> bool:
+    """Say whether an experiment stops before, or when, another starts."""
     return first.stop is not None and second.start is not None and first.stop <= second.start
