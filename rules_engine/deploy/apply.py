@@ -8,12 +8,15 @@ from typing import Any
 from rules_engine.clock import now_micros
 from rules_engine.deploy.backfill import Backfill, BackfillProgress
 from rules_engine.deploy.holding import check_store, declare_views
+from rules_engine.deploy.lists.importing import compare, list_segments
+from rules_engine.deploy.materialize import materialize_view
 from rules_engine.deploy.stage_finder import applied_plan, find_stages, owe_sweep, settle_sweep
 from rules_engine.deploy.stages import (
     ApplyReport,
     ApplyStages,
     BuildStates,
     CatchUp,
+    ImportLists,
     KeepVersion,
     Reevaluate,
     Register,
@@ -27,8 +30,11 @@ from rules_engine.folders import Project
 from rules_engine.project.lock import project_lock
 from rules_engine.project.versions import plan_hash, record
 from rules_engine.read_plan import ReadPlan
+from rules_engine.rules.segments.codec import decode_program
+from rules_engine.rules.segments.lists import VIEW
 from rules_engine.sdk.rules import Rules
 from rules_engine.stream.event_sink import EventSink
+from rules_engine.stream.reevaluation import look_again
 from rules_engine.stream.sweep import NEW_SEGMENTS, request
 
 
@@ -130,6 +136,7 @@ class _StageWalk:
     def perform(self, stage: Stage) -> None:
         actions: dict[type, Callable[[], None]] = {
             Register: self._register,
+            ImportLists: self._import_lists,
             BuildStates: self._build_states,
             KeepVersion: self._keep,
             Switch: self._switch,
@@ -147,6 +154,13 @@ class _StageWalk:
         stages = self._stages
         self.plan = self._repo.read_plan(stages.definitions, applied_at=now_micros(), now=stages.now)
 
+    def _import_lists(self) -> None:
+        now = self._stages.now
+        instant = now_micros() if now is None else now
+        lists = list_segments(decode_program(self._stages.definitions["segments"]).segments)
+        compare(self._project.root, self._repo, lists, instant, write=True)
+        materialize_view(self._repo, VIEW, instant)
+
     def _build_states(self) -> None:
         self._backfill = Backfill(self._project, self.plan, self._progress)
         self._backfill.prepare()
@@ -161,6 +175,8 @@ class _StageWalk:
         self.version = record(self._project, self.plan).number
         declare_views(self._project, self.plan, self._previous, self._repo)
         self.plan.save(self._project.read_plan)
+        if any(isinstance(stage, ImportLists) for stage in self._stages.stages):
+            look_again(self._project, "lists", [VIEW])
 
     def _catch_up(self) -> None:
         assert self._backfill is not None, "states are built before"

@@ -9,6 +9,7 @@ from pathlib import Path
 from rules_engine.definitions.source import Node
 from rules_engine.deploy.lint.characters import lint_characters
 from rules_engine.deploy.lint.warnings import lint
+from rules_engine.deploy.lists.reading import missing_files
 from rules_engine.deploy.source_checks import check_sources
 from rules_engine.diagnostics import Diagnostic
 from rules_engine.errors import DefinitionError
@@ -72,6 +73,7 @@ def check_project(project: Project) -> CheckReport:
             *characters,
             *_of_models(project, catalog, definitions.program.names),
             *_of_clusters(project, catalog),
+            *missing_files(project.root, definitions.program.segments.values()),
             *check_sources(project),
         ]
     )

@@ -22,6 +22,7 @@ from rules_engine.sdk.rules import encode_definitions
 
 if TYPE_CHECKING:
     from rules_engine.deploy.backfill import BackfillProgress
+    from rules_engine.deploy.lists.importing import ListChange
     from rules_engine.deploy.stages import Stage
     from rules_engine.features.feast.repo import FeastRepo
 
@@ -68,11 +69,50 @@ def project_stages(
     from rules_engine.deploy.stage_finder import applied_plan, find_stages
 
     catalog = project_catalog(project, repo)
-    content, now = _of_files(project, catalog) if to is None else _of_version(project, catalog, to)
+    if to is not None:
+        content, now = _of_version(project, catalog, to)
+        return find_stages(project, content, now, repo, store_needed=store_needed)
+    definitions = load_folder(project.segments_dir, catalog)
+    content, now = _content(project, catalog, definitions), definitions.settings.now
     applied = applied_plan(project)
-    if to is None and applied is not None:
+    if applied is not None:
         check_running(applied.definitions, content, now_micros() if now is None else now)
-    return find_stages(project, content, now, repo, store_needed=store_needed)
+    lists = _changed_lists(project, repo, definitions)
+    return find_stages(project, content, now, repo, lists=lists, store_needed=store_needed)
+
+
+def _changed_lists(project: Project, repo: FeastRepo, definitions: Definitions) -> tuple[ListChange, ...]:
+    """Return the lists to import: all, if the view that holds them lacks one; else those that differ."""
+    from rules_engine.deploy.lists.importing import compare, list_segments
+    from rules_engine.features.feast.list_view import defined_lists
+
+    lists = list_segments(definitions.program.segments)
+    if not lists:
+        return ()
+    defined = defined_lists(repo) or ()
+    now = definitions.settings.now
+    changes = compare(project.root, repo, lists, now_micros() if now is None else now)
+    return tuple(change for change in changes if change.joins or change.leaves or change.segment not in defined)
+
+
+def _define_lists(project: Project, repo: FeastRepo) -> FeastRepo:
+    """Bring the definition of the view of lists to the state of the files; return the repository as it then is."""
+    from rules_engine.deploy.lists.importing import compare, list_segments, shape
+    from rules_engine.features.feast.list_view import data_file, defined_lists, definition_file, write_definition
+    from rules_engine.features.feast.repo import FeastRepo
+
+    definitions = load_folder(project.segments_dir, project_catalog(project, repo))
+    lists, defined = list_segments(definitions.program.segments), defined_lists(repo)
+    if tuple(lists) == (defined or ()):
+        return repo
+    if lists:
+        compare(project.root, repo, lists, 0)  # refuses what cannot be imported, before anything is written
+        shape(repo, tuple(lists))
+        write_definition(repo, tuple(lists))
+    else:
+        definition_file(project).unlink()
+        data_file(project).unlink(missing_ok=True)
+    return FeastRepo(project)
 
 
 def apply_project(
@@ -113,6 +153,8 @@ def apply_project(
     from rules_engine.features.feast.repo import FeastRepo
 
     repo = FeastRepo(project)
+    if to is None:
+        repo = _define_lists(project, repo)
     stages = project_stages(project, repo, to=to)
     problems = list(check_sources(project))
     if problems:
@@ -135,11 +177,10 @@ def _check_expected(stages: ApplyStages, expect: str | None) -> None:
         )
 
 
-def _of_files(project: Project, catalog: Catalog) -> tuple[Mapping[str, Any], int | None]:
-    """Return what to put into effect, and what counts as now."""
+def _content(project: Project, catalog: Catalog, definitions: Definitions) -> Mapping[str, Any]:
+    """Return what to put into effect."""
     declared = read_events(project.events_yaml)
-    definitions = load_folder(project.segments_dir, catalog)
-    return encode_definitions(definitions, declared) | _of_models(project, catalog), definitions.settings.now
+    return encode_definitions(definitions, declared) | _of_models(project, catalog)
 
 
 def _of_models(project: Project, catalog: Catalog) -> dict[str, Any]:

@@ -170,6 +170,15 @@ def materialize(
     return MaterializeReport(tuple(reports))
 
 
+def materialize_view(repo: FeastRepo, name: str, end: int) -> None:
+    """Materialize one view up to an instant, for a caller that holds the project's lock."""
+    run = _ViewWriter(repo, end, full=False, progress=None)
+    try:
+        run.view(repo.registered_view(name), 1, 1)
+    finally:
+        run.close()
+
+
 def _end(project: Project, end: int | None) -> int:
     if end is not None:
         return end

@@ -28,6 +28,7 @@ from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.program import Program
 from rules_engine.rules.reference_graph import reached
 from rules_engine.rules.segments.codec import decode_program
+from rules_engine.rules.segments.lists import VIEW
 from rules_engine.rules.triggers.codec import decode_triggers
 from rules_engine.rules.triggers.nodes import OnEnter, OnExit, Trigger
 
@@ -157,6 +158,8 @@ def _uncounted(
         gone = sorted(features_read(program, [name]) - features)
         if gone:
             reason = f"the {word} definition reads `{gone[0]}`, which the feature repository no longer has"
+            if gone[0].startswith(f"{VIEW}:"):
+                reason = "its list is not imported yet"
     starts = starts if kind in (CHANGED, AFFECTED) else ()
     return Movement(name, kind, dependents=tuple(sorted(dependents)), starts=starts, uncounted=reason)
 

@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 from rules_engine.clock import parse_instant
 from rules_engine.deploy.backfill import Backfill
 from rules_engine.deploy.differences import ADDED, CHANGED, REMOVED, differences
+from rules_engine.deploy.lists.importing import ListChange
 from rules_engine.deploy.stages import (
     ApplyStages,
     BuildStates,
     CatchUp,
+    ImportLists,
     KeepVersion,
     NameChanges,
     Reevaluate,
@@ -60,6 +62,7 @@ def find_stages(
     now: int | None,
     repo: FeastRepo,
     *,
+    lists: tuple[ListChange, ...] = (),
     store_needed: bool = True,
 ) -> ApplyStages:
     """Find what applying these definitions would do.
@@ -70,6 +73,8 @@ def find_stages(
         the checked definitions, as the read plan carries them.
     now
         the instant that counts as now, unless a caller names another.
+    lists
+        the lists whose files differ from what was imported.
     store_needed
         whether an online store that does not answer is an error; otherwise its event states are taken to be those
         of the applied definitions.
@@ -89,6 +94,8 @@ def find_stages(
     before = {} if previous is None else previous.definitions
     build = _states(project, plan, previous, store_needed=store_needed)
     stages: list[Stage] = [Register(registry)]
+    if lists:
+        stages.append(ImportLists(lists))
     if build is not None:
         stages.append(build)
     if is_new:
@@ -99,7 +106,7 @@ def find_stages(
     sweep = _sweep(project, plan, before)
     if sweep is not None:
         stages.append(sweep)
-    differs = bool(is_new or registry or build is not None or sweep is not None)
+    differs = bool(is_new or registry or lists or build is not None or sweep is not None)
     return ApplyStages(tuple(stages), plan_hash(previous), definitions, now, differs)
 
 

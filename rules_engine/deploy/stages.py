@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from rules_engine.clock import format_instant
+from rules_engine.deploy.lists.importing import ListChange
 from rules_engine.features.feast.registry import RegistryChange
 from rules_engine.project.versions import plan_content
 from rules_engine.read_plan import ReadPlan
@@ -76,6 +77,18 @@ class Register:
         yield "bring Feast's registry up to date"
         change = self.change
         yield from NameChanges(change.added, change.updated, change.removed).lines("features")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportLists:
+    """Import the lists whose files differ from what was imported, before the new definitions read them."""
+
+    lists: tuple[ListChange, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Say in lines what is done."""
+        yield "import lists"
+        yield from map(str, self.lists)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +176,7 @@ class Reevaluate:
             yield f"triggers that may start: {some_of(self.triggers)}"
 
 
-Stage = Register | BuildStates | KeepVersion | Switch | CatchUp | Reevaluate
+Stage = Register | ImportLists | BuildStates | KeepVersion | Switch | CatchUp | Reevaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +261,7 @@ class ApplyReport:
 #: How stages are named in JSON.
 STAGE_NAMES: dict[type, str] = {
     Register: "register",
+    ImportLists: "import_lists",
     BuildStates: "build_states",
     KeepVersion: "keep",
     Switch: "switch",

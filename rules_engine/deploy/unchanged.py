@@ -32,6 +32,7 @@ from rules_engine.redis.eviction import check_eviction
 from rules_engine.redis.server import server_of
 from rules_engine.redis.store_mark import StoreMark
 from rules_engine.rules.load import definition_files
+from rules_engine.rules.segments.lists import SUFFIXES
 
 #: Raised by one whenever an older note could be misread.
 _FORMAT = 1
@@ -55,6 +56,9 @@ def project_files(project: Project) -> str:
     for path in definition_files(project.segments_dir):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(project.root)} {len(content)}\n".encode() + content)
+    for path in files_below(project.segments_dir):
+        if path.suffix in SUFFIXES:
+            digest.update(_stamp(path))
     for name in ("models", "propensity"):
         for path in files_below(project.state_dir / name):
             digest.update(_stamp(path))

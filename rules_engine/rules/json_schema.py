@@ -15,6 +15,7 @@ from rules_engine.rules.condition_schema import ConditionSchema
 from rules_engine.rules.document import DocumentKind
 from rules_engine.rules.kinds import KINDS
 from rules_engine.rules.schema_parts import JsonSchema, Names, SchemaParts
+from rules_engine.rules.segments.lists import VIEW
 
 
 def build_schema(catalog: Catalog, segments: Collection[str] = (), names: Names | None = None) -> JsonSchema:
@@ -65,5 +66,9 @@ def _tests(kind: DocumentKind, parts: SchemaParts) -> JsonSchema:
     schema = deepcopy(schema_of_tests(kind.name, kind.case or {}, sorted(parts.names.of(kind.name))))
     case = schema["properties"]["cases"]["items"]
     features = {key: {"description": feature.description} for key, feature in parts.catalog.features.items()}
-    case["properties"]["features"] |= {"properties": features, "additionalProperties": not parts.catalog.closed}
+    case["properties"]["features"] |= {
+        "properties": features,
+        "patternProperties": {f"^{VIEW}:": {"type": ["boolean", "null"], "description": "Whether on the list."}},
+        "additionalProperties": not parts.catalog.closed,
+    }
     return schema

@@ -340,6 +340,15 @@ def format_where(condition: Condition) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class ListFile:
+    """A file of keys: its path from the project's folder, and the column; None is the entity's join key."""
+
+    file: str
+    column: str | None = None
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A named condition.
 
@@ -350,6 +359,8 @@ class Segment:
     group, after
         the group, and the segments before this one in it. ``when`` is then the own condition, and none of
         theirs.
+    list
+        the file that names its members; ``when`` then asks whether somebody was on it when it was imported.
     """
 
     name: str
@@ -360,4 +371,5 @@ class Segment:
     public: bool = False
     group: str = ""
     after: tuple[str, ...] = ()
+    list: ListFile | None = None
     span: Span = field(default=NO_SPAN, compare=False, repr=False)

@@ -24,6 +24,7 @@ from rules_engine.rules.nodes import ContextRef, Predicate
 from rules_engine.rules.parsing.literals import Refusal, describe, literal
 from rules_engine.rules.predicates import Truth
 from rules_engine.rules.program import Program
+from rules_engine.rules.segments.lists import with_lists
 from rules_engine.rules.types import Kind, Value, ValueType, conform, stored
 from rules_engine.rules.walk import walk
 from rules_engine.sdk.rules import encode_definitions
@@ -142,7 +143,7 @@ def read_cases(
 class _CaseReader:
     def __init__(self, definitions: Definitions, catalog: Catalog) -> None:
         self._definitions = definitions
-        self._catalog = catalog
+        self._catalog = with_lists(catalog, definitions.program.segments.values())
         self._times = _context_times(with_decisions(definitions.program, definitions.decisions.values()))
         self.problems: list[Diagnostic] = []
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rules_engine.rules.codec import decode_named, encode
-from rules_engine.rules.nodes import Segment
+from rules_engine.rules.nodes import ListFile, Segment
 from rules_engine.rules.program import Program
 
 
@@ -29,4 +29,4 @@ def decode_program(data: Mapping[str, Any]) -> Program:
     ValueError
         if the data was not written by it.
     """
-    return Program(decode_named("segments", data, (Segment,)))
+    return Program(decode_named("segments", data, (Segment, ListFile)))

@@ -9,7 +9,7 @@ from rules_engine.rules.schema_parts import JsonSchema
 ENVELOPE: JsonSchema = {
     "type": "object",
     "description": "Who belongs to this segment.",
-    "required": ["segment", "when"],
+    "required": ["segment"],
     "additionalProperties": False,
     "properties": {
         "segment": {
@@ -25,8 +25,12 @@ ENVELOPE: JsonSchema = {
             "description": "Whether browsers and apps may ask about it, with a key of the role `evaluate`.",
         },
         "when": {"x-kind": "condition", "description": "The condition under which someone belongs to the segment."},
+        "list": {"x-kind": "list", "description": "In place of `when`: the file that names the members."},
     },
 }
+
+#: What only editors apply of it: the parser says it better.
+EDITOR_RULES: JsonSchema = {"oneOf": [{"required": ["when"]}, {"required": ["list"]}]}
 
 _VERDICT = {"enum": [True, False, "unknown"], "description": "The answer: true, false or unknown."}
 
