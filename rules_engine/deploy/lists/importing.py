@@ -35,7 +35,7 @@ _MEMORY = "256MB"
 
 @dataclass(frozen=True, slots=True)
 class ListChange:
-    """How a list differs from what was imported of it.
+    """Tell how a list differs from what was imported of it.
 
     Attributes
     ----------
