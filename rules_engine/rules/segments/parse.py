@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rules_engine.definitions.source import Mapping, to_plain
 from rules_engine.rules.document import Scope
-from rules_engine.rules.nodes import Segment
+from rules_engine.rules.nodes import Condition, ListFile, Segment
 from rules_engine.rules.parsing.conditions import ConditionParser
 from rules_engine.rules.parsing.literals import Refusal
 from rules_engine.rules.segments.lists import is_on, list_file
@@ -13,7 +13,8 @@ from rules_engine.rules.segments.lists import is_on, list_file
 def parse_segment(document: Mapping, scope: Scope) -> Segment | None:
     """Return the segment, or None if its condition or list is missing or was refused."""
     before = len(scope.problems)
-    file, condition = None, None
+    file: ListFile | None = None
+    condition: Condition | None = None
     try:
         _check_keys(document)
         if "list" in document:
