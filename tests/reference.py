@@ -195,8 +195,9 @@ def leaf_truth(condition: Condition, world: World) -> Truth:
     if "sample" in condition:
         share = condition["sample"]
         return None if world.entity is None else bucket_of(share["seed"], world.entity) < share["percent"] * 100
-    if "did" in condition:
-        matching = in_window(condition["did"], condition, world)
+    if "did" in condition or "did_any" in condition:
+        names = condition.get("did_any", [condition.get("did")])
+        matching = [event for name in names for event in in_window(name, condition, world)]
         return predicate(condition.get("count", {"at_least": 1}), len(matching), world.now)
     if "did_not" in condition:
         return not in_window(condition["did_not"], condition, world)
@@ -339,7 +340,11 @@ def read_of(event: Event, of: Any) -> Any:
     if isinstance(of, str):
         return clean(event.get(of))
     ((operation, terms),) = of.items()
-    numbers = [clean(event.get(term)) if isinstance(term, str) else term for term in terms]
+    return result_of(operation, [clean(event.get(term)) if isinstance(term, str) else term for term in terms])
+
+
+def result_of(operation: str, numbers: list[Any]) -> float | None:
+    """Return what numbers come to, None if one of them is none or the result is not finite."""
     if any(kind(number) != "number" for number in numbers):
         return None
     first, *others = map(float, numbers)
@@ -390,11 +395,17 @@ def aggregate(name: str, condition: Condition, world: World) -> Any:
     return min(numbers) if name == "min" else max(numbers)
 
 
+def calculated(operation: str, condition: Condition, world: World) -> Any:
+    """Return what several values come to."""
+    return result_of(operation, [clean(value_of(side, world)) for side in condition[operation]])
+
+
 #: The value of each form that compares what events come to.
 COUNTED: dict[str, Callable[[Condition, World], Any]] = {
     **{name: partial(aggregate, name) for name in AGGREGATES},
     "nth": nth,
     "distinct_days": distinct_days,
+    **{name: partial(calculated, name) for name in STEPS},
 }
 
 

@@ -28,6 +28,7 @@ CLASSES: dict[str, type] = {
         nodes.EventTime,
         nodes.Side,
         nodes.TwoSides,
+        nodes.Calculation,
         nodes.ComputedValue,
         nodes.AllOf,
         nodes.AnyOf,

@@ -1,16 +1,27 @@
-"""Compares two sides: the value left of an operator with the one right of it, which may be scaled."""
+"""Compares two sides: the value left of an operator with the one right of it, which may be scaled; and calculates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from rules_engine.rules.nodes import Side, Source, TwoSides
+from rules_engine.rules.arithmetic import compute
+from rules_engine.rules.nodes import Composite, Side, Source, TwoSides
 from rules_engine.rules.types import FLOAT, Value, ValueType
 from rules_engine.rules.undecided import UNDECIDED, Undecided
 
 #: Returns the value of an operand as a type; None if it is missing.
 Read = Callable[[Source, ValueType | None], Value]
+
+
+def composite_value(operand: Composite, read: Read) -> Value:
+    """Return what the parts of an operand come to: how two sides compare, or the result of a calculation."""
+    if isinstance(operand, TwoSides):
+        return compared(operand, read)
+    values = [read(term, FLOAT) for term in operand.terms]
+    if any(value.__class__ is Undecided for value in values):
+        return UNDECIDED
+    return compute(operand.operation, values)
 
 
 def compared(comparison: TwoSides, read: Read) -> Value:

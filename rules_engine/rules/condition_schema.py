@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from rules_engine.rules.arithmetic import Operation
+from rules_engine.rules.arithmetic import ON_TWO, Operation
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
 from rules_engine.rules.forms import (
     ANCHORS,
@@ -30,7 +30,7 @@ from rules_engine.rules.parsing.shares import SEEDED_SHARE
 from rules_engine.rules.right_side_schema import RIGHT_SIDE, property_side, right_side_definitions
 from rules_engine.rules.schema_parts import JsonSchema, feature_schema, mapping_schema
 from rules_engine.rules.text import MAX_PATTERN_LENGTH
-from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
+from rules_engine.rules.types import FLOAT, INTEGER, STRING, Kind, ValueType
 from rules_engine.rules.window_schema import CALENDAR_SPAN, DURATION, EVENT_WINDOW, FIXED_ZONE, WINDOW
 
 _COMPUTED = "What numbers of the event come to: properties and constants, e.g. {product: [quantity, price]}."
@@ -98,6 +98,8 @@ class ConditionSchema:
             Shape.EVENT_PROPERTY: lambda: self._per_event(form, self._aggregate),
             Shape.FIRST_EVENT: lambda: self._per_event(form, self._did),
             Shape.NTH_EVENT: lambda: self._per_event(form, self._nth),
+            Shape.EVENTS: lambda: [self._did_any(form)] if self._event_names() else [],
+            Shape.TERMS: lambda: [self._calculation(form)],
             Shape.EVENT_DAYS: lambda: self._per_event(form, self._days),
             Shape.STEPS: lambda: [self._sequence(form)] if self._event_names() else [],
         }
@@ -166,15 +168,7 @@ class ConditionSchema:
     def _did(self, form: Form, event: str | None) -> JsonSchema:
         properties = {form.head: _name(event), "within": EVENT_WINDOW, "where": self.where(event)}
         if "count" in form.optional:
-            operators = {key: _argument(OPERATORS[key], INTEGER, RIGHT_SIDE) for key in sorted(COUNT_OPERATORS)}
-            properties["count"] = {
-                "type": "object",
-                "properties": operators,
-                "additionalProperties": False,
-                "minProperties": 1,
-                "maxProperties": 1,
-                "description": "How many; at least 1 if it is not given.",
-            }
+            properties["count"] = _count(RIGHT_SIDE)
         return _object(form, properties)
 
     def _aggregate(self, form: Form, event: str | None) -> JsonSchema:
@@ -205,6 +199,18 @@ class ConditionSchema:
             for each in Operation
         ]
         return {"anyOf": [{"enum": sorted(properties)} if properties else {"type": "string"}, *operations]}
+
+    def _did_any(self, form: Form) -> JsonSchema:
+        """Return the schema of a count of several events; in ``where`` stands what each of them has."""
+        names = {"type": "array", "minItems": 2, "uniqueItems": True, "items": {"$ref": "#/definitions/event_name"}}
+        where = {"type": "object", "minProperties": 1}
+        return _object(form, {form.head: names, "within": EVENT_WINDOW, "where": where, "count": _count(None)})
+
+    def _calculation(self, form: Form) -> JsonSchema:
+        most = {"maxItems": 2} if Operation(form.head) in ON_TWO else {}
+        terms = {"type": "array", "minItems": 2, **most, "items": {"$ref": "#/definitions/right_value"}}
+        operators = _operators(FLOAT, side=None)
+        return _object(form, {form.head: terms, "or_missing": _FLAG_OPTIONS["or_missing"], **operators}, operator=True)
 
     def _nth(self, form: Form, event: str | None) -> JsonSchema:
         number = {"type": "integer", "minimum": 1, "maximum": MAX_NTH, "description": "The second event is 2."}
@@ -279,6 +285,18 @@ class ConditionSchema:
             "required": [head],
             "additionalProperties": False,
         }
+
+
+def _count(side: JsonSchema | None) -> JsonSchema:
+    """Return the schema of ``count``; ``side`` is that of another value that it may be compared with."""
+    return {
+        "type": "object",
+        "properties": {key: _argument(OPERATORS[key], INTEGER, side) for key in sorted(COUNT_OPERATORS)},
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "description": "How many; at least 1 if it is not given.",
+    }
 
 
 def _where_of(event: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from rules_engine.rules.buckets import bucket
-from rules_engine.rules.comparison import compared
+from rules_engine.rules.comparison import composite_value
 from rules_engine.rules.events import aggregate_value
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import local_time
@@ -13,8 +13,10 @@ from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
     BucketRef,
+    Calculation,
     ClockField,
     ClockRef,
+    Composite,
     Condition,
     ContextRef,
     EventAggregate,
@@ -86,8 +88,8 @@ class Evaluation:
     def value(self, predicate: Predicate) -> Value:
         """Return the value that a predicate is about; None if it is missing or of another type than was checked."""
         operand = predicate.operand
-        if isinstance(operand, TwoSides):
-            return compared(operand, self.read)
+        if isinstance(operand, Composite):
+            return composite_value(operand, self.read)
         return self.read(operand, predicate.operand_type)
 
     def read(self, operand: Operand, value_type: ValueType | None) -> Value:
@@ -106,7 +108,7 @@ class Evaluation:
                 return None if self.inputs.entity is None else bucket(operand.seed, self.inputs.entity)
             case EventAggregate():
                 return aggregate_value(operand, self.inputs.events, self.now)
-            case PropertyRef() | EventTime() | ContextRef() | TwoSides():
+            case PropertyRef() | EventTime() | ContextRef() | TwoSides() | Calculation():
                 raise TypeError(f"{operand} is not read here")
             case _:
                 assert_never(operand)

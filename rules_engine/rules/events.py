@@ -6,9 +6,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 from rules_engine.rules.aggregates import AGGREGATES, Aggregate
-from rules_engine.rules.comparison import compared
+from rules_engine.rules.comparison import composite_value
 from rules_engine.rules.inputs import Event, KeptEvents
-from rules_engine.rules.nodes import EventAggregate, EventMatch, Predicate, Source, TwoSides
+from rules_engine.rules.nodes import Composite, EventAggregate, EventMatch, Predicate, Source
 from rules_engine.rules.one_event import read_value
 from rules_engine.rules.predicates import Truth, as_read, judge_read
 from rules_engine.rules.types import Value, ValueType, conform
@@ -41,7 +41,7 @@ def counted_events(aggregate: EventAggregate, events: Sequence[Event], now: int)
 def answer_from(predicate: Predicate, aggregate: Callable[[EventAggregate], Value], now: int) -> Truth:
     """Return the answer of a predicate that reads nothing but aggregates of events."""
     operand = predicate.operand
-    if not isinstance(operand, TwoSides):
+    if not isinstance(operand, Composite):
         assert isinstance(operand, EventAggregate), predicate
         return judge_read(predicate, aggregate(operand), now)
 
@@ -49,7 +49,7 @@ def answer_from(predicate: Predicate, aggregate: Callable[[EventAggregate], Valu
         assert isinstance(part, EventAggregate), predicate
         return as_read(aggregate(part), value_type)
 
-    return judge_read(predicate, compared(operand, read), now)
+    return judge_read(predicate, composite_value(operand, read), now)
 
 
 # --- aggregates -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from rules_engine.clock import format_duration, from_micros
 from rules_engine.rules.aggregates import Aggregate
+from rules_engine.rules.arithmetic import SIGNS
 from rules_engine.rules.changes import changes_at
 from rules_engine.rules.comparison import side_value
 from rules_engine.rules.evaluate import Evaluation
@@ -19,6 +20,7 @@ from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
     BucketRef,
+    Calculation,
     ClockRef,
     Condition,
     ContextRef,
@@ -151,6 +153,36 @@ class _Explainer:
             changes_at=self._changes_at(predicate),
         )
 
+    def _calculation(self, predicate: Predicate, calculation: Calculation) -> Reason:
+        """Explain what several values come to: the result, and each of them."""
+        values = [self._evaluation.read(term, FLOAT) for term in calculation.terms]
+        value = self._evaluation.value(predicate)
+        verdict = self._evaluation.condition(predicate)
+        is_known = value is not None and not isinstance(value, Undecided)
+        sign = f" {SIGNS[calculation.operation]} "
+        aggregates = [term for term in calculation.terms if isinstance(term, EventAggregate)]
+        counted = sorted({event.id: event for each in aggregates for event in self._counted(each)}.values(), key=_order)
+        return Reason(
+            str(predicate),
+            verdict,
+            value=f"{value:.6g}, {sign.join(format_value(each, FLOAT) for each in values)}" if is_known else None,
+            threshold=f"{predicate.operator} {format_argument(predicate.operator, predicate.argument, FLOAT)}",
+            missing=self._missing_term(calculation, values) if value is None else None,
+            distance=_distance(predicate, value) if is_known and verdict is False else None,
+            events=tuple(counted[-MAX_EVENTS:]),
+            event_count=len(counted) if aggregates else None,
+            note=next((note for each in aggregates if (note := self._note(each)) is not None), None),
+            changes_at=self._changes_at(predicate),
+        )
+
+    def _missing_term(self, calculation: Calculation, values: list[Value]) -> str:
+        """Return which of the values is missing, and why; or that they come to no number."""
+        for term, value in zip(calculation.terms, values, strict=True):
+            if value is None:
+                counted = self._counted(term) if isinstance(term, EventAggregate) else []
+                return f"{self._missing(term, counted)}, {term}"
+        return "no finite number"
+
     def _missing_side(self, comparison: TwoSides) -> str:
         """Return which of the values is missing, and why; none is if one is divided by zero."""
         types = (comparison.type, comparison.type, FLOAT)
@@ -168,6 +200,8 @@ class _Explainer:
         operand = predicate.operand
         if isinstance(operand, TwoSides):
             return self._comparison(predicate, operand)
+        if isinstance(operand, Calculation):
+            return self._calculation(predicate, operand)
         verdict = self._evaluation.condition(predicate)
         value = self._evaluation.value(predicate)
         at_least = self._at_least(operand) if isinstance(operand, EventAggregate) else None

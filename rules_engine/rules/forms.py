@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from rules_engine.rules.aggregates import PROPERTY_AGGREGATES, Aggregation
+from rules_engine.rules.arithmetic import Operation
 
 
 class Shape(Enum):
@@ -23,6 +24,8 @@ class Shape(Enum):
     EVENT_PROPERTY = "{event: NAME, of: PROPERTY, where: {...}}"
     FIRST_EVENT = "the name of an event, of which the first counts"
     NTH_EVENT = "{event: NAME, n: NUMBER, of: PROPERTY, where: {...}}"
+    EVENTS = "a list of events"
+    TERMS = "a list of values, e.g. {sum: {event: purchase, of: amount}, within: 30d}"
     EVENT_DAYS = "{event: NAME, where: {...}, timezone: ZONE}"
     SHARE = "{percent: NUMBER, seed: TEXT}"
     STEPS = "a list of steps, each {did: EVENT} or {did_not: EVENT or a list}"
@@ -53,6 +56,23 @@ def _aggregate(row: Aggregation) -> Form:
     head = row.function.value
     example = f"{{{head}: {row.example}}}"
     return Form(head, Shape.EVENT_PROPERTY, row.summary, example, ("within",), row.options, takes_operator=True)
+
+
+_PURCHASES = "{sum: {event: purchase, of: amount}, within: 30d}"
+_REFUNDS = "{sum: {event: refund, of: amount}, within: 30d}"
+
+_CALCULATIONS = (
+    (Operation.TOTAL, "what several values add up to", f"[{_PURCHASES}, {_REFUNDS}]"),
+    (Operation.DIFFERENCE, "one value less another one", f"[{_PURCHASES}, {_REFUNDS}]"),
+    (Operation.PRODUCT, "several values multiplied", f"[{_PURCHASES}, {{feature: user:discount}}]"),
+    (Operation.RATIO, "one value divided by another one", f"[{_REFUNDS}, {_PURCHASES}]"),
+)
+
+
+def _calculation(operation: Operation, summary: str, terms: str) -> Form:
+    head = operation.value
+    example = f"{{{head}: {terms}, at_least: 0.5}}"
+    return Form(head, Shape.TERMS, summary, example, optional=("or_missing",), takes_operator=True)
 
 
 _TABLE = (
@@ -94,6 +114,12 @@ _TABLE = (
         required=("within",), optional=("where",),
     ),
     *map(_aggregate, PROPERTY_AGGREGATES),
+    Form(
+        "did_any", Shape.EVENTS, "how many events of several names lie in the window; at least 1 without `count`",
+        "{did_any: [view, add_to_cart], within: 7d, count: {at_least: 5}}",
+        required=("within",), optional=("where", "count"),
+    ),
+    *(_calculation(*row) for row in _CALCULATIONS),
     Form(
         "nth", Shape.NTH_EVENT, "the property of the n-th such event",
         "{nth: {event: purchase, n: 2, of: amount}, within: ever, at_least: 50}",

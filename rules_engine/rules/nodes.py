@@ -224,7 +224,22 @@ class TwoSides:
         return f"{self.left} against {self.right}"
 
 
-Operand = FeatureRef | ContextRef | ClockRef | BucketRef | EventAggregate | PropertyRef | EventTime | TwoSides
+@dataclass(frozen=True, slots=True)
+class Calculation:
+    """What several values come to together, such as purchases minus refunds; missing if one of them is."""
+
+    operation: Operation
+    terms: tuple[Source, ...]
+
+    def __str__(self) -> str:
+        return f" {SIGNS[self.operation]} ".join(f"({term})" for term in self.terms)
+
+
+#: An operand that is made of others.
+Composite = TwoSides | Calculation
+
+
+Operand = FeatureRef | ContextRef | ClockRef | BucketRef | EventAggregate | PropertyRef | EventTime | Composite
 
 # --- conditions -----------------------------------------------------------------------------------------------------
 

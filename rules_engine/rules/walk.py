@@ -9,7 +9,9 @@ from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
     BucketRef,
+    Calculation,
     ClockRef,
+    Composite,
     Condition,
     ContextRef,
     EventAggregate,
@@ -47,7 +49,9 @@ def segment_references(condition: Condition) -> set[str]:
 
 
 def parts(operand: Operand) -> tuple[Operand, ...]:
-    """Return the operands that an operand is made of: the values on the sides of a comparison; else itself."""
+    """Return the operands that an operand is made of; one that is made of no others is its own part."""
+    if isinstance(operand, Calculation):
+        return operand.terms
     if not isinstance(operand, TwoSides):
         return (operand,)
     divisor = operand.right.divisor
@@ -58,7 +62,7 @@ def typed_parts(predicate: Predicate) -> Iterator[tuple[Operand, ValueType | Non
     """Yield the operands that a predicate reads, each with the type as which it is read."""
     operand = predicate.operand
     if not isinstance(operand, TwoSides):
-        yield operand, predicate.operand_type
+        yield from ((part, predicate.operand_type) for part in parts(operand))
         return
     yield operand.left, operand.type
     yield operand.right.value, operand.type
@@ -125,7 +129,7 @@ def reads_events(condition: Condition) -> bool:
 
 def mixes_events(condition: Condition) -> bool:
     """Say whether a condition itself, not what is inside it, compares what events say with something else."""
-    if not isinstance(condition, Predicate) or not isinstance(condition.operand, TwoSides):
+    if not isinstance(condition, Predicate) or not isinstance(condition.operand, Composite):
         return False
     return len({isinstance(part, EventAggregate) for part in parts(condition.operand)}) > 1
 

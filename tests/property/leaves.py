@@ -287,6 +287,23 @@ def days_leaf(draw: Draw, words: Vocabulary) -> Condition:
     return {"distinct_days": source, "within": window(draw, words), **draw_count(draw)}
 
 
+def did_any_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    """Draw a count of the events of several names."""
+    names = draw(st.lists(st.sampled_from(sorted(set(pools.EVENTS))), min_size=2, max_size=3, unique=True))
+    leaf = {"did_any": names, "within": window(draw, words), **draw_where(draw, words)}
+    return {**leaf, "count": draw_count(draw)} if maybe(draw, 60) else leaf
+
+
+def calculation_leaf(draw: Draw, words: Vocabulary) -> Condition:
+    """Draw what two counts come to; counts are small, so that no engine rounds."""
+    terms = [
+        {"count": {"event": one_of(draw, pools.EVENTS), **draw_where(draw, words)}, "within": window(draw, words)}
+        for _ in range(2)
+    ]
+    operator = one_of(draw, ("at_least", "less_than", "equals"))
+    return {one_of(draw, ("total", "difference", "product", "ratio")): terms, operator: one_of(draw, (0, 0.5, 1, 2, 3))}
+
+
 def first_time_leaf(draw: Draw, words: Vocabulary) -> Condition:
     """Draw a first time."""
     return {

@@ -21,9 +21,11 @@ from tests.property.leaves import (
     Draw,
     Vocabulary,
     aggregate_leaf,
+    calculation_leaf,
     clock_leaf,
     context_leaf,
     days_leaf,
+    did_any_leaf,
     did_leaf,
     draw_list,
     feature_leaf,
@@ -67,7 +69,13 @@ def draw_leaf(draw: Draw, words: Vocabulary, names: Sequence[str]) -> Condition:
         [feature_leaf, feature_leaf, clock_leaf] if words.lively else [feature_leaf] * 6 + [context_leaf, clock_leaf]
     )
     if words.events:
-        leaves += [did_leaf, aggregate_leaf, sequence_leaf] * 3 + [days_leaf, first_time_leaf, nth_leaf]
+        leaves += [did_leaf, aggregate_leaf, sequence_leaf] * 3 + [
+            days_leaf,
+            first_time_leaf,
+            nth_leaf,
+            did_any_leaf,
+            calculation_leaf,
+        ]
     if names and maybe(draw, 15):
         return {one_of(draw, ("in_segment", "not_in_segment")): one_of(draw, names)}
     return one_of(draw, leaves)(draw, words)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 
 from rules_engine.definitions.source import Items, Mapping, Node
 from rules_engine.diagnostics import Diagnostic, listing, nearest
+from rules_engine.rules.arithmetic import Operation
 from rules_engine.rules.catalog import EVENT_VIEW, Catalog
 from rules_engine.rules.forms import CLOCKS, FORMS, Form, Shape
 from rules_engine.rules.local_time import find_zone
@@ -31,7 +32,7 @@ from rules_engine.rules.nodes import (
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.parsing.arguments import convert_argument
 from rules_engine.rules.parsing.constants import constant_problem
-from rules_engine.rules.parsing.counting import distinct_days, first_time, nth
+from rules_engine.rules.parsing.counting import calculation_in, did_any, distinct_days, first_time, nth
 from rules_engine.rules.parsing.event_operands import EventParser
 from rules_engine.rules.parsing.literals import Refusal, describe, infer_type, literal
 from rules_engine.rules.parsing.operand_checks import (
@@ -45,7 +46,7 @@ from rules_engine.rules.parsing.operand_checks import (
 from rules_engine.rules.parsing.right_sides import RightSides
 from rules_engine.rules.parsing.shares import share
 from rules_engine.rules.parsing.sides import Left, is_side, two_sided
-from rules_engine.rules.types import INTEGER, STRING, Kind, ValueType
+from rules_engine.rules.types import FLOAT, INTEGER, STRING, Kind, ValueType
 
 
 class ConditionParser:
@@ -84,6 +85,8 @@ class ConditionParser:
             Shape.EVENT_PROPERTY: self._aggregate,
             Shape.FIRST_EVENT: self._first_time,
             Shape.NTH_EVENT: self._nth,
+            Shape.EVENTS: self._did_any,
+            Shape.TERMS: self._calculation,
             Shape.EVENT_DAYS: self._distinct_days,
             Shape.STEPS: self._sequence,
             Shape.SEGMENT: self._segment,
@@ -306,6 +309,17 @@ class ConditionParser:
         if aggregate.of_type is None and aggregate.type is None and not isinstance(entry.value, Mapping):
             aggregate = self.events.with_type(aggregate, infer_type(operator, entry.value))
         return self._predicate(node, form, aggregate, aggregate.type)
+
+    def _did_any(self, node: Mapping, _form: Form) -> Condition | None:
+        return did_any(self.events, node)
+
+    def _calculation(self, node: Mapping, form: Form) -> Condition | None:
+        calculation = calculation_in(node, Operation(form.head), self._right)
+        entry = single_operator(node, form.keys, f"`{form.head}`")
+        if isinstance(entry.value, Mapping):
+            hint = "write one `difference` or `ratio` of both, and compare it with a number"
+            raise Refusal("wrong-shape", entry.value, f"`{form.head}` is compared with a number", hint)
+        return None if calculation is None else self._predicate(node, form, calculation, FLOAT)
 
     def _first_time(self, node: Mapping, _form: Form) -> Condition | None:
         return first_time(self.events, node)

@@ -5,17 +5,78 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from rules_engine.definitions.source import Mapping, Scalar
+from rules_engine.definitions.source import Entry, Items, Mapping, Scalar
 from rules_engine.diagnostics import listing, nearest
 from rules_engine.rules.aggregates import Aggregate
-from rules_engine.rules.forms import DAYS_OPTIONAL, DAYS_REQUIRED, MAX_NTH, NTH_OPTIONAL, NTH_REQUIRED
-from rules_engine.rules.nodes import AllOf, EventAggregate, EventTime, Predicate, TimePart
+from rules_engine.rules.arithmetic import Operation
+from rules_engine.rules.forms import DAYS_OPTIONAL, DAYS_REQUIRED, FORMS, MAX_NTH, NTH_OPTIONAL, NTH_REQUIRED
+from rules_engine.rules.nodes import AllOf, AnyOf, Calculation, EventAggregate, EventTime, Predicate, Source, TimePart
+from rules_engine.rules.parsing.arithmetic import terms_of
 from rules_engine.rules.parsing.event_operands import EventParser
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.parsing.operand_checks import at_key
+from rules_engine.rules.parsing.right_sides import RightSides
+from rules_engine.rules.parsing.sides import value_in
 from rules_engine.rules.parsing.windows import fixed_zone
-from rules_engine.rules.types import INTEGER
+from rules_engine.rules.types import FLOAT, INTEGER
 from rules_engine.rules.windows import before
+
+
+def did_any(events: EventParser, node: Mapping) -> AnyOf | Predicate | None:
+    """Return a count of the events of several names together; None after a problem that was reported.
+
+    Raises
+    ------
+    Refusal
+        if it is not written so.
+    """
+    names = node.entry("did_any").value
+    if not isinstance(names, Items) or len(names.items) < 2:
+        hint = "write e.g. `did_any: [view, add_to_cart]`; for one event `did`"
+        raise Refusal("wrong-shape", names, "`did_any` takes a list of two or more events", hint)
+    operator, number = events.number_of(node.entry("count").value) if "count" in node else ("at_least", 1)
+    others = [entry for entry in node if entry.key not in ("did_any", "count")]
+    predicates = [
+        events.did(Mapping((Entry("did", item.span, item), *others), node.span), negated=False) for item in names.items
+    ]
+    counts = tuple(predicate for predicate in predicates if predicate is not None)
+    if len(counts) < len(predicates):
+        return None
+    terms = tuple(event_operand(predicate) for predicate in counts)
+    if len(set(terms)) < len(terms):
+        raise Refusal("wrong-shape", names, "an event stands twice in `did_any`, and would count twice", "name it once")
+    if (operator, number) == ("at_least", 1):
+        return AnyOf(counts, node.span)
+    return Predicate(Calculation(Operation.TOTAL, terms), operator, number, FLOAT, span=node.span)
+
+
+def event_operand(predicate: Predicate) -> EventAggregate:
+    """Return the count that a predicate compares."""
+    assert isinstance(predicate.operand, EventAggregate), predicate
+    return predicate.operand
+
+
+def calculation_in(node: Mapping, operation: Operation, right: RightSides) -> Calculation | None:
+    """Return what several values come to; None after a problem that was reported.
+
+    Raises
+    ------
+    Refusal
+        if one of them is no number.
+    """
+    terms: list[Source] = []
+    items = terms_of(operation, node.entry(operation.value).value)
+    for item in items:
+        if not isinstance(item, Mapping):
+            hint = f"for example `{FORMS[operation.value].example}`"
+            raise Refusal("wrong-shape", item, f"`{operation.value}` takes values, not {describe(item)}", hint)
+        parsed = value_in(item, right.values)
+        if parsed is None:
+            continue
+        if parsed[1] is not None and (parsed[1].is_list or not parsed[1].kind.is_number):
+            raise Refusal("operator-type", item, f"numbers are calculated with, and this is a {parsed[1]}")
+        terms.append(right.typed(parsed[0], FLOAT))
+    return Calculation(operation, tuple(terms)) if len(terms) == len(items) else None
 
 
 def first_time(events: EventParser, node: Mapping) -> AllOf | None:

@@ -84,6 +84,16 @@ class EventParser:
             )
         return entry
 
+    def number_of(self, value: Node) -> tuple[str, Any]:
+        """Return the operator after ``count``, and the number or numbers that it compares with.
+
+        Raises
+        ------
+        Refusal
+            if it compares with something else.
+        """
+        return self._number(self._count_operator(value))
+
     def _number(self, entry: Entry) -> tuple[str, Any]:
         for number in entry.value.items if isinstance(entry.value, Items) else (entry.value,):
             if not isinstance(number, Scalar) or type(number.value) is not int or number.value < 0:

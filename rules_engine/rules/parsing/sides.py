@@ -131,7 +131,7 @@ def _agree(first: ValueType, second: ValueType) -> bool:
 
 def _side(node: MappingNode, values: Values) -> tuple[Side, ValueType | None] | None:
     if "of" not in node:
-        parsed = _value(node, values)
+        parsed = value_in(node, values)
         return None if parsed is None else (Side(parsed[0]), parsed[1])
     for entry in node:
         if entry.key not in ("of", *SCALED_OPTIONAL):
@@ -140,7 +140,7 @@ def _side(node: MappingNode, values: Values) -> tuple[Side, ValueType | None] | 
     inner = node.entry("of").value
     if not isinstance(inner, MappingNode):
         raise Refusal("wrong-shape", inner, f"`of` takes a value, not {describe(inner)}", _hint(values))
-    parsed = _value(inner, values)
+    parsed = value_in(inner, values)
     factor, divisor = Fraction(1), None
     if "times" in node:
         factor = _factor(node.entry("times"))
@@ -159,7 +159,7 @@ def _side(node: MappingNode, values: Values) -> tuple[Side, ValueType | None] | 
 
 
 def _divisor(node: MappingNode, values: Values) -> Source | None:
-    parsed = _value(node, values)
+    parsed = value_in(node, values)
     if parsed is None:
         return None
     if parsed[1] is not None and not (parsed[1].kind.is_number and not parsed[1].is_list):
@@ -186,7 +186,14 @@ def _no_factor(entry: Entry) -> Refusal:
     return Refusal("invalid-factor", entry.value, message)
 
 
-def _value(node: MappingNode, values: Values) -> tuple[Source, ValueType | None] | None:
+def value_in(node: MappingNode, values: Values) -> tuple[Source, ValueType | None] | None:
+    """Return the value that a mapping says, and its type if it is known; None after a problem that was reported.
+
+    Raises
+    ------
+    Refusal
+        if it says none.
+    """
     heads = [entry for entry in node if entry.key in values]
     if not heads:
         raise _no_value(node, values)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rules_engine.rules.nodes import TwoSides
+from rules_engine.rules.nodes import Composite
 from rules_engine.rules.types import Value
 from rules_engine.targets.columns.arrays import (
     Codes,
@@ -115,7 +115,7 @@ class ColumnTable:
         masks = _static_masks(table)
         #: Whether every value is looked up with array operations only.
         self.is_cheap = (masks is not None or isinstance(table, Elements)) and not isinstance(
-            table.slot.source, TwoSides
+            table.slot.source, Composite
         )
         self._lines = None if masks is None else stack([table.missing, *masks], words)
         #: The number of lines of its masks; a large number if that depends on the column.

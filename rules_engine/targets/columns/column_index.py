@@ -17,12 +17,12 @@ from rules_engine.errors import DataError, UnsupportedError
 from rules_engine.rules.nodes import (
     BucketRef,
     ClockRef,
+    Composite,
     ContextRef,
     EventAggregate,
     FeatureRef,
     Operand,
     Sequence,
-    TwoSides,
 )
 from rules_engine.rules.types import Value
 from rules_engine.rules.walk import parts
@@ -299,7 +299,7 @@ class _Batch:
             buckets = self.buckets.get(source.seed)
             buckets = pa.nulls(self.rows, pa.int64()) if buckets is None else buckets
             return table.look_up(_take(buckets, rows), self.now, self.dictionaries)
-        if isinstance(source, TwoSides):
+        if isinstance(source, Composite):
             return self._compared(source, rows).look_up(table.table, self.now, table.words)
         assert isinstance(source, FeatureRef), source
         lookup = table.look_up(_take(self.batch.column(source.key), rows), self.now, self.dictionaries)
@@ -322,7 +322,7 @@ class _Batch:
         lookup = look_up_distinct(_take(self.batch.column(zone.key), rows), mask, table.missing, words)
         return self._expire(zone.view, lookup, rows)
 
-    def _compared(self, comparison: TwoSides, rows: Rows | None) -> Coded:
+    def _compared(self, comparison: Composite, rows: Rows | None) -> Coded:
         """Return how two sides compare, row by row."""
         read = [part for part in parts(comparison) if not isinstance(part, ContextRef)]
         columns: dict[Operand, list[Value]] = {part: self._values(part, rows) for part in read}
@@ -368,12 +368,12 @@ def _take(column: pa.Array, rows: Rows | None) -> pa.Array:
 
 
 def _parts(source: Source) -> tuple[Source, ...]:
-    return parts(source) if isinstance(source, TwoSides) else (source,)
+    return parts(source) if isinstance(source, Composite) else (source,)
 
 
 def _is_constant(slot: Slot) -> bool:
     """Tell whether a slot has the same value for all rows."""
-    if isinstance(slot.source, TwoSides):
+    if isinstance(slot.source, Composite):
         return all(isinstance(part, ContextRef) for part in parts(slot.source))
     return isinstance(slot.source, ContextRef) or (
         isinstance(slot.source, ClockRef) and isinstance(slot.source.timezone, str)
@@ -381,7 +381,7 @@ def _is_constant(slot: Slot) -> bool:
 
 
 def _feature_keys(source: Source) -> Iterator[str]:
-    if isinstance(source, TwoSides):
+    if isinstance(source, Composite):
         yield from (part.key for part in parts(source) if isinstance(part, FeatureRef))
     elif isinstance(source, FeatureRef):
         yield source.key

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rules_engine.rules.comparison import compared
-from rules_engine.rules.nodes import ContextRef, Operand, TwoSides
+from rules_engine.rules.comparison import composite_value
+from rules_engine.rules.nodes import Composite, ContextRef, Operand
 from rules_engine.rules.predicates import as_read, context_value
 from rules_engine.rules.types import Value, ValueType
 from rules_engine.targets.columns.codes import Coded
 
 
 def compared_rows(
-    comparison: TwoSides, columns: Mapping[Operand, Sequence[Value]], context: Mapping[str, Any], rows: int
+    operand: Composite, columns: Mapping[Operand, Sequence[Value]], context: Mapping[str, Any], rows: int
 ) -> Coded:
-    """Return -1, 0, 1 or missing for each row.
+    """Return for each row what the parts of an operand come to.
 
     Parameters
     ----------
@@ -31,6 +31,6 @@ def compared_rows(
                 return context_value(part, value_type, context)
             return as_read(columns[part][row], value_type)
 
-        return compared(comparison, read)
+        return composite_value(operand, read)
 
     return Coded.of(map(value, range(rows)))

@@ -17,7 +17,7 @@ from rules_engine.clock import LAST_INSTANT
 from rules_engine.rules.changes import CLOCK_HORIZON
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import crossings
-from rules_engine.rules.nodes import ClockField, ClockRef, EventAggregate, FeatureRef, Predicate, Sequence, TwoSides
+from rules_engine.rules.nodes import ClockField, ClockRef, Composite, EventAggregate, FeatureRef, Predicate, Sequence
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.types import STRING, conform
 from rules_engine.rules.walk import parts
@@ -158,7 +158,7 @@ class _Watch:
         source = table.slot.source
         if isinstance(source, EventAggregate | Predicate | Sequence):
             return self._events.instants(source)
-        if isinstance(source, TwoSides):
+        if isinstance(source, Composite):
             aggregates = (part for part in parts(source) if isinstance(part, EventAggregate))
             return chain.from_iterable(map(self._events.instants, aggregates))
         request = Request(self._inputs.features, self._inputs.context, self._events, 0)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rules_engine.rules.nodes import ContextRef, EventAggregate, FeatureRef, Predicate, TwoSides
+from rules_engine.rules.nodes import Composite, ContextRef, EventAggregate, FeatureRef, Predicate
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.predicates import context_value
 from rules_engine.rules.types import STRING, Value, ValueType
@@ -181,7 +181,7 @@ def _cost(slot: Slot) -> int:
     """Return the rank of a slot by the cost of its value, for the order of the late tables."""
     if isinstance(slot.source, SequenceNode):
         return 3
-    if isinstance(slot.source, EventAggregate | Predicate) or (isinstance(slot.source, TwoSides) and slot.varies):
+    if isinstance(slot.source, EventAggregate | Predicate) or (isinstance(slot.source, Composite) and slot.varies):
         return 2
     return 1 if slot.reading is Reading.TEST else 0
 

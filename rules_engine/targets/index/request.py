@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from rules_engine.rules.buckets import bucket
-from rules_engine.rules.comparison import compared
+from rules_engine.rules.comparison import composite_value
 from rules_engine.rules.inputs import Inputs
 from rules_engine.rules.local_time import local_time
 from rules_engine.rules.nodes import (
     BucketRef,
     ClockField,
     ClockRef,
+    Composite,
     ContextRef,
     EventAggregate,
     FeatureRef,
     Operand,
     Predicate,
     Sequence,
-    TwoSides,
 )
 from rules_engine.rules.predicates import as_read, context_value
 from rules_engine.rules.types import STRING, Value, ValueType, conform
@@ -68,8 +68,8 @@ class Request:
         source = slot.source
         if isinstance(source, FeatureRef | ContextRef | EventAggregate):
             return self._read(source, slot.type)
-        if isinstance(source, TwoSides):
-            return compared(source, lambda part, value_type: as_read(self._read(part, value_type), value_type))
+        if isinstance(source, Composite):
+            return composite_value(source, lambda part, value_type: as_read(self._read(part, value_type), value_type))
         if isinstance(source, ClockRef):
             return self._clock(source)
         if isinstance(source, BucketRef):

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from rules_engine.rules.aggregates import AGGREGATES
 from rules_engine.rules.forms import WEEKDAYS
-from rules_engine.rules.nodes import ClockRef, EventAggregate, Operand, Predicate, Sequence, TwoSides
+from rules_engine.rules.nodes import ClockRef, Composite, EventAggregate, Operand, Predicate, Sequence
 from rules_engine.rules.operators import OPERATORS, Argument
 from rules_engine.rules.text import fold_case
 from rules_engine.rules.types import Kind, Value, ValueType, conform
@@ -81,7 +81,7 @@ class Slot:
     @property
     def varies(self) -> bool:
         """Say whether its value can change with time alone, expiry aside."""
-        if isinstance(self.source, TwoSides):
+        if isinstance(self.source, Composite):
             return any(isinstance(part, EventAggregate) for part in parts(self.source))
         return self.reads_clock or isinstance(self.source, ClockRef | EventAggregate | Predicate | Sequence)
 

@@ -15,6 +15,7 @@ from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
     BucketRef,
+    Calculation,
     ClockField,
     ClockRef,
     Condition,
@@ -32,9 +33,10 @@ from rules_engine.rules.nodes import (
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.predicates import context_value, predicate_truth
 from rules_engine.rules.program import Program
-from rules_engine.rules.types import Value, ValueType, conform
+from rules_engine.rules.types import FLOAT, Value, ValueType, conform
 from rules_engine.rules.walk import children, segment_references, walk
 from rules_engine.targets.sql.aggregates import AggregateSteps
+from rules_engine.targets.sql.arithmetic import as_double, computed_of
 from rules_engine.targets.sql.comparisons import constant_forms, lower_comparison, with_default
 from rules_engine.targets.sql.engines import Engine
 from rules_engine.targets.sql.events import EventSteps, Joined, Step
@@ -58,7 +60,7 @@ from rules_engine.targets.sql.lowering import lower_predicate
 from rules_engine.targets.sql.names import UniqueNames
 from rules_engine.targets.sql.sequences import SequenceSteps
 from rules_engine.targets.sql.tables import ENTITY, Tables
-from rules_engine.targets.sql.values import Stored
+from rules_engine.targets.sql.values import Stored, readable
 from rules_engine.targets.sql.zones import ZoneStep
 
 
@@ -214,6 +216,9 @@ class Compiler:
                 return self._clock_predicate(predicate, operand)
             case TwoSides():
                 return lower_comparison(self._engine, predicate, operand, self._forms)
+            case Calculation(operation, terms):
+                numbers = [as_double(self._engine, readable(self._forms(term, FLOAT), FLOAT)) for term in terms]
+                return self._lowered(predicate, [Stored(FLOAT, computed_of(self._engine, operation, numbers))])
             case PropertyRef() | EventTime():
                 raise TypeError(f"{operand} is read outside `where`")
             case _:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rules_engine.events.state.reading import StateLayout
-from rules_engine.rules.comparison import compared
-from rules_engine.rules.nodes import ContextRef, EventAggregate, FeatureRef, Operand, Predicate, Source, TwoSides
+from rules_engine.rules.comparison import composite_value
+from rules_engine.rules.nodes import Composite, ContextRef, EventAggregate, FeatureRef, Operand, Predicate, Source
 from rules_engine.rules.predicates import as_read, context_value, predicate_truth
 from rules_engine.rules.types import Value, ValueType
 from rules_engine.rules.walk import parts
@@ -17,9 +17,9 @@ from rules_engine.targets.stepwise.view import FOREVER, Answer, Check, View
 Lasting = Callable[[View, int], tuple[Value, int]]
 
 
-def check_comparison(layout: StateLayout, predicate: Predicate, comparison: TwoSides, positive: bool) -> Check:
+def check_comparison(layout: StateLayout, predicate: Predicate, operand: Composite, positive: bool) -> Check:
     """Return the check of a predicate on a comparison."""
-    value_of = of_comparison(layout, comparison)
+    value_of = of_comparison(layout, operand)
 
     def answer(view: View, now: int) -> Answer:
         value, until = value_of(view, now)
@@ -28,9 +28,9 @@ def check_comparison(layout: StateLayout, predicate: Predicate, comparison: TwoS
     return answer
 
 
-def of_comparison(layout: StateLayout, comparison: TwoSides) -> Lasting:
+def of_comparison(layout: StateLayout, operand: Composite) -> Lasting:
     """Return a function that gives the value of a comparison, and until when both of its sides last."""
-    readers = {part: _reader(layout, part) for part in parts(comparison)}
+    readers = {part: _reader(layout, part) for part in parts(operand)}
 
     def value(view: View, now: int) -> tuple[Value, int]:
         until = FOREVER
@@ -43,7 +43,7 @@ def of_comparison(layout: StateLayout, comparison: TwoSides) -> Lasting:
             until = min(until, lasts)
             return as_read(raw, value_type)
 
-        return compared(comparison, read), until
+        return composite_value(operand, read), until
 
     return value
 

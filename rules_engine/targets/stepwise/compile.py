@@ -17,7 +17,9 @@ from rules_engine.rules.nodes import (
     AllOf,
     AnyOf,
     BucketRef,
+    Calculation,
     ClockRef,
+    Composite,
     Condition,
     ContextRef,
     EventAggregate,
@@ -109,7 +111,7 @@ def _cost(condition: Condition) -> int:
     if isinstance(condition, Predicate):
         if isinstance(condition.operand, ClockRef):
             return 4
-        return 1 if isinstance(condition.operand, EventAggregate | TwoSides) else 0
+        return 1 if isinstance(condition.operand, EventAggregate | Composite) else 0
     return 3 if isinstance(condition, SequenceNode) else 2
 
 
@@ -172,6 +174,6 @@ def _predicate(layout: StateLayout, predicate: Predicate, positive: bool) -> Che
             return check_clock(predicate, operand, positive)
         case BucketRef():
             return check_bucket(predicate, operand, positive)
-        case TwoSides():
+        case TwoSides() | Calculation():
             return check_comparison(layout, predicate, operand, positive)
     raise TypeError(f"{operand} is not read here")

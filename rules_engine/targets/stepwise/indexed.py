@@ -10,7 +10,16 @@ from rules_engine.clock import LAST_INSTANT
 from rules_engine.events.state.reading import StateLayout
 from rules_engine.rules.changes import CLOCK_HORIZON
 from rules_engine.rules.local_time import crossings, local_time
-from rules_engine.rules.nodes import ClockField, ClockRef, ContextRef, EventAggregate, FeatureRef, TwoSides
+from rules_engine.rules.nodes import (
+    Calculation,
+    ClockField,
+    ClockRef,
+    Composite,
+    ContextRef,
+    EventAggregate,
+    FeatureRef,
+    TwoSides,
+)
 from rules_engine.rules.nodes import Sequence as SequenceNode
 from rules_engine.rules.operators import OPERATORS
 from rules_engine.rules.predicates import as_read, context_value
@@ -112,7 +121,7 @@ class IndexedLooks:
                 return _of_sequence(self._events, source, table)
             case ClockRef():
                 return _of_clock(source, table)
-            case TwoSides():
+            case TwoSides() | Calculation():
                 return _of_value(table, of_comparison(self._events, source))
             case FeatureRef():
                 return _of_value(table, lambda view, now: view.feature(source, now))
@@ -127,11 +136,11 @@ def _cost(slot: Slot) -> int:
     source = slot.source
     if isinstance(source, ClockRef):
         return 3
-    return 2 if isinstance(source, SequenceNode) else 1 if isinstance(source, EventAggregate | TwoSides) else 0
+    return 2 if isinstance(source, SequenceNode) else 1 if isinstance(source, EventAggregate | Composite) else 0
 
 
 def _parts(source: Source) -> tuple[Source, ...]:
-    return parts(source) if isinstance(source, TwoSides) else (source,)
+    return parts(source) if isinstance(source, Composite) else (source,)
 
 
 def _of_sequence(layout: StateLayout, sequence: SequenceNode, table: Table) -> _Masks:
