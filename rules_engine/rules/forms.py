@@ -58,14 +58,14 @@ def _aggregate(row: Aggregation) -> Form:
     return Form(head, Shape.EVENT_PROPERTY, row.summary, example, ("within",), row.options, takes_operator=True)
 
 
-_PURCHASES = "{sum: {event: purchase, of: amount}, within: 30d}"
-_REFUNDS = "{sum: {event: refund, of: amount}, within: 30d}"
+_BOUGHT = "{sum: {event: purchase, of: amount}, within: 30d}"
+_BOUGHT_BEFORE = "{sum: {event: purchase, of: amount}, within: {between_ago: [30d, 60d]}}"
 
 _CALCULATIONS = (
-    (Operation.TOTAL, "what several values add up to", f"[{_PURCHASES}, {_REFUNDS}]"),
-    (Operation.DIFFERENCE, "one value less another one", f"[{_PURCHASES}, {_REFUNDS}]"),
-    (Operation.PRODUCT, "several values multiplied", f"[{_PURCHASES}, {{feature: user:discount}}]"),
-    (Operation.RATIO, "one value divided by another one", f"[{_REFUNDS}, {_PURCHASES}]"),
+    (Operation.TOTAL, "what several values add up to", f"[{_BOUGHT}, {{sum: {{event: view, of: price}}, within: 7d}}]"),
+    (Operation.DIFFERENCE, "one value less another one", f"[{_BOUGHT}, {_BOUGHT_BEFORE}]"),
+    (Operation.PRODUCT, "several values multiplied", f"[{_BOUGHT}, {{count: {{event: view}}, within: 7d}}]"),
+    (Operation.RATIO, "one value divided by another one", f"[{_BOUGHT}, {_BOUGHT_BEFORE}]"),
 )
 
 
