@@ -226,7 +226,7 @@ class TwoSides:
 
 @dataclass(frozen=True, slots=True)
 class Calculation:
-    """What several values come to together, such as purchases minus refunds; missing if one of them is."""
+    """A result of several values, such as purchases minus refunds; missing if one of them is."""
 
     operation: Operation
     terms: tuple[Source, ...]
