@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from rules_engine.events.state.entity_state import EventState
     from rules_engine.sdk.rules import Rules
 
-#: A look through the index costs as much as looks at one of so many segments of its group.
-_FEW = 8
-
 #: The group of the segments that read no events.
 NO_EVENT = ""
 
@@ -178,9 +175,8 @@ class TriggerRules:
         With ``names`` only these segments of the group are looked at.
         """
         checks, indexed = self._checks_of[group], self._looks.get(group)
-        if indexed is not None and view.reader.is_whole and (names is None or len(names) * _FEW > len(checks)):
-            true, until = indexed(view, at)
-            return (true if names is None else set(true).intersection(names)), until
+        if indexed is not None and names is None and view.reader.is_whole:
+            return indexed(view, at)
         until, holding = FOREVER, []
         for name in checks if names is None else names:
             holds, lasts = checks[name](view, at)
@@ -189,6 +185,10 @@ class TriggerRules:
             if lasts < until:
                 until = lasts
         return holding, until
+
+    def is_indexed(self, group: str) -> bool:
+        """Say whether a group has so many segments that looks at it go through the rule index."""
+        return group in self._looks
 
     def open_names(
         self, group: str, events: Collection[str], members: Collection[str], holding: Collection[str]

@@ -98,6 +98,8 @@ class Sight:
         due
             the instant until which that would have stayed so without it; later than ``at``.
         """
+        if self._rules.is_indexed(group):  # such a look costs no more than to find out what is open
+            return self._rules.groups[group], *self._rules.look(group, self.view, at)
         holding, until = self._foresee(group, at)
         if not self._left:
             return self._rules.groups[group], holding, until
