@@ -104,7 +104,8 @@ def write(shop: Project, request: pytest.FixtureRequest) -> Callable[[str, str],
 
 def test_a_sound_project_has_no_problems(shop: Project) -> None:
     report = check_project(shop)
-    assert (report.files, report.test_files, report.documents) == (5, 4, {"segment": 3, "trigger": 1})
+    documents = {kind: number for kind, number in report.documents.items() if number}
+    assert (report.files, report.test_files, documents) == (5, 4, {"segment": 3, "trigger": 1})
     assert report.problems == ()
 
 
