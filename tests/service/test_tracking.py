@@ -175,6 +175,21 @@ def test_analytics_python(service: RunningService, caplog: pytest.LogCaptureFixt
     assert service.evaluate("adults", "t9")["value"] is True
 
 
+def test_what_an_sdk_reported_of_somebody_unknown_counts_for_the_person(service: RunningService) -> None:
+    sdk = analytics_python.Client(WRITE_KEY, host=service.url, upload_interval=0.05)
+    sdk.track(anonymous_id="browser-1", event="View", properties={"page": "a"})
+    sdk.track(anonymous_id="browser-2", event="View", properties={"page": "b"})
+    sdk.flush()
+    assert service.evaluate("keen", "t10")["value"] is False
+    sdk.identify("t10", {"age": 33}, anonymous_id="browser-1")
+    sdk.alias("browser-2", "t10")
+    sdk.flush()
+    sdk.shutdown()
+    assert service.evaluate("keen", "t10")["value"] is True
+    explained = service.get("/v1/users/t10/explain/keen", "read").json()
+    assert set(explained["joined"]) == {"browser-1", "browser-2"}
+
+
 def test_an_sdk_in_trouble_is_asked_to_wait(shop_project: Project, service: RunningService) -> None:
     """While as many events wait as may, the answer is 503 with the seconds after which to try."""
     Worker(shop_project).run(once=True)

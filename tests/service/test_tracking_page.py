@@ -21,7 +21,7 @@ def examples() -> list[tuple[str, str]]:
 
 def test_the_commands_print_what_the_page_says(service: RunningService) -> None:
     shown = examples()
-    assert len(shown) == 4
+    assert len(shown) == 6
     for command, expected in shown:
         line = command.replace("localhost:8080", service.url).replace("curl -s", 'curl -s -u "$KEY:"', 1)
         environment = {**os.environ, "KEY": shop.KEYS["track"], "no_proxy": "*"}
