@@ -27,7 +27,7 @@ COMMANDS = (
     CommandEntry("validate", "Check all definitions and show every problem.", DEFINE),
     CommandEntry("schema", "Write the JSON Schema that editors complete and check with.", DEFINE),
     CommandEntry("test", "Run the tests beside the definitions.", DEFINE),
-    CommandEntry("sql", "Print a segment as SQL.", DEFINE),
+    CommandEntry("sql", "Print a segment or a decision as SQL.", DEFINE),
     CommandEntry("plan", "Show what applying the files would change, and whom it moves.", RUN),
     CommandEntry("apply", "Put features and definitions into effect.", RUN),
     CommandEntry("materialize", "Bring the online store up to date.", RUN),
@@ -48,7 +48,7 @@ COMMANDS = (
     CommandEntry("decide", "Show which variants someone gets, and why.", ASK),
     CommandEntry("history", "Show who entered and left segments, when and why.", ASK),
     CommandEntry("triggers", "Show what waits, what fired, and what did not and why.", ASK),
-    CommandEntry("explain", "Show why someone is, or is not, in a segment.", ASK),
+    CommandEntry("explain", "Show why someone is, or is not, in a segment; or gets a variant of a decision.", ASK),
 )
 
 _BY_NAME = {entry.name: entry for entry in COMMANDS}

@@ -185,6 +185,7 @@ def test_a_folder_that_is_no_project_is_an_error_of_every_command(entry: Command
         "export": ["export", "vip", "--out", "vip.csv"],
         "history": ["history", "42"],
         "lookup": ["lookup", "42"],
+        "decide": ["decide", "42"],
         "explain": ["explain", "42", "vip"],
         "store": ["store", "status"],
     }
