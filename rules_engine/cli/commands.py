@@ -48,7 +48,7 @@ COMMANDS = (
     CommandEntry("decide", "Show which variants someone gets, and why.", ASK),
     CommandEntry("history", "Show who entered and left segments, when and why.", ASK),
     CommandEntry("triggers", "Show what waits, what fired, and what did not and why.", ASK),
-    CommandEntry("explain", "Show why someone is, or is not, in a segment; or gets a variant of a decision.", ASK),
+    CommandEntry("explain", "Show why someone is, or is not, in a segment, or gets a variant.", ASK),
 )
 
 _BY_NAME = {entry.name: entry for entry in COMMANDS}

@@ -24,7 +24,7 @@ def explain(
     repo: Repo = HERE,
     output_format: OutputFormat = Format.TEXT,
 ) -> None:
-    """Show why someone is, or is not, in a segment; or gets a variant of a decision.
+    """Show why someone is, or is not, in a segment, or gets a variant.
 
     Every condition is shown with what it read, its verdict, and until when it holds; below, the fewest conditions that
     would have to change.
