@@ -46,6 +46,7 @@ Visit = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=LONG_WAIT)  # a busy machine is no failure
     with open_browser() as browser:
         yield browser
 
@@ -58,6 +59,7 @@ def visit(browser: Browser, console: RunningService) -> Iterator[Visit]:
 
     def open_page(path: str, role: str = "read", width: int = 1280, **options: Any) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+        context.set_default_timeout(LONG_WAIT)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
