@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rules_engine.clock import DAY
 from rules_engine.rules.buckets import bucket
 from rules_engine.rules.local_time import crossings, local_time
-from rules_engine.rules.settings.frequency import Frequency
+from rules_engine.rules.settings.nodes import Frequency
 from rules_engine.rules.triggers.nodes import QuietHours, Trigger
 
 #: No zone repeats or skips more than a day, so the next end of quiet hours is not further away.

@@ -13,7 +13,7 @@ from rules_engine.rules.nodes import Segment
 from rules_engine.rules.program import Program
 from rules_engine.rules.segments.codec import decode_program
 from rules_engine.rules.settings.codec import decode_frequency
-from rules_engine.rules.settings.frequency import Frequency
+from rules_engine.rules.settings.nodes import Frequency
 from rules_engine.rules.triggers.codec import decode_triggers
 from rules_engine.rules.triggers.nodes import OnEnter, OnEvent, OnExit, Trigger, hidden_segments, payload_features
 from rules_engine.rules.types import ValueType, from_feast_name

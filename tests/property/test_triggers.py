@@ -22,8 +22,7 @@ from rules_engine.rules.aggregates import Aggregate
 from rules_engine.rules.inputs import Event
 from rules_engine.rules.load import Definitions
 from rules_engine.rules.nodes import EventAggregate, EventMatch, FeatureRef, Predicate
-from rules_engine.rules.settings.frequency import Frequency
-from rules_engine.rules.settings.nodes import Consent, Settings, SinkRef
+from rules_engine.rules.settings.nodes import Consent, Frequency, Settings, SinkRef
 from rules_engine.rules.triggers.nodes import (
     EVER,
     Cap,

@@ -8,8 +8,7 @@ from typing import Any
 from rules_engine.errors import ProjectError
 from rules_engine.rules.codec import decode_part, encode_part
 from rules_engine.rules.nodes import FeatureRef
-from rules_engine.rules.settings.frequency import Frequency
-from rules_engine.rules.settings.nodes import Role, ServiceSettings, Settings
+from rules_engine.rules.settings.nodes import Frequency, Role, ServiceSettings, Settings
 from rules_engine.sinks.registry import sink_kinds
 from rules_engine.sinks.settings import SinkSettings
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-
-from rules_engine.clock import format_duration
 from rules_engine.definitions.source import Items, Node, Scalar
-from rules_engine.diagnostics import NO_SPAN, Span
 from rules_engine.rules.parsing.document_keys import keys_of
 from rules_engine.rules.parsing.literals import Refusal, describe, duration
 from rules_engine.rules.parsing.operand_checks import string_value
 from rules_engine.rules.schema_parts import DURATION, JsonSchema, mapping_schema
+from rules_engine.rules.settings.nodes import Frequency
 
 #: The greatest number of times, as their instants are kept with the entity.
 MAX_TIMES = 1_000
@@ -29,29 +25,6 @@ _LIMIT = mapping_schema(
     ("max", "per"),
 )
 SCHEMA: JsonSchema = {"anyOf": [_LIMIT, {"type": "array", "items": _LIMIT, "minItems": 1, "maxItems": MAX_LIMITS}]}
-
-
-@dataclass(frozen=True, slots=True)
-class Frequency:
-    """At most ``max`` times in (now - per, now] for one entity; ``per`` is in microseconds, no tag is all triggers."""
-
-    max: int
-    per: int
-    tag: str | None = None
-    span: Span = field(default=NO_SPAN, compare=False, repr=False)
-
-    @property
-    def counted_as(self) -> str:
-        """Return the key under which firings are remembered; no trigger has such a name."""
-        return "of:all" if self.tag is None else f"of:tag:{self.tag}"
-
-    def concerns(self, tags: Iterable[str]) -> bool:
-        """Say whether a trigger with these tags counts."""
-        return self.tag is None or self.tag in tags
-
-    def __str__(self) -> str:
-        of = "all triggers" if self.tag is None else f"tag {self.tag}"
-        return f"{self.max} per {format_duration(self.per)} of {of}"
 
 
 def frequencies(node: Node) -> tuple[Frequency, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rules_engine.clock import format_duration
+from rules_engine.diagnostics import NO_SPAN, Span
 from rules_engine.rules.nodes import FeatureRef
-from rules_engine.rules.settings.frequency import Frequency
 from rules_engine.sinks.settings import SinkSettings
 
 # --- consents -------------------------------------------------------------------------------------------------------
@@ -19,6 +20,35 @@ class Consent:
 
     name: str
     feature: FeatureRef
+
+
+# --- frequency --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Frequency:
+    """Lets triggers fire at most ``max`` times in (now - per, now] for one entity.
+
+    ``per`` is in microseconds. With a tag, the triggers that have it; without, all.
+    """
+
+    max: int
+    per: int
+    tag: str | None = None
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+
+    @property
+    def counted_as(self) -> str:
+        """Return the key under which firings are remembered; no trigger has such a name."""
+        return "of:all" if self.tag is None else f"of:tag:{self.tag}"
+
+    def concerns(self, tags: Iterable[str]) -> bool:
+        """Say whether a trigger with these tags counts."""
+        return self.tag is None or self.tag in tags
+
+    def __str__(self) -> str:
+        of = "all triggers" if self.tag is None else f"tag {self.tag}"
+        return f"{self.max} per {format_duration(self.per)} of {of}"
 
 
 # --- sinks ----------------------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from rules_engine.rules.parsing.document_keys import check_name, keys_of
 from rules_engine.rules.parsing.literals import Refusal, describe
 from rules_engine.rules.parsing.weights import fraction, percent
 from rules_engine.rules.settings.codec import decode_service
-from rules_engine.rules.settings.frequency import Frequency, frequencies
-from rules_engine.rules.settings.nodes import ServiceSettings, Settings
+from rules_engine.rules.settings.frequency import frequencies
+from rules_engine.rules.settings.nodes import Frequency, ServiceSettings, Settings
 from rules_engine.rules.settings.schema import SERVICE
 from rules_engine.rules.settings.sinks import sink_kind, sink_settings
 from rules_engine.rules.types import BOOLEAN
