@@ -2,7 +2,7 @@
 
 A join is an event of the anonymous id, ``$join``, which names the person. From its instant on, what the anonymous id
 did and still does counts for the person, and the anonymous id is nobody any more. An id is joined once: the first join
-that was taken counts. A person may be joined to another one in turn. docs/adr/0030-joins.md says why.
+that was taken counts. A person may be joined to another one in turn. docs/adr/0029-joins.md says why.
 
 Two ids may each have an event of one name and id, and these are two events. So where an event counts for somebody else,
 its id ends with the ids by which it came there.
