@@ -94,11 +94,13 @@ def _show(applied: ApplyReport, done: list[Stage]) -> None:
 
     plan = applied.plan
     segments = output.plural(len(plan.definitions["segments"]), "segment")
+    decisions = len(plan.definitions.get("decisions", {}))
     views = output.plural(len(plan.views), "feature view")
     if not applied.stages.differs:
         output.say("Nothing changed: ", (plan.project, "bold"), f" has {segments} and {views}, as before")
         return
-    output.say("Applied ", (plan.project, "bold"), f": {segments}, {views}")
+    parts = [segments, *([output.plural(decisions, "decision")] if decisions else []), views]
+    output.say("Applied ", (plan.project, "bold"), f": {', '.join(parts)}")
     for number, stage in enumerate(done, 1):
         output.say(f"  {number}. {stage_text(stage)}")
     for note in applied.notes:

@@ -140,7 +140,8 @@ def _text(project_plan: ProjectPlan) -> None:
             output.say((example.entity, "bold"), f" {example.move} {movement.segment}")
             if example.explanation is not None:
                 output.say_lines(str(example.explanation))
-    output.say()
+    if shown:
+        output.say()
     output.say("`segments apply` will, as plan ", (project_plan.stages.id, "bold"))
     for line in stage_lines(project_plan.stages):
         output.say(f"  {line}")

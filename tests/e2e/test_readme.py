@@ -13,7 +13,8 @@ from tests.e2e.conftest import ROOT, Demo
 from tests.service.conftest import RunningService, end, start
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-NEW_SEGMENT = "loyal_newcomers"
+#: The definitions that the tour adds.
+ADDED = ("loyal_newcomers", "front_page")
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SECONDS = re.compile(r"\b[0-9]+(\.[0-9])? s\b")
 
@@ -33,9 +34,10 @@ def _equal(shown: str, printed: str) -> bool:
 
 @pytest.fixture
 def tour(demo: Demo) -> Iterator[Demo]:
-    """The demo's project; the segment that the tour adds is taken out again."""
+    """The demo's project; the definitions that the tour adds are taken out again."""
     yield demo
-    (demo.root / "segments" / f"{NEW_SEGMENT}.yaml").unlink(missing_ok=True)
+    for name in ADDED:
+        (demo.root / "segments" / f"{name}.yaml").unlink(missing_ok=True)
     demo.run("apply")
 
 
@@ -66,8 +68,8 @@ def test_the_tour_works_and_prints_what_is_shown(
                 done = tour.shell(command)
                 assert _equal(shown, done.stdout + done.stderr), f"{command}\n{done.stdout}{done.stderr}"
                 commands += 1
-        elif language == "yaml" and block.startswith(f"segment: {NEW_SEGMENT}"):
-            (tour.root / "segments" / f"{NEW_SEGMENT}.yaml").write_text(block, encoding="utf-8")
+        elif language == "yaml" and (name := block.split(maxsplit=2)[1]) in ADDED:
+            (tour.root / "segments" / f"{name}.yaml").write_text(block, encoding="utf-8")
         elif language == "python":
             test = doctest.DocTestParser().get_doctest(block, names, "README.md", None, None)
             runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
@@ -76,7 +78,7 @@ def test_the_tour_works_and_prints_what_is_shown(
             assert runner.failures == 0, "".join(said)
             names, python = test.globs, python + runner.tries
     names["client"].close()
-    assert commands >= 7
+    assert commands >= 9
     assert asked == 1
     assert python >= 9
 
