@@ -1,9 +1,9 @@
-"""Find which variant of a decision everybody gets, as of an instant: `segments decide --everyone`."""
+"""Find which variant of a decision everybody gets, as of an instant: `segments evaluate --decision`."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from rules_engine.batch.engine import Answered, BatchRules, Progress
 from rules_engine.batch.membership_files import TableFile
 from rules_engine.features.feast.repo import FeastRepo
-from rules_engine.rules.decisions.cells import cells_of, with_cells
+from rules_engine.rules.decisions.cells import Cell, cells_of, with_cells
 from rules_engine.rules.decisions.choosing import Chooser
 from rules_engine.rules.program import Program
 
@@ -68,7 +68,8 @@ class BatchDecision:
         for answered in self._rules.answers(self._as_of):
             users += len(answered.entities)
             progress(users, answered.done)
-            columns = [answered.entities.cast(pa.string()), pa.array(self._of(answered), pa.string())]
+            variants = variants_of(self._cells, self._decision.default, answered)
+            columns = [answered.entities.cast(pa.string()), pa.array(variants, pa.string())]
             yield pa.record_batch(columns, schema=self.schema)
 
     @property
@@ -97,13 +98,14 @@ class BatchDecision:
                 file.write(batch)
         return dict(counts)
 
-    def _of(self, answered: Answered) -> Any:
-        """Return the variant of each entity: that of the first cell that holds."""
-        names = np.array([*(cell.variant for cell in self._cells), self._decision.default], dtype=object)
-        first = np.full(len(answered.entities), len(self._cells))
-        for position in reversed(range(len(self._cells))):
-            first[answered.members(self._cells[position].name)] = position
-        return names[first]
+
+def variants_of(cells: Sequence[Cell], default: str, answered: Answered) -> Any:
+    """Return the variant of each entity that was answered for, as an array: that of the first cell that holds."""
+    names = np.array([*(cell.variant for cell in cells), default], dtype=object)
+    first = np.full(len(answered.entities), len(cells))
+    for position in reversed(range(len(cells))):
+        first[answered.members(cells[position].name)] = position
+    return names[first]
 
 
 def _add(counts: Counter[str], batch: pa.RecordBatch) -> None:

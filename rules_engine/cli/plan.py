@@ -18,7 +18,7 @@ from rules_engine.folders import Project
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rules_engine.deploy.movements import Movement, ProjectPlan
+    from rules_engine.deploy.movements import Movement, ProjectPlan, Reassignment
     from rules_engine.deploy.stages import ApplyStages, NameChanges, Stage
     from rules_engine.deploy.unchanged import Unchanged
 
@@ -64,7 +64,7 @@ def plan(
     """Show what applying the files would change, and whom it moves.
 
     Compares the files with what is applied. For each segment that is added, changed or removed, or that refers to such
-    a one, all users are evaluated by both definitions, as of one instant. Nothing is changed.
+    a one, all users are evaluated by both definitions, as of one instant; so it is for decisions. Nothing is changed.
     """
     from rules_engine.deploy.unchanged import unchanged
 
@@ -127,6 +127,18 @@ def _text(project_plan: ProjectPlan) -> None:
         output.say("Nothing differs from what is applied")
         return
     shown = _shown(project_plan)
+    _movements(project_plan, shown)
+    for reassignment in project_plan.decisions:
+        output.say(_sentence(reassignment))
+    if shown or project_plan.decisions:
+        output.say()
+    output.say("`segments apply` will, as plan ", (project_plan.stages.id, "bold"))
+    for line in stage_lines(project_plan.stages):
+        output.say(f"  {line}")
+
+
+def _movements(project_plan: ProjectPlan, shown: list[Movement]) -> None:
+    """Print whom the segments move, with examples."""
     if shown:
         output.say((output.plural(project_plan.users, "user"), "bold"), f" as of {format_instant(project_plan.as_of)}")
         output.table(_HEADERS, [_row(movement) for movement in shown], right=_HEADERS[2:5])
@@ -140,11 +152,6 @@ def _text(project_plan: ProjectPlan) -> None:
             output.say((example.entity, "bold"), f" {example.move} {movement.segment}")
             if example.explanation is not None:
                 output.say_lines(str(example.explanation))
-    if shown:
-        output.say()
-    output.say("`segments apply` will, as plan ", (project_plan.stages.id, "bold"))
-    for line in stage_lines(project_plan.stages):
-        output.say(f"  {line}")
 
 
 def stage_lines(stages: ApplyStages) -> list[str]:
@@ -197,6 +204,22 @@ def _remarks(movement: Movement) -> Iterator[str]:
         yield f"trigger {start.trigger} starts for {count} who {word} {movement.segment}"
 
 
+def _sentence(reassignment: Reassignment) -> str:
+    """Return what a plan says of one decision: who gets something else, and how many get what."""
+    name = reassignment.decision
+    if reassignment.uncounted is not None:
+        return f"decision {name} is {reassignment.kind}, and not counted: {reassignment.uncounted}"
+    before, after = reassignment.before, reassignment.after
+    variants = sorted(before.keys() | after.keys())
+    if not before or not after:  # it is added or removed
+        shares = ", ".join(f"{variant} {(after or before)[variant]:,}" for variant in variants)
+        return f"decision {name} is {reassignment.kind}: {shares}"
+    shares = ", ".join(f"{variant} {before.get(variant, 0):,} -> {after.get(variant, 0):,}" for variant in variants)
+    moved = output.plural(reassignment.moved, "user")
+    verb = "gets" if reassignment.moved == 1 else "get"
+    return f"decision {name} is {reassignment.kind}: {moved} {verb} another variant ({shares})"
+
+
 _HEADERS = ["segment", "change", "enter", "leave", "stay"]
 
 
@@ -230,6 +253,7 @@ def _markdown(project_plan: ProjectPlan) -> None:
                 title = html.escape(f"{example.entity} {example.move} {movement.segment}")
                 fence = ["```text", str(example.explanation), "```"]
                 lines += ["", f"<details><summary>{title}</summary>", "", *fence, "", "</details>"]
+    lines += [line for reassignment in project_plan.decisions for line in ("", f"{_sentence(reassignment)}.")]
     lines += ["", f"`segments apply` will, as plan `{project_plan.stages.id}`", "", *stage_lines(project_plan.stages)]
     output.say_lines("\n".join(lines))
 
@@ -247,6 +271,19 @@ def _data(project_plan: ProjectPlan) -> dict[str, Any]:
         "events": to_data(project_plan.stages.of("events")),
         "stages": stages if project_plan.changes_anything else [],
         "segments": [_movement_data(movement) for movement in project_plan.movements],
+        "decisions": [_reassignment_data(reassignment) for reassignment in project_plan.decisions],
+    }
+
+
+def _reassignment_data(reassignment: Reassignment) -> dict[str, Any]:
+    is_counted = reassignment.uncounted is None
+    return {
+        "decision": reassignment.decision,
+        "change": reassignment.kind,
+        "moved": reassignment.moved if is_counted else None,
+        "before": reassignment.before if is_counted else None,
+        "after": reassignment.after if is_counted else None,
+        "uncounted": reassignment.uncounted,
     }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from rules_engine.deploy.differences import ADDED
 from rules_engine.deploy.stages import ApplyStages
@@ -78,6 +78,30 @@ class Movement:
 
 
 @dataclass(frozen=True, slots=True)
+class Reassignment:
+    """One decision of a plan.
+
+    Attributes
+    ----------
+    decision, kind
+        its name, and whether it is added, changed or removed itself, or affected by what it refers to.
+    moved
+        how many users would get another variant. Nobody does where a decision is added or removed.
+    before, after
+        by variant, how many users get it.
+    uncounted
+        why nobody was counted; None if everybody was.
+    """
+
+    decision: str
+    kind: str
+    moved: int = 0
+    before: Mapping[str, int] = field(default_factory=dict)
+    after: Mapping[str, int] = field(default_factory=dict)
+    uncounted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectPlan:
     """Say what applying the files would do, and whom it moves, as of an instant (microseconds), among how many."""
 
@@ -85,11 +109,12 @@ class ProjectPlan:
     stages: ApplyStages
     movements: tuple[Movement, ...] = ()
     users: int = 0
+    decisions: tuple[Reassignment, ...] = ()
 
     @property
     def changes_anything(self) -> bool:
         """Tell whether the files differ from what is applied."""
-        return bool(self.stages.differs or self.movements)
+        return bool(self.stages.differs or self.movements or self.decisions)
 
     def over(self, limit: float) -> tuple[Movement, ...]:
         """Return the movements of the segments whose share of movers is above ``limit``."""

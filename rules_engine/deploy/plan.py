@@ -17,6 +17,7 @@ from rules_engine.clock import now_micros
 from rules_engine.deploy.definitions import project_stages
 from rules_engine.deploy.differences import AFFECTED, CHANGED, REMOVED, differences
 from rules_engine.deploy.movements import ENTERS, LEAVES, Example, Movement, ProjectPlan, Start, largest
+from rules_engine.deploy.reassignments import reassignments
 from rules_engine.deploy.stage_finder import applied_plan, applied_program
 from rules_engine.deploy.unchanged import note_unchanged, project_files
 from rules_engine.errors import FeatureColumnError
@@ -82,7 +83,9 @@ def make_plan(
     )
     if applied is not None and not movements and not stages.differs:
         note_unchanged(project, files, applied, newest_number(project))
-    return ProjectPlan(now, stages, movements, users)
+    old_definitions = {} if applied is None else applied.definitions
+    decisions = reassignments(repo, (before, old_definitions), (after, stages.definitions), now)
+    return ProjectPlan(now, stages, movements, users, decisions)
 
 
 def compare(

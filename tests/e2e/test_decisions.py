@@ -70,7 +70,7 @@ def test_the_command_tells_who_gets_what_and_why(project: Project) -> None:
 
 
 def test_the_sql_of_a_decision_is_a_query(project: Project) -> None:
-    text = good("sql", "home", "--repo", project.root)
+    text = " ".join(good("sql", "home", "--repo", project.root).split())
     assert "WHEN \"decision.home.rule_1.1\" THEN 'new_in'" in text
     assert "ELSE 'none'" in text
 
@@ -102,3 +102,37 @@ def test_validate_warns_of_rules_that_decide_nothing(project: Project) -> None:
     told = run("validate", "--repo", project.root)
     assert "rule-never-decides" in told
     assert "rule 1 does for all of them" in told
+
+
+def test_plan_counts_who_gets_another_variant(project: Project, tmp_path: Path) -> None:
+    file = project.segments_dir / "b.yaml"
+    command = ("evaluate", "--decision", "home", "--repo", project.root, "--out")
+    good(*command, tmp_path / "before.parquet")
+    file.write_text(DECISIONS.replace("greater_than: 50", "greater_than: 5").replace("percent: 10", "percent: 20"))
+    planned = json.loads(good("plan", "--format", "json", "--repo", project.root))
+    good(*command, tmp_path / "after.parquet")
+    before, after = (
+        pd.read_parquet(tmp_path / f"{name}.parquet").set_index("user_id")["home"] for name in ("before", "after")
+    )
+    moved = int((before != after[before.index]).sum())
+    assert moved > 0
+    [told] = planned["decisions"]
+    assert (told["decision"], told["change"], told["moved"]) == ("home", "changed", moved)
+    assert (told["before"], told["after"]) == (before.value_counts().to_dict(), after.value_counts().to_dict())
+    shown = good("plan", "--repo", project.root)
+    assert f"decision home is changed: {moved} users get another variant (" in shown
+    assert f"decision home is changed: {moved} users" in good("plan", "--format", "markdown", "--repo", project.root)
+
+
+def test_plan_counts_decisions_whose_experiment_changes_and_names_what_it_cannot_count(project: Project) -> None:
+    file = project.segments_dir / "b.yaml"
+    file.write_text(DECISIONS.replace("coverage: 80", "coverage: 100"))
+    [told] = json.loads(good("plan", "--format", "json", "--repo", project.root))["decisions"]
+    assert (told["change"], told["uncounted"]) == ("affected", None)
+    assert told["moved"] > 0
+    file.write_text(DECISIONS.replace("coverage: 80", "coverage: 80\nhash_version: 1\nphase: 2"))
+    [told] = json.loads(good("plan", "--format", "json", "--repo", project.root))["decisions"]
+    assert (told["moved"], told["change"]) == (None, "affected")
+    assert "version 1 of the hash" in told["uncounted"]
+    file.unlink()
+    assert "decision home is removed: " in good("plan", "--repo", project.root)
