@@ -22,7 +22,7 @@ from rules_engine.sdk.rules import encode_definitions
 
 if TYPE_CHECKING:
     from rules_engine.deploy.backfill import BackfillProgress
-    from rules_engine.deploy.lists.importing import ListChange
+    from rules_engine.deploy.lists.changes import ListChange
     from rules_engine.deploy.stages import Stage
     from rules_engine.features.feast.repo import FeastRepo
 

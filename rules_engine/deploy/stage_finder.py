@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rules_engine.clock import parse_instant
 from rules_engine.deploy.backfill import Backfill
 from rules_engine.deploy.differences import ADDED, CHANGED, REMOVED, differences
-from rules_engine.deploy.lists.importing import ListChange
+from rules_engine.deploy.lists.changes import ListChange
 from rules_engine.deploy.stages import (
     ApplyStages,
     BuildStates,

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from rules_engine.clock import format_instant
-from rules_engine.deploy.lists.importing import ListChange
+from rules_engine.deploy.lists.changes import ListChange
 from rules_engine.features.feast.registry import RegistryChange
 from rules_engine.project.versions import plan_content
 from rules_engine.read_plan import ReadPlan

@@ -178,7 +178,7 @@ def console_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Projec
     """A project with all that the console shows, whose sink refuses what it is sent; for tests that only look."""
     root = tmp_path_factory.mktemp("console") / "shop"
     store = EmbeddedStore(root)
-    with receiver() as crm, pytest.MonkeyPatch.context() as monkeypatch:
+    with receiver() as crm:
         crm.answer = lambda _: Answer(400, body=b"<b>no</b>")
         texts = {"feature_repo/feature_store.yaml": FEATURE_STORE_YAML.format(name="shop")}
         for path, text in {**texts, **console_shop.files(crm.url)}.items():
@@ -186,10 +186,20 @@ def console_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Projec
             (root / path).write_text(text, encoding="utf-8")
         try:
             project = Project.open(root)
-            console_shop.put_into_effect(project, monkeypatch)
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                for name, value in console_shop.ENVIRONMENT.items():
+                    monkeypatch.setenv(name, value)
+                console_shop.put_into_effect(project)
             yield project
         finally:
             store.stop()
+
+
+@pytest.fixture
+def console_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that the project's settings name, for commands that a test runs itself."""
+    for name, value in console_shop.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from rules_engine.deploy.definitions import apply_project
 from rules_engine.deploy.materialize import materialize
 from rules_engine.events.streams import encode_raw
@@ -87,10 +85,8 @@ def files(url: str) -> dict[str, str]:
     return {**shop.FILES, "segments/a.yaml": segments, "segments/a.test.yaml": _TEST}
 
 
-def put_into_effect(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def put_into_effect(project: Project) -> None:
     """Apply and materialize the project, and let people do things that workers have seen to."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
     (project.feature_repo / "data").mkdir()
     hostile = dict.fromkeys(KEYS_OF_PEOPLE, (MARKUP, 40, 500.0))
     people = shop.rows(ada=("NO", 36, 120.5), bob=("DE", 17, 0.0), cyd=(None, None, 3.0), **hostile)

@@ -23,6 +23,8 @@ from tests.docs_pages import ROOT
 from tests.service import console_shop
 from tests.service.conftest import MakeService, RunningService
 
+pytestmark = pytest.mark.usefixtures("console_environment")
+
 PAGES = ("/console", "/console/segments/adults", "/console/people", "/console/people/ada")
 
 

@@ -18,7 +18,7 @@ from tests.service.browser import PACKAGES, needs_browser_and, open_browser
 from tests.service.conftest import RunningService
 from tests.service.console_shop import KEYS_OF_PEOPLE, LONG, MARKUP, TERMINAL, TURNED
 
-pytestmark = needs_browser_and("axe-core")
+pytestmark = [needs_browser_and("axe-core"), pytest.mark.usefixtures("console_environment")]
 
 AXE = (PACKAGES / "axe-core" / "axe.min.js").read_text(encoding="utf-8") if PACKAGES.is_dir() else ""
 

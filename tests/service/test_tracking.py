@@ -14,7 +14,7 @@ import redis
 import segment.analytics as analytics_python
 
 from rules_engine import SegmentClient
-from rules_engine.events.streams import stream_keys
+from rules_engine.events.streams import partition_of, stream_key, stream_keys
 from rules_engine.folders import Project
 from rules_engine.redis.embedded import EmbeddedStore
 from rules_engine.stream.event_sink import EventSink
@@ -194,12 +194,14 @@ def test_an_sdk_in_trouble_is_asked_to_wait(shop_project: Project, service: Runn
     """While as many events wait as may, the answer is 503 with the seconds after which to try."""
     Worker(shop_project).run(once=True)
     store = EmbeddedStore(shop_project.root)
+    stream = stream_key("shop", partition_of("waits"))
+    batch = [track("waits", "view")] * 100
     with redis.Redis.from_url(store.url) as connection:
         assert sum(connection.xlen(key) for key in stream_keys("shop")) == 0
         with connection.pipeline() as pipeline:
             for _ in range(70_000):
-                pipeline.xadd(stream_keys("shop")[8], {"event": "x"})  # of the entity 42
+                pipeline.xadd(stream, {"event": "x"})
             pipeline.execute()
-        replies = [service.post("/v1/batch", "track", json={"batch": [track("42", "view")] * 100}) for _ in range(2)]
-        connection.delete(stream_keys("shop")[8])
+        replies = [service.post("/v1/batch", "track", json={"batch": batch}) for _ in range(2)]
+        connection.delete(stream)
     assert [(reply.status_code, reply.headers["retry-after"]) for reply in replies] == [(503, "1")] * 2

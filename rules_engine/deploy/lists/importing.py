@@ -12,7 +12,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rules_engine.clock import format_instant
+from rules_engine.deploy.lists.changes import ListChange
 from rules_engine.deploy.lists.reading import read_keys
 from rules_engine.diagnostics import Diagnostic
 from rules_engine.errors import DataError, DefinitionError, MissingExtraError
@@ -31,34 +31,6 @@ from rules_engine.rules.nodes import Segment
 
 #: How much memory the comparison takes; what is more goes to disk.
 _MEMORY = "256MB"
-
-
-@dataclass(frozen=True, slots=True)
-class ListChange:
-    """Tell how a list differs from what was imported of it.
-
-    Attributes
-    ----------
-    segment, file
-        the segment, and the file that names its members.
-    size
-        how many there are.
-    joins, leaves
-        how many of them are new, and how many were on the list and are no longer.
-    repeated
-        how many rows of the file name somebody whom another row names.
-    """
-
-    segment: str
-    file: str
-    size: int
-    joins: int
-    leaves: int
-    repeated: int = 0
-
-    def __str__(self) -> str:
-        twice = f", {self.repeated:,} given twice" if self.repeated else ""
-        return f"{self.segment} ({self.size:,} in {self.file}: {self.joins:,} join, {self.leaves:,} leave{twice})"
 
 
 def list_segments(segments: Mapping[str, Segment]) -> dict[str, Segment]:

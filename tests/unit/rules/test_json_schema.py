@@ -235,7 +235,8 @@ def test_each_event_is_offered_with_its_properties() -> None:
 def test_without_events_no_event_condition_is_offered() -> None:
     forms = build_schema(Catalog())["definitions"]["condition"]["anyOf"]
     assert {form["required"][0] for form in forms} == {
-        *("all", "any", "none", "not", "context", "clock", "sample", "in_segment", "not_in_segment")
+        *("all", "any", "none", "not", "context", "clock", "sample", "in_segment", "not_in_segment"),
+        *("total", "difference", "product", "ratio"),  # of features and what a request brings
     }
 
 

@@ -298,7 +298,7 @@ def test_spans_lead_back_to_the_text() -> None:
         ("{feature: user:contry, equals: NO}", "did you mean `user:country`?"),
         ("{feature: usr:country, equals: NO}", "did you mean `user:country`?"),
         ("{feature: country, equals: NO}", "did you mean `user:country`?"),
-        ("{feature: user:zzz, equals: NO}", "`user` has `user:age`, `user:country`"),
+        ("{feature: user:zzz, equals: NO}", "`user` has `user:age`, `user:born`, `user:country`"),
         ("{feature: user:device, equals: mobile}", "did you mean `session:device`?"),
         ("{feature: zzz:qqq, equals: NO}", "the feature views are `engagement`, `events`, `session`, `user`"),
         ("{feature: user:age, atleast: 18}", "did you mean `at_least`?"),

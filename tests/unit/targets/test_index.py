@@ -14,6 +14,7 @@ import pytest
 from rules_engine.clock import DAY, HOUR, to_micros
 from rules_engine.errors import UnknownNameError
 from rules_engine.rules.aggregates import Aggregate
+from rules_engine.rules.calendar_spans import CalendarSpan
 from rules_engine.rules.evaluate import Evaluation
 from rules_engine.rules.inputs import Event, Inputs
 from rules_engine.rules.nodes import (
@@ -210,6 +211,7 @@ def _arguments(shape: str, values: tuple[Any, ...]) -> list[Any]:
         "DURATION": [1, HOUR, 2 * HOUR],
         "TEXT": ["a", "b", ""],
         "PATTERN": ["^a", "b$"],
+        "CALENDAR": [CalendarSpan("day"), CalendarSpan("day", 1, 7)],
     }[shape]
 
 
