@@ -254,7 +254,7 @@ class Tracker:
     def _send(self, sending: _Sending) -> list[Any]:
         """Send what was added, and show persons what was reported under ids that are joined to them."""
         entities = list(dict.fromkeys(entity for entity, _ in sending.events))
-        self._check_waiting(entities)
+        self._check_waiting(sending.events)
         with self._client.pipeline(transaction=self._atomic) as pipeline:
             for command in sending.commands:
                 pipeline.execute_command(*command)
@@ -285,15 +285,15 @@ class Tracker:
                     pipeline.execute_command(*command)
             pipeline.execute()
 
-    def _check_waiting(self, entities: Sequence[str]) -> None:
+    def _check_waiting(self, events: Sequence[tuple[str, Event]]) -> None:
         """Look at the first stream that is written to how much waits in it, every so many events."""
-        if not entities:
+        if not events:
             return
         with self._lock:
             before = self._sent
-            self._sent += len(entities)
+            self._sent += len(events)
             looks = before // _LOOK_EVERY != self._sent // _LOOK_EVERY or before == 0
-        stream = self._streams[partition_of(entities[0])]
+        stream = self._streams[partition_of(events[0][0])]
         if looks and self._client.xlen(stream) * PARTITIONS >= MAX_WAITING:
             with self._lock:
                 self._sent = 0  # so that the next one looks too
