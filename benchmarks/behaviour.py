@@ -150,7 +150,7 @@ class Bench:
         }
 
     def one_more(self, events: list[Event], now: int) -> dict[str, float]:
-        """What one more event costs a writer who remembers the user: CPU, and the bytes that it sends to the store."""
+        """Measure what one more event costs a writer who remembers the user: CPU, and the bytes sent to the store."""
         requirements, outlooks = self.rules.events.requirements, self.rules.events.outlooks
         state = prune(update(empty_state(requirements), events, requirements), requirements, now - CLOCK_SKEW)
         stored = encode_state(state, requirements) + outlooks.of(state, now)

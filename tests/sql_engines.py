@@ -203,7 +203,7 @@ def without_zeros(question: Question) -> bool:
 
 
 def within_range(question: Question) -> bool:
-    """Whether all numbers are so small that no product leaves the range of floats, which ends a query of PostgreSQL."""
+    """Say whether no product can leave the range of floats, which ends a query of PostgreSQL."""
     _, features, events = question.load()
     cells = [cell for table in (features, events) for row in table.to_pylist() for cell in row.values()]
     return not any(isinstance(cell, float) and 1e150 < abs(cell) < math.inf for cell in cells)

@@ -89,7 +89,7 @@ def answered(page: Page) -> Page:
 
 
 def command(project: Project, *arguments: str) -> Any:
-    """What a command says, as data."""
+    """Return what a command says, as data."""
     return json.loads(good(*arguments, "--repo", project.root, "--format", "json"))
 
 

@@ -51,7 +51,7 @@ def run(tmp_path: Path, body: str, decision: str = "banner") -> Report:
 
 
 def case(tmp_path: Path, body: str) -> list[str]:
-    """What the only case finds to be different."""
+    """Return what the only case finds to be different."""
     return [failure.message for failure in run(tmp_path, body).failures]
 
 

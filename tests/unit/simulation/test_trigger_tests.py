@@ -62,7 +62,7 @@ def run(tmp_path: Path, text: str, only: tuple[str, ...] = ()) -> Report:
 
 
 def case(tmp_path: Path, body: str, trigger: str = "recover") -> list[str]:
-    """What the only case finds to be different."""
+    """Return what the only case finds to be different."""
     report = run(tmp_path, f"test: {{trigger: {trigger}}}\ncases:\n  - name: it\n" + indented(body))
     return [failure.message for failure in report.failures]
 
