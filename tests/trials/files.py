@@ -97,8 +97,10 @@ def _views(world: World) -> str:
 
 def _table(world: World, view: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     keys = [row["entity"] for row in rows]
+    if world.numeric_keys:
+        keys = [None if key is None else int(key) for key in keys]
     columns = {
-        "user_id": pa.array([None if key is None else int(key) for key in keys] if world.numeric_keys else keys),
+        "user_id": pa.array(keys, pa.int64() if world.numeric_keys else pa.string()),  # also where all are missing
         "at": pa.array([row["at"] for row in rows], _INSTANT),
         "made": pa.array([row["made"] for row in rows], _INSTANT),
     }
